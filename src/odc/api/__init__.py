@@ -1,0 +1,1 @@
+"""Messages, the HTTP application, its transports and the client."""

@@ -1,0 +1,1 @@
+"""One pass: observe, plan, decide, perform. And the requests of clients."""

@@ -1,0 +1,55 @@
+"""Who may do what: one pure function, called in one place, before any handler runs.
+
+Identity comes from the transport, never from a message. Owners see and do everything with what is theirs; admins as
+well, but for secrets; others see that a reservation exists (type, count, times, owner) and nothing more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the transport proves the caller to be.
+
+    Attributes:
+        id: what records belong to, such as `unix:1000`; never reused for another person.
+        user: the name that people read.
+        admin: an operator of the cloud.
+    """
+
+    id: str
+    user: str
+    admin: bool = False
+
+
+class Act(StrEnum):
+    """What can be done with a thing."""
+
+    SEE_EXISTS = "see that it exists"
+    SEE = "see"
+    SEE_SECRETS = "see its secrets"
+    CHANGE = "change"
+    CREATE = "create"
+    OPERATE = "operate the cloud"
+
+
+def allowed(caller: Principal, act: Act, owner: str | None = None) -> bool:
+    """Whether the caller may do this.
+
+    Args:
+        caller: from the transport.
+        act: what is to be done.
+        owner: principal id of the thing's owner; None for the cloud itself.
+    """
+    match act:
+        case Act.SEE_EXISTS | Act.CREATE:
+            return True
+        case Act.SEE | Act.CHANGE:
+            return caller.id == owner or caller.admin
+        case Act.SEE_SECRETS:
+            return caller.id == owner
+        case Act.OPERATE:
+            return caller.admin

@@ -1,0 +1,92 @@
+"""A box: one container of a reservation on one node. What it is made of, and what a list shows of it.
+
+Everything made for an attempt is named `<reservation id>-<attempt>…`, so that every step may run twice and an old
+attempt's clean-up cannot hit a new one. A deletion names the backend's own uid too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from odc.domain.resources import BoxResources
+
+
+class BoxState(StrEnum):
+    """What the backend says of a box."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    UNREACHABLE = "unreachable"
+
+
+class BoxName(msgspec.Struct, frozen=True, order=True):
+    """Which box: of which reservation, which attempt, and its rank in the gang, from 0."""
+
+    reservation_id: str
+    attempt: int
+    rank: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.reservation_id}-{self.attempt}-{self.rank}"
+
+
+class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is needed to make a box.
+
+    Attributes:
+        name: which box.
+        node: where.
+        image: as the backend names it.
+        hostname: what the box calls itself.
+        gpus: identities of the node's GPUs, only these appear in the box.
+        gpu_type: for the labels, so that a box whose record was lost still says what it occupies.
+        units: how many of the node's units it holds.
+        resources: CPU, memory, shared memory.
+        ssh_port: the port of the host that leads to the box's SSH.
+        home: the attached volume's mount path; None for a temporary home.
+        files: what the box reads under `/run/odc`; key: path below it, value: content.
+    """
+
+    name: BoxName
+    node: str
+    image: str
+    hostname: str
+    gpus: tuple[str, ...]
+    gpu_type: str
+    units: int
+    resources: BoxResources
+    ssh_port: int
+    home: str | None
+    files: Mapping[str, bytes]
+
+
+class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A box of this cloud, as a list shows it.
+
+    Attributes:
+        name: which box, from its labels.
+        uid: the backend's own id; another box of the same name has another.
+        node: where it is.
+        gpu_type: the pool that it occupies.
+        gpus: the GPUs that it holds; empty for types without GPUs.
+        units: how many of the node's units it holds.
+        state: what the backend says.
+        exit_code: of an exited box.
+        message: why it is not well, in the backend's or the box's last words; empty if it is.
+        ssh_port: the port of the host that leads to its SSH.
+    """
+
+    name: BoxName
+    uid: str
+    node: str
+    gpu_type: str = ""
+    gpus: tuple[str, ...] = ()
+    units: int = 0
+    state: BoxState
+    exit_code: int | None = None
+    message: str = ""
+    ssh_port: int = 0

@@ -1,0 +1,131 @@
+"""The GPU types that can be asked for, and which type a real GPU is.
+
+The ten types are the user guide's table. Operators add or change types in the settings; a GPU that no type matches
+becomes its own type, named after what NVML calls it (`rtx4090`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.names import near_match
+
+_VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|quadro|amd|instinct|graphics)\b", re.IGNORECASE)
+_TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}", re.ASCII)
+
+
+class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One type that can be asked for.
+
+    Attributes:
+        name: as typed after `-t`.
+        gpus_per_node: GPUs of a usual node; 0 for a type without GPUs.
+        units_per_node: for a type without GPUs, how many boxes share a node.
+        gpu_memory_gib: memory of one GPU; 0 for none.
+        cpus: cores of a usual node.
+        memory_gib: memory of a usual node.
+        match: lower-case words that must all stand in the name that NVML gives, for the type to match.
+        min_memory_gib: a GPU with less memory is not of this type (the 40 GB and 80 GB editions of one chip).
+    """
+
+    name: str
+    gpus_per_node: int = 0
+    units_per_node: int = 1
+    gpu_memory_gib: int = 0
+    cpus: int = 1
+    memory_gib: int = 1
+    match: tuple[str, ...] = ()
+    min_memory_gib: int = 0
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether boxes of this type hold GPUs."""
+        return self.gpus_per_node > 0
+
+    @property
+    def node_units(self) -> int:
+        """What a usual node is divided into: GPUs, or units."""
+        return self.gpus_per_node or self.units_per_node
+
+
+def _gpu(name: str, per_node: int, memory: int, node: tuple[int, int], *match: str) -> GpuType:
+    return GpuType(
+        name=name,
+        gpus_per_node=per_node,
+        gpu_memory_gib=memory,
+        cpus=node[0],
+        memory_gib=node[1],
+        match=match,
+    )
+
+
+BUILT_IN: tuple[GpuType, ...] = (
+    _gpu("b200", 8, 192, (192, 2048), "b200"),
+    _gpu("h200", 8, 141, (192, 2048), "h200"),
+    _gpu("h100", 8, 80, (192, 2048), "h100"),
+    _gpu("a100", 8, 40, (96, 1152), "a100"),
+    _gpu("a10g", 4, 24, (48, 192), "a10g"),
+    _gpu("l4", 4, 24, (48, 192), "l4"),
+    _gpu("t4", 4, 16, (48, 192), "t4"),
+    _gpu("t4-small", 1, 16, (4, 16)),
+    GpuType(name="cpu-arm", units_per_node=4, cpus=16, memory_gib=32),
+    GpuType(name="cpu-x86", units_per_node=4, cpus=16, memory_gib=32),
+)
+
+
+class Catalog:
+    """The types by name: the built-in ones, changed and joined by the operator's."""
+
+    def __init__(self, extra: Iterable[GpuType] = ()) -> None:
+        self._types: dict[str, GpuType] = {}
+        for gpu_type in (*BUILT_IN, *extra):
+            if not _TYPE_NAME.fullmatch(gpu_type.name):
+                raise InvalidRequest(f"GPU type name {gpu_type.name!r} is not allowed: a-z, 0-9 and '-'")
+            self._types[gpu_type.name] = gpu_type
+
+    @property
+    def types(self) -> Mapping[str, GpuType]:
+        """Every known type by name, in the catalog's order."""
+        return self._types
+
+    def get_type(self, name: str) -> GpuType:
+        """The type of this name.
+
+        Raises:
+            NotFound: no such type; the message suggests a near one, or lists all.
+        """
+        if name in self._types:
+            return self._types[name]
+        meant = near_match(name, self._types)
+        ending = f"did you mean {meant}?" if meant else f"there are {', '.join(self._types)}"
+        raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", "gpu-dev avail"))
+
+    def with_types(self, others: Iterable[GpuType]) -> Catalog:
+        """A catalog that also has these types; one of a known name replaces it."""
+        return Catalog([*(t for t in self._types.values() if t not in BUILT_IN), *others])
+
+    def type_of_gpu(self, nvml_name: str, memory_gib: float) -> str:
+        """The type that a real GPU is of, or the name of a type of its own.
+
+        Args:
+            nvml_name: as NVML gives it, such as `NVIDIA H100 80GB HBM3`.
+            memory_gib: of the GPU.
+        """
+        words = set(re.split(r"[^a-z0-9]+", nvml_name.lower()))
+        matching = [
+            t for t in self._types.values() if t.match and set(t.match) <= words and memory_gib >= t.min_memory_gib
+        ]
+        if matching:
+            return max(matching, key=lambda t: (len(t.match), t.min_memory_gib)).name
+        return own_type_name(nvml_name)
+
+
+def own_type_name(nvml_name: str) -> str:
+    """A type name made of what NVML calls a GPU: `NVIDIA GeForce RTX 4090` is `rtx4090`."""
+    plain = _VENDOR_WORDS.sub(" ", nvml_name.lower())
+    name = re.sub(r"[^a-z0-9]+", "", plain)
+    return name[:30] or "gpu"

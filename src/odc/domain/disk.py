@@ -1,0 +1,76 @@
+"""A disk: the user's named home, kept between reservations. Its name is a label, its id is what it is.
+
+At most one reservation holds it, and only the holder's release frees it. One more may wait for it, if the holder is
+ending and will not be queued again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A point-in-time copy of a disk's volume.
+
+    Attributes:
+        id: `<reservation id>-<attempt>`, so that taking it twice gives the same one.
+        taken_at: when the copy was complete.
+        verified_at: when it was found whole; None until then.
+        used_bytes: what the files take.
+        listing: key of the file listing in the blob store.
+    """
+
+    id: str
+    taken_at: datetime
+    verified_at: datetime | None = None
+    used_bytes: int = 0
+    listing: str = ""
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        version: as read from the store; 0 for one that is not stored yet.
+        owner: principal.
+        name: unique among the owner's disks.
+        size_bytes: what it may hold.
+        created_at: when it was first asked for.
+        holder: id of the reservation that has it, None when it is free.
+        successor: id of the reservation that gets it next.
+        snapshots: oldest first.
+        fault: what is wrong with it now; empty when nothing is.
+    """
+
+    id: str
+    version: int = 0
+    owner: str
+    name: str
+    size_bytes: int
+    created_at: datetime
+    holder: str | None = None
+    successor: str | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    fault: str = ""
+
+    def claimed_by(self, reservation_id: str) -> Disk:
+        """The disk with one more claimant: the holder if it was free, else the successor."""
+        if self.holder is None:
+            return msgspec.structs.replace(self, holder=reservation_id)
+        return msgspec.structs.replace(self, successor=reservation_id)
+
+    def released_by(self, reservation_id: str) -> Disk:
+        """The disk without this claimant; its successor, if any, holds it then. Others' claims stay."""
+        if self.successor == reservation_id:
+            return msgspec.structs.replace(self, successor=None)
+        if self.holder == reservation_id:
+            return msgspec.structs.replace(self, holder=self.successor, successor=None)
+        return self
+
+    @property
+    def last_snapshot(self) -> Snapshot | None:
+        """The newest snapshot, or None."""
+        return self.snapshots[-1] if self.snapshots else None

@@ -1,0 +1,100 @@
+"""Every error that ODC raises on purpose.
+
+    OdcError
+    ├── RequestError        the caller can fix it
+    │   ├── InvalidRequest, NotFound, NotAllowed, LimitExceeded
+    ├── Conflict            lost a compare-and-set: read again, retry
+    ├── ProviderError       a backend failed; the vendor's error is __cause__
+    │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
+    │   └── ProviderRefused       lasting: the reservation fails with the reason
+    └── InvariantError      a bug: never caught
+
+A message says what and which id; `hints` say what to do next, with the command to type.
+Exit codes and HTTP statuses stand in one table, at the end of this file.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Hint(NamedTuple):
+    """One way on: a few words, and the command to paste."""
+
+    label: str
+    command: str
+
+
+class OdcError(Exception):
+    """The root: a message for people, and what they can do next."""
+
+    def __init__(self, message: str, *hints: Hint | tuple[str, str]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hints = tuple(Hint(*hint) for hint in hints)
+
+
+class RequestError(OdcError):
+    """The caller can fix it. Nothing was changed."""
+
+
+class InvalidRequest(RequestError):
+    """A value is out of its range, or the request makes no sense."""
+
+
+class NotFound(RequestError):
+    """What was named does not exist, or is not the caller's to see."""
+
+
+class NotAllowed(RequestError):
+    """The caller may not do this."""
+
+
+class LimitExceeded(RequestError):
+    """A limit stands in the way; the message gives the limit, what is used, and what would free it."""
+
+
+class Conflict(OdcError):
+    """Another writer was first. Nothing was written; read again and retry."""
+
+
+class ProviderError(OdcError):
+    """A backend failed. The vendor's error is the `__cause__`."""
+
+
+class ProviderUnavailable(ProviderError):
+    """A passing fault: what was asked may or may not have happened; a later pass asks again."""
+
+
+class ProviderRefused(ProviderError):
+    """A lasting fault: asking again gives the same answer."""
+
+
+class InvariantError(OdcError):
+    """A rule of ODC itself is broken: a bug. Never caught."""
+
+
+# One table: name on the wire, exit code of a command, HTTP status. The most special class wins.
+OUTCOMES: dict[type[OdcError], tuple[int, int]] = {
+    InvalidRequest: (2, 400),
+    NotFound: (2, 404),
+    NotAllowed: (2, 403),
+    LimitExceeded: (2, 429),
+    RequestError: (2, 400),
+    Conflict: (1, 409),
+    ProviderUnavailable: (1, 503),
+    ProviderRefused: (1, 502),
+    ProviderError: (1, 502),
+    InvariantError: (70, 500),
+    OdcError: (1, 500),
+}
+
+
+def exit_code(error: OdcError) -> int:
+    """The exit code of a command that ends with this error: never 0."""
+    return next(OUTCOMES[kind][0] for kind in type(error).__mro__ if kind in OUTCOMES)
+
+
+def http_status(error: OdcError) -> int:
+    """The HTTP status of an answer that carries this error."""
+    return next(OUTCOMES[kind][1] for kind in type(error).__mro__ if kind in OUTCOMES)

@@ -1,0 +1,170 @@
+"""A reservation's life as a table: which event leads from which state to which.
+
+    QUEUED ──Placed──▶ PREPARING ──BoxesReady──▶ ACTIVE
+      ▲ │                  │                        │
+      │ │ EndRequested     │ EndRequested           │ EndRequested (expired, cancelled, failed)
+      │ ▼                  ▼                        ▼
+      │ ENDED ◀─CleanedUp─ ENDING ◀─────────────────┘
+      └──────── CleanedUp, when ENDING was to requeue (attempt + 1, same place in line)
+
+Rules: transitions are data; an illegal event raises and changes nothing; ENDING is the finalizer, so nothing is ENDED
+while a container runs, a volume is attached, or the disk's snapshot is not verified. A queued reservation has none of
+these and ends at once. An end asked for by the user always turns a requeue into an end.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
+
+from odc.domain.errors import InvariantError
+from odc.domain.reservation import EndReason, Fault, Place, Reservation, SlotRecord, State
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """A new attempt has its nodes and GPUs."""
+
+    at: datetime
+    slot: SlotRecord
+    ready_by: datetime
+    places: tuple[Place, ...]
+
+
+class BoxesReady(msgspec.Struct, frozen=True, kw_only=True):
+    """Every box of the attempt answers SSH; the reservation's clock starts. `places` carry the boxes' uids."""
+
+    at: datetime
+    places: tuple[Place, ...]
+
+
+class EndRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """It is to end (`why`), or to go back to the queue (`why` is None)."""
+
+    at: datetime
+    why: EndReason | None
+    detail: str = ""
+
+
+class CleanedUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is left of the attempt: container, network, mount; and the disk's snapshot is verified."""
+
+    at: datetime
+
+
+Event = Placed | BoxesReady | EndRequested | CleanedUp
+
+TRANSITIONS: dict[tuple[State, type[Event]], tuple[State, ...]] = {
+    (State.QUEUED, Placed): (State.PREPARING,),
+    (State.QUEUED, EndRequested): (State.ENDED,),
+    (State.PREPARING, BoxesReady): (State.ACTIVE,),
+    (State.PREPARING, EndRequested): (State.ENDING,),
+    (State.ACTIVE, EndRequested): (State.ENDING,),
+    (State.ENDING, EndRequested): (State.ENDING,),
+    (State.ENDING, CleanedUp): (State.ENDED, State.QUEUED),
+}
+
+
+def apply(record: Reservation, event: Event) -> Reservation:
+    """The record after the event.
+
+    Raises:
+        InvariantError: the event is illegal in the record's state; nothing changed.
+    """
+    if (record.state, type(event)) not in TRANSITIONS:
+        raise InvariantError(f"{type(event).__name__} is illegal for {record.id} while {record.state}")
+    match event:
+        case Placed():
+            return _placed(record, event)
+        case BoxesReady():
+            return replace(
+                record,
+                state=State.ACTIVE,
+                active_at=event.at,
+                expires_at=event.at + record.spec.length,
+                places=event.places,
+                fault=None,
+            )
+        case EndRequested():
+            return _end_requested(record, event)
+        case CleanedUp():
+            return _cleaned_up(record, event)
+
+
+def _placed(record: Reservation, event: Placed) -> Reservation:
+    return replace(
+        record,
+        state=State.PREPARING,
+        attempt=record.attempt + 1,
+        slot=event.slot,
+        ready_by=event.ready_by,
+        places=event.places,
+        placed_at=event.at,
+        phases=(),
+        fault=None,
+        ahead="",
+        position=0,
+    )
+
+
+def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
+    if record.state is State.ENDING:
+        if event.why is None or not record.requeue:
+            return record
+        return replace(record, requeue=False, ended_why=event.why, end_detail=event.detail)
+    if record.state is State.QUEUED:
+        return replace(
+            record,
+            state=State.ENDED,
+            ended_why=event.why or EndReason.FAILED,
+            end_detail=event.detail,
+            ending_at=event.at,
+            ended_at=event.at,
+            slot=None,
+            ready_by=None,
+            ahead="",
+            position=0,
+            fault=None,
+        )
+    return replace(
+        record,
+        state=State.ENDING,
+        ending_at=event.at,
+        ended_why=event.why,
+        end_detail=event.detail,
+        requeue=event.why is None,
+        boxes_gone=False,
+        fault=None,
+        missing_since=None,
+    )
+
+
+def _cleaned_up(record: Reservation, event: CleanedUp) -> Reservation:
+    if not record.requeue:
+        return replace(record, state=State.ENDED, ended_at=event.at, fault=None)
+    return replace(
+        record,
+        state=State.QUEUED,
+        requeue=False,
+        boxes_gone=False,
+        places=(),
+        slot=None,
+        placed_at=None,
+        active_at=None,
+        expires_at=None,
+        ending_at=None,
+        fault=None,
+    )
+
+
+_DELAYS_S = (1, 2, 5, 10, 20, 40, 60)
+
+
+def with_fault(record: Reservation, message: str, at: datetime) -> Reservation:
+    """The record with a passing fault noted: its count grows, and with it the delay until the next try."""
+    before = record.fault
+    count = before.count + 1 if before else 1
+    delay = timedelta(seconds=_DELAYS_S[min(count, len(_DELAYS_S)) - 1])
+    since = before.since if before else at
+    return replace(record, fault=Fault(message=message, count=count, since=since, next_try=at + delay))

@@ -1,0 +1,69 @@
+"""How much one may ask for. Every rule is checked on the server; the CLI checks the same to answer sooner."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import msgspec
+
+from odc.domain.errors import InvalidRequest, LimitExceeded
+
+MIN_HOURS = 0.0833
+MAX_HOURS = 24.0
+MAX_EXTENSION_HOURS = 24.0
+MAX_TOTAL_HOURS = 48.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user may hold at once, and how long the steps of a reservation may take.
+
+    Attributes:
+        live_per_user: reservations that are not ended, queued ones included.
+        gpus_per_user: GPUs of all live reservations together; 0 means no limit.
+        prepare: from the slot's start until SSH answers; part of every promise.
+        stop: from the end until the GPUs are free; part of every slot.
+        attempts: tries at starting a reservation before it fails.
+    """
+
+    live_per_user: int = 10
+    gpus_per_user: int = 0
+    prepare: timedelta = timedelta(minutes=3)
+    stop: timedelta = timedelta(minutes=2)
+    attempts: int = 3
+
+
+def check_hours(hours: object) -> float:
+    """The hours, if they may be asked for: a number from 0.0833 (5 minutes) to 24.
+
+    Raises:
+        InvalidRequest: not a number, not finite, or out of range.
+    """
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not math.isfinite(hours):
+        raise InvalidRequest(f"hours must be a number from {MIN_HOURS} to {MAX_HOURS:g}, not {str(hours)[:20]!r}")
+    if not MIN_HOURS <= hours <= MAX_HOURS:
+        raise InvalidRequest(f"hours must be from {MIN_HOURS} (5 minutes) to {MAX_HOURS:g}, not {hours:g}")
+    return float(hours)
+
+
+def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: int) -> None:
+    """Raise if one more reservation would pass the user's limits.
+
+    Args:
+        limits: the operator's.
+        live: the user's reservations that are not ended.
+        gpus_held: the GPUs of those.
+        gpus_wanted: of the new one.
+
+    Raises:
+        LimitExceeded: with the limit, what is used, and what would free it.
+    """
+    free_one = ("end one", "gpu-dev cancel")
+    if live >= limits.live_per_user:
+        raise LimitExceeded(f"you have {live} reservations, the limit for one user is {limits.live_per_user}", free_one)
+    if limits.gpus_per_user and gpus_held + gpus_wanted > limits.gpus_per_user:
+        raise LimitExceeded(
+            f"you hold {gpus_held} GPUs and ask for {gpus_wanted} more; the limit for one user is "
+            f"{limits.gpus_per_user}",
+            free_one,
+        )

@@ -1,0 +1,79 @@
+"""Names and ids: what people may call things, and what a near miss probably meant.
+
+A name goes into host names, ssh configurations and file names, so it is a DNS label; it never reaches a shell.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from odc.domain.errors import InvalidRequest
+
+NO_DISK = "none"
+DEFAULT_DISK = "default"
+SHORT_ID = 8
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+_GITHUB_USER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_RESERVED = frozenset({NO_DISK, "all", "localhost"})
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, if it may be one.
+
+    Args:
+        name: 1 to 40 of a-z, 0-9 and `-`, no `-` at either end (a DNS label, RFC 1123, shortened so that
+            `<name>-<rank>` stays one).
+        what: the word for messages, such as `disk`.
+
+    Raises:
+        InvalidRequest: it may not; the message names the rule.
+    """
+    if not _LABEL.fullmatch(name) or name in _RESERVED:
+        shown = name if len(name) <= 40 else name[:37] + "..."
+        raise InvalidRequest(
+            f"{what} name {shown!r} is not allowed: use 1 to 40 of a-z, 0-9 and '-', "
+            f"no '-' at the ends, and none of {', '.join(sorted(_RESERVED))}"
+        )
+    return name
+
+
+def check_github_user(name: str) -> str:
+    """The GitHub login, if it can be one (letters, digits, `-`; at most 39).
+
+    Raises:
+        InvalidRequest: it cannot be a login.
+    """
+    if not _GITHUB_USER.fullmatch(name) or name.endswith("-") or "--" in name:
+        raise InvalidRequest(f"{name[:40]!r} is not a GitHub user name: letters, digits and '-', at most 39")
+    return name
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a whole id: 32 hexadecimal digits."""
+    return bool(_ID.fullmatch(text))
+
+
+def short(identifier: str) -> str:
+    """The first eight characters of an id: what people see and type."""
+    return identifier[:SHORT_ID]
+
+
+def near_match(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, or None. An exact match is no near match."""
+    candidates = [other for other in known if other != name]
+    found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
+def free_name(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that is not taken."""
+    used = set(taken)
+    if wanted not in used:
+        return wanted
+    number = 2
+    while f"{wanted}-{number}" in used:
+        number += 1
+    return f"{wanted}-{number}"

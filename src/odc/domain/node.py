@@ -1,0 +1,44 @@
+"""A node: a machine that runs boxes, as the cluster shows it now."""
+
+from __future__ import annotations
+
+import msgspec
+
+from odc.domain.resources import Capacity
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, at the time of a list.
+
+    Attributes:
+        name: unique in the cluster.
+        gpu_type: the pool that the node belongs to.
+        gpus: identities of its GPUs, in the node's order; empty for a node without GPUs.
+        units: what can be handed out: the GPUs' count, or for a type without GPUs its units.
+        capacity: what the node has.
+        allocatable: what boxes may use of it.
+        zone: nodes of one gang lie in one zone.
+        ready: False while the node is silent: it takes nothing new and keeps all its claims.
+        cordoned: takes nothing new.
+        profiling: takes only requests that ask for profiling.
+        simulated: its GPUs are pretended; every screen that shows them says so.
+        address: where SSH to its boxes is reached.
+    """
+
+    name: str
+    gpu_type: str
+    gpus: tuple[str, ...] = ()
+    units: int
+    capacity: Capacity
+    allocatable: Capacity
+    zone: str = ""
+    ready: bool = True
+    cordoned: bool = False
+    profiling: bool = False
+    simulated: bool = False
+    address: str = "127.0.0.1"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the node takes new boxes."""
+        return self.ready and not self.cordoned

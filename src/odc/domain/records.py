@@ -1,0 +1,121 @@
+"""What is stored beside reservations, disks and users: events, requests, and one transaction of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from odc.domain.disk import Disk
+from odc.domain.reservation import Reservation, State
+from odc.domain.user import User
+
+SYSTEM = "odc"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to a reservation; append-only, the audit log.
+
+    Attributes:
+        reservation_id: to which.
+        at: when.
+        actor: the user's name, or `odc`.
+        kind: past tense, one word or two, such as `placed`.
+        text: the whole sentence for people.
+    """
+
+    reservation_id: str
+    at: datetime
+    actor: str
+    kind: str
+    text: str
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's request with its answer, committed together with its effect: a repeat gives the same answer.
+
+    Attributes:
+        id: made by the client.
+        principal: who sent it; the same id from another is refused.
+        kind: which message.
+        digest: of the message, so that one id cannot carry two different requests.
+        received_at: when it came.
+        status: HTTP status of the answer.
+        answer: the answer as JSON.
+    """
+
+    id: str
+    principal: str
+    kind: str
+    digest: str
+    received_at: datetime
+    status: int
+    answer: bytes
+
+
+class ClockAnchor(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment on both clocks: the wall clock and the machine's time since boot."""
+
+    boot_id: str
+    wall: datetime
+    since_boot: timedelta
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction: all of it is written, or nothing.
+
+    Every record carries the version that was read (0: it must not exist); it is stored with that version plus one.
+
+    Attributes:
+        pools: GPU type to the plan version that was read; each is stored plus one. Whatever changes the occupancy
+            or the promises of a pool names it here.
+        reservations: records to write.
+        disks: records to write.
+        users: records to write.
+        events: to append, in order.
+        request: the client's request that this is the effect of.
+    """
+
+    pools: Mapping[str, int] = {}
+    reservations: tuple[Reservation, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    users: tuple[User, ...] = ()
+    events: tuple[Event, ...] = ()
+    request: RequestRecord | None = None
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass reads: one consistent picture.
+
+    Attributes:
+        pools: GPU type to plan version; a type that is not here has version 0.
+        reservations: every live one, by place in line.
+        disks: by id, every disk that a live reservation holds or waits for.
+        users: by principal, the owners of live reservations.
+        unreadable: id to error, of live records that could not be understood: left alone and shown.
+    """
+
+    pools: Mapping[str, int]
+    reservations: tuple[Reservation, ...]
+    disks: Mapping[str, Disk]
+    users: Mapping[str, User]
+    unreadable: Mapping[str, str] = {}
+
+
+class ReservationQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which reservations to list; every condition that is given must hold.
+
+    Attributes:
+        owner: principal.
+        id_prefix: hexadecimal digits.
+        name: exactly this.
+        states: any of these; empty means any.
+        limit: at most so many, the newest.
+    """
+
+    owner: str | None = None
+    id_prefix: str | None = None
+    name: str | None = None
+    states: frozenset[State] = frozenset()
+    limit: int = 200

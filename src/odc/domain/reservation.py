@@ -1,0 +1,192 @@
+"""A reservation: a user's claim on GPUs for a bounded time, from request to end.
+
+The spec is stored once and never changes. What changes lies in the record around it, under a version number that
+every write compares. State changes go through `lifecycle.py` only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    """Where a reservation is in its life; the arrows are `lifecycle.TRANSITIONS`."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    ACTIVE = "active"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """Why a reservation ended, in the words that users read."""
+
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for.
+
+    Attributes:
+        gpu_type: the pool.
+        gpus: GPUs of each box; 0 for a type without GPUs.
+        units: units that each box takes of its node: its GPUs, or 1 for a type without GPUs.
+        nodes: boxes; more than 1 is a gang of whole nodes.
+        hours: how long it stays active.
+        disk: name of the disk as asked; None for a temporary home.
+        image: the image of the box, as the cluster names it; empty for the cloud's own.
+    """
+
+    gpu_type: str
+    gpus: int
+    units: int
+    nodes: int = 1
+    hours: float
+    disk: str | None
+    image: str = ""
+
+    @property
+    def length(self) -> timedelta:
+        """How long the reservation stays active."""
+        return timedelta(hours=self.hours)
+
+
+class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The planned start and nodes of a queued reservation. An estimate is no promise."""
+
+    start: datetime
+    nodes: tuple[str, ...]
+    estimate: bool = False
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one box of the current attempt goes, in rank order.
+
+    Attributes:
+        node: the node's name.
+        gpus: identities of the GPUs that the box holds.
+        ssh_port: the port of the host that leads to its SSH.
+        uid: the backend's id of the box, once it is made.
+        address: where its SSH is reached.
+    """
+
+    node: str
+    gpus: tuple[str, ...] = ()
+    ssh_port: int = 0
+    uid: str = ""
+    address: str = ""
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of getting ready or of ending, and how long it took."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """The passing fault that this reservation has now. The delay before the next try grows with the count."""
+
+    message: str
+    count: int
+    since: datetime
+    next_try: datetime
+
+
+class HostKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The SSH host key of a reservation's boxes, in OpenSSH's formats. The private half never leaves the server."""
+
+    private: str
+    public: str
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """One reservation's record.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        version: as read from the store; 0 for one that is not stored yet.
+        order: its place in line, given by the store when it is first written; smaller is earlier.
+        owner: principal that the transport proved.
+        user: the owner's name, as people read it.
+        name: unique among the owner's reservations that still hold their name.
+        spec: what was asked for.
+        state: where it is in its life.
+        attempt: the number of the current or last try at starting; 0 before the first.
+        disk_id: the disk that it holds or waits for.
+        slot: planned start while queued; the start of the current attempt afterwards.
+        ready_by: the promise: SSH answers by then at the latest. None while there is only an estimate.
+        postponements: how often a fault moved the promise later.
+        ahead: who holds what it waits for, as `user, 8 x h100`; empty when it waits for nobody.
+        position: place in its pool's queue, from 1; 0 when it is not queued.
+        places: the boxes of the current attempt, in rank order.
+        phases: of the current attempt, then of the end, in order.
+        fault: the passing fault that is being retried.
+        missing_since: when a list first lacked its box.
+        ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
+        end_detail: the cause in words, for a failure or a requeue.
+        requeue: ENDING leads back to the queue.
+        boxes_gone: ENDING: the containers are confirmed gone, so the GPUs are free.
+    """
+
+    id: str
+    version: int = 0
+    order: int = 0
+    owner: str
+    user: str
+    name: str
+    spec: Spec
+    state: State = State.QUEUED
+    attempt: int = 0
+    disk_id: str | None = None
+    host_key: HostKey
+    slot: SlotRecord | None = None
+    ready_by: datetime | None = None
+    postponements: int = 0
+    ahead: str = ""
+    position: int = 0
+    places: tuple[Place, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    fault: Fault | None = None
+    missing_since: datetime | None = None
+    created_at: datetime
+    placed_at: datetime | None = None
+    active_at: datetime | None = None
+    expires_at: datetime | None = None
+    ending_at: datetime | None = None
+    ended_at: datetime | None = None
+    ended_why: EndReason | None = None
+    end_detail: str = ""
+    requeue: bool = False
+    boxes_gone: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it is not ended: the passes look at it."""
+        return self.state is not State.ENDED
+
+    @property
+    def holds_name(self) -> bool:
+        """Whether its name is taken for its owner: until it is on its way to the end for good."""
+        return self.live and not (self.state is State.ENDING and not self.requeue)
+
+    @property
+    def occupies(self) -> bool:
+        """Whether its GPUs are taken."""
+        return self.state in (State.PREPARING, State.ACTIVE) or (
+            self.state is State.ENDING and not self.boxes_gone and bool(self.places)
+        )
+
+    @property
+    def status(self) -> str:
+        """The word that users read: the state, and for an ended one its reason."""
+        if self.state is State.ENDED and self.ended_why is not None:
+            return str(self.ended_why)
+        return str(self.state)

@@ -1,0 +1,1 @@
+"""Reads the environment and files, names the adapters, starts things."""

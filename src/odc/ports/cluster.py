@@ -1,0 +1,63 @@
+"""Where boxes run. Every action may run twice: creating what is there and deleting what is gone succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Protocol
+
+from odc.domain.box import BoxName, BoxSeen, BoxSpec
+from odc.domain.node import Node
+
+
+class Cluster(Protocol):
+    """Nodes and the boxes on them. Any method may be called by several threads and processes at once.
+
+    Every method raises `ProviderUnavailable` when the backend does not answer (what was asked may or may not have
+    happened), and `ProviderRefused` when asking again gives the same answer.
+    """
+
+    def list_nodes(self) -> tuple[Node, ...]:
+        """Every node by name. Silent nodes are there too, not ready."""
+
+    def list_boxes(self) -> tuple[BoxSeen, ...]:
+        """Every box of this cloud, running or not, by name. Others' containers are not shown and never touched."""
+
+    def create_box(self, spec: BoxSpec) -> str:
+        """Make the box with all it needs (network, files), but do not start it.
+
+        Returns:
+            The backend's uid. If a box of this name is there, its uid.
+
+        Raises:
+            ProviderRefused: the image does not exist, or the node cannot make such a box, with the reason.
+        """
+
+    def start_box(self, name: BoxName, uid: str) -> None:
+        """Start the box that was made. One that runs already stays as it is.
+
+        Raises:
+            ProviderRefused: no box of this name and uid is there, or it cannot start, with the reason.
+        """
+
+    def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
+        """Whether an SSH server greets at the box's port now. Waits less than a second.
+
+        Raises:
+            ProviderRefused: the box has exited, with its last words: it will not answer.
+        """
+
+    def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
+        """Replace what the box reads under `/run/odc`, each file at once; files not named stay.
+
+        A box that is not there is no error: nothing happens.
+        """
+
+    def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
+        """Ask the box's processes to end, and end them when the grace is over. Returns when they are gone."""
+
+    def remove_box(self, name: BoxName, uid: str) -> None:
+        """Delete the box of exactly this uid, running or not. When this returns, it holds no GPU any more."""
+
+    def clean_up(self, reservation_id: str, attempt: int) -> None:
+        """Delete what the attempts up to this one left beside boxes: network, files. Later attempts' stay."""

@@ -1,0 +1,70 @@
+"""Where records live. Compare-and-set is the safety of the whole system: no writer acts on an old picture."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from odc.domain.disk import Disk
+from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.reservation import Reservation
+from odc.domain.user import User
+
+
+class StateStore(Protocol):
+    """Records, events and requests. Any method may be called by several threads and processes at once.
+
+    Every method raises `ProviderUnavailable` when the store does not answer; for `commit` it is then unknown whether
+    the change was written.
+    """
+
+    def observe(self) -> Stored:
+        """Everything live, as one consistent picture.
+
+        Cost: what is live, never what is ended.
+        """
+
+    def commit(self, change: Change) -> None:
+        """Write the change, or nothing of it.
+
+        A reservation that is written for the first time gets the next place in line as its `order`.
+
+        Raises:
+            Conflict: a version differs from the one that was read; the request's id is taken; or the owner has
+                another disk of that name, or another reservation that holds that name. Nothing was written.
+        """
+
+    def find_request(self, request_id: str) -> RequestRecord | None:
+        """The request with its answer, or None if it was never committed."""
+
+    def find_reservation(self, reservation_id: str) -> Reservation | None:
+        """The record with exactly this id, ended ones too, or None."""
+
+    def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
+        """The matching reservations, newest place in line first.
+
+        Cost: what matches, by index; at most `query.limit`.
+        """
+
+    def list_disks(self, owner: str) -> tuple[Disk, ...]:
+        """The owner's disks by name."""
+
+    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+        """What happened to a reservation, in the order in which it was written."""
+
+    def find_user(self, principal: str) -> User | None:
+        """The user's record, or None."""
+
+    def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
+        """Take or renew the lease; True if `holder` has it until `now + length`. It saves work, it is no safety."""
+
+    def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
+        """The stored anchor; and if one is given, that one is stored in its place."""
+
+    def back_up(self, target: Path) -> None:
+        """Write a whole, consistent copy of the records to a file that does not exist yet.
+
+        Raises:
+            ProviderRefused: this store cannot, or the file exists; no file was changed.
+        """

@@ -1,0 +1,78 @@
+"""Where disks keep their files. Data is never the thing that is thrown away.
+
+A disk has at most one volume, kept between reservations. It carries a marker with the disk's id: a box whose home has
+no marker, or another's, does not start. Snapshots serve history and recovery; they are read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from odc.domain.disk import Snapshot
+
+
+class FileEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One file of a listing: path below the home, kind (`f`, `d`, `l` or `o`), bytes, mtime in epoch seconds."""
+
+    path: str
+    kind: str
+    size: int
+    mtime: int
+
+
+class Volumes(Protocol):
+    """The volumes of disks. Every method may be called again after it was interrupted at any point, and finishes.
+
+    Different disks may be worked on at once; calls for one disk are made one after another. Every method raises
+    `ProviderUnavailable` when the storage does not answer, and `ProviderRefused` for a lasting fault; after either
+    no file of a volume or of an earlier snapshot is lost.
+    """
+
+    def describe(self) -> str:
+        """What the storage is, in a few words for people: `btrfs (1.7 TB free)`."""
+
+    def list_attached(self) -> dict[str, str]:
+        """Disk id to holder, of every volume that is attached now."""
+
+    def create(self, disk_id: str, size_bytes: int) -> bool:
+        """Make the disk's volume with its marker, if it is not there.
+
+        Returns:
+            True if it is new. A half-made one, from a crash, is finished and counts as new.
+        """
+
+    def attach(self, disk_id: str, holder: str) -> str:
+        """Make the volume usable by a box, `nosuid,nodev`, and say where: the mount's path.
+
+        Args:
+            disk_id: a volume that exists.
+            holder: `<reservation id>-<attempt>`. Attaching twice for the same holder gives the same path.
+
+        Raises:
+            ProviderRefused: the volume is gone, its marker is missing or another's, or another holder has it.
+        """
+
+    def detach(self, disk_id: str, holder: str) -> None:
+        """Take the volume from this holder. If another has it, or nobody, nothing happens.
+
+        Raises:
+            ProviderUnavailable: something still uses the mount.
+        """
+
+    def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
+        """Copy a detached volume to a read-only snapshot and verify it; the adapter's docstring says how.
+
+        One of this id that is complete stays as it is and is returned. An incomplete one is made anew.
+        """
+
+    def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
+        """The files of a snapshot by path, the marker left out."""
+
+    def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
+        """Ids of the disk's complete snapshots, oldest first."""
+
+    def used_bytes(self, disk_id: str) -> int | None:
+        """What the volume's files take now, or None if the storage cannot say cheaply."""

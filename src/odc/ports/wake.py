@@ -1,0 +1,16 @@
+"""How work is noticed at once. A wake only says `look`; losing one costs one pass."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol
+
+
+class Wake(Protocol):
+    """A bell. Rung by anyone, at any time, from any thread."""
+
+    def ring(self) -> None:
+        """Wake whoever waits, or the next who does."""
+
+    def wait(self, timeout: timedelta) -> bool:
+        """Wait until it is rung or the time is over; True if it was rung since the last wait."""

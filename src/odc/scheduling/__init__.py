@@ -1,0 +1,1 @@
+"""Planning: who starts when, and where. Pure; counts GPUs, knows no users."""

@@ -1,0 +1,358 @@
+"""What goes over the wire: one envelope for every request, and the views that answer.
+
+`--json` prints these views, so a field that stands here stays. Times are RFC 3339, UTC. Decoding is strict: an
+unknown field or kind is refused by name. The requests themselves are `odc.domain.requests`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from odc.domain.requests import Request
+
+WAIT_LIMIT_S = 30.0
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request with the idempotency id that the client made: 32 hexadecimal digits. A repeat acts once."""
+
+    id: str
+    request: Request
+
+
+class HintView(msgspec.Struct, frozen=True, kw_only=True):
+    """One way on: a few words, and the command to paste."""
+
+    label: str
+    command: str
+
+
+class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that is an error.
+
+    Attributes:
+        error: the error's class, such as `NotFound`.
+        message: what, and which id.
+        hint: the first thing to do next, as a command; empty if there is none.
+        hints: everything that can be done next.
+    """
+
+    error: str
+    message: str
+    hint: str = ""
+    hints: tuple[HintView, ...] = ()
+
+
+class SshView(msgspec.Struct, frozen=True, kw_only=True):
+    """How SSH reaches a box."""
+
+    host: str
+    port: int
+    user: str
+    command: str
+
+
+class BoxView(msgspec.Struct, frozen=True, kw_only=True):
+    """One box.
+
+    Attributes:
+        rank: its place in the gang, from 0.
+        name: `<reservation>-<rank>`.
+        node: where it is.
+        state: created, running, exited, unreachable, or absent.
+        gpus: identities of its GPUs, in the node's order.
+        gpu_indexes: their places on the node, in the same order.
+        cpus: what `nproc` prints.
+        memory_gib: what `free` shows, rounded down to a tenth.
+        ssh: None until the box is placed, and for others' reservations.
+    """
+
+    rank: int
+    name: str
+    node: str
+    state: str
+    gpus: tuple[str, ...] = ()
+    gpu_indexes: tuple[int, ...] = ()
+    cpus: int = 0
+    memory_gib: float = 0.0
+    ssh: SshView | None = None
+
+
+class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of getting ready or of ending, done or (`seconds` is None) under way."""
+
+    name: str
+    seconds: float | None
+    detail: str = ""
+
+
+class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk's snapshot."""
+
+    id: str
+    taken_at: datetime
+    verified: bool
+    used_bytes: int
+
+
+class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation as its owner sees it. Of others' only the public fields are filled (those before `mine`).
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: as the owner calls it.
+        owner: the owner's name.
+        state: queued, preparing, active, ending, then expired, cancelled or failed.
+        gpu_type: the type.
+        gpus: GPUs of the whole reservation.
+        nodes: number of boxes.
+        hours: how long it stays active.
+        created_at: when it was asked for.
+        active_at: when SSH first answered.
+        expires_at: when it ends.
+        ended_at: when nothing was left of it.
+        ready_by: the promise; None if there is only an estimate, or none is needed any more.
+        estimate: when it may start, while only nodes that do not exist yet could serve it.
+        queue_position: place in its pool's queue, from 1; None when it is not queued.
+        simulated: its GPUs are pretended.
+        mine: whether the caller owns it.
+        version: goes up with every change; what `?wait=` compares.
+        reason: why it ended, or why it goes back to the queue; empty while all is well.
+        ahead: who holds what it waits for: `user, 8 x h100`.
+        disk: name of its disk; None for a temporary home.
+        disk_new: whether its disk has no snapshot yet.
+        snapshot: the disk's last snapshot.
+        boxes: in rank order.
+        phases: of getting ready, then of ending.
+        trouble: the passing fault that is being retried now; empty when there is none.
+        attempt: the number of the current try at starting.
+        requeue: it is ending only to be queued again.
+        host_key: public SSH host key of its boxes.
+    """
+
+    id: str
+    name: str
+    owner: str
+    state: str
+    gpu_type: str
+    gpus: int
+    nodes: int
+    hours: float
+    created_at: datetime
+    active_at: datetime | None = None
+    expires_at: datetime | None = None
+    ended_at: datetime | None = None
+    ready_by: datetime | None = None
+    estimate: datetime | None = None
+    queue_position: int | None = None
+    simulated: bool = False
+    mine: bool = False
+    version: int = 0
+    reason: str = ""
+    ahead: str = ""
+    disk: str | None = None
+    disk_new: bool = False
+    snapshot: SnapshotView | None = None
+    boxes: tuple[BoxView, ...] = ()
+    phases: tuple[PhaseView, ...] = ()
+    trouble: str = ""
+    attempt: int = 0
+    requeue: bool = False
+    host_key: str = ""
+
+
+class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
+    """Reservations, by place in line; `now` is the server's clock."""
+
+    now: datetime
+    reservations: tuple[ReservationView, ...]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened: when, who did it, what kind, and the sentence."""
+
+    at: datetime
+    actor: str
+    kind: str
+    text: str
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The story of a reservation, oldest first."""
+
+    id: str
+    name: str
+    events: tuple[EventView, ...]
+
+
+class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """When a count of GPUs could be had.
+
+    Attributes:
+        gpus: on one node; 0 for a type without GPUs.
+        start: the latest start; equal to the answer's `now` for at once; None if it never fits.
+        until: a reservation that starts then may last until here at most; None if there is no end in sight.
+    """
+
+    gpus: int
+    start: datetime | None
+    until: datetime | None = None
+
+
+class TypeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU type of the cloud.
+
+    Attributes:
+        name: the type.
+        has_gpus: False for a type whose boxes take units instead.
+        free: GPUs (or units) that can be had now.
+        total: GPUs (or units) of all its nodes.
+        cordoned: of them, those on nodes that take nothing new.
+        live: reservations that hold some.
+        queued: reservations that wait.
+        waiting: the first in line, as `user, 8 x h100`; empty if nobody waits.
+        simulated: its GPUs are pretended.
+        node_units: GPUs (or units) of its largest node.
+        choices: for 1, 2, 4, 8, … up to a node's GPUs.
+    """
+
+    name: str
+    has_gpus: bool
+    free: int
+    total: int
+    cordoned: int
+    live: int
+    queued: int
+    waiting: str
+    simulated: bool
+    node_units: int
+    choices: tuple[ChoiceView, ...]
+
+
+class Availability(msgspec.Struct, frozen=True, kw_only=True):
+    """What could be had, by type, from the same plan that gives the promises."""
+
+    now: datetime
+    types: tuple[TypeView, ...]
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One node."""
+
+    name: str
+    gpu_type: str
+    total: int
+    free: int
+    ready: bool
+    cordoned: bool
+    simulated: bool
+    boxes: int
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The cloud as a whole.
+
+    Attributes:
+        now: the server's clock.
+        types: every type that has nodes or live reservations.
+        nodes: every node by name.
+        quarantined: boxes without a record, as sentences; they are counted as occupied and left alone.
+        warnings: what the operator should know, as sentences.
+    """
+
+    now: datetime
+    types: tuple[TypeView, ...]
+    nodes: tuple[NodeView, ...]
+    quarantined: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class DiskView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the caller's disks.
+
+    Attributes:
+        name: as the owner calls it.
+        size_bytes: what it may hold.
+        used_bytes: what its files took at the last look; None if unknown.
+        created_at: when it was first asked for.
+        holder: name of the reservation that has it, None when it is free.
+        holder_id: its id.
+        snapshot: the last one.
+        fault: what is wrong with it; empty when nothing is.
+    """
+
+    name: str
+    size_bytes: int
+    used_bytes: int | None
+    created_at: datetime
+    holder: str | None = None
+    holder_id: str | None = None
+    snapshot: SnapshotView | None = None
+    fault: str = ""
+
+
+class DiskList(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller's disks, by name."""
+
+    disks: tuple[DiskView, ...]
+
+
+class KeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """A public key that opens the caller's boxes. `source` is `GitHub` or `own`."""
+
+    fingerprint: str
+    kind: str
+    comment: str
+    source: str
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the caller is, as the server sees it.
+
+    Attributes:
+        user: the name that people read.
+        principal: the id that the transport proves.
+        admin: an operator of the cloud.
+        github_user: whose keys are used; empty for none.
+        github_fault: why GitHub's keys could not be refreshed; the last good ones are used.
+        keys: every key that opens the caller's boxes.
+    """
+
+    user: str
+    principal: str
+    admin: bool
+    github_user: str
+    github_fault: str
+    keys: tuple[KeyView, ...]
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the cloud takes requests, and what it is made of.
+
+    Attributes:
+        ready: a pass has seen the cluster.
+        version: of ODC.
+        cloud: the cloud's name.
+        types: GPUs (or units) by type.
+        simulated: some GPUs are pretended.
+        storage: where disks lie, in words.
+        engine: what runs the boxes, in words.
+        problems: what keeps it from being ready, as sentences.
+    """
+
+    ready: bool
+    version: str
+    cloud: str
+    types: dict[str, int]
+    simulated: bool
+    storage: str
+    engine: str
+    problems: tuple[str, ...] = ()
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that has no reservation: what was done, as a sentence."""
+
+    message: str

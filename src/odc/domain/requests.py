@@ -1,0 +1,66 @@
+"""What a client can ask for. Closed: an unknown kind or field is refused by name.
+
+No message says who sends it: that comes from the transport. `reservation` is a reference: a whole id, a prefix of at
+least 4 hexadecimal digits, or a name among the caller's own.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from odc.domain.names import DEFAULT_DISK
+
+
+class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reserve"):
+    """Claim GPUs for a bounded time.
+
+    Attributes:
+        gpu_type: a type of the catalog.
+        gpus: on one node: 1, 2, 4, 8, … up to the node's GPUs; 0 for a type without GPUs.
+        hours: 0.0833 to 24.
+        name: unique among the caller's live ones; None takes the disk's name, with a number if that is taken.
+        disk: name of the caller's disk, or `none` for a temporary home.
+        new_disk: the caller means a new disk, however near its name is to another's.
+    """
+
+    gpu_type: str
+    gpus: int
+    hours: float
+    name: str | None = None
+    disk: str = DEFAULT_DISK
+    new_disk: bool = False
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cancel"):
+    """End a reservation now, in whatever state it is."""
+
+    reservation: str
+
+
+class SetGithubUser(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="set_github_user"
+):
+    """Take the caller's keys from this GitHub login; an empty one forgets it and its keys."""
+
+    login: str
+
+
+class SetOwnKeys(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="set_own_keys"
+):
+    """Replace the caller's own list of public keys, each a line as in `authorized_keys` without options."""
+
+    keys: tuple[str, ...]
+
+
+class AcceptClock(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="accept_clock"
+):
+    """For operators: the wall clock is right; go on with timed ends."""
+
+
+class EndAll(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="end_all"):
+    """For operators: end every live reservation of every user."""
+
+
+Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll

@@ -1,0 +1,105 @@
+"""What the control plane works with: the ports, the operator's settings, and the last look at the cluster."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from odc.domain.box import BoxSeen
+from odc.domain.catalog import Catalog
+from odc.domain.limits import Limits
+from odc.domain.node import Node
+from odc.ports.blob_store import BlobStore
+from odc.ports.clock import Clock
+from odc.ports.cluster import Cluster
+from odc.ports.key_source import KeySource
+from odc.ports.state_store import StateStore
+from odc.ports.volumes import Volumes
+from odc.ports.wake import Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided.
+
+    Attributes:
+        cloud: the cloud's name; part of every backend name.
+        catalog: the GPU types.
+        limits: per user and per step.
+        image: the image of boxes, as the cluster names it.
+        ports: SSH ports of boxes, first and last.
+        listen: address of the host at which boxes' SSH listens.
+        disk_bytes: size of a new disk.
+        grace: how long a box's processes have to end.
+        missing: how long a box must be missing from successful lists before it counts as gone.
+        keys_fresh: how old fetched keys may be when a box starts.
+        box_environment: variables for every login in every box; key: name, value: text.
+        timezone: the host's, as an IANA name or an offset; for times that people read inside boxes.
+    """
+
+    cloud: str = "odc"
+    catalog: Catalog = field(default_factory=Catalog)
+    limits: Limits = field(default_factory=Limits)
+    image: str = "localhost/odc/box:1"
+    ports: tuple[int, int] = (30000, 31999)
+    listen: str = "127.0.0.1"
+    disk_bytes: int = 100 * 2**30
+    grace: timedelta = timedelta(seconds=30)
+    missing: timedelta = timedelta(seconds=30)
+    keys_fresh: timedelta = timedelta(minutes=1)
+    box_environment: dict[str, str] = field(default_factory=dict)
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One adapter for each thing that is asked of the outside."""
+
+    store: StateStore
+    wake: Wake
+    cluster: Cluster
+    volumes: Volumes
+    blobs: BlobStore
+    keys: KeySource
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the last pass saw of the cluster.
+
+    Attributes:
+        at: when; None before the first successful look.
+        nodes: every node by name.
+        boxes: every box of the cloud.
+        quarantined: boxes without a record.
+        problems: what does not answer or is wrong now, as sentences for people.
+        frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
+    """
+
+    at: datetime | None = None
+    nodes: tuple[Node, ...] = ()
+    boxes: tuple[BoxSeen, ...] = ()
+    quarantined: tuple[BoxSeen, ...] = ()
+    problems: tuple[str, ...] = ()
+    frozen: bool = False
+
+
+class Sight:
+    """The last look, shared between passes and queries, so that no query asks the cluster."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._look = Look()
+
+    @property
+    def look(self) -> Look:
+        """The last look."""
+        with self._lock:
+            return self._look
+
+    def show(self, look: Look) -> None:
+        """Replace the last look."""
+        with self._lock:
+            self._look = look

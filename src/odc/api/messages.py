@@ -171,12 +171,16 @@ class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened: when, who did it, what kind, and the sentence."""
+    """One thing that happened: when, who did it, what kind, and the sentence.
+
+    `when` is a time that the sentence is about, to be shown behind it.
+    """
 
     at: datetime
     actor: str
     kind: str
     text: str
+    when: datetime | None = None
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from odc.domain.node import Node
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
+from odc.ports.host_keys import HostKeys
 from odc.ports.key_source import KeySource
 from odc.ports.state_store import StateStore
 from odc.ports.volumes import Volumes
@@ -33,6 +34,7 @@ class Policy:
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
+        ssh_try: how long one try waits for a started box's SSH server.
         keys_fresh: how old fetched keys may be when a box starts.
         box_environment: variables for every login in every box; key: name, value: text.
         timezone: the host's, as an IANA name or an offset; for times that people read inside boxes.
@@ -47,6 +49,7 @@ class Policy:
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)
+    ssh_try: timedelta = timedelta(seconds=20)
     keys_fresh: timedelta = timedelta(minutes=1)
     box_environment: dict[str, str] = field(default_factory=dict)
     timezone: str = "UTC"
@@ -62,6 +65,7 @@ class Ports:
     volumes: Volumes
     blobs: BlobStore
     keys: KeySource
+    host_keys: HostKeys
     clock: Clock
 
 

@@ -103,8 +103,6 @@ def _placed(record: Reservation, event: Placed) -> Reservation:
         placed_at=event.at,
         phases=(),
         fault=None,
-        ahead="",
-        position=0,
     )
 
 
@@ -123,8 +121,6 @@ def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
             ended_at=event.at,
             slot=None,
             ready_by=None,
-            ahead="",
-            position=0,
             fault=None,
         )
     return replace(

@@ -27,13 +27,18 @@ def ready_by(slot_start: datetime, limits: Limits) -> datetime:
 def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
     """When the GPUs of a placed reservation are free at the latest, in `(now, …)`.
 
-    One that is over its limit is expected to be free after one more stop limit: its teardown goes on.
+    Counted from the planned times, not from when a pass noticed them: a pass that comes some milliseconds after an
+    expiry must not push the next promise. One that is over its limit is expected to be free after one more stop
+    limit: its teardown goes on.
     """
-    if record.state is State.ACTIVE and record.expires_at is not None:
-        end = record.expires_at + limits.stop
-    elif record.state is State.ENDING and record.ending_at is not None:
-        end = record.ending_at + limits.stop
-    else:
-        started = record.placed_at or now
-        end = started + slot_span(record.spec.length, limits)
+    end = _planned_end(record, limits) + limits.stop
     return end if end > now else now + limits.stop
+
+
+def _planned_end(record: Reservation, limits: Limits) -> datetime:
+    """When the reservation is to begin its teardown at the latest."""
+    started = record.slot.start if record.slot else record.placed_at or record.created_at
+    end = record.expires_at or started + limits.prepare + record.spec.length
+    if record.state is State.ENDING and record.ending_at is not None:
+        return min(record.ending_at, end)
+    return end

@@ -23,6 +23,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         actor: the user's name, or `odc`.
         kind: past tense, one word or two, such as `placed`.
         text: the whole sentence for people.
+        when: a time that the sentence is about; it is shown behind it, in the reader's time zone.
     """
 
     reservation_id: str
@@ -30,6 +31,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     kind: str
     text: str
+    when: datetime | None = None
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,8 +124,6 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         slot: planned start while queued; the start of the current attempt afterwards.
         ready_by: the promise: SSH answers by then at the latest. None while there is only an estimate.
         postponements: how often a fault moved the promise later.
-        ahead: who holds what it waits for, as `user, 8 x h100`; empty when it waits for nobody.
-        position: place in its pool's queue, from 1; 0 when it is not queued.
         places: the boxes of the current attempt, in rank order.
         phases: of the current attempt, then of the end, in order.
         fault: the passing fault that is being retried.
@@ -150,8 +148,6 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     slot: SlotRecord | None = None
     ready_by: datetime | None = None
     postponements: int = 0
-    ahead: str = ""
-    position: int = 0
     places: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
     fault: Fault | None = None

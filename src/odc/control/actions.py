@@ -1,0 +1,236 @@
+"""What tasks do. Every step may run twice; before each, the record is read once more.
+
+A task works for one attempt in one state. When the record has moved on (cancelled, requeued), the task stops where it
+is and leaves the rest to the task of the new state, which starts only when this one has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from odc.control.box_files import box_files, box_spec, holder_of
+from odc.control.context import Policy, Ports
+from odc.domain.box import BoxSeen, BoxSpec, BoxState
+from odc.domain.disk import Disk, Snapshot
+from odc.domain.errors import Conflict, OdcError, ProviderError, ProviderRefused, ProviderUnavailable, RequestError
+from odc.domain.node import Node
+from odc.domain.records import Change
+from odc.domain.reservation import Phase, Place, Reservation
+from odc.domain.user import User
+
+SSH_POLL_S = 0.01
+SSH_POLL_MAX_S = 0.25
+
+
+class Superseded(OdcError):
+    """The record has moved on; what this task was for is not wanted any more."""
+
+
+@dataclass(slots=True)
+class Ready:
+    """What getting ready gave: the places with their boxes' uids, and how long each phase took."""
+
+    places: tuple[Place, ...] = ()
+    phases: list[Phase] = field(default_factory=list)
+    new_disk: bool = False
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What cleaning up gave: the disk's new snapshot, if there is a disk that is to be kept exact."""
+
+    snapshot: Snapshot | None = None
+    phases: list[Phase] = field(default_factory=list)
+
+
+@contextmanager
+def _phase(phases: list[Phase], name: str, detail: str = "") -> Iterator[None]:
+    """Note how long the block took; a provider's error says in which phase it happened."""
+    begun = time.monotonic()
+    try:
+        yield
+    except ProviderError as error:
+        raise type(error)(f"{name}: {error.message}", *error.hints) from error
+    phases.append(Phase(name=name, seconds=round(time.monotonic() - begun, 3), detail=detail))
+
+
+class Actions:
+    """The tasks, over the ports."""
+
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._ports = ports
+        self._policy = policy
+
+    def prepare(self, record: Reservation, nodes: tuple[Node, ...]) -> Ready:
+        """Make and start every box of the attempt, and wait until SSH answers.
+
+        Also what brings back a box that has stopped: each step that is done already does nothing.
+
+        Raises:
+            Superseded: the record has moved on.
+            ProviderError: with the phase in which it happened.
+        """
+        ready = Ready()
+        user = self._fresh_keys(record)
+        home: str | None = None
+        disk = self._disk_of(record)
+        if disk is not None:
+            with _phase(ready.phases, "disk", f"{disk.size_bytes // 2**30} GB"):
+                ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
+                home = self._ports.volumes.attach(disk.id, holder_of(record))
+        specs = self._specs(record, nodes, user, disk, home)
+        with _phase(ready.phases, "box"):
+            self._wanted(record)
+            uids = [self._ports.cluster.create_box(spec) for spec in specs]
+            for spec in specs:
+                self._ports.cluster.write_files(spec.name, spec.files)
+            self._wanted(record)
+            for spec, uid in zip(specs, uids, strict=True):
+                self._ports.cluster.start_box(spec.name, uid)
+        with _phase(ready.phases, "ssh"):
+            for spec in specs:
+                self._await_ssh(record, spec)
+        ready.places = tuple(replace(place, uid=uid) for place, uid in zip(record.places, uids, strict=True))
+        return ready
+
+    def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> None:
+        """Tell the boxes what changed: keys, end time."""
+        user = self._ports.store.find_user(record.owner)
+        if user is not None:
+            for spec in self._specs(record, nodes, user, self._disk_of(record), None):
+                self._ports.cluster.write_files(spec.name, spec.files)
+
+    def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
+        """End the attempt's boxes. When this returns, none of them holds a GPU.
+
+        Args:
+            record: ENDING.
+            boxes: every box of the cloud, as the pass saw it; one that was made after that look is found by a new list.
+        """
+        ours = self._boxes_up_to(record, boxes) or self._boxes_up_to(record, self._ports.cluster.list_boxes())
+        while ours:
+            for box in ours:
+                if box.state is BoxState.RUNNING:
+                    self._ports.cluster.stop_box(box.name, box.uid, self._policy.grace)
+                self._ports.cluster.remove_box(box.name, box.uid)
+            ours = self._boxes_up_to(record, self._ports.cluster.list_boxes())
+
+    def clean(self, record: Reservation) -> Cleaned:
+        """Take away what the attempt left, and make the disk's snapshot unless it is to be queued again."""
+        done = Cleaned()
+        self._ports.cluster.clean_up(record.id, record.attempt)
+        disk = self._disk_of(record)
+        if disk is None:
+            return done
+        with _phase(done.phases, "detach"):
+            self._ports.volumes.detach(disk.id, holder_of(record))
+        if record.requeue or record.active_at is None:
+            # Nobody was ever let in, so there is nothing new on the disk.
+            return done
+        with _phase(done.phases, "snapshot"):
+            snapshot = self._ports.volumes.snapshot(disk.id, holder_of(record))
+        with _phase(done.phases, "listing"):
+            listing = f"listings/{disk.id}/{snapshot.id}"
+            entries = list(self._ports.volumes.list_files(disk.id, snapshot.id))
+            self._ports.blobs.put(listing, msgspec.json.encode(entries))
+        done.snapshot = replace(snapshot, listing=listing)
+        return done
+
+    def remove(self, box: BoxSeen) -> None:
+        """Delete a box whose record says that it should not be there."""
+        self._ports.cluster.remove_box(box.name, box.uid)
+        self._ports.cluster.clean_up(box.name.reservation_id, box.name.attempt)
+
+    def _specs(
+        self, record: Reservation, nodes: tuple[Node, ...], user: User, disk: Disk | None, home: str | None
+    ) -> list[BoxSpec]:
+        by_name = {node.name: node for node in nodes}
+        specs = []
+        for rank, place in enumerate(record.places):
+            node = by_name.get(place.node)
+            if node is None:
+                raise ProviderUnavailable(f"node {place.node} is not there")
+            files = box_files(record, rank, node, user, disk, self._policy)
+            specs.append(box_spec(record, rank, node, home, files, self._policy))
+        return specs
+
+    def _boxes_up_to(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> list[BoxSeen]:
+        return [box for box in boxes if box.name.reservation_id == record.id and box.name.attempt <= record.attempt]
+
+    def _disk_of(self, record: Reservation) -> Disk | None:
+        if record.disk_id is None:
+            return None
+        disks = {disk.id: disk for disk in self._ports.store.list_disks(record.owner)}
+        if record.disk_id not in disks:
+            raise ProviderRefused(f"disk {record.spec.disk} has no record any more")
+        return disks[record.disk_id]
+
+    def _wanted(self, record: Reservation) -> None:
+        """Raise Superseded unless the stored record is still at this attempt and state."""
+        now = self._ports.store.find_reservation(record.id)
+        if now is None or now.attempt != record.attempt or now.state is not record.state:
+            raise Superseded(f"{record.id} has moved on")
+
+    def _await_ssh(self, record: Reservation, spec: BoxSpec) -> None:
+        pause, begun = SSH_POLL_S, time.monotonic()
+        while not self._ports.cluster.ssh_answers(spec):
+            if time.monotonic() - begun > self._policy.ssh_try.total_seconds():
+                raise ProviderUnavailable("the box runs, but no SSH server answers in it")
+            if pause >= SSH_POLL_MAX_S:
+                self._wanted(record)
+            time.sleep(pause)
+            pause = min(pause * 1.5, SSH_POLL_MAX_S)
+
+    def _fresh_keys(self, record: Reservation) -> User:
+        """The owner with keys that were fetched lately, or else the last good ones.
+
+        Raises:
+            ProviderRefused: there is no key at all; the box could not be entered.
+        """
+        user = self._ports.store.find_user(record.owner)
+        if user is not None and user.github_user and self._stale(user):
+            user = self._refetch(user)
+        if user is None or not user.keys:
+            hint = ("set one", "gpu-dev config set github_user NAME")
+            raise ProviderRefused(f"{record.user} has no SSH key: nobody could enter the box", hint)
+        return user
+
+    def _stale(self, user: User) -> bool:
+        fetched = user.github_fetched_at
+        return fetched is None or self._ports.clock.now() - fetched > self._policy.keys_fresh
+
+    def _refetch(self, user: User) -> User:
+        try:
+            fetched = self._ports.keys.fetch(user.github_user)
+        except (ProviderError, RequestError) as error:
+            fresh = replace(user, github_fault=error.message)
+        else:
+            fresh = with_fetched(user, fetched.user_id, fetched.keys)
+            fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
+        try:
+            self._ports.store.commit(Change(users=(fresh,)))
+        except Conflict:
+            # Another writer was first; these keys serve this box all the same.
+            return fresh
+        return fresh
+
+
+def with_fetched(user: User, github_id: int, keys: tuple[str, ...]) -> User:
+    """The user with newly fetched keys.
+
+    Rule (design, section 4): a login that now belongs to another GitHub number is another person; the last good keys
+    stay, and the fault says so.
+    """
+    if user.github_id and github_id and user.github_id != github_id:
+        fault = (
+            f"{user.github_user} is another GitHub account now; its keys are not used. "
+            f"If it is yours: gpu-dev config set github_user {user.github_user}"
+        )
+        return replace(user, github_fault=fault)
+    return replace(user, github_id=github_id or user.github_id, github_keys=keys, github_fault="")

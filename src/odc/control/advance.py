@@ -1,0 +1,197 @@
+"""The next step of one placed reservation: PREPARING, ACTIVE or ENDING. Pure.
+
+Rules: what did not answer decides nothing; a passing fault is retried with growing delay until the phase's limit; a
+lasting one ends the reservation with its reason; ENDING never gives up, because data is never thrown away.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from odc.control.actions import Cleaned, Ready, Superseded
+from odc.control.context import Policy
+from odc.control.decision import Move, Task, TaskName
+from odc.control.observation import Observation
+from odc.control.runner import Outcome
+from odc.domain import lifecycle
+from odc.domain.box import BoxSeen, BoxState
+from odc.domain.disk import Disk
+from odc.domain.errors import ProviderRefused
+from odc.domain.reservation import EndReason, Reservation, State
+
+
+def advance(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+    """The reservation's next step, or None if there is nothing to do now."""
+    match record.state:
+        case State.PREPARING:
+            return _preparing(record, seen, policy)
+        case State.ACTIVE:
+            return _active(record, seen, policy)
+        case State.ENDING:
+            return _ending(record, seen)
+        case _:
+            return None
+
+
+def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcome | None:
+    """What came of this attempt's task, if it is one of these names and still wanted."""
+    outcome = seen.outcomes.get(record.id)
+    if outcome is None or outcome.task not in {(str(name), record.attempt) for name in names}:
+        return None
+    return None if isinstance(outcome.error, Superseded) else outcome
+
+
+def _may_try(record: Reservation, seen: Observation) -> bool:
+    """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers."""
+    waits = record.fault is not None and record.fault.next_try > seen.now
+    return record.id not in seen.busy and not waits and seen.nodes is not None
+
+
+def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+    outcome = _outcome(record, seen, TaskName.PREPARE)
+    if outcome is not None and isinstance(outcome.value, Ready):
+        return _become_active(record, outcome.value, seen)
+    if outcome is not None and isinstance(outcome.error, ProviderRefused):
+        return _end(record, seen, EndReason.FAILED, outcome.error.message)
+    if _over_prepare_limit(record, seen, policy):
+        return _give_up(record, outcome, seen, policy)
+    if outcome is not None and outcome.error is not None:
+        return _note_fault(record, outcome.error.message, seen)
+    if _may_try(record, seen):
+        return Move(tasks=[Task(TaskName.PREPARE, record)])
+    return None
+
+
+def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move:
+    active = lifecycle.apply(record, lifecycle.BoxesReady(at=seen.now, places=ready.places))
+    active = replace(active, phases=(*record.phases, *ready.phases))
+    move = Move(record=active, tasks=[Task(TaskName.FILES, active)])
+    waited = (seen.now - record.created_at).total_seconds()
+    move.tell(record, seen.now, "ready", f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at)
+    return move
+
+
+def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) -> bool:
+    if seen.frozen or record.placed_at is None or seen.nodes is None:
+        return False
+    return seen.now > record.placed_at + policy.limits.prepare
+
+
+def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Move:
+    """The attempt took longer than its limit: back to the queue, or the end after the last attempt."""
+    fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
+    limit = f"{int(policy.limits.prepare.total_seconds())} s"
+    detail = f"not ready within {limit}: {fault or 'the box did not come up'}"
+    if record.attempt >= policy.limits.attempts:
+        return _end(record, seen, EndReason.FAILED, f"{detail} (attempt {record.attempt}, the last)")
+    return _end(record, seen, None, detail)
+
+
+def _end(record: Reservation, seen: Observation, why: EndReason | None, detail: str) -> Move:
+    ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, detail=detail))
+    move = Move(record=ending)
+    if record.id not in seen.busy:
+        move.tasks.append(Task(TaskName.STOP, ending))
+    word = str(why) if why else "goes back to the queue"
+    move.tell(record, seen.now, "ending", f"{word}: {detail}" if detail else word)
+    return move
+
+
+def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk | None = None) -> Move:
+    faulty = lifecycle.with_fault(record, message, seen.now)
+    move = Move(record=faulty, disk=disk)
+    if record.fault is None or record.fault.message != message:
+        move.tell(record, seen.now, "fault", f"{message}; trying again")
+    return move
+
+
+def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+    if record.expires_at is not None and not seen.frozen and seen.now >= record.expires_at:
+        return _end(record, seen, EndReason.EXPIRED, "")
+    outcome = _outcome(record, seen, TaskName.RESTART)
+    if outcome is not None and isinstance(outcome.error, ProviderRefused):
+        return _end(record, seen, EndReason.FAILED, f"its box stopped and cannot start again: {outcome.error.message}")
+    if outcome is not None and outcome.error is not None:
+        return _note_fault(record, outcome.error.message, seen)
+    if outcome is not None:
+        move = Move(record=replace(record, fault=None), tasks=[Task(TaskName.FILES, record)])
+        move.tell(record, seen.now, "restarted", "its box had stopped and was started again")
+        return move
+    if seen.boxes is None or seen.nodes is None:
+        return None
+    return _watch_boxes(record, seen, seen.boxes, policy)
+
+
+def _watch_boxes(record: Reservation, seen: Observation, boxes: tuple[BoxSeen, ...], policy: Policy) -> Move | None:
+    """Compare the boxes with the record: start a stopped one, note a missing one, end when it stays missing."""
+    by_uid = {box.uid: box for box in boxes}
+    ready_nodes = {node.name for node in seen.nodes or () if node.ready}
+    places = [place for place in record.places if place.node in ready_nodes]
+    found = [by_uid.get(place.uid) for place in places]
+    if any(box is None for box in found):
+        return _missing(record, seen, policy)
+    if record.missing_since is not None:
+        return Move(record=replace(record, missing_since=None))
+    stopped = any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found)
+    if stopped and _may_try(record, seen):
+        return Move(tasks=[Task(TaskName.RESTART, record)])
+    if not stopped and record.fault is not None and record.id not in seen.busy:
+        return Move(record=replace(record, fault=None))
+    return None
+
+
+def _missing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+    if record.missing_since is None:
+        return Move(record=replace(record, missing_since=seen.now))
+    if seen.now - record.missing_since < max(policy.missing, timedelta(0)):
+        return None
+    return _end(record, seen, EndReason.FAILED, "its box was removed by someone else than ODC")
+
+
+def _ending(record: Reservation, seen: Observation) -> Move | None:
+    if record.boxes_gone:
+        return _cleaning(record, seen)
+    outcome = _outcome(record, seen, TaskName.STOP)
+    if outcome is not None and outcome.error is not None:
+        return _note_fault(record, outcome.error.message, seen)
+    if outcome is not None:
+        gone = replace(record, boxes_gone=True, fault=None)
+        move = Move(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
+        move.tell(record, seen.now, "stopped", "its box is gone and its GPUs are free")
+        return move
+    return Move(tasks=[Task(TaskName.STOP, record)]) if _may_try(record, seen) else None
+
+
+def _cleaning(record: Reservation, seen: Observation) -> Move | None:
+    outcome = _outcome(record, seen, TaskName.CLEAN)
+    disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
+    if outcome is not None and outcome.error is not None:
+        faulty = replace(disk, fault=outcome.error.message) if disk else None
+        return _note_fault(record, outcome.error.message, seen, faulty)
+    if outcome is not None and isinstance(outcome.value, Cleaned):
+        return _cleaned(record, outcome.value, disk, seen)
+    return Move(tasks=[Task(TaskName.CLEAN, record)]) if _may_try(record, seen) else None
+
+
+def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Move:
+    """Nothing is left: the end, or the queue again; the disk goes to whoever waits for it."""
+    ended = lifecycle.apply(record, lifecycle.CleanedUp(at=seen.now))
+    ended = replace(ended, phases=(*record.phases, *cleaned.phases))
+    move = Move(record=ended, fenced=record.requeue)
+    if disk is not None:
+        fresh = replace(disk, fault="")
+        if cleaned.snapshot is not None:
+            others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
+            fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
+            move.tell(record, seen.now, "snapshot", f"disk {disk.name} is safe: snapshot verified")
+        move.disk = fresh if record.requeue else fresh.released_by(record.id)
+    move.tell(record, seen.now, "queued again" if record.requeue else "ended", _last_words(record))
+    return move
+
+
+def _last_words(record: Reservation) -> str:
+    if record.requeue:
+        return "back in the queue, at its old place in line"
+    return f"{record.ended_why}; nothing of it is left but its disk" if record.disk_id else f"{record.ended_why}"

@@ -1,0 +1,109 @@
+"""What a box is made of, from its record: pure. The files are the contract of `docs/box.md`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from odc.control.context import Policy
+from odc.domain.box import BoxName, BoxSpec
+from odc.domain.disk import Disk
+from odc.domain.node import Node
+from odc.domain.reservation import Reservation
+from odc.domain.resources import share_of
+from odc.domain.user import User
+
+
+def holder_of(record: Reservation) -> str:
+    """The name under which this attempt holds its disk's volume."""
+    return f"{record.id}-{record.attempt}"
+
+
+def box_names(record: Reservation) -> tuple[BoxName, ...]:
+    """The boxes of the current attempt, in rank order."""
+    return tuple(BoxName(record.id, record.attempt, rank) for rank in range(len(record.places)))
+
+
+def host_name(record: Reservation, rank: int) -> str:
+    """What the box calls itself: the reservation's name, with the rank in a gang."""
+    return record.name if len(record.places) == 1 else f"{record.name}-{rank}"
+
+
+def box_spec(
+    record: Reservation, rank: int, node: Node, home: str | None, files: dict[str, bytes], policy: Policy
+) -> BoxSpec:
+    """Everything that is needed to make the box of this rank.
+
+    Args:
+        record: placed.
+        rank: which box.
+        node: where it goes, as seen now.
+        home: the attached volume's mount path; None for a temporary home.
+        files: from `box_files`.
+        policy: the operator's.
+    """
+    place = record.places[rank]
+    return BoxSpec(
+        name=BoxName(record.id, record.attempt, rank),
+        node=place.node,
+        image=record.spec.image or policy.image,
+        hostname=host_name(record, rank),
+        gpus=place.gpus,
+        gpu_type=record.spec.gpu_type,
+        units=record.spec.units,
+        resources=share_of(node.allocatable, record.spec.units, node.units),
+        ssh_port=place.ssh_port,
+        home=home,
+        files=files,
+    )
+
+
+def box_files(
+    record: Reservation, rank: int, node: Node, user: User, disk: Disk | None, policy: Policy
+) -> dict[str, bytes]:
+    """What the box reads under `/run/odc`; key: path below it.
+
+    Args:
+        record: placed; while it is not active yet, its end is counted from its promise.
+        rank: which box.
+        node: where it is.
+        user: whose keys open it.
+        disk: its home; None for a temporary one.
+        policy: the operator's.
+    """
+    spec = record.spec
+    resources = share_of(node.allocatable, spec.units, node.units)
+    memory_gib = resources.limit.memory_bytes / 2**30
+    gpus = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else f"{spec.gpu_type} (no GPUs)"
+    environment = {
+        **policy.box_environment,
+        "ODC_NAME": record.name,
+        "ODC_RESERVATION": record.id,
+        "ODC_CPUS": str(resources.cpus),
+        "ODC_MEMORY_GIB": f"{memory_gib:.1f}",
+        "OMP_NUM_THREADS": str(resources.cpus),
+        "MAKEFLAGS": f"-j{resources.cpus}",
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(resources.cpus),
+        "TZ": policy.timezone,
+    }
+    texts = {
+        "authorized_keys": "".join(f"{key}\n" for key in user.keys),
+        "host_keys/ssh_host_ed25519_key": record.host_key.private,
+        "host_keys/ssh_host_ed25519_key.pub": record.host_key.public + "\n",
+        "name": host_name(record, rank) + "\n",
+        "gpus": gpus + "\n",
+        "env": "".join(f"{name}={value}\n" for name, value in sorted(environment.items())),
+        "disk": (record.spec.disk if disk else "none") + "\n" if record.spec.disk else "none\n",
+        "disk_id": (disk.id + "\n") if disk else "",
+        "expires_at": _end(record),
+    }
+    if node.simulated:
+        texts["simulated"] = "yes\n"
+    return {path: text.encode() for path, text in texts.items()}
+
+
+def _end(record: Reservation) -> str:
+    """The end in seconds since the epoch; before the clock of the reservation runs, the latest it can be."""
+    end: datetime | None = record.expires_at
+    if end is None and record.ready_by is not None:
+        end = record.ready_by + record.spec.length
+    return f"{int(end.timestamp())}\n" if end else "\n"

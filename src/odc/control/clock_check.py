@@ -1,0 +1,78 @@
+"""Whether the wall clock can be trusted to end reservations.
+
+Rule (design, section 5): a wall clock that disagrees with the time since boot freezes timed ends until the operator
+accepts it. Both clocks are noted together once; from then on they must advance alike. After a boot only a clock that
+went backwards is surely wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from odc.domain.records import ClockAnchor
+from odc.ports.clock import Clock
+from odc.ports.state_store import StateStore
+
+TOLERANCE = timedelta(seconds=30)
+RENEW = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockVerdict:
+    """Whether timed ends are frozen, and why, as a sentence (empty if not)."""
+
+    frozen: bool = False
+    why: str = ""
+
+
+def anchor_now(clock: Clock) -> ClockAnchor:
+    """This moment on both clocks."""
+    return ClockAnchor(boot_id=clock.boot_id(), wall=clock.now(), since_boot=clock.since_boot())
+
+
+def judge(anchor: ClockAnchor, now: ClockAnchor) -> ClockVerdict:
+    """Compare this moment with a noted one."""
+    if now.boot_id == anchor.boot_id:
+        drift = (now.wall - anchor.wall) - (now.since_boot - anchor.since_boot)
+    else:
+        drift = min(now.wall - anchor.wall, timedelta(0))
+    if abs(drift) <= TOLERANCE:
+        return ClockVerdict()
+    direction = "forward" if drift > timedelta(0) else "back"
+    seconds = int(abs(drift).total_seconds())
+    return ClockVerdict(
+        frozen=True,
+        why=f"the clock jumped {direction} by {timedelta(seconds=seconds)}; no reservation ends by time until "
+        "you say that it is right: odc clock accept",
+    )
+
+
+class ClockCheck:
+    """Keeps the noted moment: in memory, and in the store so that a jump during a restart is seen."""
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._anchor: ClockAnchor | None = None
+
+    def verdict(self) -> ClockVerdict:
+        """Judge the clock now, and note the moment anew from time to time while it is good."""
+        now = anchor_now(self._clock)
+        stored = self._anchor or self._store.swap_clock_anchor(None)
+        if stored is None:
+            self._note(now)
+            return ClockVerdict()
+        result = judge(stored, now)
+        if result.frozen:
+            # The operator's acceptance arrives through the store, maybe from another process.
+            self._anchor = None
+            return result
+        self._anchor = stored
+        if now.boot_id != stored.boot_id or now.since_boot - stored.since_boot >= RENEW:
+            self._note(now)
+        return result
+
+    def _note(self, anchor: ClockAnchor) -> None:
+        self._store.swap_clock_anchor(anchor)
+        self._anchor = anchor

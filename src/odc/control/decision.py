@@ -1,0 +1,93 @@
+"""What a pass decides: changes to commit, and the tasks that follow each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from odc.domain.box import BoxSeen
+from odc.domain.disk import Disk
+from odc.domain.records import SYSTEM, Change, Event
+from odc.domain.reservation import Reservation
+
+
+class TaskName(StrEnum):
+    """The kinds of work beside passes; what each does is the method of that name in `actions.Actions`."""
+
+    PREPARE = "prepare"
+    RESTART = "restart"
+    FILES = "files"
+    STOP = "stop"
+    CLEAN = "clean"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work: for the attempt of a record, or for a box that should not be there."""
+
+    name: TaskName
+    record: Reservation | None = None
+    box: BoxSeen | None = None
+
+    @property
+    def key(self) -> str:
+        """One task runs at a time for each key."""
+        if self.record is not None:
+            return f"files:{self.record.id}" if self.name is TaskName.FILES else self.record.id
+        return f"box:{self.box.uid}" if self.box else ""
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What its outcome is compared with."""
+        return str(self.name), self.record.attempt if self.record else 0
+
+
+@dataclass(slots=True)
+class Move:
+    """One reservation's next step: its record as it is to be, with what is told and done.
+
+    Attributes:
+        record: the new record, carrying the version that was read; None if nothing is to be written.
+        events: what is told.
+        tasks: started once the change is committed.
+        disk: its disk as it is to be; None if it stays.
+        fenced: occupancy or promises of the pool change, so it commits with the pool's version.
+    """
+
+    record: Reservation | None = None
+    events: list[Event] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    disk: Disk | None = None
+    fenced: bool = False
+
+    def tell(self, record: Reservation, at: datetime, kind: str, text: str, when: datetime | None = None) -> None:
+        """Add an event of ODC's own."""
+        event = Event(reservation_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
+        self.events.append(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One transaction (None: nothing to write) and the tasks that are started when it is committed."""
+
+    change: Change | None
+    tasks: tuple[Task, ...]
+
+
+def joined(moves: list[Move], pools: dict[str, int]) -> Proposal:
+    """The moves as one transaction.
+
+    Args:
+        moves: of different reservations.
+        pools: the pools whose versions are compared, with the versions that were read.
+    """
+    change = Change(
+        pools=pools,
+        reservations=tuple(move.record for move in moves if move.record is not None),
+        disks=tuple(move.disk for move in moves if move.disk is not None),
+        events=tuple(event for move in moves for event in move.events),
+    )
+    written = change.reservations or change.disks or change.events
+    return Proposal(change=change if written else None, tasks=tuple(task for move in moves for task in move.tasks))

@@ -1,0 +1,93 @@
+"""Step 1 of a pass: list everything, once. The records and their pools' versions are read before the cluster.
+
+Unknown is not absent: what did not answer is None here, and `decide` concludes nothing from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from odc.control.clock_check import ClockVerdict
+from odc.control.context import Ports
+from odc.control.runner import Outcome
+from odc.domain.box import BoxSeen
+from odc.domain.errors import ProviderError
+from odc.domain.node import Node
+from odc.domain.records import Stored
+from odc.domain.reservation import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one pass knows.
+
+    Attributes:
+        now: the wall clock.
+        frozen: that clock cannot be trusted; nothing ends for time.
+        stored: the records, read before everything else.
+        nodes: every node by name; None if the cluster did not answer.
+        boxes: every box of the cloud; None if the cluster did not answer.
+        fault: why the cluster did not answer; empty if it did.
+        records: by id, every live record, and those of boxes whose reservation is not live.
+        outcomes: by task key, what finished since the last pass.
+        busy: keys of tasks that still run.
+    """
+
+    now: datetime
+    frozen: bool
+    stored: Stored
+    nodes: tuple[Node, ...] | None
+    boxes: tuple[BoxSeen, ...] | None
+    fault: str
+    records: Mapping[str, Reservation]
+    outcomes: Mapping[str, Outcome]
+    busy: frozenset[str]
+
+
+def observe(ports: Ports, clock: ClockVerdict, outcomes: Mapping[str, Outcome], busy: frozenset[str]) -> Observation:
+    """List everything, once.
+
+    Args:
+        ports: what is asked.
+        clock: whether the wall clock can be trusted.
+        outcomes: what finished since the last pass; taken before the records are read, so that no record is older
+            than an outcome.
+        busy: keys of tasks that still run.
+
+    Raises:
+        ProviderUnavailable: the store did not answer; there is nothing to decide on.
+    """
+    stored = ports.store.observe()
+    nodes: tuple[Node, ...] | None = None
+    boxes: tuple[BoxSeen, ...] | None = None
+    fault = ""
+    try:
+        nodes = ports.cluster.list_nodes()
+        boxes = ports.cluster.list_boxes()
+    except ProviderError as error:
+        nodes = boxes = None
+        fault = error.message
+    return Observation(
+        now=ports.clock.now(),
+        frozen=clock.frozen,
+        stored=stored,
+        nodes=nodes,
+        boxes=boxes,
+        fault=fault,
+        records=_records(ports, stored, boxes or ()),
+        outcomes=outcomes,
+        busy=busy,
+    )
+
+
+def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[str, Reservation]:
+    """Every live record, and those of boxes that belong to none; few, since an ended reservation leaves no box."""
+    found = {record.id: record for record in stored.reservations}
+    strays = {box.name.reservation_id for box in boxes} - set(found) - set(stored.unreadable)
+    for reservation_id in sorted(strays):
+        record = ports.store.find_reservation(reservation_id)
+        if record is not None:
+            found[reservation_id] = record
+    return found

@@ -1,0 +1,79 @@
+"""Step 4 of a pass: write with compare-and-set, then start what follows.
+
+Intent first: a task starts only when the record that wants it is written. A lost race drops that proposal alone; the
+next pass decides again on what is there then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from odc.control.actions import Actions
+from odc.control.context import Ports
+from odc.control.decide import Decision
+from odc.control.decision import Task, TaskName
+from odc.control.runner import Runner
+from odc.domain.box import BoxSeen
+from odc.domain.errors import Conflict, InvariantError
+from odc.domain.node import Node
+
+log = logging.getLogger(__name__)
+
+
+def perform(
+    decision: Decision,
+    ports: Ports,
+    actions: Actions,
+    runner: Runner,
+    nodes: tuple[Node, ...],
+    boxes: tuple[BoxSeen, ...],
+) -> tuple[int, int]:
+    """Commit each proposal and start its tasks.
+
+    Args:
+        decision: what to do.
+        ports: where it is written.
+        actions: what tasks do.
+        runner: what carries them out.
+        nodes: as the pass saw them.
+        boxes: as the pass saw them.
+
+    Returns:
+        How many proposals were committed, and how many lost a race.
+
+    Raises:
+        ProviderUnavailable: the store did not answer; the next pass finds out what was written.
+    """
+    committed = lost = 0
+    for proposal in decision.proposals:
+        if proposal.change is not None:
+            try:
+                ports.store.commit(proposal.change)
+            except Conflict as error:
+                log.info("lost a race", extra={"reason": error.message})
+                lost += 1
+                continue
+            committed += 1
+        for task in proposal.tasks:
+            runner.start(task.key, task.identity, _call(task, actions, nodes, boxes))
+    return committed, lost
+
+
+def _call(task: Task, actions: Actions, nodes: tuple[Node, ...], boxes: tuple[BoxSeen, ...]) -> Callable[[], object]:
+    record, box = task.record, task.box
+    if record is None:
+        if box is None:
+            raise InvariantError(f"task {task.name} is for nothing")
+        return lambda: actions.remove(box)
+    match task.name:
+        case TaskName.PREPARE | TaskName.RESTART:
+            return lambda: actions.prepare(record, nodes)
+        case TaskName.FILES:
+            return lambda: actions.refresh_files(record, nodes)
+        case TaskName.STOP:
+            return lambda: actions.stop(record, boxes)
+        case TaskName.CLEAN:
+            return lambda: actions.clean(record)
+        case TaskName.REMOVE:
+            raise InvariantError(f"task {task.name} is for a box, not for {record.id}")

@@ -1,0 +1,164 @@
+"""The next step of the queued reservations of one pool: promises told and kept, and those placed whose slot has come.
+
+Pure. A promise only moves earlier, but for a fault: then the postponement is told with its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from odc.control.context import Policy
+from odc.control.decision import Move, Task, TaskName
+from odc.control.observation import Observation
+from odc.domain import lifecycle
+from odc.domain.box import BoxSeen
+from odc.domain.node import Node
+from odc.domain.promise import TELL_IMPROVEMENT, ready_by
+from odc.domain.reservation import Place, Reservation, SlotRecord, State
+from odc.scheduling import Plan
+
+
+class FreeThings:
+    """What placements of this pass can still take: the nodes' GPUs by identity, and the host's ports."""
+
+    def __init__(self, seen: Observation, held: Iterable[Reservation], policy: Policy) -> None:
+        """Count what is taken.
+
+        Args:
+            seen: with nodes and boxes; every box that is there holds its GPUs, whatever its record says.
+            held: the live reservations.
+            policy: gives the ports.
+        """
+        boxes: tuple[BoxSeen, ...] = seen.boxes or ()
+        occupying = [record for record in held if record.occupies]
+        taken = {(place.node, gpu) for record in occupying for place in record.places for gpu in place.gpus}
+        taken |= {(box.node, gpu) for box in boxes for gpu in box.gpus}
+        self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
+        self._gpus = {
+            node.name: [gpu for gpu in node.gpus if (node.name, gpu) not in taken] for node in self._nodes.values()
+        }
+        used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
+        first, last = policy.ports
+        self._ports = [port for port in range(first, last + 1) if port not in used]
+
+    def take(self, record: Reservation, nodes: tuple[str, ...]) -> tuple[Place, ...] | None:
+        """Take what the reservation needs on these nodes, or None (and nothing is taken) if it is not there."""
+        if len(self._ports) < len(nodes) or any(not self._fits(record, name) for name in nodes):
+            return None
+        return tuple(self._take_one(record, name) for name in nodes)
+
+    def _fits(self, record: Reservation, name: str) -> bool:
+        node = self._nodes.get(name)
+        return node is not None and node.usable and len(self._gpus[name]) >= record.spec.gpus
+
+    def _take_one(self, record: Reservation, name: str) -> Place:
+        gpus = self._gpus[name][: record.spec.gpus]
+        del self._gpus[name][: record.spec.gpus]
+        # Another port for each reservation and attempt: one that a stranger has taken is not tried for ever.
+        index = (int(record.id[:8], 16) + record.attempt) % len(self._ports)
+        port = self._ports.pop(index)
+        return Place(node=name, gpus=tuple(gpus), ssh_port=port, address=self._nodes[name].address)
+
+
+def advance_queue(
+    waiting: Iterable[Reservation], plan: Plan, free: FreeThings, seen: Observation, policy: Policy
+) -> list[Move]:
+    """The moves of one pool's queue.
+
+    Args:
+        waiting: its queued reservations, by place in line.
+        plan: of this pool, made from this observation.
+        free: what can still be taken; placements take from it.
+        seen: the observation.
+        policy: the operator's.
+    """
+    moves = []
+    for record in waiting:
+        slot = plan.slots.get(record.id)
+        if slot is None:
+            move = _no_slot(record, seen)
+        else:
+            held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
+            move = _place(record, held, free, seen, policy) or _promise(
+                record, held, record.id in plan.relaid, seen, policy
+            )
+        if move is not None:
+            moves.append(move)
+    return moves
+
+
+def _no_slot(record: Reservation, seen: Observation) -> Move | None:
+    """No node can serve it any more: the promise is withdrawn, and it waits for a node to come back."""
+    if record.slot is None:
+        return None
+    move = Move(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
+    move.tell(record, seen.now, "postponed", "no node can serve it now; it waits for one to come back")
+    return move
+
+
+def _place(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observation, policy: Policy) -> Move | None:
+    if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
+        return None
+    places = free.take(record, slot.nodes)
+    if places is None:
+        return None
+    promised = _earlier(record.ready_by, ready_by(slot.start, policy.limits))
+    event = lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
+    placed = lifecycle.apply(record, event)
+    move = Move(record=placed, tasks=[Task(TaskName.PREPARE, placed)], fenced=True)
+    where = ", ".join(f"{place.node} ({len(place.gpus)} GPUs)" if place.gpus else place.node for place in places)
+    move.tell(record, seen.now, "placed", f"placed on {where}; SSH answers at the latest", promised)
+    return move
+
+
+def _earlier(old: datetime | None, new: datetime) -> datetime:
+    return new if old is None else min(old, new)
+
+
+def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
+    if record.disk_id is None:
+        return True
+    disk = seen.stored.disks.get(record.disk_id)
+    return disk is not None and disk.holder == record.id
+
+
+def _promise(record: Reservation, slot: SlotRecord, relaid: bool, seen: Observation, policy: Policy) -> Move | None:
+    """Write down a slot that is new or has moved, and tell its owner what is worth telling."""
+    if slot == record.slot:
+        return None
+    promised = None if slot.estimate else ready_by(slot.start, policy.limits)
+    fresh = replace(record, slot=slot, ready_by=promised)
+    move = Move(record=fresh, fenced=True)
+    old = record.ready_by
+    if promised is None:
+        move.tell(record, seen.now, "estimated", "needs a node that does not exist yet; it may start", slot.start)
+    elif old is None:
+        move.tell(record, seen.now, "promised", "SSH answers at the latest", promised)
+    elif promised > old and relaid:
+        move.record = replace(fresh, postponements=record.postponements + 1)
+        move.tell(record, seen.now, "postponed", f"{_cause(record, seen)}; SSH answers at the latest", promised)
+    elif promised > old:
+        move.record = replace(fresh, ready_by=old)
+    elif old - promised >= TELL_IMPROVEMENT:
+        move.tell(record, seen.now, "improved", "something ended early; SSH answers at the latest", promised)
+    return move
+
+
+def _cause(record: Reservation, seen: Observation) -> str:
+    """Why a held slot could not be kept."""
+    usable = {node.name for node in seen.nodes or () if node.usable}
+    lost = [name for name in record.slot.nodes if name not in usable] if record.slot else []
+    if lost:
+        return f"{', '.join(lost)} takes nothing new"
+    if record.slot is not None and record.slot.start < seen.now:
+        return "what it waited for was not free when its slot began, or the cloud did not run"
+    return "a reservation before it takes longer than its limit"
+
+
+def queued_of(records: Iterable[Reservation], gpu_type: str) -> list[Reservation]:
+    """The queued reservations of a pool, by place in line."""
+    queued = [r for r in records if r.state is State.QUEUED and r.spec.gpu_type == gpu_type]
+    return sorted(queued, key=lambda record: record.order)

@@ -1,0 +1,163 @@
+"""One pass: observe, plan, decide, perform.
+
+Level, not edge: every pass lists what is there; a message only wakes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from odc.control.actions import Actions
+from odc.control.clock_check import ClockCheck, ClockVerdict
+from odc.control.context import Look, Policy, Ports, Sight
+from odc.control.decide import Decision, decide, quarantined
+from odc.control.observation import Observation, observe
+from odc.control.perform import perform
+from odc.control.pools import pool_picture
+from odc.control.runner import Runner
+from odc.domain.errors import ProviderError
+from odc.domain.reservation import Reservation, State
+from odc.scheduling import Plan, plan_pool
+
+log = logging.getLogger(__name__)
+
+IDLE = timedelta(seconds=5)
+LEASE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """How a pass went.
+
+    Attributes:
+        committed: transactions written.
+        lost: transactions dropped because another writer was first.
+        next_due: when there is something to do at the latest, even if nothing wakes the next pass.
+    """
+
+    committed: int
+    lost: int
+    next_due: datetime
+
+
+class Reconciler:
+    """What stays between passes: the ports, the runner, and the last look."""
+
+    def __init__(self, ports: Ports, policy: Policy, sight: Sight, runner: Runner) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._sight = sight
+        self._runner = runner
+        self._actions = Actions(ports, policy)
+        self._clock = ClockCheck(ports.store, ports.clock)
+
+    def reconcile_once(self) -> PassReport:
+        """One pass.
+
+        Raises:
+            ProviderUnavailable: the store did not answer; nothing is lost, the next pass looks again.
+        """
+        clock = self._clock.verdict()
+        busy = self._runner.busy()
+        seen = observe(self._ports, clock, self._runner.collect(), busy)
+        plans = plan_pools(seen, self._policy)
+        decision = decide(seen, plans, self._policy)
+        self._sight.show(_look(seen, clock, self._sight.look))
+        committed, lost = self._perform(decision, seen)
+        return PassReport(committed=committed, lost=lost, next_due=_next_due(seen))
+
+    def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
+        return perform(decision, self._ports, self._actions, self._runner, seen.nodes or (), seen.boxes or ())
+
+
+def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
+    """Step 2: the plan of every pool that somebody waits for, by GPU type. Empty if the cluster did not answer."""
+    if seen.nodes is None:
+        return {}
+    waiting = {r.spec.gpu_type for r in seen.stored.reservations if r.state is State.QUEUED}
+    strays = quarantined(seen)
+    return {
+        gpu_type: plan_pool(
+            pool_picture(
+                gpu_type,
+                seen.stored.reservations,
+                seen.nodes,
+                strays,
+                seen.stored.disks,
+                policy.limits,
+                seen.now,
+            )
+        )
+        for gpu_type in sorted(waiting)
+    }
+
+
+def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
+    """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
+    problems = [clock.why] if clock.frozen else []
+    problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
+    if seen.nodes is None or seen.boxes is None:
+        problems.append(f"the cluster does not answer: {seen.fault}")
+        return replace(before, problems=tuple(problems), frozen=clock.frozen)
+    return Look(
+        at=seen.now,
+        nodes=seen.nodes,
+        boxes=seen.boxes,
+        quarantined=quarantined(seen),
+        problems=tuple(problems),
+        frozen=clock.frozen,
+    )
+
+
+def _due(record: Reservation) -> datetime | None:
+    """When this reservation needs a pass."""
+    if record.fault is not None:
+        return record.fault.next_try
+    if record.state is State.QUEUED:
+        return record.slot.start if record.slot else None
+    return record.expires_at if record.state is State.ACTIVE else None
+
+
+def _next_due(seen: Observation) -> datetime:
+    idle = seen.now + IDLE
+    times = [due for record in seen.stored.reservations if (due := _due(record)) is not None and due > seen.now]
+    return min([idle, *times])
+
+
+class PassLoop:
+    """Runs passes in a thread: at once when rung, and when something is due."""
+
+    def __init__(self, reconciler: Reconciler, ports: Ports, holder: str) -> None:
+        self._reconciler = reconciler
+        self._ports = ports
+        self._holder = holder
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Run passes until `stop`. A fault of the store or a lost lease costs a pause, nothing else."""
+        while not self._stop.is_set():
+            pause = self._one()
+            if pause > timedelta(0):
+                self._ports.wake.wait(pause)
+
+    def stop(self) -> None:
+        """End after the pass that runs now."""
+        self._stop.set()
+        self._ports.wake.ring()
+
+    def _one(self) -> timedelta:
+        """One pass if this process has the lease; how long to wait for the next."""
+        try:
+            now = self._ports.clock.now()
+            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE):
+                return timedelta(seconds=1)
+            report = self._reconciler.reconcile_once()
+        except ProviderError as error:
+            log.warning("pass failed", extra={"reason": error.message})
+            return timedelta(seconds=1)
+        if report.committed:
+            return timedelta(0)
+        return max(report.next_due - self._ports.clock.now(), timedelta(milliseconds=1))

@@ -1,0 +1,215 @@
+"""A new reservation from a request: every check, and the change that makes it.
+
+Impossible is not busy: what no node could ever serve is refused at once, with what would fit. What merely has to wait
+is queued.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from odc.control.context import Look, Policy, Ports
+from odc.domain.access import Principal
+from odc.domain.catalog import GpuType
+from odc.domain.disk import Disk
+from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
+from odc.domain.limits import check_hours, check_user_limits
+from odc.domain.names import NO_DISK, check_name, free_name, near_match, short
+from odc.domain.node import Node
+from odc.domain.records import Change, Event, ReservationQuery
+from odc.domain.requests import Reserve
+from odc.domain.reservation import Reservation, Spec, State
+from odc.domain.user import User
+
+LIVE = frozenset(state for state in State if state is not State.ENDED)
+
+
+def new_reservation(
+    caller: Principal, user: User, request: Reserve, ports: Ports, policy: Policy, look: Look
+) -> Change:
+    """The change that makes the reservation: its record first, then its disk and its owner.
+
+    The owner's record is written too: two submissions at once cannot both pass the user's limits.
+
+    Raises:
+        RequestError: the request is refused; nothing was changed.
+        ProviderUnavailable: the cloud has not seen its nodes yet.
+    """
+    spec = check_spec(request, policy, look)
+    if not user.keys:
+        raise InvalidRequest(
+            "you have set no SSH key, so nobody could enter the box",
+            ("GitHub's", "gpu-dev config set github_user NAME"),
+            ("a file", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub"),
+        )
+    own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE, limit=1000))
+    check_user_limits(policy.limits, len(own), sum(_gpus(r.spec) for r in own), _gpus(spec))
+    now = ports.clock.now()
+    reservation_id = uuid.uuid4().hex
+    disk = _claim_disk(caller, request, reservation_id, ports, policy, own)
+    name = _choose_name(request, own)
+    record = Reservation(
+        id=reservation_id,
+        owner=caller.id,
+        user=caller.user,
+        name=name,
+        spec=spec,
+        disk_id=disk.id if disk else None,
+        host_key=ports.host_keys.make(f"odc-{short(reservation_id)}"),
+        created_at=now,
+    )
+    where = f"disk {disk.name}" if disk else "a temporary home"
+    count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
+    told = Event(
+        reservation_id=reservation_id,
+        at=now,
+        actor=caller.user,
+        kind="asked",
+        text=f"asked for {count}, {spec.hours:g} h, {where}",
+    )
+    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(told,))
+
+
+def _named(user: User, caller: Principal) -> User:
+    return replace(user, name=caller.user)
+
+
+def _gpus(spec: Spec) -> int:
+    return spec.gpus * spec.nodes
+
+
+def counts_on(node_units: int) -> tuple[int, ...]:
+    """The GPU counts that can be asked for on one node: 1, 2, 4, 8, … and the whole node."""
+    counts = []
+    count = 1
+    while count < node_units:
+        counts.append(count)
+        count *= 2
+    return (*counts, node_units)
+
+
+def check_spec(request: Reserve, policy: Policy, look: Look) -> Spec:
+    """What is asked for, if any node could ever serve it.
+
+    Raises:
+        NotFound: no such type, or the cloud has none.
+        InvalidRequest: a count or time that cannot be.
+        ProviderUnavailable: the nodes have not been seen yet.
+    """
+    hours = check_hours(request.hours)
+    nodes = [node for node in look.nodes if node.gpu_type == request.gpu_type]
+    if not nodes:
+        _refuse_type(request, policy, look)
+    if not any(node.gpus for node in nodes):
+        if request.gpus != 0:
+            raise InvalidRequest(
+                f"{request.gpu_type} has no GPUs; leave -g out",
+                ("without GPUs", f"gpu-dev reserve -t {request.gpu_type} -h {hours:g}"),
+            )
+        return Spec(gpu_type=request.gpu_type, gpus=0, units=1, hours=hours, disk=_disk_name(request))
+    _check_count(request, nodes, hours)
+    return Spec(gpu_type=request.gpu_type, gpus=request.gpus, units=request.gpus, hours=hours, disk=_disk_name(request))
+
+
+def _refuse_type(request: Reserve, policy: Policy, look: Look) -> GpuType:
+    if look.at is None:
+        raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", "gpu-dev avail"))
+    here = sorted({node.gpu_type for node in look.nodes})
+    if request.gpu_type not in here:
+        near = near_match(request.gpu_type, here)
+        if near is None:
+            policy.catalog.get_type(request.gpu_type)
+        meant = f"; did you mean {near}?" if near else f"; it has {', '.join(here) or 'no nodes'}"
+        raise NotFound(f"this cloud has no {request.gpu_type[:40]!r}{meant}", ("what there is", "gpu-dev avail"))
+    return policy.catalog.get_type(request.gpu_type)
+
+
+def _check_count(request: Reserve, nodes: Iterable[Node], hours: float) -> None:
+    largest = max(node.units for node in nodes)
+    counts = counts_on(largest)
+    if request.gpus in counts:
+        return
+    retry = f"gpu-dev reserve -t {request.gpu_type} -g {largest} -h {hours:g}"
+    if request.gpus > largest:
+        raise InvalidRequest(
+            f"no node has {request.gpus} {request.gpu_type}; the largest has {largest}", ("a whole node", retry)
+        )
+    raise InvalidRequest(
+        f"{request.gpus} GPUs cannot be asked for; {request.gpu_type} comes as {', '.join(map(str, counts))}",
+        ("a whole node", retry),
+    )
+
+
+def _disk_name(request: Reserve) -> str | None:
+    return None if request.disk == NO_DISK else request.disk
+
+
+def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
+    """The name asked for, else the disk's, with a number if another live reservation has it."""
+    taken = {record.name: record for record in own if record.holds_name}
+    if request.name is None:
+        return free_name("temporary" if request.disk == NO_DISK else request.disk, taken)
+    name = check_name(request.name, "reservation")
+    if name in taken:
+        raise InvalidRequest(
+            f"you have a reservation {name} ({short(taken[name].id)}) already",
+            ("another name", f"gpu-dev reserve -n {free_name(name, taken)} …"),
+            ("end that one", f"gpu-dev cancel {name}"),
+        )
+    return name
+
+
+def _claim_disk(
+    caller: Principal,
+    request: Reserve,
+    reservation_id: str,
+    ports: Ports,
+    policy: Policy,
+    own: Iterable[Reservation],
+) -> Disk | None:
+    """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
+    if request.disk == NO_DISK:
+        return None
+    name = check_name(request.disk, "disk")
+    disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
+    disk = disks.get(name)
+    if disk is None:
+        near = near_match(name, disks)
+        if near is not None and not request.new_disk:
+            raise InvalidRequest(
+                f"you have no disk {name}; did you mean {near}?",
+                ("that one", f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} --disk {near}"),
+                ("a new one", f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} --disk {name} --yes"),
+            )
+        disk = Disk(
+            id=uuid.uuid4().hex,
+            owner=caller.id,
+            name=name,
+            size_bytes=policy.disk_bytes,
+            created_at=ports.clock.now(),
+        )
+    else:
+        _check_holder(disk, request, {record.id: record for record in own})
+    return disk.claimed_by(reservation_id)
+
+
+def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> None:
+    """Refuse a disk that is in use, naming the holder; one that is ending for good is waited for."""
+    if disk.holder is None:
+        return
+    holder = own.get(disk.holder)
+    ending = holder is not None and holder.state is State.ENDING and not holder.requeue
+    if ending and disk.successor is None:
+        return
+    user = own.get(disk.successor or "") or holder
+    who = f"{user.name} ({short(user.id)})" if user else short(disk.holder)
+    base = f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} -h {request.hours:g}"
+    raise InvalidRequest(
+        f"disk {disk.name} is in use by {who}",
+        ("another disk", f"{base} --disk {disk.name}-2"),
+        ("no disk", f"{base} --disk none"),
+        ("end that one", f"gpu-dev cancel {user.name if user else short(disk.holder)}"),
+    )

@@ -1,1 +1,27 @@
-"""Planning: who starts when, and where. Pure; counts GPUs, knows no users."""
+"""Planning: who starts when, and where. Pure; counts units, knows no users. Start with `plan.py`."""
+
+from odc.scheduling.plan import (
+    Claim,
+    Opening,
+    Picture,
+    Plan,
+    PoolNode,
+    PoolPlan,
+    Slot,
+    Waiting,
+    could_ever_serve,
+    plan_pool,
+)
+
+__all__ = [
+    "Claim",
+    "Opening",
+    "Picture",
+    "Plan",
+    "PoolNode",
+    "PoolPlan",
+    "Slot",
+    "Waiting",
+    "could_ever_serve",
+    "plan_pool",
+]

@@ -1,0 +1,45 @@
+# `make` alone does what CI does. Everything is installed by the targets that need it.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+
+.PHONY: all check test test-quick demo bench docs setup clean
+
+all: check test
+
+setup:
+	scripts/setup --test
+
+$(STAMP): pyproject.toml requirements-dev.txt
+	scripts/setup --test
+	test -x $(PY) || $(BASE_PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	touch $(STAMP)
+
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: $(STAMP)
+	$(PY) -m pytest tests/unit tests/docs -q -n 2
+	$(PY) -m pytest tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs
+
+test-quick: $(STAMP)
+	$(PY) -m pytest tests/unit tests/docs -q -n 2
+
+demo: $(STAMP)
+	$(PY) scripts/demo.py
+
+bench: $(STAMP)
+	$(PY) -m bench
+
+docs: $(STAMP)
+	$(PY) -m odc.cli.reference
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

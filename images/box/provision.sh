@@ -1,0 +1,58 @@
+#!/bin/sh
+# Makes a Debian or Ubuntu root file system into the base of a box. Runs as root inside that system, once, at build time.
+# Everything that is the same in every base image (plain, CUDA) happens here and nowhere else.
+# Input: the folder that this script lies in, with `packages`, `sshd_config`, `skel/`. Repeatable.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+
+missing=
+while read -r package; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done < "$here/packages"
+if [ -n "$missing" ]; then
+    apt-get update -q
+    # shellcheck disable=SC2086  # a list of package names
+    apt-get install -q -y --no-install-recommends $missing
+fi
+
+# The developer: uid 1000, zsh, sudo without a password. The password field is `*`: no password works, keys do.
+if ! id dev >/dev/null 2>&1; then
+    old=$(getent passwd 1000 | cut -d: -f1)
+    [ -z "$old" ] || userdel "$old"
+    useradd --uid 1000 --user-group --shell /usr/bin/zsh --home-dir /home/dev --no-create-home dev
+fi
+usermod --password '*' --shell /usr/bin/zsh dev
+install -d -o dev -g dev -m 0755 /home/dev
+printf 'dev ALL=(ALL) NOPASSWD:ALL\nDefaults env_keep += "CCACHE_DIR SSH_AUTH_SOCK"\nDefaults !requiretty\n' > /etc/sudoers.d/odc
+chmod 0440 /etc/sudoers.d/odc
+
+# SSH: ODC's own configuration; host keys are never part of an image.
+install -d -m 0755 /etc/odc /run/sshd
+install -m 0644 "$here/sshd_config" /etc/odc/sshd_config
+rm -f /etc/ssh/ssh_host_*
+
+# Shell files of a new home, and the user's Python: an environment that sees the system's packages and is small enough to
+# be copied at the first login; `pip` is the system's, run by the environment's Python, so it installs into the home.
+skel=/usr/share/odc/skel
+rm -rf "$skel" /home/dev/.venv
+install -d -m 0755 "$skel"
+cp -a "$here/skel/." "$skel/"
+python3 -m venv --system-site-packages --without-pip --symlinks /home/dev/.venv
+for name in pip pip3; do
+    printf '#!/home/dev/.venv/bin/python\nimport sys\n\nfrom pip._internal.cli.main import main\n\nsys.exit(main())\n' \
+        > "/home/dev/.venv/bin/$name"
+    chmod 0755 "/home/dev/.venv/bin/$name"
+done
+mv /home/dev/.venv "$skel/.venv"
+chown -R dev:dev "$skel"
+
+# Every login, whatever the shell: the variables of the box, the user's Python and the message of the day.
+install -m 0644 "$here/profile.sh" /etc/profile.d/odc.sh
+grep -q odc.sh /etc/zsh/zshenv 2>/dev/null || printf '\n. /etc/profile.d/odc.sh\n' >> /etc/zsh/zshenv
+grep -q odc.sh /etc/bash.bashrc || printf '\n. /etc/profile.d/odc.sh\n' >> /etc/bash.bashrc
+: > /etc/motd
+rm -rf /etc/update-motd.d
+
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt /tmp/* /root/.cache 2>/dev/null || true

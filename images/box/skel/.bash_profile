@@ -1,0 +1,2 @@
+# Read by bash at login.
+[ ! -r ~/.bashrc ] || . ~/.bashrc

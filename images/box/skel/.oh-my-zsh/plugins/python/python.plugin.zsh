@@ -1,0 +1,1 @@
+alias py=python3 pyserver='python3 -m http.server'

@@ -1,0 +1,1 @@
+# Read by zsh at login, before .zshrc.

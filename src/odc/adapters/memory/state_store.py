@@ -1,0 +1,152 @@
+"""Records in memory, with every rule of the real store."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from odc.domain.disk import Disk
+from odc.domain.errors import Conflict, ProviderRefused
+from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.reservation import Reservation
+from odc.domain.user import User
+
+
+class MemoryStateStore:
+    """See `odc.ports.state_store`. Nothing outlives the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._pools: dict[str, int] = {}
+        self._reservations: dict[str, Reservation] = {}
+        self._disks: dict[str, Disk] = {}
+        self._users: dict[str, User] = {}
+        self._events: list[Event] = []
+        self._requests: dict[str, RequestRecord] = {}
+        self._leases: dict[str, tuple[str, datetime]] = {}
+        self._anchor: ClockAnchor | None = None
+        self._next_order = 1
+
+    def observe(self) -> Stored:
+        """Everything live, as one picture."""
+        with self._lock:
+            live = sorted((r for r in self._reservations.values() if r.live), key=lambda r: r.order)
+            disk_ids = {r.disk_id for r in live}
+            owners = {r.owner for r in live}
+            return Stored(
+                pools=dict(self._pools),
+                reservations=tuple(live),
+                disks={key: disk for key, disk in self._disks.items() if key in disk_ids},
+                users={key: user for key, user in self._users.items() if key in owners},
+            )
+
+    def commit(self, change: Change) -> None:
+        """Write the change, or nothing of it."""
+        with self._lock:
+            self._check(change)
+            for pool, version in change.pools.items():
+                self._pools[pool] = version + 1
+            for record in change.reservations:
+                order = record.order
+                if record.version == 0:
+                    order, self._next_order = self._next_order, self._next_order + 1
+                self._reservations[record.id] = replace(record, version=record.version + 1, order=order)
+            for disk in change.disks:
+                self._disks[disk.id] = replace(disk, version=disk.version + 1)
+            for user in change.users:
+                self._users[user.principal] = replace(user, version=user.version + 1)
+            self._events.extend(change.events)
+            if change.request is not None:
+                self._requests[change.request.id] = change.request
+
+    def _check(self, change: Change) -> None:
+        for pool, version in change.pools.items():
+            _same(f"pool {pool}", self._pools.get(pool, 0), version)
+        for record in change.reservations:
+            known = self._reservations.get(record.id)
+            _same(f"reservation {record.id}", known.version if known else 0, record.version)
+        for disk in change.disks:
+            known_disk = self._disks.get(disk.id)
+            _same(f"disk {disk.id}", known_disk.version if known_disk else 0, disk.version)
+        for user in change.users:
+            known_user = self._users.get(user.principal)
+            _same(f"user {user.principal}", known_user.version if known_user else 0, user.version)
+        if change.request is not None and change.request.id in self._requests:
+            raise Conflict(f"request {change.request.id} is taken")
+        self._check_names(change)
+
+    def _check_names(self, change: Change) -> None:
+        reservations = self._reservations | {record.id: record for record in change.reservations}
+        held = [(record.owner, record.name) for record in reservations.values() if record.holds_name]
+        disks = self._disks | {disk.id: disk for disk in change.disks}
+        named = [(disk.owner, disk.name) for disk in disks.values()]
+        if len(set(held)) != len(held) or len(set(named)) != len(named):
+            raise Conflict("another one of the owner has that name")
+
+    def find_request(self, request_id: str) -> RequestRecord | None:
+        """The request with its answer, or None."""
+        with self._lock:
+            return self._requests.get(request_id)
+
+    def find_reservation(self, reservation_id: str) -> Reservation | None:
+        """The record with exactly this id, or None."""
+        with self._lock:
+            return self._reservations.get(reservation_id)
+
+    def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
+        """The matching reservations, newest place in line first."""
+        with self._lock:
+            found = [record for record in self._reservations.values() if _matches(record, query)]
+        return tuple(sorted(found, key=lambda record: -record.order)[: query.limit])
+
+    def list_disks(self, owner: str) -> tuple[Disk, ...]:
+        """The owner's disks by name."""
+        with self._lock:
+            return tuple(sorted((d for d in self._disks.values() if d.owner == owner), key=lambda d: d.name))
+
+    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+        """What happened to a reservation, in order."""
+        with self._lock:
+            return tuple(event for event in self._events if event.reservation_id == reservation_id)
+
+    def find_user(self, principal: str) -> User | None:
+        """The user's record, or None."""
+        with self._lock:
+            return self._users.get(principal)
+
+    def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
+        """Take or renew the lease."""
+        with self._lock:
+            known, until = self._leases.get(name, (holder, now))
+            if known != holder and until > now:
+                return False
+            self._leases[name] = (holder, now + length)
+            return True
+
+    def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
+        """The stored anchor; a given one takes its place."""
+        with self._lock:
+            before = self._anchor
+            self._anchor = anchor or before
+            return before
+
+    def back_up(self, target: Path) -> None:
+        """Memory has nothing to keep."""
+        raise ProviderRefused(f"records in memory cannot be backed up to {target}")
+
+
+def _same(what: str, stored: int, read: int) -> None:
+    if stored != read:
+        raise Conflict(f"{what} has changed: version {stored}, read was {read}")
+
+
+def _matches(record: Reservation, query: ReservationQuery) -> bool:
+    return (
+        (query.owner is None or record.owner == query.owner)
+        and (query.id_prefix is None or record.id.startswith(query.id_prefix))
+        and (query.name is None or record.name == query.name)
+        and (not query.states or record.state in query.states)
+    )

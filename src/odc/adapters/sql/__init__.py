@@ -1,0 +1,1 @@
+"""Records in SQL: SQLite for one machine, PostgreSQL for a cluster."""

@@ -1,0 +1,89 @@
+"""Opens a database and brings its schema up to date. Two processes may open the same one at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
+
+CURRENT = "0001"
+BUSY_S = 10
+
+
+def open_engine(address: str) -> sa.Engine:
+    """An engine whose schema is current.
+
+    Args:
+        address: as SQLAlchemy reads it: `sqlite:///…` or `postgresql+psycopg://…`.
+
+    Raises:
+        ProviderUnavailable: the database does not answer.
+        ProviderRefused: it was written by a newer version of ODC; nothing was changed.
+    """
+    engine = _sqlite(address) if address.startswith("sqlite") else sa.create_engine(address, pool_pre_ping=True)
+    try:
+        _upgrade(engine)
+    except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
+        raise ProviderUnavailable(f"the database of records cannot be opened: {_words(error)}") from error
+    return engine
+
+
+def _words(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _sqlite(address: str) -> sa.Engine:
+    path = address.removeprefix("sqlite:///")
+    Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = sa.create_engine(address, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        # Transactions are begun by hand: a writer takes the write lock first, so that it never has to give up midway.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_S * 1000}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def stored_version(connection: sa.Connection) -> str | None:
+    """The schema version of a database, or None if it has no schema."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        version = stored_version(connection)
+    if version == CURRENT:
+        return
+    if version is not None and version > CURRENT:
+        raise ProviderRefused(f"the records were written by a newer ODC (schema {version}); upgrade this one")
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7030112)"))
+        if stored_version(connection) != CURRENT:
+            _migrate(connection)
+
+
+def _migrate(connection: sa.Connection) -> None:
+    # Imported here: it is slow, and needed only when there is something to do.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

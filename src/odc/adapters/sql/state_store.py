@@ -1,0 +1,293 @@
+"""Records in SQLite or PostgreSQL, through SQLAlchemy Core.
+
+Every write compares the version that was read, inside one transaction; unique indexes guard names and ids. SQLite
+writers queue for the write lock, PostgreSQL's row locks do the same for each row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from odc.adapters.sql import tables as t
+from odc.adapters.sql.schema import open_engine
+from odc.domain.disk import Disk
+from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
+from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.reservation import Reservation
+from odc.domain.user import User
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_encode = msgspec.json.Encoder().encode
+_reservation = msgspec.json.Decoder(Reservation)
+_disk = msgspec.json.Decoder(Disk)
+_user = msgspec.json.Decoder(User)
+_event = msgspec.json.Decoder(Event)
+_request = msgspec.json.Decoder(RequestRecord)
+_anchor = msgspec.json.Decoder(ClockAnchor)
+BATCH = 500
+Row = TypeVar("Row", Disk, User)
+
+
+class SqlStateStore:
+    """See `odc.ports.state_store`."""
+
+    def __init__(self, address: str) -> None:
+        """Open the records and bring their schema up to date.
+
+        Args:
+            address: as SQLAlchemy reads it.
+
+        Raises:
+            ProviderUnavailable: the database does not answer.
+            ProviderRefused: it was written by a newer version.
+        """
+        self._engine = open_engine(address)
+        # Decoded records by id, with the version they were decoded at; replaced whole, so threads may share it.
+        self._decoded: dict[str, Reservation] = {}
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One consistent picture."""
+        level = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with _mapped(), self._engine.connect().execution_options(**level) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _mapped(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    def observe(self) -> Stored:
+        """Everything live, as one picture; records that have not changed since the last time are not decoded again."""
+        r = t.reservations.c
+        with self._reading() as connection:
+            pools = {row.name: row.version for row in connection.execute(sa.select(t.pools))}
+            versions = connection.execute(sa.select(r.id, r.version).where(r.live).order_by(r.place)).all()
+            known = self._decoded
+            stale = [row.id for row in versions if row.id not in known or known[row.id].version != row.version]
+            fresh, unreadable = self._decode_live(connection, stale)
+            records = [fresh.get(row.id) or known[row.id] for row in versions if row.id not in unreadable]
+            disks = _by_ids(connection, t.disks, t.disks.c.id, {x.disk_id for x in records if x.disk_id}, _disk)
+            users = _by_ids(connection, t.users, t.users.c.principal, {x.owner for x in records}, _user)
+        self._decoded = {record.id: record for record in records}
+        return Stored(
+            pools=pools,
+            reservations=tuple(records),
+            disks={disk.id: disk for disk in disks},
+            users={user.principal: user for user in users},
+            unreadable=unreadable,
+        )
+
+    def _decode_live(self, connection: sa.Connection, ids: list[str]) -> tuple[dict[str, Reservation], dict[str, str]]:
+        """The records by id, and the error of each that cannot be understood."""
+        found: dict[str, Reservation] = {}
+        unreadable: dict[str, str] = {}
+        r = t.reservations.c
+        for part in _parts(ids):
+            for row in connection.execute(sa.select(r.id, r.place, r.version, r.body).where(r.id.in_(part))):
+                try:
+                    found[row.id] = _full(row)
+                except (msgspec.MsgspecError, ValueError) as error:
+                    unreadable[row.id] = str(error)
+        return found, unreadable
+
+    def commit(self, change: Change) -> None:
+        """Write the change, or nothing of it."""
+        try:
+            with self._writing() as connection:
+                _write(connection, change)
+        except sa.exc.IntegrityError as error:
+            raise Conflict("another one has that name or id") from error
+
+    def find_request(self, request_id: str) -> RequestRecord | None:
+        """The request with its answer, or None."""
+        with self._reading() as connection:
+            query = sa.select(t.requests.c.body).where(t.requests.c.id == request_id)
+            body = connection.execute(query).scalar()
+        return _request.decode(body) if body else None
+
+    def find_reservation(self, reservation_id: str) -> Reservation | None:
+        """The record with exactly this id, or None."""
+        r = t.reservations.c
+        with self._reading() as connection:
+            row = connection.execute(sa.select(r.place, r.version, r.body).where(r.id == reservation_id)).first()
+        return _full(row) if row else None
+
+    def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
+        """The matching reservations, newest place in line first."""
+        r = t.reservations.c
+        wanted = sa.select(r.place, r.version, r.body).order_by(r.place.desc()).limit(query.limit)
+        if query.owner is not None:
+            wanted = wanted.where(r.owner == query.owner)
+        if query.id_prefix is not None:
+            wanted = wanted.where(r.id >= query.id_prefix, r.id < query.id_prefix + "g")
+        if query.name is not None:
+            wanted = wanted.where(r.name == query.name)
+        if query.states:
+            wanted = wanted.where(r.state.in_([str(state) for state in query.states]))
+            if all(state != "ended" for state in query.states):
+                wanted = wanted.where(r.live)
+        with self._reading() as connection:
+            return tuple(_full(row) for row in connection.execute(wanted))
+
+    def list_disks(self, owner: str) -> tuple[Disk, ...]:
+        """The owner's disks by name."""
+        d = t.disks.c
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(d.version, d.body).where(d.owner == owner).order_by(d.name))
+            return tuple(replace(_disk.decode(row.body), version=row.version) for row in rows)
+
+    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+        """What happened to a reservation, in order."""
+        e = t.events.c
+        with self._reading() as connection:
+            query = sa.select(e.body).where(e.reservation_id == reservation_id).order_by(e.place)
+            return tuple(_event.decode(body) for body in connection.execute(query).scalars())
+
+    def find_user(self, principal: str) -> User | None:
+        """The user's record, or None."""
+        with self._reading() as connection:
+            found = _by_ids(connection, t.users, t.users.c.principal, {principal}, _user)
+        return found[0] if found else None
+
+    def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
+        """Take or renew the lease."""
+        until, at = _micros(now + length), _micros(now)
+        leases = t.leases
+        with self._writing() as connection:
+            taken = connection.execute(
+                sa.update(leases)
+                .where(leases.c.name == name, sa.or_(leases.c.holder == holder, leases.c.until_us <= at))
+                .values(holder=holder, until_us=until)
+            )
+            if taken.rowcount:
+                return True
+            known = connection.execute(sa.select(leases.c.holder).where(leases.c.name == name)).scalar()
+            if known is not None:
+                return False
+            try:
+                with connection.begin_nested():
+                    connection.execute(sa.insert(leases).values(name=name, holder=holder, until_us=until))
+            except sa.exc.IntegrityError:
+                return False
+            return True
+
+    def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
+        """The stored anchor; a given one takes its place."""
+        query = sa.select(t.clock.c.body)
+        if anchor is None:
+            with self._reading() as connection:
+                body = connection.execute(query).scalar()
+        else:
+            with self._writing() as connection:
+                body = connection.execute(query).scalar()
+                connection.execute(sa.delete(t.clock))
+                connection.execute(sa.insert(t.clock).values(id=1, body=_encode(anchor)))
+        return _anchor.decode(body) if body else None
+
+    def back_up(self, target: Path) -> None:
+        """A whole, consistent copy in a new SQLite file, while writers go on."""
+        if self._engine.dialect.name != "sqlite":
+            raise ProviderRefused("PostgreSQL makes its own backups", ("use it", "pg_dump"))
+        if target.exists():
+            raise ProviderRefused(f"{target} exists; a backup never replaces a file")
+        with _mapped(), self._engine.connect() as connection:
+            source: Any = connection.connection.dbapi_connection
+            copy = sqlite3.connect(target)
+            try:
+                source.backup(copy)
+            finally:
+                copy.close()
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Turn the vendor's errors into ODC's: all that is not a broken rule of the data is passing."""
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+        words = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _full(row: Any) -> Reservation:
+    return replace(_reservation.decode(row.body), version=row.version, order=row.place)
+
+
+def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in lists that fit one statement."""
+    whole = sorted(ids)
+    for begin in range(0, len(whole), BATCH):
+        yield whole[begin : begin + BATCH]
+
+
+def _by_ids(
+    connection: sa.Connection, table: sa.Table, key: sa.Column[Any], ids: set[str], decoder: msgspec.json.Decoder[Row]
+) -> list[Row]:
+    rows = []
+    for part in _parts(ids):
+        for row in connection.execute(sa.select(table.c.version, table.c.body).where(key.in_(part))):
+            rows.append(replace(decoder.decode(row.body), version=row.version))
+    return rows
+
+
+def _write(connection: sa.Connection, change: Change) -> None:
+    for pool, version in sorted(change.pools.items()):
+        _put(connection, t.pools, t.pools.c.name, pool, version, {})
+    for record in sorted(change.reservations, key=lambda r: r.id):
+        held = record.name if record.holds_name else None
+        columns = {
+            "owner": record.owner,
+            "name": record.name,
+            "held_name": held,
+            "state": str(record.state),
+            "live": record.live,
+            "body": _encode(record),
+        }
+        _put(connection, t.reservations, t.reservations.c.id, record.id, record.version, columns)
+    for disk in sorted(change.disks, key=lambda d: d.id):
+        columns = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
+        _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
+    for user in sorted(change.users, key=lambda u: u.principal):
+        _put(connection, t.users, t.users.c.principal, user.principal, user.version, {"body": _encode(user)})
+    if change.events:
+        rows = [{"reservation_id": event.reservation_id, "body": _encode(event)} for event in change.events]
+        connection.execute(sa.insert(t.events), rows)
+    if change.request is not None:
+        connection.execute(sa.insert(t.requests).values(id=change.request.id, body=_encode(change.request)))
+
+
+def _put(
+    connection: sa.Connection, table: sa.Table, key: sa.Column[Any], identity: str, read: int, columns: dict[str, Any]
+) -> None:
+    """Write one row with the version that was read plus one; a version of 0 makes it.
+
+    Raises:
+        Conflict: the stored version differs.
+        IntegrityError: version 0, and the row is there.
+    """
+    if read == 0:
+        connection.execute(sa.insert(table).values({key.name: identity, "version": 1, **columns}))
+        return
+    query = sa.update(table).where(key == identity, table.c.version == read)
+    if connection.execute(query.values(version=read + 1, **columns)).rowcount != 1:
+        raise Conflict(f"{table.name} {identity} has changed since it was read")

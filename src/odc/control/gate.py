@@ -1,0 +1,96 @@
+"""The one place where it is decided who may do what, before any handler runs; and how a reference becomes a record.
+
+A reference is a whole id, a prefix of it, or a name. It is looked for among the caller's own first: those that hold
+the name, then those that are ending, then the newest ended one. Operators, and whole ids, reach others'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odc.domain.access import Act, Principal, allowed
+from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
+from odc.domain.names import SHORT_ID, is_id, near_match, short
+from odc.domain.records import ReservationQuery
+from odc.domain.reservation import Reservation, State
+from odc.ports.state_store import StateStore
+
+MIN_PREFIX = 4
+_HEX = frozenset("0123456789abcdef")
+_LIVE = frozenset(state for state in State if state is not State.ENDED)
+
+
+class Gate:
+    """Finds what a caller names, and lets through what is allowed."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+
+    def require(self, caller: Principal, act: Act, owner: str | None = None) -> None:
+        """Let the caller do this.
+
+        Raises:
+            NotAllowed: with who could.
+        """
+        if not allowed(caller, act, owner):
+            who = "an operator" if act is Act.OPERATE else "its owner"
+            raise NotAllowed(f"{caller.user} may not {act}; only {who} may")
+
+    def resolve(self, caller: Principal, reference: str, act: Act) -> Reservation:
+        """The reservation that is meant, if the caller may do this with it.
+
+        Raises:
+            NotFound: there is none that the caller may see.
+            InvalidRequest: the reference is too short, or several are meant; the message lists them.
+            NotAllowed: it may be seen, but this may not be done.
+        """
+        record = self._find(caller, reference)
+        self.require(caller, act, record.owner)
+        return record
+
+    def _find(self, caller: Principal, reference: str) -> Reservation:
+        if is_id(reference):
+            record = self._store.find_reservation(reference)
+            if record is not None:
+                return record
+            raise _not_found(reference)
+        owner = None if caller.admin else caller.id
+        named = self._named(caller.id, reference)
+        if not named and _is_prefix(reference):
+            query = ReservationQuery(owner=owner, id_prefix=reference, limit=20)
+            named = self._store.list_reservations(query)
+            if len(named) > 1:
+                ids = ", ".join(f"{r.name} ({r.id[: SHORT_ID + 4]})" for r in named)
+                raise InvalidRequest(f"{reference} is the beginning of several ids: {ids}; type more of it")
+        if not named and caller.admin:
+            named = self._store.list_reservations(ReservationQuery(name=reference, states=_LIVE, limit=20))
+            if len(named) > 1:
+                ids = ", ".join(f"{r.user}'s {short(r.id)}" for r in named)
+                raise InvalidRequest(f"several users have a reservation {reference}: {ids}; name one by its id")
+        if not named:
+            raise self._unknown(caller, reference)
+        return named[0]
+
+    def _named(self, owner: str, name: str) -> Sequence[Reservation]:
+        """The caller's reservations of this name, the one that is meant first."""
+        live = self._store.list_reservations(ReservationQuery(owner=owner, name=name, states=_LIVE, limit=50))
+        if live:
+            return sorted(live, key=lambda record: (not record.holds_name, -record.order))
+        return self._store.list_reservations(ReservationQuery(owner=owner, name=name, limit=1))
+
+    def _unknown(self, caller: Principal, reference: str) -> NotFound | InvalidRequest:
+        if reference and set(reference) <= _HEX and len(reference) < MIN_PREFIX:
+            return InvalidRequest(f"{reference} is too short; type at least {MIN_PREFIX} digits of the id")
+        live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=_LIVE, limit=50))
+        meant = near_match(reference, [record.name for record in live])
+        return _not_found(reference, meant)
+
+
+def _is_prefix(reference: str) -> bool:
+    return len(reference) >= MIN_PREFIX and set(reference) <= _HEX
+
+
+def _not_found(reference: str, meant: str | None = None) -> NotFound:
+    shown = reference if len(reference) <= 40 else reference[:37] + "..."
+    ending = f"; did you mean {meant}?" if meant else ""
+    return NotFound(f"you have no reservation {shown!r}{ending}", ("yours", "gpu-dev list --all"))

@@ -1,0 +1,88 @@
+"""The picture of one pool that the planner works on: from records, nodes and boxes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from odc.domain.box import BoxSeen
+from odc.domain.disk import Disk
+from odc.domain.limits import Limits
+from odc.domain.node import Node
+from odc.domain.promise import held_until, slot_span
+from odc.domain.reservation import Reservation, State
+from odc.scheduling import Claim, Picture, PoolNode, Slot, Waiting
+
+
+def pool_picture(
+    gpu_type: str,
+    records: Iterable[Reservation],
+    nodes: Iterable[Node],
+    quarantined: Iterable[BoxSeen],
+    disks: Mapping[str, Disk],
+    limits: Limits,
+    now: datetime,
+) -> Picture:
+    """One pool at one time.
+
+    Args:
+        gpu_type: the pool.
+        records: every live reservation.
+        nodes: every node.
+        quarantined: boxes without a record; they hold what they hold, nobody knows until when.
+        disks: by id.
+        limits: the operator's.
+        now: the time.
+    """
+    ours = [record for record in records if record.spec.gpu_type == gpu_type]
+    by_id = {record.id: record for record in records}
+    claims = [
+        Claim(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
+        for record in ours
+        if record.occupies
+        for place in record.places
+    ]
+    claims += [Claim(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
+    return Picture(
+        now=now,
+        nodes=[_pool_node(node) for node in nodes if node.gpu_type == gpu_type],
+        claims=claims,
+        waiting=[
+            _waiting(record, limits, _disk_free(record, disks, by_id, limits, now))
+            for record in ours
+            if record.state is State.QUEUED
+        ],
+    )
+
+
+def _pool_node(node: Node) -> PoolNode:
+    return PoolNode(name=node.name, units=node.units, zone=node.zone, profiling=node.profiling, usable=node.usable)
+
+
+def _waiting(record: Reservation, limits: Limits, not_before: datetime | None) -> Waiting:
+    slot = record.slot
+    return Waiting(
+        id=record.id,
+        units=record.spec.units,
+        nodes=record.spec.nodes,
+        duration=slot_span(record.spec.length, limits),
+        order=record.order,
+        slot=Slot(start=slot.start, nodes=slot.nodes, estimate=slot.estimate) if slot else None,
+        not_before=not_before,
+        promised=record.ready_by,
+    )
+
+
+def _disk_free(
+    record: Reservation,
+    disks: Mapping[str, Disk],
+    by_id: Mapping[str, Reservation],
+    limits: Limits,
+    now: datetime,
+) -> datetime | None:
+    """When the disk that it waits for is released by its holder at the latest; None if it has it, or needs none."""
+    disk = disks.get(record.disk_id) if record.disk_id else None
+    if disk is None or disk.holder in (None, record.id):
+        return None
+    holder = by_id.get(disk.holder or "")
+    return held_until(holder, limits, now) if holder else now + limits.stop

@@ -1,0 +1,178 @@
+"""The operator's settings: one TOML file, every key with a default that serves one lab machine.
+
+What a second cloud on the same machine needs (name, state folder, socket, ports, network) is a setting, so that a
+trial or a test runs beside a real cloud without touching it. `docs/reference/settings.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from odc.control.context import Policy
+from odc.domain.catalog import Catalog, GpuType
+from odc.domain.errors import InvalidRequest
+from odc.domain.limits import Limits
+from odc.domain.names import check_name
+
+DEFAULT_FILE = Path("/etc/odc/odc.toml")
+DEFAULT_SOCKET = "/run/odc/odc.sock"
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits per user and per step.
+
+    Attributes:
+        live_per_user: reservations of one user that are not ended, queued ones included.
+        gpus_per_user: GPUs of all live reservations of one user; 0 means no limit.
+        prepare_s: seconds from a slot's start until SSH answers; part of every promise.
+        stop_s: seconds from the end until the GPUs are free; part of every slot.
+        attempts: tries at starting a reservation before it fails.
+        grace_s: seconds that a box's processes have to end.
+        missing_s: seconds that a box must be missing before its reservation fails.
+    """
+
+    live_per_user: int = 10
+    gpus_per_user: int = 0
+    prepare_s: float = 180
+    stop_s: float = 120
+    attempts: int = 3
+    grace_s: float = 30
+    missing_s: float = 30
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting.
+
+    Attributes:
+        cloud: name of the cloud; part of the name of everything it makes on the machine.
+        state: folder of the records, logs and boxes' files.
+        socket: where the API listens.
+        database: address of the records, such as `postgresql+psycopg://…`; empty: SQLite in the state folder.
+        admins: Unix users who may operate the cloud, beside root.
+        simulate: pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.
+        listen: address of the host at which boxes' SSH listens.
+        ports: first and last SSH port of boxes.
+        network: addresses from which each reservation gets its own small network, in CIDR form.
+        disks: folder of the users' disks; empty: in the state folder.
+        disk_gib: size of a new disk.
+        disk_file_gib: size of the btrfs file that is made when the folder's file system has no snapshots.
+        image: image of boxes.
+        keep_cpus: cores kept for the host.
+        keep_memory_gib: memory kept for the host.
+        github: where public keys are fetched from.
+        github_api: where GitHub's numeric user ids are asked for.
+        box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
+        environment: variables for every login in every box.
+        timezone: time zone of times that are shown inside boxes; empty: the host's.
+        limits: per user and per step.
+        types: GPU types that change or join the built-in ones.
+    """
+
+    cloud: str = "odc"
+    state: str = "/var/lib/odc"
+    socket: str = DEFAULT_SOCKET
+    database: str = ""
+    admins: tuple[str, ...] = ()
+    simulate: str = ""
+    listen: str = "127.0.0.1"
+    ports: tuple[int, int] = (30000, 31999)
+    network: str = "10.90.0.0/16"
+    disks: str = ""
+    disk_gib: float = 100
+    disk_file_gib: float = 200
+    image: str = "localhost/odc/box:1"
+    keep_cpus: float = 0
+    keep_memory_gib: float = 1
+    github: str = "https://github.com"
+    github_api: str = "https://api.github.com"
+    box_id_base: int = 1_000_000_000
+    environment: Mapping[str, str] = {}
+    timezone: str = ""
+    limits: LimitSettings = LimitSettings()
+    types: tuple[GpuType, ...] = ()
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the cloud keeps its own things."""
+        return Path(self.state)
+
+    @property
+    def disks_folder(self) -> Path:
+        """Where the users' disks lie."""
+        return Path(self.disks) if self.disks else self.state_folder / "disks"
+
+    @property
+    def database_address(self) -> str:
+        """The records' address, as SQLAlchemy reads it."""
+        return self.database or f"sqlite:///{self.state_folder / 'odc.db'}"
+
+    def policy(self) -> Policy:
+        """The settings as the control plane reads them."""
+        limits = self.limits
+        return Policy(
+            cloud=self.cloud,
+            catalog=Catalog(self.types),
+            limits=Limits(
+                live_per_user=limits.live_per_user,
+                gpus_per_user=limits.gpus_per_user,
+                prepare=timedelta(seconds=limits.prepare_s),
+                stop=timedelta(seconds=limits.stop_s),
+                attempts=limits.attempts,
+            ),
+            image=self.image,
+            ports=self.ports,
+            listen=self.listen,
+            disk_bytes=int(self.disk_gib * 2**30),
+            grace=timedelta(seconds=limits.grace_s),
+            missing=timedelta(seconds=limits.missing_s),
+            box_environment=dict(self.environment),
+            timezone=self.timezone or host_timezone(),
+        )
+
+
+def host_timezone() -> str:
+    """The host's time zone as an IANA name; `UTC` if it does not say."""
+    link = Path("/etc/localtime")
+    target = os.path.realpath(link) if link.exists() else ""
+    _, found, name = target.partition("/zoneinfo/")
+    return name if found else "UTC"
+
+
+def read_settings(file: Path | None, changes: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a file, with the command line's changes on top.
+
+    Args:
+        file: None for the usual file, which need not exist.
+        changes: setting to value; None values change nothing.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or a setting is unknown or out of its range; the message names it.
+    """
+    path = file or DEFAULT_FILE
+    values: dict[str, object] = {}
+    if file is not None or path.exists():
+        try:
+            values = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+        except (OSError, msgspec.DecodeError) as error:
+            raise InvalidRequest(f"the settings in {path} cannot be read: {error}") from error
+    values |= {key: value for key, value in (changes or {}).items() if value is not None}
+    try:
+        settings = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{path}: {error}") from error
+    return _checked(settings, path)
+
+
+def _checked(settings: Settings, path: Path) -> Settings:
+    check_name(settings.cloud, "cloud")
+    first, last = settings.ports
+    if not 1024 <= first <= last <= 65535:
+        raise InvalidRequest(f"{path}: ports must be two numbers from 1024 to 65535, the smaller first")
+    if not settings.state_folder.is_absolute() or not settings.disks_folder.is_absolute():
+        raise InvalidRequest(f"{path}: state and disks must be absolute folders")
+    return settings

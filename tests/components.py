@@ -1,0 +1,36 @@
+"""What a test may need of the machine, and whether it is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def postgresql_programs() -> str | None:
+    """The folder of PostgreSQL's server programs, the newest version's."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return str(found[-1].parent) if found else None
+
+
+def _podman() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    return "" if shutil.which("podman") else "podman is not installed"
+
+
+def _postgresql() -> str:
+    return "" if postgresql_programs() else "PostgreSQL's programs are not installed"
+
+
+def _btrfs() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    if not shutil.which("mkfs.btrfs"):
+        return "btrfs-progs is not installed"
+    return "" if Path("/dev/loop-control").exists() else "there are no loop devices"
+
+
+MISSING: dict[str, Callable[[], str]] = {"podman": _podman, "postgresql": _postgresql, "btrfs": _btrfs}
+"""Marker to a function that says why the component cannot be used; empty if it can."""

@@ -1,0 +1,215 @@
+"""The contract of the state store, held by every adapter."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+from tests.builders import NOW, a_disk, a_request, a_reservation, a_user, an_event
+from tests.postgres import private_postgres
+
+from odc.adapters.memory.state_store import MemoryStateStore
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.errors import Conflict, ProviderRefused
+from odc.domain.records import Change, ClockAnchor, ReservationQuery
+from odc.domain.reservation import EndReason, State
+from odc.ports.state_store import StateStore
+
+ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    with private_postgres() as address:
+        yield address
+
+
+@pytest.fixture(params=ADAPTERS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    if request.param == "memory":
+        yield MemoryStateStore()
+        return
+    if request.param == "sqlite":
+        sql = SqlStateStore(f"sqlite:///{tmp_path}/odc.db")
+    else:
+        address = request.getfixturevalue("postgres")
+        engine = sa.create_engine(address)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        engine.dispose()
+        sql = SqlStateStore(address)
+    yield sql
+    sql.close()
+
+
+def test_what_is_written_is_read_with_the_next_version_and_a_place_in_line(store: StateStore) -> None:
+    first, second = a_reservation(), a_reservation()
+    store.commit(Change(reservations=(first,)))
+    store.commit(Change(reservations=(second,)))
+    seen = store.observe().reservations
+    assert [r.id for r in seen] == [first.id, second.id]
+    assert [r.version for r in seen] == [1, 1]
+    assert seen[0].order < seen[1].order
+    assert store.find_reservation(first.id) == seen[0]
+
+
+def test_an_old_version_writes_nothing_of_the_change(store: StateStore) -> None:
+    record = a_reservation()
+    store.commit(Change(reservations=(record,)))
+    read = store.observe().reservations[0]
+    store.commit(Change(reservations=(replace(read, attempt=1),)))
+    other = a_reservation()
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(other, replace(read, attempt=7)), events=(an_event(record.id),)))
+    assert store.find_reservation(other.id) is None
+    assert store.list_events(record.id) == ()
+    assert store.observe().reservations[0].attempt == 1
+
+
+def test_a_pool_that_moved_on_refuses_the_whole_change(store: StateStore) -> None:
+    store.commit(Change(pools={"h100": 0}))
+    assert store.observe().pools == {"h100": 1}
+    record = a_reservation()
+    with pytest.raises(Conflict):
+        store.commit(Change(pools={"h100": 0}, reservations=(record,)))
+    assert store.find_reservation(record.id) is None
+    store.commit(Change(pools={"h100": 1}, reservations=(record,)))
+    assert store.observe().pools == {"h100": 2}
+
+
+def test_a_request_is_stored_once_with_its_effect(store: StateStore) -> None:
+    request = a_request()
+    store.commit(Change(reservations=(a_reservation(),), request=request))
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(a_reservation(),), request=request))
+    assert len(store.observe().reservations) == 1
+    assert store.find_request(request.id) == request
+    assert store.find_request("0" * 32) is None
+
+
+def test_two_live_reservations_of_one_owner_never_share_a_name(store: StateStore) -> None:
+    first = a_reservation(name="train")
+    store.commit(Change(reservations=(first,)))
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(a_reservation(name="train"),)))
+    store.commit(Change(reservations=(a_reservation(name="train", owner="unix:1001"),)))
+    read = store.find_reservation(first.id)
+    assert read is not None
+    store.commit(Change(reservations=(replace(read, state=State.ENDING, ended_why=EndReason.CANCELLED),)))
+    store.commit(Change(reservations=(a_reservation(name="train"),)))
+
+
+def test_two_disks_of_one_owner_never_share_a_name(store: StateStore) -> None:
+    store.commit(Change(disks=(a_disk(name="proj"),)))
+    with pytest.raises(Conflict):
+        store.commit(Change(disks=(a_disk(name="proj"),)))
+    store.commit(Change(disks=(a_disk(name="proj", owner="unix:1001"), a_disk(name="other"))))
+    assert [disk.name for disk in store.list_disks("unix:1000")] == ["other", "proj"]
+
+
+def test_ended_reservations_are_not_observed_but_are_found(store: StateStore) -> None:
+    ended = a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED)
+    store.commit(Change(reservations=(ended,)))
+    assert store.observe().reservations == ()
+    assert store.find_reservation(ended.id) is not None
+
+
+def test_observing_brings_the_disks_and_owners_of_live_reservations(store: StateStore) -> None:
+    disk, user = a_disk(), a_user()
+    store.commit(Change(reservations=(a_reservation(disk_id=disk.id),), disks=(disk, a_disk()), users=(user,)))
+    seen = store.observe()
+    assert set(seen.disks) == {disk.id}
+    assert seen.disks[disk.id].version == 1
+    assert set(seen.users) == {user.principal}
+
+
+def test_listing_filters_by_owner_prefix_name_and_state_newest_first(store: StateStore) -> None:
+    a = a_reservation(id="a" * 32, name="one")
+    b = a_reservation(id="ab" + "0" * 30, name="two", state=State.ACTIVE)
+    c = a_reservation(id="c" * 32, name="one", owner="unix:1001")
+    for record in (a, b, c):
+        store.commit(Change(reservations=(record,)))
+
+    def ids(**query: object) -> list[str]:
+        return [r.id for r in store.list_reservations(ReservationQuery(**query))]  # type: ignore[arg-type]
+
+    assert ids() == [c.id, b.id, a.id]
+    assert ids(owner="unix:1000") == [b.id, a.id]
+    assert ids(id_prefix="a") == [b.id, a.id]
+    assert ids(id_prefix="ab") == [b.id]
+    assert ids(name="one") == [c.id, a.id]
+    assert ids(states=frozenset({State.ACTIVE})) == [b.id]
+    assert ids(limit=1) == [c.id]
+
+
+def test_events_are_kept_in_the_order_in_which_they_were_written(store: StateStore) -> None:
+    record = a_reservation()
+    told = tuple(an_event(record.id, kind=kind) for kind in ("asked", "placed", "ready"))
+    store.commit(Change(reservations=(record,), events=told[:2]))
+    store.commit(Change(events=told[2:]))
+    assert [event.kind for event in store.list_events(record.id)] == ["asked", "placed", "ready"]
+
+
+def test_a_lease_belongs_to_one_holder_until_it_is_over(store: StateStore) -> None:
+    length = timedelta(seconds=10)
+    assert store.acquire_lease("passes", "a", NOW, length)
+    assert not store.acquire_lease("passes", "b", NOW + timedelta(seconds=5), length)
+    assert store.acquire_lease("passes", "a", NOW + timedelta(seconds=5), length)
+    assert store.acquire_lease("passes", "b", NOW + timedelta(seconds=20), length)
+    assert not store.acquire_lease("passes", "a", NOW + timedelta(seconds=21), length)
+
+
+def test_the_clock_anchor_is_swapped(store: StateStore) -> None:
+    anchor = ClockAnchor(boot_id="b", wall=NOW, since_boot=timedelta(seconds=5))
+    assert store.swap_clock_anchor(anchor) is None
+    assert store.swap_clock_anchor(None) == anchor
+    assert store.swap_clock_anchor(replace(anchor, boot_id="c")) == anchor
+
+
+def test_users_are_versioned(store: StateStore) -> None:
+    store.commit(Change(users=(a_user(),)))
+    user = store.find_user("unix:1000")
+    assert user is not None
+    assert user.version == 1
+    store.commit(Change(users=(user,)))
+    with pytest.raises(Conflict):
+        store.commit(Change(users=(user,)))
+    assert store.find_user("unix:7") is None
+
+
+def test_a_record_that_cannot_be_read_is_shown_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "odc.db"
+    store = SqlStateStore(f"sqlite:///{path}")
+    broken, good = a_reservation(), a_reservation()
+    store.commit(Change(reservations=(broken, good)))
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE reservations SET body = CAST(replace(CAST(body AS TEXT), '2026', 'noon') AS BLOB) WHERE id = ?",
+            (broken.id,),
+        )
+    connection.close()
+    fresh = SqlStateStore(f"sqlite:///{path}")
+    seen = fresh.observe()
+    assert [r.id for r in seen.reservations] == [good.id]
+    assert "created_at" in seen.unreadable[broken.id]
+    store.close()
+    fresh.close()
+
+
+def test_a_backup_is_whole_and_never_replaces_a_file(tmp_path: Path) -> None:
+    store = SqlStateStore(f"sqlite:///{tmp_path}/odc.db")
+    record = a_reservation()
+    store.commit(Change(reservations=(record,)))
+    store.back_up(tmp_path / "copy.db")
+    with pytest.raises(ProviderRefused, match="exists"):
+        store.back_up(tmp_path / "copy.db")
+    copy = SqlStateStore(f"sqlite:///{tmp_path}/copy.db")
+    assert copy.find_reservation(record.id) is not None
+    store.close()
+    copy.close()

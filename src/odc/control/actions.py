@@ -82,7 +82,8 @@ class Actions:
         disk = self._disk_of(record)
         if disk is not None:
             with _phase(ready.phases, "disk", f"{disk.size_bytes // 2**30} GB"):
-                ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
+                if not disk.made:
+                    ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
                 home = self._ports.volumes.attach(disk.id, holder_of(record))
         specs = self._specs(record, nodes, user, disk, home)
         with _phase(ready.phases, "box"):

@@ -18,7 +18,7 @@ from odc.control.runner import Outcome
 from odc.domain import lifecycle
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.disk import Disk
-from odc.domain.errors import ProviderRefused
+from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.reservation import EndReason, Reservation, State
 
 
@@ -55,7 +55,7 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Move |
         return _become_active(record, outcome.value, seen)
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
         return _end(record, seen, EndReason.FAILED, outcome.error.message)
-    if _over_prepare_limit(record, seen, policy):
+    if _over_prepare_limit(record, seen, policy) or (outcome is not None and isinstance(outcome.error, PlaceTaken)):
         return _give_up(record, outcome, seen, policy)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
@@ -68,6 +68,9 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move
     active = lifecycle.apply(record, lifecycle.BoxesReady(at=seen.now, places=ready.places))
     active = replace(active, phases=(*record.phases, *ready.phases))
     move = Move(record=active, tasks=[Task(TaskName.FILES, active)])
+    disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
+    if disk is not None and not disk.made:
+        move.disk = replace(disk, made=True)
     waited = (seen.now - record.created_at).total_seconds()
     move.tell(record, seen.now, "ready", f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at)
     return move
@@ -80,10 +83,11 @@ def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) 
 
 
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Move:
-    """The attempt took longer than its limit: back to the queue, or the end after the last attempt."""
+    """The attempt is over its limit, or cannot work where it is: the queue again, or the end after the last one."""
     fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
-    limit = f"{int(policy.limits.prepare.total_seconds())} s"
-    detail = f"not ready within {limit}: {fault or 'the box did not come up'}"
+    detail = fault or "the box did not come up"
+    if _over_prepare_limit(record, seen, policy):
+        detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
     if record.attempt >= policy.limits.attempts:
         return _end(record, seen, EndReason.FAILED, f"{detail} (attempt {record.attempt}, the last)")
     return _end(record, seen, None, detail)

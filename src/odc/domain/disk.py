@@ -39,6 +39,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         name: unique among the owner's disks.
         size_bytes: what it may hold.
         created_at: when it was first asked for.
+        made: a box has used its volume: from then on a volume that is not there is a fault, never a new one.
         holder: id of the reservation that has it, None when it is free.
         successor: id of the reservation that gets it next.
         snapshots: oldest first.
@@ -51,6 +52,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size_bytes: int
     created_at: datetime
+    made: bool = False
     holder: str | None = None
     successor: str | None = None
     snapshots: tuple[Snapshot, ...] = ()

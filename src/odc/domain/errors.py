@@ -6,6 +6,7 @@
     ├── Conflict            lost a compare-and-set: read again, retry
     ├── ProviderError       a backend failed; the vendor's error is __cause__
     │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
+    │   │   └── PlaceTaken        here it will not work, elsewhere it may: placed anew at once
     │   └── ProviderRefused       lasting: the reservation fails with the reason
     └── InvariantError      a bug: never caught
 
@@ -64,6 +65,10 @@ class ProviderError(OdcError):
 
 class ProviderUnavailable(ProviderError):
     """A passing fault: what was asked may or may not have happened; a later pass asks again."""
+
+
+class PlaceTaken(ProviderUnavailable):
+    """What was planned for this box (a port, a node's room) is taken by a stranger; another place may do."""
 
 
 class ProviderRefused(ProviderError):

@@ -1,0 +1,214 @@
+"""A box as the engine's request: pure. The rules of section 7 of the design stand here."""
+
+from __future__ import annotations
+
+import ipaddress
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.errors import ProviderRefused
+
+SSH_PORT = 22
+ID_COUNT = 65536
+SUBNET_BITS = 28
+PERIOD_US = 100_000
+PIDS = 16384
+_LXCFS_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
+_STATES = {
+    "created": BoxState.CREATED,
+    "configured": BoxState.CREATED,
+    "initialized": BoxState.CREATED,
+    "running": BoxState.RUNNING,
+    "paused": BoxState.RUNNING,
+    "stopping": BoxState.RUNNING,
+    "stopped": BoxState.EXITED,
+    "exited": BoxState.EXITED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the machine and the operator give to every box.
+
+    Attributes:
+        cloud: the cloud's name.
+        state: folder for the boxes' files.
+        listen: address at which boxes' SSH listens.
+        ports: first and last SSH port.
+        network: addresses for the boxes' networks.
+        id_base: first host uid and gid of the user namespace.
+        cpus: the machine's cores, by number.
+        open_files: limit for each process.
+        processes: limit for each user.
+        lxcfs: folder of lxcfs; None if it does not run.
+        program: `odc-box` on the host.
+        gpu_kind: CDI kind of the GPUs.
+        grace_s: seconds that processes have to end.
+    """
+
+    cloud: str
+    state: Path
+    listen: str
+    ports: tuple[int, int]
+    network: str
+    id_base: int
+    cpus: Sequence[int]
+    open_files: int
+    processes: int
+    lxcfs: Path | None
+    program: Path
+    gpu_kind: str
+    grace_s: int = 30
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def container_name(cloud: str, name: BoxName) -> str:
+    """The engine's name of a box."""
+    return f"odc-{cloud}-{name}"
+
+
+def network_name(cloud: str, reservation_id: str, attempt: int) -> str:
+    """The engine's name of an attempt's network."""
+    return f"odc-{cloud}-{reservation_id}-{attempt}"
+
+
+def files_folder(options: EngineOptions, name: BoxName) -> Path:
+    """Where the box's files lie on the host."""
+    return options.state / "boxes" / str(name)
+
+
+def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
+    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any."""
+    subnets = ipaddress.ip_network(options.network).subnets(new_prefix=SUBNET_BITS)
+    index = spec.ssh_port - options.ports[0]
+    subnet = next((net for number, net in enumerate(subnets) if number == index), None)
+    if subnet is None:
+        raise ProviderRefused(f"the network {options.network} is too small for port {spec.ssh_port}")
+    return {
+        "name": network_name(options.cloud, spec.name.reservation_id, spec.name.attempt),
+        "driver": "bridge",
+        "subnets": [{"subnet": str(subnet)}],
+        "options": {"isolate": "true"},
+        "dns_enabled": False,
+        "labels": {"odc.cloud": options.cloud, "odc.reservation": spec.name.reservation_id},
+    }
+
+
+def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
+    """The box's container."""
+    mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
+    return {
+        "name": container_name(options.cloud, spec.name),
+        "image": spec.image,
+        "entrypoint": ["/usr/local/bin/odc-box", "run"],
+        "command": [],
+        "hostname": spec.hostname,
+        "user": "0:0",
+        "work_dir": "/",
+        "env": {"ODC_GRACE": str(options.grace_s)},
+        "labels": _labels(options, spec),
+        "userns": {"nsmode": "private"},
+        "idmappings": {
+            "UIDMap": mapping,
+            "GIDMap": mapping,
+            "HostUIDMapping": False,
+            "HostGIDMapping": False,
+        },
+        "netns": {"nsmode": "bridge"},
+        "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
+        "portmappings": [
+            {
+                "host_ip": options.listen,
+                "host_port": spec.ssh_port,
+                "container_port": SSH_PORT,
+                "protocol": "tcp",
+            }
+        ],
+        "mounts": _mounts(options, spec),
+        "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
+        "resource_limits": _limits(options, spec),
+        "r_limits": [
+            {"type": "nofile", "soft": options.open_files, "hard": options.open_files},
+            {"type": "nproc", "soft": options.processes, "hard": options.processes},
+        ],
+        "shm_size": spec.resources.shm_bytes,
+        "stop_timeout": options.grace_s + 5,
+        "restart_policy": "no",
+        "log_configuration": {"driver": "k8s-file", "size": 2**20},
+        "cap_add": ["AUDIT_WRITE"],
+    }
+
+
+def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
+    return {
+        "odc.cloud": options.cloud,
+        "odc.reservation": spec.name.reservation_id,
+        "odc.attempt": str(spec.name.attempt),
+        "odc.rank": str(spec.name.rank),
+        "odc.node": spec.node,
+        "odc.gpu_type": spec.gpu_type,
+        "odc.gpus": ",".join(spec.gpus),
+        "odc.units": str(spec.units),
+        "odc.ssh_port": str(spec.ssh_port),
+    }
+
+
+def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
+    def bind(source: Path | str, target: str, *flags: str) -> dict[str, Any]:
+        return {"type": "bind", "source": str(source), "destination": target, "options": ["rbind", "rprivate", *flags]}
+
+    mounts = [
+        bind(files_folder(options, spec.name), "/run/odc", "ro", "nosuid", "nodev"),
+        bind(options.program, "/usr/local/bin/odc-box", "ro"),
+    ]
+    if spec.home is not None:
+        mounts.append(bind(spec.home, "/home/dev", "nosuid", "nodev"))
+    if options.lxcfs is not None:
+        mounts += [
+            bind(options.lxcfs / "proc" / name, f"/proc/{name}")
+            for name in _LXCFS_FILES
+            if (options.lxcfs / "proc" / name).exists()
+        ]
+    return mounts
+
+
+def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
+    resources = spec.resources
+    count = min(resources.cpus, len(options.cpus))
+    first = zlib.crc32(str(spec.name).encode()) % len(options.cpus)
+    chosen = sorted(options.cpus[(first + step) % len(options.cpus)] for step in range(count))
+    return {
+        "cpu": {
+            "period": PERIOD_US,
+            "quota": max(resources.limit.cpu_millis * PERIOD_US // 1000, 1000),
+            "shares": max(resources.request.cpu_millis * 1024 // 1000, 2),
+            "cpus": ",".join(map(str, chosen)),
+        },
+        "memory": {
+            "limit": resources.limit.memory_bytes,
+            "reservation": min(resources.request.memory_bytes, resources.limit.memory_bytes),
+            "swap": resources.limit.memory_bytes,
+        },
+        "pids": {"limit": PIDS},
+    }
+
+
+def box_seen(entry: dict[str, Any]) -> BoxSeen:
+    """A box from one entry of the engine's list."""
+    labels = entry["Labels"]
+    state = _STATES.get(str(entry.get("State", "")).lower(), BoxState.CREATED)
+    return BoxSeen(
+        name=BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"])),
+        uid=str(entry["Id"]),
+        node=labels["odc.node"],
+        gpu_type=labels.get("odc.gpu_type", ""),
+        gpus=tuple(gpu for gpu in labels.get("odc.gpus", "").split(",") if gpu),
+        units=int(labels.get("odc.units", "0")),
+        state=state,
+        exit_code=int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None,
+        ssh_port=int(labels.get("odc.ssh_port", "0")),
+    )

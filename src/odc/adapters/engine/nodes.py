@@ -1,0 +1,106 @@
+"""The nodes of an engine on one machine: the machine itself, or pretended ones that share its cores and memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from odc.domain.catalog import Catalog
+from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.node import Node
+from odc.domain.resources import Capacity, allocatable
+
+MAX_NODES = 64
+MAX_UNITS = 64
+_EXAMPLE = ("for example", "odc up --simulate h100=2x8,t4=1x4")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundGpu:
+    """A GPU of the machine: its identity, what the vendor's library calls it, and its memory in GiB."""
+
+    uuid: str
+    name: str
+    memory_gib: float
+
+
+def machine_capacity() -> Capacity:
+    """What the machine has: the cores that this process may use, and all memory."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Capacity(cpu_millis=len(os.sched_getaffinity(0)) * 1000, memory_bytes=pages)
+
+
+def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capacity) -> tuple[Node, ...]:
+    """Pretended nodes.
+
+    Args:
+        text: `TYPE=NODESxUNITS`, joined by commas: `h100=2x8,t4=1x4` is two nodes of eight h100 and one of four t4.
+        catalog: the known types.
+        machine: what is divided among the nodes, by their units.
+        kept: the host's part of it.
+
+    Raises:
+        InvalidRequest: the text is not of that form, or asks for nothing or too much.
+    """
+    wanted = [_parse(part, catalog) for part in text.split(",") if part.strip()]
+    if not wanted:
+        raise InvalidRequest(f"nothing to simulate in {text!r}", _EXAMPLE)
+    total = sum(count * units for _, count, units, _ in wanted)
+    if sum(count for _, count, _, _ in wanted) > MAX_NODES:
+        raise InvalidRequest(f"at most {MAX_NODES} nodes can be simulated", _EXAMPLE)
+    nodes = []
+    for name, count, units, has_gpus in wanted:
+        whole = Capacity(
+            cpu_millis=max(machine.cpu_millis * units // total, 1), memory_bytes=machine.memory_bytes * units // total
+        )
+        host = Capacity(cpu_millis=kept.cpu_millis * units // total, memory_bytes=kept.memory_bytes * units // total)
+        for number in range(1, count + 1):
+            node = f"{name}-node-{number}"
+            gpus = tuple(f"SIM-{node}-{index}" for index in range(units)) if has_gpus else ()
+            nodes.append(
+                Node(
+                    name=node,
+                    gpu_type=name,
+                    gpus=gpus,
+                    units=units,
+                    capacity=whole,
+                    allocatable=allocatable(whole, host),
+                    simulated=True,
+                )
+            )
+    return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def _parse(part: str, catalog: Catalog) -> tuple[str, int, int, bool]:
+    """The type, nodes, units of each, and whether it has GPUs."""
+    name, equals, shape = part.strip().partition("=")
+    count, cross, units = shape.partition("x")
+    if not (equals and cross and count.isascii() and count.isdigit() and units.isascii() and units.isdigit()):
+        raise InvalidRequest(f"{part.strip()!r} is not TYPE=NODESxGPUS", _EXAMPLE)
+    try:
+        gpu_type = catalog.get_type(name)
+    except NotFound as error:
+        raise InvalidRequest(error.message, _EXAMPLE) from error
+    if not (1 <= int(count) <= MAX_NODES and 1 <= int(units) <= MAX_UNITS):
+        raise InvalidRequest(f"{part.strip()!r}: from 1 to {MAX_NODES} nodes of 1 to {MAX_UNITS}", _EXAMPLE)
+    return name, int(count), int(units), gpu_type.has_gpus
+
+
+def machine_node(gpus: Iterable[FoundGpu], catalog: Catalog, machine: Capacity, kept: Capacity) -> Node:
+    """The machine as one node. GPUs of several types cannot be one node: the most frequent type is served.
+
+    A machine without GPUs serves the CPU type of its processor.
+    """
+    found = list(gpus)
+    usable = allocatable(machine, kept)
+    name = platform.node() or "node-1"
+    if not found:
+        cpu_type = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
+        units = catalog.get_type(cpu_type).units_per_node
+        return Node(name=name, gpu_type=cpu_type, units=units, capacity=machine, allocatable=usable)
+    types = [catalog.type_of_gpu(gpu.name, gpu.memory_gib) for gpu in found]
+    chosen = max(sorted(set(types)), key=types.count)
+    ours = tuple(gpu.uuid for gpu, gpu_type in zip(found, types, strict=True) if gpu_type == chosen)
+    return Node(name=name, gpu_type=chosen, gpus=ours, units=len(ours), capacity=machine, allocatable=usable)

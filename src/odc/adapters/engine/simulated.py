@@ -1,0 +1,65 @@
+"""Pretended GPUs as CDI devices, so that the engine hands them out for real: a box sees only those that it holds.
+
+Source: the Container Device Interface specification, version 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from odc.domain.catalog import Catalog
+from odc.domain.node import Node
+
+CDI_FOLDER = Path("/etc/cdi")
+
+
+def device_kind(cloud: str) -> str:
+    """The CDI kind of a cloud's pretended GPUs."""
+    return f"odc.{cloud}/simulated-gpu"
+
+
+def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Path, smi: Path) -> Path:
+    """Describe every pretended GPU to the engine. Repeatable.
+
+    Args:
+        cloud: the cloud's name.
+        nodes: pretended nodes.
+        catalog: gives the memory of each type.
+        state: folder in which each GPU's facts are written.
+        smi: the program that boxes run as `nvidia-smi`.
+
+    Returns:
+        The specification's file, to be deleted with the cloud.
+    """
+    facts = state / "gpus"
+    facts.mkdir(parents=True, exist_ok=True)
+    devices = []
+    for node in nodes:
+        memory_mib = catalog.get_type(node.gpu_type).gpu_memory_gib * 1024
+        for index, gpu in enumerate(node.gpus):
+            (facts / gpu).write_text(f"{node.gpu_type} {memory_mib // 1024}GB\n{memory_mib}\n{gpu}\n")
+            mounts = [
+                {"hostPath": "/dev/null", "containerPath": f"/dev/simgpu{index}", "options": ["bind"]},
+                {"hostPath": str(facts / gpu), "containerPath": f"/run/odc-gpus/{index}", "options": ["bind", "ro"]},
+            ]
+            devices.append({"name": gpu, "containerEdits": {"mounts": mounts}})
+    program = {"hostPath": str(smi), "containerPath": "/usr/bin/nvidia-smi", "options": ["bind", "ro"]}
+    specification = {
+        "cdiVersion": "0.5.0",
+        "kind": device_kind(cloud),
+        "devices": devices,
+        "containerEdits": {"mounts": [program]},
+    }
+    CDI_FOLDER.mkdir(parents=True, exist_ok=True)
+    path = devices_file(cloud)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(specification))
+    fresh.replace(path)
+    return path
+
+
+def devices_file(cloud: str) -> Path:
+    """Where the specification of a cloud's pretended GPUs lies."""
+    return CDI_FOLDER / f"odc-{cloud}-simulated.json"

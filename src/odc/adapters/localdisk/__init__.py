@@ -1,0 +1,1 @@
+"""Disks and blobs on the machine's own file systems."""

@@ -1,0 +1,1 @@
+"""What the machine itself gives: clocks, GPUs, OpenSSH's programs."""

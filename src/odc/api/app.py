@@ -1,0 +1,256 @@
+"""The HTTP application: one message API, whatever the transport. Handlers only translate.
+
+Who calls is what the transport proved: it stands in the connection's scope, never in a message. Blocking work runs in
+threads; only `?wait=` waits, and on the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.config.app import AppConfig
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.params import Parameter
+from litestar.types import ExceptionHandlersMap
+
+from odc import __version__
+from odc.api import views
+from odc.api.messages import (
+    WAIT_LIMIT_S,
+    Availability,
+    DiskList,
+    Done,
+    Envelope,
+    ErrorView,
+    Health,
+    History,
+    Me,
+    ReservationList,
+    ReservationView,
+    StatusView,
+)
+from odc.api.watching import Bell, Subscribe
+from odc.control.queries import Queries
+from odc.control.requests import Requests
+from odc.domain.access import Principal
+from odc.domain.errors import InvariantError, OdcError, http_status
+from odc.domain.reservation import Reservation
+from odc.domain.user import User
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 1 << 20
+HealthCheck = Callable[[], Health]
+
+
+def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
+    """Who the transport proved the caller to be.
+
+    Raises:
+        InvariantError: the transport let a connection in without saying whose it is.
+    """
+    principal = connection.scope.get("state", {}).get("principal")
+    if not isinstance(principal, Principal):
+        raise InvariantError("a connection without a principal")
+    return principal
+
+
+class Handlers:
+    """The routes, over the control plane."""
+
+    def __init__(self, requests: Requests, queries: Queries, bell: Bell, health: HealthCheck) -> None:
+        self._requests = requests
+        self._queries = queries
+        self._bell = bell
+        self._health = health
+
+    def send(self, caller: Principal, envelope: Envelope) -> ReservationView | Me | Done:
+        """Decide on one request."""
+        answer = self._requests.handle(caller, envelope.id, envelope.request)
+        if isinstance(answer, Reservation):
+            return self._view(caller, answer.id)
+        if isinstance(answer, User):
+            return views.me_view(answer, caller)
+        return Done(message=answer)
+
+    def _view(self, caller: Principal, reference: str) -> ReservationView:
+        return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.look)
+
+    async def reservation(self, caller: Principal, reference: str, wait_s: float, version: int) -> ReservationView:
+        """One reservation; with a wait, as soon as its version is above the given one."""
+        view: ReservationView = await in_thread(self._view, caller, reference)
+        deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
+        while view.version <= version and not self._bell.closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await self._bell.wait(left)
+            if await in_thread(self._queries.version, view.id) > version:
+                view = await in_thread(self._view, caller, view.id)
+        return view
+
+    def reservations(self, caller: Principal, user: str, ended: bool, status: str) -> ReservationList:
+        """Many reservations."""
+        statuses = frozenset(word for word in status.split(",") if word)
+        found = self._queries.reservations(caller, user, ended, statuses)
+        look = self._queries.look
+        return ReservationList(
+            now=self._queries.now(),
+            reservations=tuple(views.reservation_view(standing, caller, look) for standing in found),
+        )
+
+    def history(self, caller: Principal, reference: str) -> History:
+        """The story of one."""
+        return views.history_view(*self._queries.history(caller, reference))
+
+    def avail(self) -> Availability:
+        """What could be had."""
+        return views.availability_view(self._queries.outlook(), self._queries.now())
+
+    def status(self) -> StatusView:
+        """The cloud as a whole."""
+        return views.status_view(self._queries.outlook(), self._queries.look, self._queries.now())
+
+    def disks(self, caller: Principal) -> DiskList:
+        """The caller's disks."""
+        return DiskList(disks=tuple(views.disk_view(disk, holder) for disk, holder in self._queries.disks(caller)))
+
+    def me(self, caller: Principal) -> Me:
+        """Who the caller is."""
+        return views.me_view(self._queries.me(caller), caller)
+
+    def health(self) -> Health:
+        """Whether the cloud takes requests."""
+        return self._health()
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run blocking work beside the event loop; Litestar bounds the number of threads."""
+    from anyio import to_thread
+
+    return await to_thread.run_sync(function, *arguments)
+
+
+def _routes(handlers: Handlers) -> list[Any]:
+    @post("/v1/requests", status_code=200, request_max_body_size=MAX_BODY)
+    async def send(request: Request[Any, Any, Any], data: Envelope) -> ReservationView | Me | Done:
+        """Ask for something; a repeat with the same id acts once."""
+        answer: ReservationView | Me | Done = await in_thread(handlers.send, caller_of(request), data)
+        return answer
+
+    @get("/v1/reservations")
+    async def reservations(
+        request: Request[Any, Any, Any],
+        user: str = "me",
+        all_: bool = Parameter(query="all", default=False),
+        status: str = "",
+    ) -> ReservationList:
+        """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
+        found: ReservationList = await in_thread(handlers.reservations, caller_of(request), user, all_, status)
+        return found
+
+    @get("/v1/reservations/{reference:str}")
+    async def reservation(
+        request: Request[Any, Any, Any], reference: str, wait: float = 0.0, version: int = -1
+    ) -> ReservationView:
+        """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
+        return await handlers.reservation(caller_of(request), reference, wait, version)
+
+    @get("/v1/reservations/{reference:str}/history")
+    async def history(request: Request[Any, Any, Any], reference: str) -> History:
+        """What happened to a reservation."""
+        story: History = await in_thread(handlers.history, caller_of(request), reference)
+        return story
+
+    @get("/v1/avail")
+    async def avail() -> Availability:
+        """What could be had, by type, and when."""
+        found: Availability = await in_thread(handlers.avail)
+        return found
+
+    @get("/v1/status")
+    async def status() -> StatusView:
+        """The cloud as a whole."""
+        found: StatusView = await in_thread(handlers.status)
+        return found
+
+    @get("/v1/disks")
+    async def disks(request: Request[Any, Any, Any]) -> DiskList:
+        """The caller's disks."""
+        found: DiskList = await in_thread(handlers.disks, caller_of(request))
+        return found
+
+    @get("/v1/me")
+    async def me(request: Request[Any, Any, Any]) -> Me:
+        """Who the caller is, as the server sees it."""
+        found: Me = await in_thread(handlers.me, caller_of(request))
+        return found
+
+    @get("/v1/health")
+    async def health() -> Health:
+        """Whether the cloud takes requests, and what it is made of."""
+        found: Health = await in_thread(handlers.health)
+        return found
+
+    return [send, reservations, reservation, history, avail, status, disks, me, health]
+
+
+def _answer(view: ErrorView, status: int) -> Response[ErrorView]:
+    return Response(view, status_code=status, media_type=MediaType.JSON)
+
+
+def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[ErrorView]:
+    if isinstance(error, InvariantError):
+        return _on_bug(request, error)
+    log.info("refused", extra={"path": request.url.path, "error": type(error).__name__, "reason": error.message})
+    return _answer(views.error_view(error), http_status(error))
+
+
+def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorView]:
+    if error.status_code >= 500:
+        return _on_bug(request, error)
+    name = {404: "NotFound", 405: "InvalidRequest"}.get(error.status_code, "InvalidRequest")
+    detail = f"{error.detail}: {error.extra}" if error.extra else str(error.detail)
+    return _answer(ErrorView(error=name, message=detail), error.status_code)
+
+
+def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
+    incident = uuid.uuid4().hex[:12]
+    log.error("failed", exc_info=error, extra={"path": request.url.path, "incident": incident})
+    message = f"the server failed unexpectedly; its log has incident {incident}"
+    return _answer(ErrorView(error="InvariantError", message=message), 500)
+
+
+def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health: HealthCheck) -> Litestar:
+    """The application.
+
+    Args:
+        requests: decides on requests.
+        queries: answers questions.
+        subscribe: hears the process's bell.
+        health: says whether the cloud is ready.
+    """
+    bell = Bell(subscribe)
+    on_error: ExceptionHandlersMap = {
+        OdcError: _on_odc_error,
+        HTTPException: _on_http_error,
+        Exception: _on_bug,
+    }
+    config = AppConfig(
+        route_handlers=_routes(Handlers(requests, queries, bell, health)),
+        exception_handlers=on_error,
+        on_startup=[bell.open],
+        on_shutdown=[bell.close],
+        openapi_config=OpenAPIConfig(title="Open Developer Cloud", version=__version__, path="/v1/openapi"),
+        logging_config=None,
+    )
+    app = Litestar.from_config(config)
+    app.state.bell = bell
+    return app

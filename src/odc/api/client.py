@@ -1,0 +1,181 @@
+"""The one client of the API. Light to import: `gpu-dev` must feel instant.
+
+A request carries an id made here, so that it can be sent again after a lost connection and still act once. Answers
+decode leniently: a server may know more fields than this client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+import uuid
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from odc.api.messages import (
+    Availability,
+    DiskList,
+    Done,
+    Envelope,
+    ErrorView,
+    Health,
+    History,
+    Me,
+    ReservationList,
+    ReservationView,
+    StatusView,
+)
+from odc.domain import errors
+from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
+from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
+
+TIMEOUT_S = 40.0
+SEND_TRIES = 3
+View = TypeVar("View")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("odc", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def socket_path(endpoint: str) -> str:
+    """The socket of an endpoint: `unix:///path`, or the path itself.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    path = endpoint.removeprefix("unix://")
+    if not path.startswith("/"):
+        raise InvalidRequest(
+            f"the endpoint {endpoint!r} is not unix:///path", ("for example", "unix:///run/odc/odc.sock")
+        )
+    return path
+
+
+class Client:
+    """Asks the API on one unix socket. Not for several threads at once."""
+
+    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._path = socket_path(endpoint)
+        self._timeout_s = timeout_s
+        self._connection: _UnixConnection | None = None
+
+    def send(self, request: Request) -> ReservationView | Me | Done:
+        """Ask for something; sent again after a lost connection, under the same id.
+
+        Raises:
+            RequestError: refused, with the server's words.
+            ProviderUnavailable: the server does not answer; whether it acted is unknown.
+        """
+        body = msgspec.json.encode(Envelope(id=uuid.uuid4().hex, request=request))
+        kind: Any = Done
+        if isinstance(request, Reserve | Cancel):
+            kind = ReservationView
+        elif isinstance(request, SetGithubUser | SetOwnKeys):
+            kind = Me
+        for left in range(SEND_TRIES - 1, -1, -1):
+            try:
+                return self._ask("POST", "/v1/requests", kind, body)  # type: ignore[no-any-return]
+            except ProviderUnavailable:
+                if not left:
+                    raise
+                time.sleep(0.2)
+        raise AssertionError("unreachable")
+
+    def reservations(self, user: str = "me", ended: bool = False, status: str = "") -> ReservationList:
+        """Reservations by place in line."""
+        query = urlencode({"user": user, "all": str(ended).lower(), "status": status})
+        return self._ask("GET", f"/v1/reservations?{query}", ReservationList)
+
+    def reservation(self, reference: str, wait_s: float = 0, version: int = -1) -> ReservationView:
+        """One reservation; with a wait, as soon as its version is above the given one."""
+        query = f"?{urlencode({'wait': wait_s, 'version': version})}" if wait_s else ""
+        return self._ask("GET", f"/v1/reservations/{quote(reference or ' ', safe='')}{query}", ReservationView)
+
+    def history(self, reference: str) -> History:
+        """The story of a reservation."""
+        return self._ask("GET", f"/v1/reservations/{quote(reference or ' ', safe='')}/history", History)
+
+    def avail(self) -> Availability:
+        """What could be had."""
+        return self._ask("GET", "/v1/avail", Availability)
+
+    def status(self) -> StatusView:
+        """The cloud as a whole."""
+        return self._ask("GET", "/v1/status", StatusView)
+
+    def disks(self) -> DiskList:
+        """The caller's disks."""
+        return self._ask("GET", "/v1/disks", DiskList)
+
+    def me(self) -> Me:
+        """Who the caller is, as the server sees it."""
+        return self._ask("GET", "/v1/me", Me)
+
+    def health(self) -> Health:
+        """Whether the cloud takes requests."""
+        return self._ask("GET", "/v1/health", Health)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None) -> View:
+        try:
+            status, raw = self._exchange(method, path, body)
+        except PermissionError as error:
+            raise ProviderUnavailable(f"you may not connect to {self._path}") from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise ProviderUnavailable(
+                f"the cloud does not answer on {self._path}", ("start it", "sudo odc up"), ("look closer", "odc doctor")
+            ) from error
+        if status != 200:
+            raise _error(raw, status)
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.MsgspecError as error:
+            raise ProviderUnavailable(f"the cloud's answer is not understood: {error}") from error
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if self._connection is not None:
+            try:
+                return self._once(self._connection, method, path, body, headers)
+            except (OSError, http.client.HTTPException):
+                # A kept connection that the server has closed meanwhile: asked anew, once, on a fresh one.
+                self.close()
+        self._connection = _UnixConnection(self._path, self._timeout_s)
+        return self._once(self._connection, method, path, body, headers)
+
+    @staticmethod
+    def _once(
+        connection: _UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def _error(raw: bytes, status: int) -> OdcError:
+    """The server's error as the class that it was raised as."""
+    try:
+        view = msgspec.json.decode(raw, type=ErrorView)
+    except msgspec.MsgspecError:
+        return ProviderUnavailable(f"the cloud answers with status {status}")
+    kind = getattr(errors, view.error, None)
+    if not (isinstance(kind, type) and issubclass(kind, OdcError)):
+        kind = OdcError
+    return kind(view.message, *((hint.label, hint.command) for hint in view.hints))

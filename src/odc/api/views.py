@@ -1,0 +1,246 @@
+"""Records as clients see them: pure. Of others' reservations only the public fields are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from odc.api.messages import (
+    Availability,
+    BoxView,
+    ChoiceView,
+    DiskView,
+    ErrorView,
+    EventView,
+    HintView,
+    History,
+    KeyView,
+    Me,
+    NodeView,
+    PhaseView,
+    ReservationView,
+    SnapshotView,
+    SshView,
+    StatusView,
+    TypeView,
+)
+from odc.control.context import Look
+from odc.control.queries import Standing, TypeOutlook, what_of
+from odc.domain.access import Act, Principal, allowed
+from odc.domain.disk import Disk, Snapshot
+from odc.domain.errors import OdcError
+from odc.domain.records import Event
+from odc.domain.reservation import Reservation, State
+from odc.domain.resources import share_of
+from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
+from odc.domain.user import User
+
+SSH_USER = "dev"
+_HAS_BOXES = (State.PREPARING, State.ACTIVE, State.ENDING)
+
+
+def error_view(error: OdcError) -> ErrorView:
+    """An error on the wire."""
+    hints = tuple(HintView(label=hint.label, command=hint.command) for hint in error.hints)
+    first = hints[0].command if hints else ""
+    return ErrorView(error=type(error).__name__, message=error.message, hint=first, hints=hints)
+
+
+def reservation_view(standing: Standing, caller: Principal, look: Look) -> ReservationView:
+    """A reservation as this caller may see it."""
+    record = standing.record
+    spec = record.spec
+    estimate = record.slot.start if record.slot and record.slot.estimate else None
+    public = ReservationView(
+        id=record.id,
+        name="",
+        owner=record.user,
+        state=record.status,
+        gpu_type=spec.gpu_type,
+        gpus=spec.gpus * spec.nodes,
+        nodes=spec.nodes,
+        hours=spec.hours,
+        created_at=record.created_at,
+        active_at=record.active_at,
+        expires_at=record.expires_at,
+        ended_at=record.ended_at,
+        ready_by=record.ready_by if record.state in (State.QUEUED, State.PREPARING) else None,
+        estimate=estimate if record.state is State.QUEUED else None,
+        queue_position=standing.position,
+        simulated=any(node.simulated for node in look.nodes if node.gpu_type == spec.gpu_type),
+        mine=caller.id == record.owner,
+        version=record.version,
+    )
+    return _with_private(public, standing, look) if allowed(caller, Act.SEE, record.owner) else public
+
+
+def _with_private(public: ReservationView, standing: Standing, look: Look) -> ReservationView:
+    record, disk = standing.record, standing.disk
+    return replace(
+        public,
+        name=record.name,
+        reason=record.end_detail,
+        ahead=standing.ahead,
+        disk=disk.name if disk else record.spec.disk,
+        disk_new=disk is not None and not disk.made,
+        snapshot=snapshot_view(disk.last_snapshot) if disk and disk.last_snapshot else None,
+        boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
+        phases=tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases),
+        trouble=record.fault.message if record.fault else "",
+        attempt=record.attempt,
+        requeue=record.requeue,
+        host_key=record.host_key.public,
+    )
+
+
+def snapshot_view(snapshot: Snapshot) -> SnapshotView:
+    """A snapshot."""
+    return SnapshotView(
+        id=snapshot.id,
+        taken_at=snapshot.taken_at,
+        verified=snapshot.verified_at is not None,
+        used_bytes=snapshot.used_bytes,
+    )
+
+
+def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
+    nodes = {node.name: node for node in look.nodes}
+    seen = {(box.name.attempt, box.name.rank): box for box in look.boxes if box.name.reservation_id == record.id}
+    views = []
+    for rank, place in enumerate(record.places):
+        node = nodes.get(place.node)
+        box = seen.get((record.attempt, rank))
+        resources = share_of(node.allocatable, record.spec.units, node.units) if node else None
+        indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
+        unreachable = node is not None and not node.ready
+        host = place.address or "127.0.0.1"
+        views.append(
+            BoxView(
+                rank=rank,
+                name=f"{record.name}-{rank}",
+                node=place.node,
+                state="unreachable" if unreachable else str(box.state) if box else "absent",
+                gpus=place.gpus,
+                gpu_indexes=indexes,
+                cpus=resources.cpus if resources else 0,
+                memory_gib=resources.limit.memory_bytes * 10 // 2**30 / 10 if resources else 0.0,
+                ssh=SshView(
+                    host=host,
+                    port=place.ssh_port,
+                    user=SSH_USER,
+                    command=f"ssh {SSH_USER}@{host} -p {place.ssh_port}",
+                ),
+            )
+        )
+    return tuple(views)
+
+
+def history_view(record: Reservation, events: Iterable[Event]) -> History:
+    """The story of a reservation."""
+    told = tuple(
+        EventView(at=event.at, actor=event.actor, kind=event.kind, text=event.text, when=event.when) for event in events
+    )
+    return History(id=record.id, name=record.name, events=told)
+
+
+def me_view(user: User, caller: Principal) -> Me:
+    """Who the caller is."""
+    keys = [
+        KeyView(
+            fingerprint=fingerprint(line),
+            kind=kind_of(line),
+            comment=comment_of(line),
+            source="GitHub" if line in user.github_keys else "own",
+        )
+        for line in user.keys
+    ]
+    return Me(
+        user=caller.user,
+        principal=caller.id,
+        admin=caller.admin,
+        github_user=user.github_user,
+        github_fault=user.github_fault,
+        keys=tuple(keys),
+    )
+
+
+def type_view(outlook: TypeOutlook) -> TypeView:
+    """One GPU type."""
+    nodes = outlook.nodes
+    return TypeView(
+        name=outlook.name,
+        has_gpus=any(node.gpus for node in nodes),
+        free=outlook.free,
+        total=sum(node.units for node in nodes),
+        cordoned=sum(node.units for node in nodes if node.cordoned),
+        live=len(outlook.live),
+        queued=len(outlook.queued),
+        waiting=_first_in_line(outlook.queued),
+        simulated=any(node.simulated for node in nodes),
+        node_units=max((node.units for node in nodes), default=0),
+        choices=tuple(
+            ChoiceView(gpus=count, start=opening.start, until=opening.until)
+            for count, opening in sorted(outlook.choices.items())
+        ),
+    )
+
+
+def _first_in_line(queued: tuple[Reservation, ...]) -> str:
+    if not queued:
+        return ""
+    first = min(queued, key=lambda record: record.order)
+    return what_of(first)
+
+
+def availability_view(outlooks: Iterable[TypeOutlook], now: datetime) -> Availability:
+    """What could be had, by type."""
+    return Availability(now=now, types=tuple(type_view(outlook) for outlook in outlooks))
+
+
+def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) -> StatusView:
+    """The cloud as a whole."""
+    held: dict[str, int] = {}
+    boxes: dict[str, int] = {}
+    for outlook in outlooks:
+        for record in outlook.live:
+            for place in record.places:
+                held[place.node] = held.get(place.node, 0) + record.spec.units
+                boxes[place.node] = boxes.get(place.node, 0) + 1
+    nodes = tuple(
+        NodeView(
+            name=node.name,
+            gpu_type=node.gpu_type,
+            total=node.units,
+            free=max(node.units - held.get(node.name, 0), 0),
+            ready=node.ready,
+            cordoned=node.cordoned,
+            simulated=node.simulated,
+            boxes=boxes.get(node.name, 0),
+        )
+        for node in look.nodes
+    )
+    strays = tuple(f"{box.name} on {box.node} holds {box.units} {box.gpu_type}" for box in look.quarantined)
+    return StatusView(
+        now=now,
+        types=tuple(type_view(outlook) for outlook in outlooks),
+        nodes=nodes,
+        quarantined=strays,
+        warnings=look.problems,
+    )
+
+
+def disk_view(disk: Disk, holder: Reservation | None) -> DiskView:
+    """One disk."""
+    last = disk.last_snapshot
+    return DiskView(
+        name=disk.name,
+        size_bytes=disk.size_bytes,
+        used_bytes=last.used_bytes if last else None,
+        created_at=disk.created_at,
+        holder=holder.name if holder else None,
+        holder_id=disk.holder,
+        snapshot=snapshot_view(last) if last else None,
+        fault=disk.fault,
+    )

@@ -1,0 +1,53 @@
+"""Waiting for a change without holding a thread: `?wait=` sleeps on the event loop until the bell rings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+Subscribe = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class Bell:
+    """The process's bell, as the event loop hears it. All waiters share one future, renewed at each ring."""
+
+    def __init__(self, subscribe: Subscribe) -> None:
+        self._subscribe = subscribe
+        self._unsubscribe: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._next: asyncio.Event = asyncio.Event()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Begin to listen; called on the loop that waits."""
+        self._loop = asyncio.get_running_loop()
+        self._unsubscribe = self._subscribe(self._heard)
+
+    async def close(self) -> None:
+        """Stop listening and release every waiter."""
+        self._closed = True
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        self._wake_all()
+
+    def _heard(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
+        rung, self._next = self._next, asyncio.Event()
+        rung.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server is stopping: nobody should wait any more."""
+        return self._closed
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return at the next ring, or when the time is over."""
+        current = self._next
+        try:
+            await asyncio.wait_for(current.wait(), timeout_s)
+        except TimeoutError:
+            return

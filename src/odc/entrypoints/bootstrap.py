@@ -1,0 +1,161 @@
+"""The one place that names adapters: from settings to a working cloud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from odc import __version__
+from odc.adapters.engine.cluster import EngineCluster
+from odc.adapters.engine.container import EngineOptions
+from odc.adapters.engine.image import Images, box_files
+from odc.adapters.engine.lxcfs import ensure_lxcfs
+from odc.adapters.engine.nodes import machine_capacity, machine_node, simulated_nodes
+from odc.adapters.engine.service import EngineService, look_at_machine
+from odc.adapters.engine.simulated import device_kind, write_devices
+from odc.adapters.github.key_source import GitHubKeySource
+from odc.adapters.localdisk.blob_store import FileBlobStore
+from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.adapters.system.clock import SystemClock
+from odc.adapters.system.gpus import find_gpus
+from odc.adapters.system.host_keys import OpensshHostKeys
+from odc.adapters.system.wake import LocalWake
+from odc.api.messages import Health
+from odc.control.context import Policy, Ports, Sight
+from odc.domain.node import Node
+from odc.domain.resources import Capacity
+from odc.entrypoints.settings import Settings
+
+NVIDIA_KIND = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A working cloud: its ports, its policy, and the adapters that need closing."""
+
+    settings: Settings
+    policy: Policy
+    ports: Ports
+    sight: Sight
+    wake: LocalWake
+    store: SqlStateStore
+    volumes: LocalVolumes
+    nodes: tuple[Node, ...]
+    engine: str
+
+    def health(self) -> Health:
+        """Whether the cloud takes requests, and what it is made of."""
+        types: dict[str, int] = {}
+        for node in self.nodes:
+            types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
+        look = self.sight.look
+        return Health(
+            ready=look.at is not None,
+            version=__version__,
+            cloud=self.settings.cloud,
+            types=types,
+            simulated=any(node.simulated for node in self.nodes),
+            storage=self.volumes.describe(),
+            engine=self.engine,
+            problems=look.problems,
+        )
+
+    def close(self) -> None:
+        """Let go of the records; boxes, their disks and the engine's service go on."""
+        self.store.close()
+
+
+def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
+    """The nodes that the settings pretend, or the machine itself.
+
+    Raises:
+        InvalidRequest: what is to be simulated is not understood.
+    """
+    machine = machine_capacity()
+    kept = Capacity(cpu_millis=int(settings.keep_cpus * 1000), memory_bytes=int(settings.keep_memory_gib * 2**30))
+    if settings.simulate:
+        return simulated_nodes(settings.simulate, policy.catalog, machine, kept)
+    return (machine_node(find_gpus(), policy.catalog, machine, kept),)
+
+
+def engine_service(settings: Settings) -> EngineService:
+    """The engine's service of this cloud."""
+    return EngineService(settings.state_folder / "engine")
+
+
+def images(settings: Settings) -> Images:
+    """The engine's images."""
+    return Images(engine_service(settings).environment)
+
+
+def build_cloud(settings: Settings) -> Cloud:
+    """Open the records and disks, start the engine's service, and put all of it together.
+
+    Raises:
+        ProviderError, InvalidRequest: what is missing, with what to do.
+    """
+    policy = settings.policy()
+    state = settings.state_folder
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = SqlStateStore(settings.database_address)
+    volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
+    nodes = find_nodes(settings, policy)
+    api = engine_service(settings).ensure()
+    program, smi = _install_box_programs(state)
+    if settings.simulate:
+        write_devices(settings.cloud, nodes, policy.catalog, state, smi)
+    machine = look_at_machine()
+    options = EngineOptions(
+        cloud=settings.cloud,
+        state=state,
+        listen=settings.listen,
+        ports=settings.ports,
+        network=settings.network,
+        id_base=settings.box_id_base,
+        cpus=tuple(sorted(os.sched_getaffinity(0))),
+        open_files=machine.open_files,
+        processes=machine.processes,
+        lxcfs=ensure_lxcfs(state / "lxcfs"),
+        program=program,
+        gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,
+        grace_s=int(settings.limits.grace_s),
+    )
+    wake = LocalWake()
+    ports = Ports(
+        store=store,
+        wake=wake,
+        cluster=EngineCluster(api, nodes, options),
+        volumes=volumes,
+        blobs=FileBlobStore(state / "blobs"),
+        keys=GitHubKeySource(settings.github, settings.github_api),
+        host_keys=OpensshHostKeys(),
+        clock=SystemClock(),
+    )
+    version = (api.get("/version") or {}).get("Version", "?")
+    return Cloud(
+        settings=settings,
+        policy=policy,
+        ports=ports,
+        sight=Sight(),
+        wake=wake,
+        store=store,
+        volumes=volumes,
+        nodes=nodes,
+        engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
+    )
+
+
+def _install_box_programs(state: Path) -> tuple[Path, Path]:
+    """Copy what boxes mount to the state folder: an upgrade of ODC must not pull it from under running boxes."""
+    folder = state / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in ("odc-box", "nvidia-smi-simulated"):
+        fresh = folder / f"{name}.new"
+        shutil.copyfile(box_files() / name, fresh)
+        fresh.chmod(0o755)
+        paths.append(Path(fresh.replace(folder / name)))
+    return paths[0], paths[1]

@@ -1,0 +1,93 @@
+"""The daemon, `odc serve`: the API in one thread, passes in another, tasks in a few more. Boxes outlive it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from odc.api.app import build_app
+from odc.api.unix_socket import UnixServer, recognizer
+from odc.control.gate import Gate
+from odc.control.queries import Queries
+from odc.control.reconcile import PassLoop, Reconciler
+from odc.control.requests import Requests
+from odc.control.runner import ThreadRunner
+from odc.domain.errors import ProviderRefused
+from odc.entrypoints.bootstrap import Cloud, build_cloud
+from odc.entrypoints.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the cloud's lock; the kernel frees it however the process ends.
+
+    Raises:
+        ProviderRefused: another daemon serves this state folder.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state / "daemon.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ProviderRefused(f"a daemon serves {state} already", ("stop it", "odc down")) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        OdcError: the cloud cannot start, with what to do.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with only_one(settings.state_folder):
+        cloud = build_cloud(settings)
+        log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
+        try:
+            _run(cloud, stop)
+        finally:
+            cloud.close()
+    log.info("stopped")
+
+
+def _run(cloud: Cloud, stop: threading.Event) -> None:
+    gate = Gate(cloud.ports.store)
+    requests = Requests(cloud.ports, cloud.policy, cloud.sight, gate)
+    queries = Queries(cloud.ports, cloud.policy, cloud.sight, gate)
+    runner = ThreadRunner(cloud.wake.ring)
+    reconciler = Reconciler(cloud.ports, cloud.policy, cloud.sight, runner)
+    loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{os.getpid()}")
+    app = build_app(requests, queries, cloud.wake.subscribe, cloud.health)
+    server = UnixServer(app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins)))
+    passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
+    server.start()
+    passes.start()
+    stop.wait()
+    loop.stop()
+    passes.join(30)
+    server.stop()
+    runner.close()
+
+
+def _passes(loop: PassLoop, stop: threading.Event) -> None:
+    """Run passes; a bug ends the whole daemon, which is started again, rather than a daemon that does nothing."""
+    try:
+        loop.run()
+    except BaseException:
+        log.exception("the passes ended by a bug")
+        stop.set()
+        os._exit(70)

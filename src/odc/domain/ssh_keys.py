@@ -33,7 +33,7 @@ def parse_public_key(line: str) -> str:
     if "PRIVATE KEY" in line:
         raise InvalidRequest("this is a private key; give the public one, whose name ends in .pub")
     words = line.split()
-    if len(line) > MAX_LENGTH or not line.isprintable() or len(words) < 2 or words[0] not in KINDS:
+    if len(line) > MAX_LENGTH or not line.strip().isprintable() or len(words) < 2 or words[0] not in KINDS:
         raise InvalidRequest(f"{line[:40]!r} is not a public SSH key of a known kind")
     try:
         blob = base64.b64decode(words[1], validate=True)

@@ -18,6 +18,7 @@ from podman.api.client import APIClient
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 TIMEOUT_S = 60.0
+_JSON = {"Content-Type": "application/json"}
 
 # What the engine says when asking again gives the same answer. Everything else is taken as passing.
 _LASTING = (
@@ -78,13 +79,11 @@ class PodmanApi:
         body: Mapping[str, Any] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> requests.Response:
-        data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": "application/json"}
+        sent: dict[str, Any] = {"params": dict(params), "timeout": timeout_s}
+        if method == "POST":
+            sent |= {"data": None if body is None else json.dumps(body), "headers": _JSON}
         try:
-            client = self._client()
-            response: requests.Response = client.request(
-                method, path, params=dict(params), data=data, headers=headers, timeout=timeout_s
-            )
+            response: requests.Response = getattr(self._client(), method.lower())(path, **sent)
         except (requests.RequestException, OSError, ValueError) as error:
             self._local.client = None
             raise ProviderUnavailable(f"the container engine does not answer on {self._socket}") from error

@@ -85,13 +85,15 @@ class Handlers:
 
     async def reservation(self, caller: Principal, reference: str, wait_s: float, version: int) -> ReservationView:
         """One reservation; with a wait, as soon as its version is above the given one."""
+        ring = self._bell.next_ring()
         view: ReservationView = await in_thread(self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
         while view.version <= version and not self._bell.closed:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            await self._bell.wait(left)
+            await self._bell.wait(ring, left)
+            ring = self._bell.next_ring()
             if await in_thread(self._queries.version, view.id) > version:
                 view = await in_thread(self._view, caller, view.id)
         return view

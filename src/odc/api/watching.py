@@ -44,10 +44,13 @@ class Bell:
         """Whether the server is stopping: nobody should wait any more."""
         return self._closed
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return at the next ring, or when the time is over."""
-        current = self._next
+    def next_ring(self) -> asyncio.Event:
+        """What the next ring sets. Take it before looking, so that no ring is missed between looking and waiting."""
+        return self._next
+
+    async def wait(self, ring: asyncio.Event, timeout_s: float) -> None:
+        """Return when the ring has come, or when the time is over."""
         try:
-            await asyncio.wait_for(current.wait(), timeout_s)
+            await asyncio.wait_for(ring.wait(), timeout_s)
         except TimeoutError:
             return

@@ -67,6 +67,9 @@ class Reconciler:
         decision = decide(seen, plans, self._policy)
         self._sight.show(_look(seen, clock, self._sight.look))
         committed, lost = self._perform(decision, seen)
+        if committed:
+            # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
+            self._ports.wake.ring()
         return PassReport(committed=committed, lost=lost, next_due=_next_due(seen))
 
     def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
@@ -158,6 +161,4 @@ class PassLoop:
         except ProviderError as error:
             log.warning("pass failed", extra={"reason": error.message})
             return timedelta(seconds=1)
-        if report.committed:
-            return timedelta(0)
         return max(report.next_due - self._ports.clock.now(), timedelta(milliseconds=1))

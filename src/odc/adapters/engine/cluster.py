@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +23,12 @@ from odc.adapters.engine.container import (
     network_request,
 )
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
-from odc.domain.errors import ProviderRefused
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
 
 GREETING_S = 0.8
 STOP_EXTRA_S = 60.0
+BUSY_S = 3.0
 _SECRET = "host_keys/ssh_host_ed25519_key"  # noqa: S105  # a file's name
 
 
@@ -127,7 +129,15 @@ class EngineCluster:
 
     def remove_box(self, name: BoxName, uid: str) -> None:
         """Delete the box of exactly this uid."""
-        self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                return self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
+            except ProviderUnavailable as error:
+                # The engine's own clean-up of a box that has just ended still holds its mounts for a moment.
+                if "busy" not in error.message or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of this attempt and earlier ones."""

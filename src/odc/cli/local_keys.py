@@ -1,0 +1,66 @@
+"""The user's own public keys: in `~/.ssh`, and in the agent."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from odc.domain.errors import InvalidRequest
+from odc.domain.ssh_keys import fingerprint, parse_public_key
+
+FIRST = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
+
+
+def read_key(path: Path) -> str:
+    """The public key in a file.
+
+    Raises:
+        InvalidRequest: there is none; a private key is not read further than its first line.
+    """
+    try:
+        with path.open(errors="replace") as file:
+            line = file.readline(8192)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    if "PRIVATE KEY" in line:
+        public = path.with_name(path.name + ".pub")
+        hint = ("the public one", f"gpu-dev config set ssh_key {public}")
+        raise InvalidRequest(f"{path} is a private key; it stays with you. Give the public one", hint)
+    return parse_public_key(line.strip())
+
+
+def find_public_keys(home: Path) -> list[Path]:
+    """Public keys in `~/.ssh`, the usual ones first."""
+    folder = home / ".ssh"
+    found = [folder / name for name in FIRST if (folder / name).is_file()]
+    others = sorted(path for path in folder.glob("*.pub") if path not in found) if folder.is_dir() else []
+    good = []
+    for path in [*found, *others]:
+        try:
+            read_key(path)
+        except InvalidRequest:
+            continue
+        good.append(path)
+    return good
+
+
+def agent_fingerprints(agent: str) -> list[str]:
+    """Fingerprints of the keys that the agent holds; none without an agent.
+
+    Args:
+        agent: the agent's socket; empty for none.
+    """
+    if not agent:
+        return []
+    environment = {"SSH_AUTH_SOCK": agent, "PATH": "/usr/bin:/bin"}
+    try:
+        done = subprocess.run(["ssh-add", "-L"], env=environment, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    prints = []
+    for line in done.stdout.splitlines() if done.returncode == 0 else ():
+        try:
+            prints.append(fingerprint(parse_public_key(line)))
+        except InvalidRequest:
+            continue
+    return prints

@@ -1,0 +1,82 @@
+"""`gpu-dev`: the table of commands. Each is imported when it is run, so that the help is instant."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from odc import __version__
+from odc.cli.context import Session
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "reserve": ("odc.cli.reserve:reserve", "Reserve GPUs; asks when options are missing."),
+    "list": ("odc.cli.look:list_", "List your reservations."),
+    "show": ("odc.cli.look:show", "Show everything about one."),
+    "connect": ("odc.cli.connect:connect", "Open a shell in your box by ssh, or run a command there."),
+    "cancel": ("odc.cli.end:cancel", "End a reservation; its disk is kept."),
+    "wait": ("odc.cli.end:wait", "Wait until a reservation is ready."),
+    "avail": ("odc.cli.look:avail", "Show what is free now, or when."),
+    "status": ("odc.cli.look:status", "Show the whole cloud."),
+    "config": ("odc.cli.config:config", "Show and set your keys and files."),
+    "help": ("odc.cli.main:help_", "Show this help, or a command's."),
+}
+"""Command to where it is and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help's list of commands, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As click does, with the near command named for one that does not exist."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            from odc.domain.names import near_match
+
+            near = near_match(name, COMMANDS)
+            ctx.fail(f"no command {name!r}." + (f" Did you mean {near}?" if near else " See: gpu-dev help"))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--endpoint", metavar="ADDRESS", help="The cloud to ask, such as unix:///run/odc/odc.sock.")
+@click.version_option(__version__, prog_name="gpu-dev")
+@click.pass_context
+def main(ctx: click.Context, endpoint: str | None) -> None:
+    """Reserve GPUs, connect, work. Start with: gpu-dev reserve"""
+    session = ctx.find_object(Session)
+    if session is not None and endpoint:
+        session.endpoint_wanted = endpoint
+
+
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def help_(ctx: click.Context, command: str | None) -> None:
+    """Show this help, or a command's."""
+    parent = ctx.parent or ctx
+    if command is None:
+        click.echo(parent.get_help())
+        return
+    found = main.get_command(parent, command)
+    if found is None:
+        ctx.fail(f"no command {command!r}. See: gpu-dev help")
+    click.echo(found.get_help(click.Context(found, info_name=command, parent=parent)))

@@ -1,0 +1,71 @@
+"""Which reservation is meant when a command is typed without an ID: the only live one, or one that is picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odc.api.messages import ReservationView
+from odc.cli import screens, ssh_files
+from odc.cli.context import Session
+from odc.domain.errors import InvalidRequest
+
+
+def live_views(session: Session) -> tuple[ReservationView, ...]:
+    """The user's live reservations; the SSH files are brought up to date with them."""
+    views = session.client().reservations().reservations
+    ssh_files.sync(session.folder, views)
+    return views
+
+
+def find(session: Session, reference: str | None, states: Sequence[str] = screens.LIVE) -> ReservationView:
+    """The reservation that is meant.
+
+    Args:
+        session: the command's.
+        reference: an id, its beginning, or a name; None for the only one that is live.
+        states: which live ones count when none is named.
+
+    Raises:
+        InvalidRequest: none is named, and there is none or several; the message lists them.
+        NotFound: there is no such reservation.
+    """
+    views = live_views(session)
+    if reference is not None:
+        return session.client().reservation(reference)
+    views = tuple(view for view in views if view.state in states)
+    if len(views) == 1:
+        return session.client().reservation(views[0].id)
+    if not views:
+        raise InvalidRequest("you have no live reservation", ("make one", "gpu-dev reserve"))
+    if session.output.asks:
+        return pick(session, views, "Which one?")
+    raise InvalidRequest(f"which one? {listed(views)}", ("all of them", "gpu-dev list"))
+
+
+def listed(views: Sequence[ReservationView]) -> str:
+    """`train (b1946ac9), big (5e0d22b7)`."""
+    return ", ".join(screens.title(view) for view in views)
+
+
+def choices_of(session: Session, views: Sequence[ReservationView]) -> dict[str, ReservationView]:
+    """A line for each, to pick from."""
+    now = session.now()
+    return {
+        f"{screens.title(view)}  {screens.count_of(view)}  {view.state}  {screens.until_cell(view, now)}": view
+        for view in views
+    }
+
+
+def pick(session: Session, views: Sequence[ReservationView], question: str) -> ReservationView:
+    """Let the user choose one.
+
+    Raises:
+        KeyboardInterrupt: the user gave up; nothing happened.
+    """
+    import questionary
+
+    choices = choices_of(session, views)
+    answer = questionary.select(question, choices=list(choices)).ask()
+    if answer is None:
+        raise KeyboardInterrupt
+    return choices[str(answer)]

@@ -1,0 +1,63 @@
+"""The user's own settings: `~/.gpu-dev/config.toml`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from odc.domain.errors import InvalidRequest
+
+FILE = "config.toml"
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """Every setting; none if there is no file.
+
+    Raises:
+        InvalidRequest: the file cannot be read; it stays as it is.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    import tomllib
+
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRequest(f"{path} is broken: {error}", ("look", f"less {path}")) from error
+    return {key: str(value) for key, value in values.items()}
+
+
+def read_endpoint(folder: Path) -> str:
+    """The endpoint that the user has set; empty if none."""
+    return read_settings(folder).get("endpoint", "")
+
+
+def write_setting(folder: Path, key: str, value: str) -> None:
+    """Set one; an empty value forgets it. The others stay."""
+    settings = {**read_settings(folder), key: value}
+    lines = [f"{name} = {_quoted(text)}" for name, text in sorted(settings.items()) if text]
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_whole(folder / FILE, "".join(f"{line}\n" for line in lines))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def write_whole(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:
+    """Write a file so that readers see the old one or the new one, also when two commands write at once."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding=encoding, newline="") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

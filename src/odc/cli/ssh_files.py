@@ -1,0 +1,93 @@
+"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work; every command renews them.
+
+The host key is pinned under the reservation's whole id: a name that comes back as another box is never a stranger's.
+What the server says goes into these files only if it cannot mean anything else to ssh.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from odc.api.messages import BoxView, ReservationView
+from odc.cli.settings_file import write_whole
+from odc.domain.names import short
+
+SUFFIX = "-sshconfig"
+KNOWN = "-known_hosts"
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
+_KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
+_REACHABLE = ("preparing", "active")
+
+
+def config_path(folder: Path, view_id: str) -> Path:
+    """The file of a reservation."""
+    return folder / f"{short(view_id)}{SUFFIX}"
+
+
+def sync(folder: Path, views: Iterable[ReservationView]) -> None:
+    """Make the folder hold the files of exactly these live reservations.
+
+    Args:
+        folder: `~/.gpu-dev`; made if it is not there.
+        views: all of the user's live reservations.
+    """
+    wanted: dict[str, str] = {}
+    for view in views:
+        if view.mine and view.state in _REACHABLE and view.boxes and view.host_key:
+            wanted |= _files(folder, view)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            write_whole(path, text)
+    for path in folder.iterdir():
+        if path.name.endswith((SUFFIX, KNOWN)) and path.name not in wanted:
+            path.unlink(missing_ok=True)
+
+
+def _files(folder: Path, view: ReservationView) -> dict[str, str]:
+    """File name to text, of one reservation; nothing for one whose values are not plain words."""
+    key = " ".join(view.host_key.split()[:2])
+    if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id):
+        return {}
+    known = folder / f"{short(view.id)}{KNOWN}"
+    blocks = [_block(view, box, known) for box in view.boxes if box.ssh is not None]
+    if not all(blocks):
+        return {}
+    return {
+        config_path(folder, view.id).name: "\n".join(blocks),
+        known.name: f"{view.id} {key}\n",
+    }
+
+
+def _block(view: ReservationView, box: BoxView, known: Path) -> str:
+    ssh = box.ssh
+    if ssh is None or not all(_WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
+        return ""
+    names = f"{view.name} {box.name}" if box.rank == 0 else box.name
+    return (
+        f"Host {names}\n"
+        f"  HostName {ssh.host}\n"
+        f"  Port {int(ssh.port)}\n"
+        f"  User {ssh.user}\n"
+        f"  HostKeyAlias {view.id}\n"
+        f'  UserKnownHostsFile "{known}"\n'
+        "  GlobalKnownHostsFile /dev/null\n"
+        "  StrictHostKeyChecking yes\n"
+        "  CheckHostIP no\n"
+        "  UpdateHostKeys no\n"
+        "  ServerAliveInterval 30\n"
+        "  LogLevel ERROR\n"
+    )
+
+
+def find_offline(folder: Path, reference: str) -> Path | None:
+    """The file that a name or an id's beginning means, while the cloud does not answer."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        if path.name.startswith(short(reference)) and len(reference) >= 4:
+            return path
+        if reference in path.read_text().partition("\n")[0].split()[1:]:
+            return path
+    return None

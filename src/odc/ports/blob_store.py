@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
+
+from odc.domain.errors import InvariantError
+
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"
+_KEY = re.compile(rf"(?:{_NAME}/){{0,15}}{_NAME}", re.ASCII)
 
 
 class BlobStore(Protocol):
-    """Bytes by key. A key is one or more names joined by `/`; a name is letters, digits, `-`, `_` and `.`."""
+    """Bytes by key. May be used by several threads at once.
+
+    A key is one to sixteen names joined by `/`; a name is 1 to 128 letters, digits, `-`, `_` and `.`, and does not
+    begin with a `.`. A key is never also the beginning of another's path. Every method raises `ProviderUnavailable`
+    when the storage does not answer, and `InvariantError` for what is no key.
+    """
 
     def put(self, key: str, content: bytes) -> None:
-        """Store the bytes, whole or not at all; what was there is replaced."""
+        """Store the bytes durably, whole or not at all; what was there is replaced."""
 
     def find(self, key: str) -> bytes | None:
         """The bytes, or None."""
 
     def delete(self, key: str) -> None:
         """Forget the bytes; a key that is not there is no error."""
+
+
+def check_key(key: str) -> str:
+    """The key, if it is one.
+
+    Raises:
+        InvariantError: it is none; keys are made by ODC, never by users.
+    """
+    if not _KEY.fullmatch(key):
+        raise InvariantError(f"{key[:80]!r} is no key")
+    return key

@@ -52,7 +52,8 @@ class Volumes(Protocol):
             holder: `<reservation id>-<attempt>`. Attaching twice for the same holder gives the same path.
 
         Raises:
-            ProviderRefused: the volume is gone, its marker is missing or another's, or another holder has it.
+            ProviderRefused: the volume is gone, or what is in its place is another's.
+            ProviderUnavailable: another holder has it still.
         """
 
     def detach(self, disk_id: str, holder: str) -> None:
@@ -69,7 +70,7 @@ class Volumes(Protocol):
         """
 
     def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """The files of a snapshot by path, the marker left out."""
+        """The files of a snapshot by path, name by name, each folder before what it holds; the marker is left out."""
 
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids of the disk's complete snapshots, oldest first."""

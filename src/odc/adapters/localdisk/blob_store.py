@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import os
-import re
+import secrets
 from pathlib import Path
 
-from odc.domain.errors import InvariantError
-
-_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*", re.ASCII)
+from odc.adapters.localdisk.commands import storage_errors, sync_folder
+from odc.ports.blob_store import check_key
 
 
 class FileBlobStore:
-    """See `odc.ports.blob_store`. One file for each key, replaced whole."""
+    """See `odc.ports.blob_store`. One file for each key, replaced whole; only this user may read it."""
 
     def __init__(self, root: Path) -> None:
+        """Take the folder; it is made with the first blob."""
         self._root = root
 
     def put(self, key: str, content: bytes) -> None:
-        """Store the bytes, durably."""
+        """Store the bytes."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f".{path.name}.new")
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        with storage_errors(f"{key} cannot be stored"):
+            self._make_folder(path.parent)
+            # A name of its own: two writers of one key do not meet.
+            fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            try:
+                _write(fresh, content)
+                fresh.replace(path)
+            except OSError:
+                fresh.unlink(missing_ok=True)
+                raise
+            sync_folder(path.parent)
 
     def find(self, key: str) -> bytes | None:
         """The bytes, or None."""
-        try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
+        path = self._path(key)
+        with storage_errors(f"{key} cannot be read"):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
 
     def delete(self, key: str) -> None:
         """Forget the bytes."""
-        self._path(key).unlink(missing_ok=True)
+        path = self._path(key)
+        with storage_errors(f"{key} cannot be deleted"):
+            path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise InvariantError(f"{key!r} is no key")
-        return self._root / key
+        return self._root / check_key(key)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if folder != self._root:
+            self._make_folder(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(folder.parent)
+        else:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)

@@ -1,28 +1,82 @@
-"""The system's storage programs, run by lists of words, with their failures turned into ODC's errors."""
+"""The system's storage programs, run by lists of words, and storage's own failures turned into ODC's errors."""
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 LIMIT_S = 3600.0
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+_ROOM = ("see what is full", "odc doctor")
 
 
-def run(*command: str, limit_s: float = LIMIT_S) -> str:
-    """What the program prints.
+def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> str:
+    """What the program prints. It runs in the C locale, so that its words can be read.
+
+    Args:
+        command: the program and its arguments.
+        given: its standard input; None: none.
+        limit_s: when it is ended.
 
     Raises:
         ProviderRefused: it is not installed.
-        ProviderUnavailable: it failed, with its last words, or did not end in time.
+        ProviderUnavailable: it failed, with its first words, or did not end in time.
     """
+    environment = os.environ | {"LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=limit_s)
+        done = subprocess.run(command, input=given, capture_output=True, timeout=limit_s, env=environment)
     except FileNotFoundError as error:
-        raise ProviderRefused(f"{command[0]} is not installed") from error
+        raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", "odc doctor")) from error
+    except OSError as error:
+        raise ProviderUnavailable(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise ProviderUnavailable(f"{command[0]} did not end within {limit_s:g} s") from error
     if done.returncode != 0:
-        words = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise ProviderUnavailable(f"{command[0]} failed: {words[-1]}")
+        raise _failure(command[0], done.stderr.decode(errors="replace"))
     return done.stdout.decode(errors="replace")
+
+
+def _failure(program: str, words: str) -> ProviderUnavailable:
+    lines = [line.strip() for line in words.splitlines() if line.strip()] or ["no reason given"]
+    if any(full in line for line in lines for full in _FULL):
+        return ProviderUnavailable(f"{program} failed: the storage of the disks is full ({lines[0]})", _ROOM)
+    return ProviderUnavailable(f"{program} failed: {lines[0]}")
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Raise `ProviderUnavailable` for what the operating system says about files; `what` begins the message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ProviderUnavailable(f"{what}: the storage of the disks is full", _ROOM) from error
+        if error.errno == errno.EROFS:
+            raise ProviderUnavailable(f"{what}: the storage of the disks takes no writes now", _ROOM) from error
+        raise ProviderUnavailable(f"{what}: {error.strerror or error}") from error
+
+
+def write_durably(path: os.PathLike[str], content: bytes, mode: int = 0o600) -> None:
+    """Replace a file, whole or not at all; when this returns it outlives a power cut."""
+    fresh = f"{os.fspath(path)}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)  # noqa: PTH105  # any kind of path
+    sync_folder(os.path.dirname(fresh))  # noqa: PTH120
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the folder's names outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

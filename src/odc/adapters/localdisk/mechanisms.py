@@ -10,22 +10,32 @@ from typing import Protocol
 from odc.adapters.localdisk.commands import run
 from odc.domain.errors import ProviderUnavailable
 
+_SUBVOLUME_INODE = 256
+"""The top folder of every subvolume has this number (Source: btrfs(5))."""
+
 
 class Mechanism(Protocol):
-    """How a volume is made and copied. A copy of an incomplete name is never taken for a whole one."""
+    """How a volume is made and copied."""
 
     name: str
 
     def make(self, path: Path, size_bytes: int) -> None:
-        """Make an empty volume that may hold so much."""
+        """Make an empty volume that may hold so much; one that is there gets the limit only."""
 
-    def copy(self, volume: Path, target: Path, before: Path | None) -> None:
-        """Copy the volume, exactly and durably, to a read-only target that does not exist yet; then verify it.
+    def identity(self, volume: Path) -> str:
+        """What no other folder is, however it is named: tells an unmounted or exchanged volume from the right one."""
+
+    def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
+        """Copy the volume, exactly and durably, to a target that is not there; then verify it.
 
         Args:
             volume: not in use.
-            target: appears whole or not at all.
-            before: an earlier snapshot, with which equal files may be shared.
+            target: taken for nothing until this has returned.
+            before: the snapshot before, with which equal files may be shared.
+            before_at: when that was taken, in epoch seconds.
+
+        Returns:
+            The bytes that the files take.
         """
 
     def used_bytes(self, volume: Path) -> int | None:
@@ -38,15 +48,14 @@ class Mechanism(Protocol):
 class Btrfs:
     """Subvolumes with quota groups.
 
-    A snapshot is verified when the file system has been synced, the snapshot is read-only, and btrfs names the volume
-    as its parent.
+    A snapshot is verified when the file system is synced, the snapshot is read-only, and btrfs names the volume as its
+    parent. Subvolumes that a user makes inside the home stay in the volume, and are empty folders in snapshots.
     """
 
     name = "btrfs"
 
     def __init__(self, root: Path) -> None:
-        """Turn quotas on for the file system that holds this folder."""
-        self._root = root
+        """Turn quotas on for the file system that holds this folder, which changes nothing where they are on."""
         run("btrfs", "quota", "enable", str(root))
 
     def make(self, path: Path, size_bytes: int) -> None:
@@ -55,15 +64,20 @@ class Btrfs:
             run("btrfs", "subvolume", "create", str(path))
         run("btrfs", "qgroup", "limit", str(size_bytes), str(path))
 
-    def copy(self, volume: Path, target: Path, before: Path | None) -> None:
-        """Take a read-only snapshot: whole or not at all, by btrfs itself."""
-        run("btrfs", "filesystem", "sync", str(self._root))
+    def identity(self, volume: Path) -> str:
+        """The subvolume's UUID; a plain folder has none."""
+        if volume.stat().st_ino != _SUBVOLUME_INODE:
+            return "no subvolume"
+        return _shown(volume)["UUID"]
+
+    def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
+        """Take a read-only snapshot: whole or not at all, by btrfs itself, which shares everything."""
         run("btrfs", "subvolume", "snapshot", "-r", str(volume), str(target))
-        run("btrfs", "filesystem", "sync", str(self._root))
-        shown = _fields(run("btrfs", "subvolume", "show", str(target)))
-        parent = _fields(run("btrfs", "subvolume", "show", str(volume)))["UUID"]
-        if shown.get("Parent UUID") != parent or "readonly" not in shown.get("Flags", ""):
+        run("btrfs", "filesystem", "sync", str(target))
+        copy = _shown(target)
+        if copy.get("Parent UUID") != self.identity(volume) or "readonly" not in copy.get("Flags", ""):
             raise ProviderUnavailable(f"the snapshot {target.name} is not a read-only copy of its volume")
+        return self.used_bytes(volume) or 0
 
     def used_bytes(self, volume: Path) -> int | None:
         """What the quota group counts; None while it is being counted."""
@@ -77,37 +91,44 @@ class Btrfs:
             run("btrfs", "subvolume", "delete", str(path))
 
 
-def _fields(text: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.splitlines())
+def _shown(volume: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in run("btrfs", "subvolume", "show", str(volume)).splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 class Folders:
-    """Plain folders. A snapshot is a copy of the stopped volume, hard-linked only to the snapshot before.
+    """Plain folders, without limits. A snapshot is a copy of the stopped volume.
 
-    Verified when a second comparison of every file (kind, owner, mode, times, size, links, extended attributes) after
-    a sync finds no difference.
+    Files that are as they were in the snapshot before are hard links to it, never to the live volume. Verified when
+    after a sync a second comparison (kind, size, times, mode, owner, links, ACLs, extended attributes) finds no
+    difference.
     """
 
     name = "folders with hard-linked copies"
-    _SAME = ("rsync", "-aHAXS", "--numeric-ids", "--delete")
+    _SAME = ("rsync", "-aHAXS", "--numeric-ids")
 
     def make(self, path: Path, size_bytes: int) -> None:
-        """Make a folder; plain folders know no limit."""
+        """Make a folder."""
         path.mkdir(exist_ok=True)
 
-    def copy(self, volume: Path, target: Path, before: Path | None) -> None:
-        """Copy into a name that is no snapshot's, verify, then give it its name."""
-        fresh = target.with_name(f".{target.name}.partial")
+    def identity(self, volume: Path) -> str:
+        """Its inode."""
+        return f"inode {volume.stat().st_ino}"
+
+    def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
+        """Copy with rsync, then give files of their own to those whose age only seems unchanged."""
+        target.mkdir()
         link = [f"--link-dest={before}"] if before is not None else []
-        fresh.mkdir(exist_ok=True)
-        run(*self._SAME, *link, f"{volume}/", f"{fresh}/")
-        run("sync", "-f", str(fresh))
-        different = run(*self._SAME, "--dry-run", "--itemize-changes", f"{volume}/", f"{fresh}/")
-        if different.strip():
-            raise ProviderUnavailable(f"the copy differs: {different.strip().splitlines()[0]}")
-        fresh.replace(target)
+        run(*self._SAME, *link, f"{volume}/", f"{target}/")
+        used, doubtful = _compare(volume, target, before, before_at)
+        if doubtful:
+            given = b"\0".join(os.fsencode(path) for path in doubtful)
+            run(*self._SAME, "--checksum", "--from0", "--files-from=-", f"{volume}/", f"{target}/", given=given)
         run("sync", "-f", str(target))
+        different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{volume}/", f"{target}/").strip()
+        if different:
+            raise ProviderUnavailable(f"the copy differs: {different.splitlines()[0]}")
+        return used
 
     def used_bytes(self, volume: Path) -> int | None:
         """Counting files is not cheap."""
@@ -115,27 +136,38 @@ class Folders:
 
     def delete(self, path: Path) -> None:
         """Delete a folder with all it holds."""
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def _compare(volume: Path, copy: Path, before: Path | None, before_at: float) -> tuple[int, list[str]]:
+    """The bytes that the files take, and the paths of linked files that were touched since the snapshot before.
+
+    A program can set a file's time back: then size and time are as before, and only ctime tells that the contents may
+    not be.
+    """
+    used, doubtful, seen = 0, [], set()
+    for folder, _, names in os.walk(volume):
+        inside = os.path.relpath(folder, volume)
+        for name in names:
+            facts = os.lstat(os.path.join(folder, name))  # noqa: PTH118  # names that are not text pass through
+            if facts.st_ino in seen:
+                continue
+            seen.add(facts.st_ino)
+            used += facts.st_blocks * 512
+            path = os.path.join(".", inside, name)  # noqa: PTH118  # begins with a dot: rsync takes `#` for a comment
+            if before is not None and facts.st_ctime > before_at - 1 and _is_shared(copy, before, path):
+                doubtful.append(path)
+    return used, doubtful
+
+
+def _is_shared(copy: Path, before: Path, path: str) -> bool:
+    try:
+        return os.lstat(before / path).st_ino == os.lstat(copy / path).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def is_btrfs(path: Path) -> bool:
     """Whether the path lies on btrfs."""
     return run("stat", "-f", "-c", "%T", str(path)).strip() == "btrfs"
-
-
-def mount_btrfs_file(file: Path, folder: Path, size_bytes: int) -> None:
-    """Mount a btrfs file by loop at the folder; the file is made if it is not there. Repeatable.
-
-    Raises:
-        ProviderUnavailable: a step failed; a file that was there keeps its contents.
-    """
-    if os.path.ismount(folder):
-        return
-    if not file.exists():
-        fresh = file.with_suffix(".new")
-        with fresh.open("wb") as handle:
-            handle.truncate(size_bytes)
-        fresh.chmod(0o600)
-        run("mkfs.btrfs", "-q", str(fresh))
-        fresh.rename(file)
-    run("mount", "-o", "loop,noatime,user_subvol_rm_allowed", str(file), str(folder))

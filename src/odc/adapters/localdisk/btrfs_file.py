@@ -1,0 +1,89 @@
+"""A btrfs of our own in one sparse file, mounted by loop, for machines whose file system has no snapshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from odc.adapters.localdisk.commands import run, storage_errors
+from odc.adapters.localdisk.mounts import Mount, read_mounts, unmount
+from odc.domain.errors import ProviderUnavailable
+
+SMALLEST = 128 * 2**20
+_SHARE = 0.9
+
+
+def file_of(folder: Path) -> Path:
+    """The file whose btrfs is mounted at the folder: beside it."""
+    return folder.with_name(folder.name + ".btrfs")
+
+
+def mounted_file(folder: Path) -> Mount | None:
+    """The mount of the folder's own file, or None. An operator's mount at the same place is not ours."""
+    found = [mount for mount in read_mounts() if mount.target == folder]
+    if not found or not found[-1].origin.startswith("/dev/loop"):
+        return None
+    backing = Path("/sys/block", Path(found[-1].origin).name, "loop/backing_file")
+    try:
+        return found[-1] if backing.read_text().strip() == str(file_of(folder)) else None
+    except OSError:
+        return None
+
+
+def mount_file(folder: Path, size_bytes: int) -> None:
+    """Mount the folder's file there; make it if it is not there, and let it grow to a larger size. Repeatable.
+
+    A file system that stopped writing after an error, such as a full host, is mounted anew if no box uses it.
+
+    Args:
+        folder: exists.
+        size_bytes: what the file may take; never more than 90 % of what the host has free when it is made or grows,
+            since a host that fills up would stop all disks.
+
+    Raises:
+        ProviderUnavailable: a step failed; a file that was there keeps its contents.
+    """
+    file = file_of(folder)
+    with storage_errors(f"the disks' file {file}"):
+        if mounted_file(folder) is not None:
+            if not is_read_only(folder):
+                return
+            unmount(folder)
+        grown = _grow(file, size_bytes) if file.exists() else _make(file, size_bytes)
+    run("mount", "-o", "loop,noatime,nosuid,nodev", str(file), str(folder))
+    if grown:
+        run("btrfs", "filesystem", "resize", "max", str(folder))
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether the file system takes no writes."""
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+def _make(file: Path, size_bytes: int) -> bool:
+    size = min(size_bytes, _room(file))
+    if size < SMALLEST:
+        raise ProviderUnavailable(f"there is no room for the disks' file {file}: {size // 2**20} MiB can be used")
+    fresh = file.with_name(file.name + ".new")
+    with fresh.open("wb") as handle:
+        handle.truncate(size)
+    fresh.chmod(0o600)
+    run("mkfs.btrfs", "-q", "-f", str(fresh))
+    run("sync", str(fresh))
+    fresh.rename(file)
+    return False
+
+
+def _grow(file: Path, size_bytes: int) -> bool:
+    """Let the unmounted file be as large as the setting says; it never shrinks."""
+    facts = file.stat()
+    size = min(size_bytes, facts.st_blocks * 512 + _room(file))
+    if size <= facts.st_size:
+        return False
+    os.truncate(file, size)
+    return True
+
+
+def _room(file: Path) -> int:
+    return int(shutil.disk_usage(file.parent).free * _SHARE)

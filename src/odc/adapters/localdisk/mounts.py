@@ -1,0 +1,145 @@
+"""The kernel's table of mounts, and who still uses one. Every answer is read anew, so restarts change nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from odc.adapters.localdisk.commands import run
+from odc.domain.errors import ProviderUnavailable
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+_SAFE = frozenset({"nosuid", "nodev"})
+_NAMED = 3
+
+
+class Mount(NamedTuple):
+    """One mount.
+
+    Attributes:
+        target: where it is seen.
+        device: `major:minor` of its file system.
+        source: its top folder, as a path inside that file system.
+        options: of this mount, such as `nosuid`.
+        kind: the file system's type.
+        origin: what the file system lies on, such as `/dev/loop0`.
+    """
+
+    target: Path
+    device: str
+    source: Path
+    options: frozenset[str]
+    kind: str
+    origin: str
+
+
+def read_mounts(process: str = "self") -> list[Mount]:
+    """Every mount that a process sees, in the order in which they were made."""
+    lines = Path(f"/proc/{process}/mountinfo").read_bytes().splitlines()
+    return [_parse(line) for line in lines]
+
+
+def _parse(line: bytes) -> Mount:
+    """Source: proc(5), `/proc/[pid]/mountinfo`."""
+    left, _, right = line.partition(b" - ")
+    words, rest = left.split(b" "), right.split(b" ")
+    options = frozenset(words[5].decode().split(","))
+    kind, origin = rest[0].decode(errors="replace"), os.fsdecode(_plain(rest[1]))
+    return Mount(_path(words[4]), words[2].decode(), _path(words[3]), options, kind, origin)
+
+
+def _plain(text: bytes) -> bytes:
+    """The kernel writes blanks and such as a backslash and three octal digits."""
+    return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), text)
+
+
+def _path(text: bytes) -> Path:
+    return Path(os.fsdecode(_plain(text)))
+
+
+def bind(source: Path, target: Path) -> None:
+    """Show the folder at the target, `nosuid,nodev`, to this mount namespace only."""
+    run("mount", "-o", "bind,nosuid,nodev", "--make-private", str(source), str(target))
+
+
+def make_safe(mount: Mount) -> None:
+    """Finish a bind mount whose options were not set when its maker ended."""
+    if not mount.options >= _SAFE:
+        run("mount", "-o", "remount,bind,nosuid,nodev", str(mount.target))
+
+
+def unmount(target: Path) -> None:
+    """Unmount.
+
+    Raises:
+        ProviderUnavailable: something uses it; the message names what.
+    """
+    try:
+        run("umount", str(target))
+    except ProviderUnavailable as error:
+        users = ", ".join(_users(target))
+        raise ProviderUnavailable(f"{target.name} is still used by {users}" if users else error.message) from error
+
+
+def _users(target: Path) -> list[str]:
+    """The first few processes that stand in the folder or hold a file of it open: `process 12 (vim)`."""
+    found = []
+    for process in _processes():
+        links = [process / "cwd", process / "root", *_inside(process / "fd")]
+        if any(_is_below(link, target) for link in links):
+            found.append(_name(process))
+        if len(found) == _NAMED:
+            break
+    return found
+
+
+def seen_elsewhere(mount: Mount) -> str | None:
+    """A process with mounts of its own, such as a box's, that sees this mount's files; None if there is none.
+
+    The same source at the same target is only a copy of our table, which every new container has for a moment.
+    """
+    ours = Path("/proc/self/ns/mnt").stat().st_ino
+    looked_at = {ours}
+    for process in _processes():
+        try:
+            namespace = (process / "ns/mnt").stat().st_ino
+            if namespace in looked_at:
+                continue
+            looked_at.add(namespace)
+            others = read_mounts(process.name)
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        for other in others:
+            if other.device == mount.device and other.source == mount.source and other.target != mount.target:
+                return _name(process)
+    return None
+
+
+def _processes() -> Iterator[Path]:
+    return (path for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _is_below(link: Path, folder: Path) -> bool:
+    try:
+        return Path(os.readlink(link)).is_relative_to(folder)  # noqa: PTH115  # the raw words, not what they lead to
+    except OSError:
+        return False
+
+
+def _name(process: Path) -> str:
+    try:
+        words = (process / "comm").read_text(errors="replace").strip()
+    except OSError:
+        words = "ended"
+    return f"process {process.name} ({words})"

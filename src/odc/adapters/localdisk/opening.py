@@ -1,0 +1,82 @@
+"""Which storage a folder can give, and that it is the one that it was.
+
+The folder's id stands inside it, and beside it: a folder whose disk is not mounted after a reboot looks empty, and
+nothing must be made in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from odc.adapters.localdisk.btrfs_file import file_of, mount_file
+from odc.adapters.localdisk.commands import run, storage_errors, write_durably
+from odc.adapters.localdisk.mechanisms import Btrfs, Folders, Mechanism, is_btrfs
+from odc.domain.errors import ProviderUnavailable
+
+INSIDE = ".odc-storage"
+
+
+def prepare_folder(folder: Path, file_bytes: int) -> Mechanism:
+    """Make the folder ready and say how disks are kept there.
+
+    Rule: the folder's own btrfs if it lies on one, else a btrfs file mounted there, else plain folders. What was
+    chosen once stays: a folder that holds disks is never covered by a mount.
+
+    Raises:
+        ProviderUnavailable: the file cannot be mounted, or what the folder held before is not there.
+        ProviderRefused: a program is missing.
+    """
+    with storage_errors(f"the disks' folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if _wants_file(folder):
+            mount_file(folder, file_bytes)
+            folder.chmod(0o700)
+        _check_same(folder)
+        if not is_btrfs(folder):
+            _require_rsync()
+            return Folders()
+        return Btrfs(folder)
+
+
+def _wants_file(folder: Path) -> bool:
+    if file_of(folder).exists():
+        return True
+    new = not beside(folder).exists() and not (folder / "volumes").exists()
+    return new and not is_btrfs(folder) and _can_loop()
+
+
+def _can_loop() -> bool:
+    return os.geteuid() == 0 and shutil.which("mkfs.btrfs") is not None and Path("/dev/loop-control").exists()
+
+
+def _require_rsync() -> None:
+    run("rsync", "--version")
+
+
+def beside(folder: Path) -> Path:
+    """Where the folder's id stands outside it."""
+    return folder.with_name(folder.name + ".id")
+
+
+def _check_same(folder: Path) -> None:
+    inside, outside = _read(folder / INSIDE), _read(beside(folder))
+    if outside and inside != outside:
+        raise ProviderUnavailable(
+            f"{folder} is not the storage that holds the disks: is it mounted?",
+            ("if the disks were moved here on purpose", f"rm {beside(folder)}"),
+        )
+    if not inside:
+        write_durably(folder / INSIDE, secrets.token_hex(16).encode() + b"\n")
+    if not outside:
+        write_durably(beside(folder), (folder / INSIDE).read_bytes())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,109 @@
+"""The snapshots of disks as folders. What has a snapshot's name is whole and verified; all else has other names."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from odc.adapters.localdisk.commands import run, write_durably
+from odc.adapters.localdisk.marker import read_marker
+from odc.adapters.localdisk.mechanisms import Mechanism
+from odc.domain.disk import Snapshot
+from odc.domain.errors import OdcError, ProviderRefused
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written down about a snapshot.
+
+    Attributes:
+        number: its place among the disk's snapshots; clocks may jump, this only grows.
+        begun: when the copy began.
+        taken: when it was whole and verified.
+        used_bytes: what the files take.
+    """
+
+    number: int
+    begun: datetime
+    taken: datetime
+    used_bytes: int
+
+
+class Snapshots:
+    """Takes and names snapshots. Calls for one disk are made one after another."""
+
+    def __init__(self, root: Path, mechanism: Mechanism) -> None:
+        self._root = root
+        self._mechanism = mechanism
+
+    def path(self, disk_id: str, snapshot_id: str) -> Path:
+        """Where the snapshot lies.
+
+        Raises:
+            ProviderRefused: there is no complete one of this id.
+        """
+        if not self.is_complete(disk_id, snapshot_id):
+            raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
+        return self._root / disk_id / snapshot_id
+
+    def is_complete(self, disk_id: str, snapshot_id: str) -> bool:
+        """Whether it is there, whole."""
+        return (self._root / disk_id / snapshot_id).exists()
+
+    def complete(self, disk_id: str) -> tuple[str, ...]:
+        """Ids, oldest first."""
+        folder = self._root / disk_id
+        if not folder.exists():
+            return ()
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        return tuple(sorted(names, key=lambda name: (self._facts(disk_id, name).number, name)))
+
+    def take(self, home: Path, disk_id: str, snapshot_id: str) -> None:
+        """Copy, verify, write the facts, and only then give the copy its name. Parts of an earlier try are deleted.
+
+        Raises:
+            ProviderError: there is no snapshot of this id; the volume and earlier snapshots are as they were.
+        """
+        folder = self._root / disk_id
+        folder.mkdir(exist_ok=True)
+        partial = folder / f".{snapshot_id}.partial"
+        self._mechanism.delete(partial)
+        try:
+            facts = self._copy(home, disk_id, partial)
+        except (OdcError, OSError):
+            # Half a copy only takes room, which may be what is missing. The first error is the one to tell.
+            with suppress(OdcError, OSError):
+                self._mechanism.delete(partial)
+            raise
+        write_durably(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts))
+        partial.rename(folder / snapshot_id)
+
+    def describe(self, disk_id: str, snapshot_id: str) -> Snapshot:
+        """The complete snapshot, which outlives a power cut from now on."""
+        run("sync", "-f", str(self._root / disk_id / snapshot_id))
+        facts = self._facts(disk_id, snapshot_id)
+        return Snapshot(id=snapshot_id, taken_at=facts.taken, verified_at=facts.taken, used_bytes=facts.used_bytes)
+
+    def _copy(self, home: Path, disk_id: str, partial: Path) -> Facts:
+        earlier = self.complete(disk_id)
+        before = self._root / disk_id / earlier[-1] if earlier else None
+        last = self._facts(disk_id, earlier[-1]) if earlier else None
+        begun = datetime.now(UTC)
+        used = self._mechanism.copy(home, partial, before, last.begun.timestamp() if last else 0.0)
+        if read_marker(partial) != disk_id:
+            raise ProviderRefused(f"the copy of disk {disk_id} does not carry its marker")
+        number = last.number + 1 if last else 1
+        return Facts(number=number, begun=begun, taken=datetime.now(UTC), used_bytes=used)
+
+    def _facts(self, disk_id: str, snapshot_id: str) -> Facts:
+        try:
+            return msgspec.json.decode(self._facts_path(disk_id, snapshot_id).read_bytes(), type=Facts)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            # Without its facts it is whole all the same, and older than all that have theirs.
+            at = datetime.fromtimestamp((self._root / disk_id / snapshot_id).stat().st_mtime, UTC)
+            return Facts(number=0, begun=datetime.fromtimestamp(0, UTC), taken=at, used_bytes=0)
+
+    def _facts_path(self, disk_id: str, snapshot_id: str) -> Path:
+        return self._root / disk_id / f".{snapshot_id}.facts"

@@ -1,0 +1,42 @@
+"""Public keys in memory."""
+
+from __future__ import annotations
+
+import threading
+
+from odc.adapters.memory.faults import Faults
+from odc.domain.errors import NotFound
+from odc.domain.names import check_github_user
+from odc.ports.key_source import FetchedKeys
+
+
+class MemoryKeySource:
+    """See `odc.ports.key_source`; `faults` makes `fetch` fail, and `fetched` counts the questions."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.fetched: list[str] = []
+        self._lock = threading.Lock()
+        self._logins: dict[str, FetchedKeys] = {}
+
+    def set_keys(self, login: str, *keys: str, user_id: int = 1) -> None:
+        """Let the login have these keys; the same login with another number is another person."""
+        with self._lock:
+            self._logins[login.lower()] = FetchedKeys(user_id=user_id, keys=keys)
+
+    def remove(self, login: str) -> None:
+        """Let there be no such login."""
+        with self._lock:
+            self._logins.pop(login.lower(), None)
+
+    def fetch(self, login: str) -> FetchedKeys:
+        """The login's keys now."""
+        name = check_github_user(login)
+        with self.faults.around("fetch"), self._lock:
+            self.fetched.append(name)
+            found = self._logins.get(name.lower())
+        if found is None:
+            raise NotFound(f"GitHub has no user {name}")
+        if not found.keys:
+            raise NotFound(f"{name} has no SSH key on GitHub", ("add one", "https://github.com/settings/keys"))
+        return found

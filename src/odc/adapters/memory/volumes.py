@@ -1,0 +1,155 @@
+"""Disks in memory: names and sizes of files, with every rule of the real ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from odc.adapters.memory.faults import Faults
+from odc.domain.disk import Snapshot
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.ports.clock import Clock
+from odc.ports.volumes import FileEntry
+
+
+@dataclass(slots=True)
+class _Volume:
+    """One volume; `vouched`: it is the very one that was made for its disk, whatever its marker says."""
+
+    size_bytes: int
+    marker: str
+    vouched: bool = True
+    holder: str | None = None
+    user: str | None = None
+    files: dict[str, FileEntry] = field(default_factory=dict)
+
+
+class MemoryVolumes:
+    """See `odc.ports.volumes`. A snapshot is verified when it is made; `faults` makes any method fail."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.faults = Faults()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._volumes: dict[str, _Volume] = {}
+        self._snapshots: dict[str, dict[str, tuple[Snapshot, tuple[FileEntry, ...]]]] = {}
+
+    def describe(self) -> str:
+        """What the storage is."""
+        return "memory"
+
+    def list_attached(self) -> dict[str, str]:
+        """Disk id to holder."""
+        with self.faults.around("list_attached"), self._lock:
+            return {disk_id: volume.holder for disk_id, volume in self._volumes.items() if volume.holder}
+
+    def create(self, disk_id: str, size_bytes: int) -> bool:
+        """Make the volume, if it is not there."""
+        with self.faults.around("create"), self._lock:
+            new = disk_id not in self._volumes
+            if new:
+                self._volumes[disk_id] = _Volume(size_bytes, marker=disk_id)
+        return new
+
+    def attach(self, disk_id: str, holder: str) -> str:
+        """Give it to the holder."""
+        with self.faults.around("attach"), self._lock:
+            volume = self._get(disk_id)
+            self._check_marker(disk_id, volume)
+            if volume.holder not in (None, holder):
+                raise ProviderUnavailable(f"disk {disk_id} is still attached to {volume.holder}")
+            volume.holder = holder
+        return f"/memory/mounts/{holder}"
+
+    def detach(self, disk_id: str, holder: str) -> None:
+        """Take it from the holder."""
+        with self.faults.around("detach"), self._lock:
+            volume = self._volumes.get(disk_id)
+            if volume is None or volume.holder != holder:
+                return
+            if volume.user is not None:
+                raise ProviderUnavailable(f"disk {disk_id} is still used by {volume.user}")
+            volume.holder = None
+
+    def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
+        """Copy it."""
+        with self.faults.around("snapshot"), self._lock:
+            taken = self._snapshots.setdefault(disk_id, {})
+            if snapshot_id not in taken:
+                volume = self._get(disk_id)
+                if volume.holder is not None:
+                    raise ProviderUnavailable(f"disk {disk_id} is still attached to {volume.holder}")
+                self._check_marker(disk_id, volume)
+                now = self._clock.now() if self._clock else datetime.now(UTC)
+                used = sum(entry.size for entry in volume.files.values())
+                made = Snapshot(id=snapshot_id, taken_at=now, verified_at=now, used_bytes=used)
+                taken[snapshot_id] = (made, tuple(volume.files.values()))
+            return taken[snapshot_id][0]
+
+    def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
+        """The files of a snapshot."""
+        with self.faults.around("list_files"), self._lock:
+            if snapshot_id not in self._snapshots.get(disk_id, {}):
+                raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
+            entries = self._snapshots[disk_id][snapshot_id][1]
+        yield from sorted(entries, key=lambda entry: entry.path.split("/"))
+
+    def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
+        """Ids, oldest first."""
+        with self.faults.around("list_snapshots"), self._lock:
+            return tuple(self._snapshots.get(disk_id, {}))
+
+    def used_bytes(self, disk_id: str) -> int | None:
+        """What the files take."""
+        with self.faults.around("used_bytes"), self._lock:
+            return sum(entry.size for entry in self._get(disk_id).files.values())
+
+    def write(self, disk_id: str, path: str, size: int = 1, kind: str = "f") -> None:
+        """Do what a box does: write a file into the home, over what was there."""
+        with self._lock:
+            volume = self._get(disk_id)
+            volume.files[path] = FileEntry(path=path, kind=kind, size=size, mtime=0)
+
+    def files(self, disk_id: str) -> dict[str, int]:
+        """What a box would find in the home now: path to size."""
+        with self._lock:
+            return {path: entry.size for path, entry in self._get(disk_id).files.items()}
+
+    def keep_busy(self, disk_id: str, user: str | None) -> None:
+        """Let something use the mount, so that it cannot be detached; None ends that."""
+        with self._lock:
+            self._get(disk_id).user = user
+
+    def mark(self, disk_id: str, marker: str) -> None:
+        """Do what a box's user may do: change the marker; empty removes it."""
+        with self._lock:
+            self._get(disk_id).marker = marker
+
+    def exchange(self, disk_id: str, marker: str) -> None:
+        """Put a stranger's folder in the volume's place, as an operator's mistake does."""
+        with self._lock:
+            self._volumes[disk_id] = _Volume(self._get(disk_id).size_bytes, marker=marker, vouched=False)
+
+    def lose(self, disk_id: str) -> None:
+        """Let the volume be gone, as when its file system is not mounted."""
+        with self._lock:
+            self._volumes.pop(disk_id, None)
+
+    def reboot(self) -> None:
+        """Forget every mount."""
+        with self._lock:
+            for volume in self._volumes.values():
+                volume.holder = volume.user = None
+
+    def _get(self, disk_id: str) -> _Volume:
+        volume = self._volumes.get(disk_id)
+        if volume is None:
+            raise ProviderRefused(f"the volume of disk {disk_id} is not there")
+        return volume
+
+    def _check_marker(self, disk_id: str, volume: _Volume) -> None:
+        if volume.marker != disk_id and not volume.vouched:
+            raise ProviderRefused(f"the volume of disk {disk_id} has no marker of this disk and is not its own")
+        volume.marker = disk_id

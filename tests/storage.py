@@ -1,0 +1,147 @@
+"""The disks' storage for tests: every kind, small, beside any real one, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from odc.adapters.localdisk.btrfs_file import mount_file
+from odc.adapters.localdisk.mechanisms import Btrfs, Folders
+from odc.adapters.localdisk.volumes import LocalVolumes
+from odc.adapters.memory.volumes import MemoryVolumes
+from odc.ports.volumes import Volumes
+
+ID_BASE = 1_000_000_000
+DEV = ID_BASE + 1000
+MIB = 2**20
+
+
+class Storage(Protocol):
+    """Volumes, with what boxes, users and careless operators do to them."""
+
+    volumes: Volumes
+
+    def write(self, disk_id: str, path: str, size: int) -> None:
+        """A box writes a file of so many bytes."""
+
+    def files(self, disk_id: str) -> dict[str, int]:
+        """What a box would find: path to size, the marker left out."""
+
+    def remove_marker(self, disk_id: str) -> None:
+        """A user deletes the marker."""
+
+    def forge_marker(self, disk_id: str, text: str) -> None:
+        """A user changes the marker."""
+
+    def exchange(self, disk_id: str, marker: str) -> None:
+        """An operator puts another folder in the volume's place."""
+
+    def lose(self, disk_id: str) -> None:
+        """The volume is not there any more, as when its file system is not mounted."""
+
+
+class MemoryStorage:
+    def __init__(self) -> None:
+        self.memory = MemoryVolumes()
+        self.volumes: Volumes = self.memory
+
+    def write(self, disk_id: str, path: str, size: int) -> None:
+        self.memory.write(disk_id, path, size)
+
+    def files(self, disk_id: str) -> dict[str, int]:
+        return self.memory.files(disk_id)
+
+    def remove_marker(self, disk_id: str) -> None:
+        self.memory.mark(disk_id, "")
+
+    def forge_marker(self, disk_id: str, text: str) -> None:
+        self.memory.mark(disk_id, text)
+
+    def exchange(self, disk_id: str, marker: str) -> None:
+        self.memory.exchange(disk_id, marker)
+
+    def lose(self, disk_id: str) -> None:
+        self.memory.lose(disk_id)
+
+
+class LocalStorage:
+    def __init__(self, root: Path, local: LocalVolumes) -> None:
+        self.root = root
+        self.local = local
+        self.volumes: Volumes = local
+
+    def home(self, disk_id: str) -> Path:
+        return self.root / "volumes" / disk_id / "home"
+
+    def write(self, disk_id: str, path: str, size: int) -> None:
+        place = self.home(disk_id) / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"x" * size)
+        os.chown(place, DEV, DEV)
+
+    def files(self, disk_id: str) -> dict[str, int]:
+        home = self.home(disk_id)
+        plain = [path for path in home.rglob("*") if path.is_file() and path.name != ".odc-disk"]
+        return {str(path.relative_to(home)): path.stat().st_size for path in plain}
+
+    def remove_marker(self, disk_id: str) -> None:
+        (self.home(disk_id) / ".odc-disk").unlink()
+
+    def forge_marker(self, disk_id: str, text: str) -> None:
+        self.remove_marker(disk_id)
+        (self.home(disk_id) / ".odc-disk").write_text(text + "\n")
+
+    def exchange(self, disk_id: str, marker: str) -> None:
+        home = self.home(disk_id)
+        home.rename(home.with_name("mislaid"))
+        home.mkdir()
+        if marker:
+            (home / ".odc-disk").write_text(marker + "\n")
+
+    def lose(self, disk_id: str) -> None:
+        folder = self.root / "volumes" / disk_id
+        folder.rename(folder.with_name(f"{disk_id}.lost"))
+
+
+@contextmanager
+def folders_storage(root: Path) -> Iterator[LocalStorage]:
+    """Plain folders."""
+    local = LocalVolumes(root, Folders(), ID_BASE)
+    try:
+        yield LocalStorage(root, local)
+    finally:
+        local.close()
+
+
+@contextmanager
+def btrfs_storage(root: Path) -> Iterator[LocalStorage]:
+    """Subvolumes below a folder that lies on btrfs."""
+    local = LocalVolumes(root, Btrfs(root.parent), ID_BASE)
+    try:
+        yield LocalStorage(root, local)
+    finally:
+        local.close()
+
+
+@contextmanager
+def btrfs_mount(folder: Path, size_bytes: int = 384 * MIB) -> Iterator[Path]:
+    """A btrfs of the tests' own, by loop."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount_file(folder, size_bytes)
+    try:
+        yield folder
+    finally:
+        unmount_all(folder)
+        folder.with_name(folder.name + ".btrfs").unlink()
+
+
+def unmount_all(folder: Path) -> None:
+    """Unmount everything at and below a folder, whoever mounted it."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    targets = [Path(line.split()[4]) for line in lines]
+    for target in reversed([target for target in targets if target.is_relative_to(folder)]):
+        subprocess.run(["umount", str(target)], check=True, timeout=30)

@@ -28,6 +28,7 @@ class Bell:
         self._closed = True
         if self._unsubscribe is not None:
             self._unsubscribe()
+            self._unsubscribe = None
         self._wake_all()
 
     def _heard(self) -> None:

@@ -44,13 +44,16 @@ class Follower:
         now = self._session.now()
         ahead = f". Ahead: {view.ahead}" if view.ahead else ""
         if view.ready_by:
-            self._once(f"Starts by {times.until(view.ready_by, now)} at the latest{ahead}.")
+            text = f"Starts by {times.until(view.ready_by, now)} at the latest{ahead}."
+            self._once(text, f"{view.ready_by} {ahead}")
         elif view.estimate:
-            self._once(f"May start {times.until(view.estimate, now)}, when a node is added{ahead}.")
+            text = f"May start {times.until(view.estimate, now)}, when a node is added{ahead}."
+            self._once(text, f"{view.estimate} {ahead}")
 
-    def _once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _once(self, text: str, fact: str = "") -> None:
+        """Say it unless this fact (or else this text) was told already."""
+        if (fact or text) not in self._said:
+            self._said.add(fact or text)
             self._say(text)
 
     def _say(self, text: str) -> None:

@@ -393,11 +393,27 @@ class PoolPlan:
                 return list(moved) if before or moved else []
 
     def _improve(self, held: _Held) -> bool:
-        floor = self._floor(held.waiting.not_before)
-        found = held.field.find(held.units, len(held.nodes), held.duration, floor)
-        if found is None or found[0] >= held.start:
+        """Move one slot earlier if it can be; its own units count as free for it."""
+        if not self._may_move(held):
             return False
+        before = held.start, held.nodes
         self._lift(held)
-        held.start, held.nodes = found
+        found = held.field.find(held.units, len(held.nodes), held.duration, self._floor(held.waiting.not_before))
+        better = found is not None and found[0] < held.start
+        if found is not None and better:
+            held.start, held.nodes = found
+        else:
+            held.start, held.nodes = before
         self._take(held)
-        return True
+        return better
+
+    def _may_move(self, held: _Held) -> bool:
+        """Whether lifting could be worth it: something earlier fits beside the slot, or reaches up to its begin."""
+        floor = self._floor(held.waiting.not_before)
+        if floor >= held.start:
+            return False
+        index = held.field.index(held.units)
+        if any(index.window_at(node, held.start - 1) for node in held.nodes):
+            return True
+        found = held.field.find(held.units, len(held.nodes), held.duration, floor)
+        return found is not None and found[0] < held.start

@@ -1,0 +1,250 @@
+"""A whole cloud of the tests' own beside any real one, and Unix users who use it by typing commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 60.0
+
+
+def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
+    """The first true value of the check; fails when the deadline is over."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Done:
+    """How a command went."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Person:
+    """A Unix user of the machine with a home, a key and an agent's worth of configuration."""
+
+    name: str
+    home: Path
+    bin: Path
+    socket: Path
+
+    def run(self, *command: str, input: str | None = None, timeout: float = 120, **environment: str) -> Done:
+        """Run a command as this user, without a terminal."""
+        entry = pwd.getpwnam(self.name)
+        env = {
+            "HOME": str(self.home),
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "GPU_DEV_ENDPOINT": f"unix://{self.socket}",
+            **environment,
+        }
+        done = subprocess.run(
+            command,
+            env=env,
+            cwd=self.home,
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=[],
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def gpu_dev(self, *arguments: str, **options: Any) -> Done:
+        """Run `gpu-dev`."""
+        return self.run("gpu-dev", *arguments, **options)
+
+    def ok(self, *arguments: str, **options: Any) -> str:
+        """Run `gpu-dev`, which must succeed; what it printed."""
+        done = self.gpu_dev(*arguments, **options)
+        assert done.code == 0, f"gpu-dev {' '.join(arguments)}: {done.code}\n{done.out}\n{done.err}"
+        return done.out
+
+    def json(self, *arguments: str) -> Any:
+        """Run `gpu-dev … --json`; what it printed, decoded."""
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def view(self, reference: str) -> Any:
+        """A reservation as `show --json` prints it."""
+        return self.json("show", reference)
+
+    def until(self, reference: str, state: str, deadline_s: float = DEADLINE_S) -> Any:
+        """The reservation once it is in this state."""
+
+        def check() -> Any:
+            view = self.view(reference)
+            return view if view["state"] == state else None
+
+        return eventually(f"{reference} is {state}", check, deadline_s)
+
+    def in_box(self, reference: str, command: str, **options: Any) -> Done:
+        """Run a command in the box by real ssh."""
+        return self.gpu_dev("connect", reference, "--", command, **options)
+
+
+@dataclass
+class Cloud:
+    """One cloud with its own state, socket, ports and network."""
+
+    bin: Path
+    folder: Path
+    config: Path
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    people: list[Person] = field(default_factory=list)
+
+    @property
+    def socket(self) -> Path:
+        """Where its API listens."""
+        return self.folder / "odc.sock"
+
+    @property
+    def state(self) -> Path:
+        """Its state folder."""
+        return self.folder / "state"
+
+    def odc(self, *arguments: str, check: bool = True) -> Done:
+        """Run `odc` as root."""
+        done = subprocess.run(
+            [str(self.bin / "odc"), "--config", str(self.config), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env={**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"},
+        )
+        result = Done(done.returncode, done.stdout, done.stderr)
+        assert not check or result.code == 0, f"odc {' '.join(arguments)}: {result}\n{self.log()[-3000:]}"
+        return result
+
+    def log(self) -> str:
+        """The daemon's log."""
+        path = self.state / "odc.log"
+        return path.read_text() if path.exists() else ""
+
+    def daemon_pid(self) -> int:
+        """The daemon's process."""
+        return int((self.state / "daemon.lock").read_text())
+
+    def kill(self) -> None:
+        """kill -9 the daemon."""
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        eventually("the daemon is gone", lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
+
+    def boxes(self) -> list[dict[str, Any]]:
+        """The engine's containers of this cloud, as Podman itself lists them."""
+        done = subprocess.run(
+            ["podman", "ps", "-a", "--format", "json", "--filter", f"label=odc.cloud={self.name}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return list(json.loads(done.stdout or "[]"))
+
+    def networks(self) -> list[str]:
+        """The engine's networks of this cloud."""
+        done = subprocess.run(
+            ["podman", "network", "ls", "--format", "{{.Name}}"], capture_output=True, text=True, check=True
+        )
+        return [name for name in done.stdout.split() if name.startswith(f"odc-{self.name}-")]
+
+    def mounts(self) -> list[str]:
+        """Mounts of disks that some reservation holds."""
+        inside = f"{self.state}/disks/mounts/"
+        return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if inside in line]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def make_cloud(bin_folder: Path, name: str, first_port: int, network: str, **settings: Any) -> Cloud:
+    """A cloud that is not up yet.
+
+    Args:
+        bin_folder: of the installed commands.
+        name: unique among clouds that run at once, as are the ports and the network.
+        first_port: of a hundred.
+        network: addresses in CIDR form.
+        settings: more of them; `limits` as a mapping.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    values: dict[str, Any] = {
+        "cloud": name,
+        "state": str(folder / "state"),
+        "socket": str(folder / "odc.sock"),
+        "ports": [first_port, first_port + 99],
+        "network": network,
+        "simulate": "h100=1x8,t4=1x4,cpu-x86=1x4",
+        "disk_gib": 0.5,
+        "disk_file_gib": 6,
+        **settings,
+    }
+    limits = values.pop("limits", {})
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    lines += ["[limits]", *(f"{key} = {json.dumps(value)}" for key, value in limits.items())] if limits else []
+    config = folder / "odc.toml"
+    config.write_text("\n".join(lines) + "\n")
+    return Cloud(bin=bin_folder, folder=folder, config=config, name=name, settings=values)
+
+
+def add_person(cloud: Cloud, name: str) -> Person:
+    """A new Unix user with a key of their own, which is set as their SSH key by the command that people type."""
+    home = cloud.folder / name
+    subprocess.run(["useradd", "--create-home", "--home-dir", str(home), "--shell", "/bin/bash", name], check=True)
+    person = Person(name=name, home=home, bin=cloud.bin, socket=cloud.socket)
+    cloud.people.append(person)
+    person.run("mkdir", "-m", "700", str(home / ".ssh"))
+    done = person.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh/id_ed25519"))
+    assert done.code == 0, done.err
+    return person
+
+
+def destroy(cloud: Cloud) -> None:
+    """Take everything away, whatever state it is in."""
+    try:
+        if cloud.state.exists():
+            cloud.odc("up", check=False)
+            cloud.odc("down", "--all", "--yes", check=False)
+    finally:
+        for box in cloud.boxes():
+            subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
+        for network in cloud.networks():
+            subprocess.run(["podman", "network", "rm", "-f", network], capture_output=True)
+        for person in cloud.people:
+            subprocess.run(["pkill", "-9", "-u", person.name], capture_output=True)
+            subprocess.run(["userdel", person.name], capture_output=True)
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            target = line.split()[4]
+            if target.startswith(str(cloud.folder)):
+                subprocess.run(["umount", "-l", target], capture_output=True)
+        shutil.rmtree(cloud.folder, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""One cloud for the whole run, and people who use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.installed import installed_bin
+
+
+@pytest.fixture(scope="session")
+def bin_folder() -> Path:
+    """The installed commands."""
+    return installed_bin()
+
+
+@pytest.fixture(scope="session")
+def cloud(bin_folder: Path) -> Iterator[Cloud]:
+    """A cloud that is up, with short limits."""
+    made = make_cloud(bin_folder, "e2e", 34000, "10.92.0.0/19", limits={"missing_s": 1, "grace_s": 5})
+    try:
+        made.odc("up")
+        yield made
+    finally:
+        destroy(made)
+
+
+@pytest.fixture(scope="session")
+def ada(cloud: Cloud) -> Person:
+    """A developer with a key."""
+    person = add_person(cloud, "odc-e2e-a")
+    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    return person
+
+
+@pytest.fixture(scope="session")
+def ben(cloud: Cloud) -> Person:
+    """Another one."""
+    person = add_person(cloud, "odc-e2e-b")
+    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    return person
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: no reservation, container, network or mount of it is left."""
+    yield
+    if "cloud" not in request.fixturenames:
+        return
+    shared: Cloud = request.getfixturevalue("cloud")
+    for person in shared.people:
+        person.gpu_dev("cancel", "--all", "--yes")
+    for person in shared.people:
+        for view in person.json("list")["reservations"]:
+            person.gpu_dev("wait", view["id"])
+    eventually("every box is gone", lambda: not shared.boxes())
+    eventually("every network is gone", lambda: not shared.networks())
+    eventually("every mount is gone", lambda: not shared.mounts())

@@ -40,7 +40,8 @@ def test_python_and_pip_work_at_the_first_try_and_land_on_the_disk(ada: Person) 
     make = (
         'mkdir -p pkg && cd pkg && printf \'from setuptools import setup\\nsetup(name="tiny", version="1", '
         'py_modules=["tiny"])\\n\' > setup.py && echo x=41 > tiny.py && '
-        "pip install --no-build-isolation --no-index . >/dev/null && python -c 'import tiny; print(tiny.x + 1, tiny.__file__)'"
+        "pip install --no-build-isolation --no-index . >/dev/null && cd / && "
+        "python -c 'import tiny; print(tiny.x + 1, tiny.__file__)'"
     )
     done = ada.in_box("py", make)
     assert done.out.startswith("42 /home/dev/.venv/"), done

@@ -23,10 +23,12 @@ def read_marker(home: Path) -> str | None:
         return None
     except OSError:
         return ""
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return ""
-        return file.read(_LONGEST).decode(errors="replace").strip()
+        return os.read(descriptor, _LONGEST).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 def write_marker(home: Path, disk_id: str, owner: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -137,7 +136,7 @@ class Folders:
     def delete(self, path: Path) -> None:
         """Delete a folder with all it holds."""
         if path.exists():
-            shutil.rmtree(path)
+            run("rm", "-rf", "--one-file-system", str(path))
 
 
 def _compare(volume: Path, copy: Path, before: Path | None, before_at: float) -> tuple[int, list[str]]:

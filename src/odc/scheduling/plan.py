@@ -181,11 +181,7 @@ class Field:
         if count == 1:
             window = self.index(units).earliest(duration, not_before)
             return None if window is None else (max(window[0], not_before), [window[2]])
-        whole = self.index(units)
-        found = whole.gang(count, duration, self.zones, not_before)
-        if found is None or all(self.nodes[index].units == units for index in found[1]):
-            return found
-        return None
+        return self.index(units).gang(count, duration, self.zones, not_before)
 
 
 @dataclass(slots=True)

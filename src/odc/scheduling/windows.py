@@ -18,10 +18,11 @@ CLASSES = 64
 class SizeIndex:
     """The windows of one size, of all nodes."""
 
-    __slots__ = ("_by_node", "_classes", "_used", "size")
+    __slots__ = ("_by_node", "_classes", "_used", "_whole", "size")
 
     def __init__(self, size: int, profiles: Sequence[Profile]) -> None:
         self.size = size
+        self._whole = {profile.index for profile in profiles if profile.units == size}
         self._classes: list[list[Window]] = [[] for _ in range(CLASSES)]
         self._by_node: list[list[Window]] = []
         for profile in profiles:
@@ -86,11 +87,12 @@ class SizeIndex:
         return None
 
     def gang(self, count: int, duration: int, zones: Sequence[str], not_before: int) -> tuple[int, list[int]] | None:
-        """The earliest start at which `count` nodes of one zone are free for `duration`, and those nodes.
+        """The earliest start at which `count` whole nodes of one zone are free for `duration`, and those nodes.
 
         Cost: linear in the windows up to that start.
         """
-        windows = sorted((max(w[0], not_before), w[3], w[2]) for w in self.all())
+        whole = self._whole
+        windows = sorted((max(w[0], not_before), w[3], w[2]) for w in self.all() if w[2] in whole)
         waiting: dict[str, list[tuple[int, int]]] = {}
         for start, end, node in windows:
             if end - start < duration:

@@ -1,0 +1,51 @@
+"""A simple planner, second by second over the times at which something changes: slow, and easy to believe."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from odc.scheduling import Picture, Waiting
+
+
+class Oracle:
+    """Free units of each node as a list of intervals that are taken."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.now = picture.now
+        self.nodes = {node.name: node for node in picture.nodes if node.available_from is None}
+        self.taken: dict[str, list[tuple[datetime, datetime, int]]] = {name: [] for name in self.nodes}
+        for claim in picture.claims:
+            if claim.node in self.taken:
+                end = claim.until or datetime.max.replace(tzinfo=self.now.tzinfo)
+                self.taken[claim.node].append((self.now, max(end, self.now), claim.units))
+
+    def free(self, node: str, start: datetime, end: datetime) -> int:
+        """The fewest free units of the node over `[start, end)`."""
+        points = [start, *(b for b, _, _ in self.taken[node] if start < b < end)]
+        return min(
+            self.nodes[node].units - sum(units for b, e, units in self.taken[node] if b <= point < e)
+            for point in points
+        )
+
+    def earliest(self, request: Waiting) -> datetime | None:
+        """The first time at which the request fits, nodes and zone and all."""
+        ends = {self.now, *(end for spans in self.taken.values() for _, end, _ in spans)}
+        floor = max(self.now, request.not_before or self.now)
+        candidates = sorted({floor, *(end for end in ends if end > floor and end.year < 9000)})
+        return next((start for start in candidates if self.fits(request, start)), None)
+
+    def fits(self, request: Waiting, start: datetime) -> bool:
+        """Whether enough nodes of one zone are free from then on."""
+        zones: dict[str, int] = {}
+        for name, node in self.nodes.items():
+            kind = node.profiling == request.profiling and node.usable
+            units = node.units if request.profiling else request.units
+            size = node.units == request.units if request.nodes > 1 else node.units >= units
+            if kind and size and self.free(name, start, start + request.duration) >= units:
+                zones[node.zone] = zones.get(node.zone, 0) + 1
+        return any(count >= request.nodes for count in zones.values())
+
+    def take(self, nodes: tuple[str, ...], start: datetime, duration: timedelta, units: int) -> None:
+        """Note that these units are taken."""
+        for node in nodes:
+            self.taken[node].append((start, start + duration, units))

@@ -136,7 +136,7 @@ def btrfs_mount(folder: Path, size_bytes: int = 384 * MIB) -> Iterator[Path]:
         yield folder
     finally:
         unmount_all(folder)
-        folder.with_name(folder.name + ".btrfs").unlink()
+        folder.with_name(folder.name + ".btrfs").unlink(missing_ok=True)
 
 
 def unmount_all(folder: Path) -> None:

@@ -46,14 +46,21 @@ def mount_file(folder: Path, size_bytes: int) -> None:
     """
     file = file_of(folder)
     with storage_errors(f"the disks' file {file}"):
-        if mounted_file(folder) is not None:
-            if not is_read_only(folder):
-                return
-            unmount(folder)
+        if mounted_file(folder) is not None and not (is_read_only(folder) and _let_go(folder)):
+            return
         grown = _grow(file, size_bytes) if file.exists() else _make(file, size_bytes)
     run("mount", "-o", "loop,noatime,nosuid,nodev", str(file), str(folder))
     if grown:
         run("btrfs", "filesystem", "resize", "max", str(folder))
+
+
+def _let_go(folder: Path) -> bool:
+    """Unmount, unless boxes have disks there; then it stays as it is, and whoever writes is told."""
+    try:
+        unmount(folder)
+    except ProviderUnavailable:
+        return False
+    return True
 
 
 def is_read_only(folder: Path) -> bool:

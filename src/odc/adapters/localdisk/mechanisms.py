@@ -54,8 +54,12 @@ class Btrfs:
     name = "btrfs"
 
     def __init__(self, root: Path) -> None:
-        """Turn quotas on for the file system that holds this folder, which changes nothing where they are on."""
-        run("btrfs", "quota", "enable", str(root))
+        """Turn quotas on for the file system that holds this folder, which changes nothing where they are on.
+
+        One that takes no writes is left as it is: what can be read can still be used.
+        """
+        if not os.statvfs(root).f_flag & os.ST_RDONLY:
+            run("btrfs", "quota", "enable", str(root))
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make a subvolume with its limit."""

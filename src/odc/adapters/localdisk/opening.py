@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of, mount_file
@@ -30,10 +31,10 @@ def prepare_folder(folder: Path, file_bytes: int) -> Mechanism:
         ProviderRefused: a program is missing.
     """
     with storage_errors(f"the disks' folder {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if _wants_file(folder):
             mount_file(folder, file_bytes)
+        if stat.S_IMODE(folder.stat().st_mode) != 0o700:
             folder.chmod(0o700)
         _check_same(folder)
         if not is_btrfs(folder):
@@ -62,16 +63,21 @@ def beside(folder: Path) -> Path:
     return folder.with_name(folder.name + ".id")
 
 
+def is_same(folder: Path) -> bool:
+    """Whether the folder is the one that it was; a new one is."""
+    outside = _read(beside(folder))
+    return not outside or _read(folder / INSIDE) == outside
+
+
 def _check_same(folder: Path) -> None:
-    inside, outside = _read(folder / INSIDE), _read(beside(folder))
-    if outside and inside != outside:
+    if not is_same(folder):
         raise ProviderUnavailable(
             f"{folder} is not the storage that holds the disks: is it mounted?",
             ("if the disks were moved here on purpose", f"rm {beside(folder)}"),
         )
-    if not inside:
+    if not _read(folder / INSIDE):
         write_durably(folder / INSIDE, secrets.token_hex(16).encode() + b"\n")
-    if not outside:
+    if not beside(folder).exists():
         write_durably(beside(folder), (folder / INSIDE).read_bytes())
 
 

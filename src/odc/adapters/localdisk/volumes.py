@@ -54,8 +54,7 @@ class LocalVolumes:
         self._box_root = id_base
         self._owner = id_base + dev
         with storage_errors(f"the disks' folder {root}"):
-            self._root.mkdir(parents=True, exist_ok=True)
-            self._root.chmod(0o700)
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("volumes", "snapshots", "mounts"):
                 (self._root / name).mkdir(exist_ok=True)
         self._snapshots = Snapshots(self._root / "snapshots", mechanism)

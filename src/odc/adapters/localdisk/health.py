@@ -1,0 +1,89 @@
+"""What is wrong, or could be better, with the disks' storage: lines for the operator. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
+from odc.adapters.localdisk.commands import storage_errors
+from odc.adapters.localdisk.mechanisms import is_btrfs
+from odc.adapters.localdisk.opening import beside, is_same
+
+LOW_SPACE = 20 * 2**30
+_ROOM = "make room there, or choose another place: odc up --disks FOLDER"
+
+
+class Line(NamedTuple):
+    """One finding: `ok`, `warn` or `fail`; of what; what was found; what to do."""
+
+    level: str
+    subject: str
+    text: str
+    hint: str = ""
+
+
+def examine_storage(folder: Path, file_bytes: int) -> tuple[Line, ...]:
+    """Look at the storage of a cloud that runs or is to run.
+
+    Args:
+        folder: where the disks lie or will lie.
+        file_bytes: the size that a btrfs file would get.
+
+    Raises:
+        ProviderUnavailable: it cannot be looked at.
+    """
+    with storage_errors(f"the disks' folder {folder}"):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return (*_space(existing), *_kind(folder, existing, file_bytes))
+
+
+def _space(existing: Path) -> Iterator[Line]:
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 1e9:.0f} GB free at {existing}"
+    yield Line("warn", "space", text, _ROOM) if free < LOW_SPACE else Line("ok", "space", text)
+
+
+def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Line]:
+    file = file_of(folder)
+    if mounted_file(folder) is not None:
+        yield from _mounted(folder, file)
+    elif beside(folder).exists() and not file.exists() and not is_same(folder):
+        text = f"{folder} is not the storage that holds the disks"
+        yield Line("fail", "disks", text, "mount it, then run: sudo odc up")
+    elif file.exists():
+        yield Line("warn", "disks", f"the btrfs file {file} is not mounted", "run: sudo odc up")
+    elif is_btrfs(existing):
+        yield Line("ok", "disks", "btrfs: snapshots and quotas")
+    else:
+        yield _without_snapshots(folder, file_bytes)
+
+
+def _mounted(folder: Path, file: Path) -> Iterator[Line]:
+    if is_read_only(folder):
+        text = f"the btrfs file {file} stopped taking writes after an error, as when the host is full"
+        yield Line("fail", "disks", text, "make room, then run: sudo odc down --all && sudo odc up")
+        return
+    facts = file.stat()
+    size = f"{facts.st_size / 1e9:.0f} GB"
+    missing = facts.st_size - facts.st_blocks * 512 - shutil.disk_usage(file.parent).free
+    if missing > 0:
+        text = f"the btrfs file may grow to {size}, and the host lacks {missing / 1e9:.0f} GB of that"
+        yield Line("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
+    else:
+        yield Line("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
+
+
+def _without_snapshots(folder: Path, file_bytes: int) -> Line:
+    better = "better: odc up --disks /A/BTRFS/FOLDER"
+    if (folder / "volumes").exists():
+        if shutil.which("rsync") is None:
+            return Line("fail", "disks", "rsync, which copies folders, is missing", "run: sudo apt-get install rsync")
+        return Line("warn", "disks", "no snapshots on this file system: folders are copied, without quotas", better)
+    if shutil.which("mkfs.btrfs") is None:
+        text = "no snapshots on this file system: folders are copied, without quotas"
+        return Line("warn", "disks", text, "run: sudo apt-get install btrfs-progs")
+    text = f"no snapshots on this file system: a btrfs file of up to {file_bytes / 1e9:.0f} GB will be used"
+    return Line("warn", "disks", text, better)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import msgspec
 
-from odc.api.messages import ReservationList
-from odc.cli import references, screens, ssh_files, times
+from odc.api.messages import DiskView, ReservationList, ReservationView
+from odc.cli import cloud_screens, references, screens, ssh_files, times
 from odc.cli.context import Session
-from odc.cli.options import json_option, pass_session
+from odc.cli.options import json_option, pass_session, refuse_watched_json
+from odc.cli.output import Output
 from odc.cli.settings_file import write_whole
-from odc.domain.errors import ProviderUnavailable
+from odc.cli.watching import watch as watch_screen
+from odc.domain.errors import OdcError, ProviderUnavailable
 
-EVERY_S = 2.0
 CACHE = "list.json"
 
 
@@ -24,65 +23,65 @@ CACHE = "list.json"
 @click.option("--all", "-a", "ended", is_flag=True, help="Ended ones too.")
 @click.option("--user", default="me", metavar="NAME|all", help="Another user's, or everyone's.")
 @click.option("--status", default="", metavar="STATUS", help="Only these: active, queued, …; several with commas.")
-@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds.")
+@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds; q ends.")
 @json_option
 @pass_session
 def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as_json: bool) -> None:
     """List your reservations."""
+    refuse_watched_json(watch, as_json)
 
     def ask() -> ReservationList:
         answer = session.client().reservations(user=user, ended=ended, status=status)
         if user == "me" and not status:
             _keep(session, answer)
+        else:
+            references.live_views(session)
         return answer
+
+    def draw(output: Output) -> list[str]:
+        return screens.list_lines(ask().reservations, session.now(), output)
 
     if as_json:
         session.output.json(ask())
-    elif watch:
-        _watch(session, lambda: screens.list_lines(ask().reservations, session.now(), session.output))
-    else:
-        try:
-            answer = ask()
-        except ProviderUnavailable as error:
-            _show_stale(session)
-            raise error
-        session.output.lines(screens.list_lines(answer.reservations, session.now(), session.output))
+        return
+    if watch:
+        watch_screen(session, draw)
+        return
+    try:
+        session.output.lines(draw(session.output))
+    except ProviderUnavailable as error:
+        raise _with_boxes(session, error, _show_stale(session)) from error
 
 
 def _keep(session: Session, answer: ReservationList) -> None:
     """Bring the SSH files up to date, and keep the list for a time when the cloud does not answer."""
     ssh_files.sync(session.folder, answer.reservations)
-    write_whole(session.folder / CACHE, msgspec.json.encode(answer).decode())
+    try:
+        write_whole(session.folder / CACHE, msgspec.json.encode(answer).decode())
+    except OSError as error:
+        session.output.note(f"The list cannot be kept for later: {error}")
 
 
-def _show_stale(session: Session) -> None:
-    """The last list that was seen, marked as old."""
+def _show_stale(session: Session) -> list[ReservationView]:
+    """Show the last list that was seen, marked as old; those of it that ssh may still reach."""
     path: Path = session.folder / CACHE
     try:
         answer = msgspec.json.decode(path.read_bytes(), type=ReservationList)
     except (OSError, msgspec.MsgspecError):
-        return
+        return []
     now = session.now()
-    session.output.line(f"STALE: as of {times.clock(answer.now, now)}; the cloud does not answer now")
+    session.output.line(f"STALE, as of {times.clock(answer.now, now)}: the cloud does not answer now.")
     session.output.lines(screens.list_lines(answer.reservations, now, session.output))
-    reachable = [view.name for view in answer.reservations if ssh_files.find_offline(session.folder, view.name)]
-    if reachable:
-        session.output.note(f"your boxes   ssh still works: gpu-dev connect {reachable[0]}")
+    views = [view for view in answer.reservations if view.state == "active"]
+    return [view for view in views if ssh_files.find_offline(session.folder, view.name)]
 
 
-def _watch(session: Session, draw: Callable[[], list[str]]) -> None:
-    """Draw every two seconds, in place on a terminal, until Ctrl+C."""
-    before = 0
-    try:
-        while True:
-            try:
-                lines = draw()
-            except ProviderUnavailable as error:
-                lines = [f"{error.message}; trying again"]
-            before = session.output.redraw(lines, before if session.output.live else 0)
-            time.sleep(EVERY_S)
-    except KeyboardInterrupt:
-        return
+def _with_boxes(session: Session, error: OdcError, reachable: list[ReservationView]) -> OdcError:
+    """The error, with how the boxes are reached meanwhile."""
+    if not reachable:
+        return error
+    hint = ("your boxes", f"gpu-dev connect {reachable[0].name}")
+    return type(error)(error.message, *error.hints, hint)
 
 
 @click.command()
@@ -102,21 +101,33 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
     elif as_json:
         session.output.json(view)
     else:
-        session.output.lines(screens.show_lines(view, session.now(), session.output))
+        session.output.lines(screens.show_lines(view, session.now(), session.output, _disk_of(session, view)))
+
+
+def _disk_of(session: Session, view: ReservationView) -> DiskView | None:
+    if not view.mine or view.disk is None:
+        return None
+    return next((disk for disk in session.client().disks().disks if disk.name == view.disk), None)
 
 
 @click.command()
-@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds.")
+@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds; q ends.")
 @json_option
 @pass_session
 def avail(session: Session, watch: bool, as_json: bool) -> None:
     """Show what is free now, or when, for each type and count."""
+    refuse_watched_json(watch, as_json)
+
+    def draw(output: Output) -> list[str]:
+        return cloud_screens.avail_lines(session.client().avail(), session.now(), output)
+
+    references.live_views(session)
     if as_json:
         session.output.json(session.client().avail())
     elif watch:
-        _watch(session, lambda: screens.avail_lines(session.client().avail(), session.now(), session.output))
+        watch_screen(session, draw)
     else:
-        session.output.lines(screens.avail_lines(session.client().avail(), session.now(), session.output))
+        session.output.lines(draw(session.output))
 
 
 @click.command()
@@ -124,7 +135,9 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
 @pass_session
 def status(session: Session, as_json: bool) -> None:
     """Show the whole cloud: its types and nodes."""
+    references.live_views(session)
+    answer = session.client().status()
     if as_json:
-        session.output.json(session.client().status())
+        session.output.json(answer)
     else:
-        session.output.lines(screens.status_lines(session.client().status(), session.output))
+        session.output.lines(cloud_screens.status_lines(answer, session.output))

@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             from odc.domain.names import near_match
 
             near = near_match(name, COMMANDS)
-            ctx.fail(f"no command {name!r}." + (f" Did you mean {near}?" if near else " See: gpu-dev help"))
+            ctx.fail(f"no command {name!r}" + (f"; did you mean {near}?" if near else ""))
         return super().resolve_command(ctx, args)
 
 
@@ -68,15 +68,16 @@ def main(ctx: click.Context, endpoint: str | None) -> None:
 
 
 @click.command("help")
-@click.argument("command", required=False)
+@click.argument("words", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
-def help_(ctx: click.Context, command: str | None) -> None:
+def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show this help, or a command's."""
-    parent = ctx.parent or ctx
-    if command is None:
-        click.echo(parent.get_help())
-        return
-    found = main.get_command(parent, command)
-    if found is None:
-        ctx.fail(f"no command {command!r}. See: gpu-dev help")
-    click.echo(found.get_help(click.Context(found, info_name=command, parent=parent)))
+    context = ctx.parent or ctx
+    command: click.Command = main
+    for word in words:
+        found = command.get_command(context, word) if isinstance(command, click.Group) else None
+        if found is None:
+            ctx.fail(f"no command {' '.join(words)!r}. See: gpu-dev help")
+        command = found
+        context = click.Context(command, info_name=word, parent=context)
+    click.echo(command.get_help(context))

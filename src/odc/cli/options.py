@@ -1,24 +1,21 @@
-"""Options that several commands share, and what happens around each of them."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-from odc.cli.context import Session
+from odc.domain.errors import InvalidRequest
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _note_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
-    session = ctx.find_object(Session)
-    if session is not None and value:
-        session.as_json = True
-    return value
-
-
-json_option = click.option("--json", "as_json", is_flag=True, callback=_note_json, is_eager=True, help="Print JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 pass_session = click.pass_obj
+
+
+def refuse_watched_json(watch: bool, as_json: bool) -> None:
+    """A screen that is drawn anew is for people.
+
+    Raises:
+        InvalidRequest: both are wanted.
+    """
+    if watch and as_json:
+        raise InvalidRequest("--watch and --json together; give one of them")

@@ -1,6 +1,7 @@
 """The terminal as a port: what it can show, tables, colour with meaning, errors. Light: nothing is imported to draw.
 
-Piped output is plain: the same facts, no colour, no redraw, nothing cut.
+Piped output is plain: the same facts, no colour, no redraw, nothing cut. Nothing that a server says can steer the
+terminal: control characters are shown as `?`, and only our own colours pass.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 import msgspec
@@ -17,6 +18,9 @@ from odc.domain.errors import OdcError
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ASCII = str.maketrans({"…": "...", "·": "-", "–": "-", "—": "-", "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'"})
 GAP = "  "
 
 
@@ -29,6 +33,7 @@ class Output:
         err: what went wrong, and progress.
         colour: whether `out` shows colours.
         width: columns of the terminal; None when piped: nothing is cut.
+        height: lines of the terminal; None when piped.
         live: whether `out` is a terminal that can be redrawn.
         asks: whether questions can be asked: both ends are terminals.
     """
@@ -37,12 +42,13 @@ class Output:
     err: TextIO
     colour: bool = False
     width: int | None = None
+    height: int | None = None
     live: bool = False
     asks: bool = False
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
-        self.out.write(self._fit(text) + "\n")
+        self.out.write(fit(text, self.out) + "\n")
         self.out.flush()
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -52,8 +58,14 @@ class Output:
 
     def note(self, text: str) -> None:
         """One line beside: it does not belong to the answer."""
-        self.err.write(self._fit(text) + "\n")
+        self.err.write(fit(text, self.err) + "\n")
         self.err.flush()
+
+    def passing(self, text: str) -> None:
+        """A line beside that the next note writes over; only on a terminal. An empty one takes it away."""
+        if self.live:
+            self.err.write("\r\x1b[K" + fit(text, self.err)[: (self.width or 80) - 1])
+            self.err.flush()
 
     def json(self, value: object) -> None:
         """The answer for scripts."""
@@ -64,12 +76,40 @@ class Output:
         """The text in a colour, where colours are shown."""
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.colour and colour and text else text
 
+    def measured(self) -> Output:
+        """The same, with the terminal's size as it is now."""
+        if self.width is None:
+            return self
+        import shutil
+
+        size = shutil.get_terminal_size()
+        return replace(self, width=size.columns or 80, height=size.lines or 24)
+
     def redraw(self, lines: Sequence[str], before: int) -> int:
-        """Replace the last `before` lines by these; how many stand there now."""
+        """Replace the last rows by lines, as many as the terminal has room for.
+
+        Args:
+            lines: what is to stand there.
+            before: rows that stand there now.
+
+        Returns:
+            The rows that stand there then.
+        """
         if before:
             self.out.write(f"\x1b[{before}F\x1b[J")
-        self.lines(lines)
-        return len(lines)
+        rows = 0
+        for text in lines:
+            needed = self._rows(text)
+            if self.height is not None and rows + needed >= self.height:
+                break
+            self.line(text)
+            rows += needed
+        return rows
+
+    def _rows(self, text: str) -> int:
+        """Rows of the terminal that a line takes."""
+        length = len(plain(text))
+        return max(1, -(-length // self.width)) if self.width else 1
 
     def error(self, error: OdcError, as_json: bool) -> None:
         """An error, with what to do next."""
@@ -83,27 +123,38 @@ class Output:
         for hint in error.hints:
             self.note(f"  {hint.label:<{width}}   {hint.command}")
 
-    def _fit(self, text: str) -> str:
-        encoding = getattr(self.out, "encoding", None) or "utf-8"
-        return text.encode(encoding, errors="replace").decode(encoding)
-
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-        """Aligned columns under a header; on a narrow terminal the last columns give way first.
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
+        """Aligned columns under a header. On a narrow terminal the spare columns give way, then each row is a block.
 
         Args:
             header: column titles.
             rows: cells; they may carry colours.
+            spare: titles of columns that can be done without, the first to go first.
         """
         cells = [list(header), *(list(row) for row in rows)]
-        count = len(header)
-        while count > 1 and self.width is not None and _width(cells, count) > self.width:
-            count -= 1
-        widths = [max(len(plain(row[index])) for row in cells) for index in range(count)]
+        shown = list(range(len(header)))
+        for title in ("", *spare):
+            shown = [index for index in shown if header[index] != title]
+            widths = {index: max(len(plain(row[index])) for row in cells) for index in shown}
+            if self.width is None or sum(widths.values()) + len(GAP) * (len(shown) - 1) <= self.width:
+                return [self._aligned(row, widths, number == 0) for number, row in enumerate(cells)]
+        return self._blocks(cells)
+
+    def _aligned(self, row: Sequence[str], widths: dict[int, int], is_header: bool) -> str:
+        parts = [row[index] + " " * (width - len(plain(row[index]))) for index, width in widths.items()]
+        line = GAP.join(parts).rstrip()
+        return self.paint(line, "dim") if is_header else line
+
+    @staticmethod
+    def _blocks(cells: Sequence[Sequence[str]]) -> list[str]:
+        """Each row as its first cell, with the others below it, one fact a line."""
+        header, *rows = cells
+        width = max(len(title) for title in header)
         lines = []
-        for number, row in enumerate(cells):
-            parts = [cell + " " * (widths[i] - len(plain(cell))) for i, cell in enumerate(row[:count])]
-            line = GAP.join(parts).rstrip()
-            lines.append(self.paint(line, "dim") if number == 0 else line)
+        for row in rows:
+            lines.append(row[0])
+            facts = zip(header[1:], row[1:], strict=True)
+            lines += [f"  {title.lower():<{width}}  {cell}" for title, cell in facts if plain(cell) not in ("", "-")]
         return lines
 
 
@@ -112,8 +163,16 @@ def plain(text: str) -> str:
     return _ESCAPE.sub("", text)
 
 
-def _width(cells: Sequence[Sequence[str]], count: int) -> int:
-    return sum(max(len(plain(row[index])) for row in cells) for index in range(count)) + len(GAP) * (count - 1)
+def fit(text: str, stream: TextIO) -> str:
+    """The text as the stream can carry it: no control characters but our own colours, and ASCII where it must be."""
+    if _CONTROL.search(text):
+        ours = _OURS.findall(text)
+        parts = [_CONTROL.sub("?", part) for part in _OURS.split(text)]
+        text = "".join(part + code for part, code in zip(parts, [*ours, ""], strict=True))
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") == "utf8":
+        return text.encode("utf-8", errors="replace").decode("utf-8")
+    return text.translate(_ASCII).encode("ascii", errors="replace").decode("ascii")
 
 
 def standard_output(no_colour: bool, term: str) -> Output:
@@ -124,16 +183,14 @@ def standard_output(no_colour: bool, term: str) -> Output:
         term: the terminal's kind (`TERM`).
     """
     is_terminal = sys.stdout.isatty()
-    width = None
-    if is_terminal:
-        import shutil
-
-        width = shutil.get_terminal_size().columns
-    return Output(
+    capable = is_terminal and term != "dumb"
+    output = Output(
         out=sys.stdout,
         err=sys.stderr,
-        colour=is_terminal and not no_colour and term != "dumb",
-        width=width,
-        live=is_terminal and term != "dumb",
-        asks=is_terminal and sys.stdin.isatty(),
+        colour=capable and not no_colour,
+        width=80 if is_terminal else None,
+        height=24 if is_terminal else None,
+        live=capable,
+        asks=capable and sys.stdin.isatty(),
     )
+    return output.measured()

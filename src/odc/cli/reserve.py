@@ -8,29 +8,29 @@ from dataclasses import dataclass, replace
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import references, screens, ssh_files, times
+from odc.cli import cloud_screens, questions, references, screens, ssh_files, times
 from odc.cli.config import set_key_file
 from odc.cli.context import Session
 from odc.cli.local_keys import find_public_keys
 from odc.cli.options import json_option, pass_session, yes_option
 from odc.cli.waiting import follow
-from odc.domain.errors import InvalidRequest
-from odc.domain.limits import check_hours
-from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name, near_match
+from odc.cli.wish import Wish
+from odc.domain.errors import InvalidRequest, ProviderUnavailable
+from odc.domain.names import DEFAULT_DISK, NO_DISK, near_match
 from odc.domain.requests import Reserve
 
-NOTHING = "Nothing was reserved."
+NOTHING = "Nothing happened: nothing was reserved."
+PLAN_TRIES = 20
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user has said so far; None for what is still open."""
+class How:
+    """How the command may behave: ask questions, take what it would offer, wait, print JSON."""
 
-    gpu_type: str | None = None
-    gpus: int | None = None
-    hours: float | None = None
-    name: str | None = None
-    disk: str | None = None
+    asks: bool
+    yes: bool
+    wait: bool
+    as_json: bool
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -41,7 +41,9 @@ class Wish:
 @click.option("--disk", metavar="NAME|none", help="Your disk that is its home; none is temporary. Else: default.")
 @click.option("--no-persist", is_flag=True, help="The same as --disk none.")
 @click.option("--like", metavar="ID|NAME", help="As that reservation was; other options change it.")
-@click.option("--wait/--no-wait", "wait", default=None, help="Wait until it is ready. Usual on a terminal.")
+@click.option(
+    "--wait/--no-wait", "wait", default=None, help="Wait until it is ready. On a terminal: wait; elsewhere: do not."
+)
 @yes_option
 @json_option
 @pass_session
@@ -62,64 +64,55 @@ def reserve(
     if no_persist and disk not in (None, NO_DISK):
         raise InvalidRequest("--no-persist and --disk together; give one of them")
     wish = Wish(gpu_type, gpus, hours, name, NO_DISK if no_persist else disk)
-    if like is not None:
-        wish = _like(session, wish, like)
+    output = session.output
+    how = How(output.asks and not as_json, yes, output.live and not as_json if wait is None else wait, as_json)
     try:
-        request = _request(session, wish, yes, as_json)
-        _ensure_key(session, yes)
-        request = _confirm_disk(session, request, yes)
+        request = _request(session, wish, like, how)
     except (KeyboardInterrupt, EOFError):
-        session.output.note(NOTHING)
+        output.note(NOTHING)
         sys.exit(130)
-    view = session.client().send(request)
+    try:
+        view = session.client().send(request)
+    except KeyboardInterrupt:
+        output.note("Interrupted while asking: it may be reserved or not. Look: gpu-dev list")
+        sys.exit(130)
     if not isinstance(view, ReservationView):
-        raise InvalidRequest("the cloud's answer is no reservation")
-    _after(session, view, session.output.live if wait is None else wait, as_json)
+        raise ProviderUnavailable("the cloud's answer is no reservation", ("look", "gpu-dev list"))
+    _after(session, view, how)
 
 
-def _like(session: Session, wish: Wish, reference: str) -> Wish:
-    """The wish with what is open taken from another reservation."""
-    other = references.find(session, reference)
-    return Wish(
-        gpu_type=wish.gpu_type or other.gpu_type,
-        gpus=other.gpus if wish.gpus is None else wish.gpus,
-        hours=other.hours if wish.hours is None else wish.hours,
-        name=wish.name,
-        disk=wish.disk or other.disk or NO_DISK,
-    )
+def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserve:
+    """The wish as a request; whatever is open is settled before anything is queued."""
+    wish.check()
+    if like is not None:
+        other = references.find(session, like)
+        wish = wish.like(other, frozenset(view.name for view in references.live_views(session)))
+    wish = _completed(session, wish, how)
+    wish.check()
+    _ensure_key(session, how)
+    wish, means_new = _meant_disk(session, wish, how)
+    return wish.request(new_disk=means_new)
 
 
-def _request(session: Session, wish: Wish, yes: bool, as_json: bool) -> Reserve:
-    """The wish as a request; what is open is asked for, or refused by name without a terminal."""
-    if wish.gpus is None and wish.gpu_type is not None and wish.gpu_type.startswith("cpu-"):
-        wish = replace(wish, gpus=0)
-    missing = [
-        option
-        for option, value in (("-t TYPE", wish.gpu_type), ("-g N", wish.gpus), ("-h HOURS", wish.hours))
-        if value is None
-    ]
-    if missing and session.output.asks and not as_json:
-        from odc.cli.interactive import ask_for
-
-        wish = ask_for(session, wish, yes)
-    elif missing:
+def _completed(session: Session, wish: Wish, how: How) -> Wish:
+    """With what is open asked for, or refused by name without a terminal."""
+    if wish.missing == ["-g N"] and _has_no_gpus(session, str(wish.gpu_type)):
+        return replace(wish, gpus=0)
+    if not wish.missing:
+        return wish
+    if not how.asks:
         hint = ("for example", "gpu-dev reserve -t h100 -g 1 -h 2")
-        raise InvalidRequest(f"missing: {', '.join(missing)}", hint)
-    if wish.name is not None:
-        check_name(wish.name, "reservation")
-    if wish.disk not in (None, NO_DISK):
-        check_name(str(wish.disk), "disk")
-    return Reserve(
-        gpu_type=str(wish.gpu_type),
-        gpus=wish.gpus or 0,
-        hours=check_hours(wish.hours),
-        name=wish.name,
-        disk=wish.disk or DEFAULT_DISK,
-        new_disk=yes,
-    )
+        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", hint, ("what there is", "gpu-dev avail"))
+    from odc.cli.interactive import ask_for
+
+    return ask_for(session, wish, how.yes)
 
 
-def _ensure_key(session: Session, yes: bool) -> None:
+def _has_no_gpus(session: Session, gpu_type: str) -> bool:
+    return any(view.name == gpu_type and not view.has_gpus for view in session.client().avail().types)
+
+
+def _ensure_key(session: Session, how: How) -> None:
     """Without a key nobody could enter the box: offer the one that lies here, before anything is queued."""
     if session.client().me().keys:
         return
@@ -127,76 +120,89 @@ def _ensure_key(session: Session, yes: bool) -> None:
     github = ("GitHub's", "gpu-dev config set github_user NAME")
     if not found:
         raise InvalidRequest("you have set no SSH key", github, ("make one", "ssh-keygen -t ed25519"))
-    own = ("this one", f"gpu-dev config set ssh_key {found[0]}")
-    if not yes:
-        if not session.output.asks:
+    if not how.yes:
+        if not how.asks:
+            own = ("this one", f"gpu-dev config set ssh_key {found[0]}")
             raise InvalidRequest("you have set no SSH key", own, github)
-        import questionary
-
-        if not questionary.confirm(f"You have set no SSH key. Use {found[0]}?").ask():
+        if not questions.confirm(f"You have set no SSH key. Use {found[0]}?"):
             raise KeyboardInterrupt
     session.output.note(set_key_file(session, found[0]))
 
 
-def _confirm_disk(session: Session, request: Reserve, yes: bool) -> Reserve:
-    """Ask before a disk is made that may be a slip of the keyboard."""
-    if yes or not session.output.asks or request.disk in (NO_DISK, DEFAULT_DISK) or request.new_disk:
-        return request
+def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
+    """The wish with the disk that is meant, and whether it is new for certain: a name may be a slip of the keyboard."""
+    name = wish.disk or DEFAULT_DISK
+    if how.yes or name in (NO_DISK, DEFAULT_DISK):
+        return wish, how.yes
     names = [disk.name for disk in session.client().disks().disks]
-    if request.disk in names:
-        return request
-    near = near_match(request.disk, names)
-    if near is None:
-        return request
-    import questionary
-
-    use, make = f"Use {near}", f"Create {request.disk}"
-    answer = questionary.select(f"You have no disk {request.disk}. Did you mean {near}?", choices=[use, make]).ask()
-    if answer is None:
-        raise KeyboardInterrupt
-    return _with_disk(request, near) if answer == use else _with_disk(request, request.disk)
-
-
-def _with_disk(request: Reserve, disk: str) -> Reserve:
-    import msgspec
-
-    return msgspec.structs.replace(request, disk=disk, new_disk=True)
+    near = near_match(name, names)
+    if name in names or near is None:
+        return wish, False
+    if not how.asks:
+        raise InvalidRequest(
+            f"you have no disk {name}; did you mean {near}?",
+            ("that one", replace(wish, disk=near).command()),
+            ("a new one", f"{wish.command()} --yes"),
+        )
+    lines = [(f"Use {near}", near), (f"Create {name}", name)]
+    chosen = questions.select(f"You have no disk {name}. Did you mean {near}?", lines)
+    return replace(wish, disk=str(chosen)), chosen == name
 
 
-def _after(session: Session, view: ReservationView, wait: bool, as_json: bool) -> None:
+def _after(session: Session, view: ReservationView, how: How) -> None:
     """Show what became of it, and wait for it if that is wanted."""
     output = session.output
-    word = "Reserved" if view.state != "queued" else "Asked for"
-    disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
-    if not as_json:
-        what = f"{screens.count_of(view)}{screens.simulated(view.simulated)}"
-        output.line(f"{word} {what} for {times.hours_text(view.hours)}: {screens.title(view)}, {disk}")
     try:
         view = _planned(session, view)
-        if wait:
-            view = follow(session, view, ("active", "expired", "cancelled", "failed"))
+        if not how.as_json:
+            output.lines(_asked_lines(session, view, how))
+        if how.wait:
+            view = follow(session, view, ("active", *screens.ENDED))
     except KeyboardInterrupt:
         output.note("")
-        output.note(
-            f"{view.name} stays. Come back to it: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}"
-        )
+        output.note(f"{view.name} stays reserved.")
+        output.note(f"Come back: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}")
         sys.exit(130)
+    except ProviderUnavailable as error:
+        known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
+        raise ProviderUnavailable(error.message, *error.hints, known) from error
     ssh_files.sync(session.folder, session.client().reservations().reservations)
-    if as_json:
+    failed = view.state in screens.ENDED
+    if how.as_json:
         output.json(view)
+    elif failed:
+        output.note(output.paint("error: ", "red") + screens.ended_sentence(view, session.now()))
     else:
         output.lines(_result(session, view))
-    if view.state in ("expired", "cancelled", "failed"):
+    if failed:
         sys.exit(1)
 
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:
     """The view once the cloud has given it a promise or a place; that takes a moment, not a queue."""
-    for _ in range(20):
+    for tries in range(PLAN_TRIES):
         if view.state != "queued" or view.ready_by or view.estimate:
             return view
+        if tries == 1:
+            session.output.note("Waiting for the cloud's plan.")
         view = session.client().reservation(view.id, wait_s=1, version=view.version)
     return view
+
+
+def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]:
+    """What was asked for; and while it is queued and waited for, how to wait elsewhere."""
+    disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
+    what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {times.hours_text(view.hours)}"
+    word = "Queued" if view.state == "queued" else "Reserved"
+    lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
+    if view.state == "queued" and view.ready_by:
+        sooner = cloud_screens.sooner_line(
+            session.client().avail(), view.gpu_type, view.gpus, view.hours, view.ready_by
+        )
+        lines += [sooner] if sooner else []
+    if view.state == "queued" and how.wait:
+        lines.append(f"Waiting. Ctrl+C leaves it queued; gpu-dev connect {view.name} comes back to it.")
+    return lines
 
 
 def _result(session: Session, view: ReservationView) -> list[str]:
@@ -208,9 +214,9 @@ def _result(session: Session, view: ReservationView) -> list[str]:
             f"VS Code: {screens.links(view)[0][1]}",
         ]
     if view.state == "queued":
-        lines = [f"Starts by {times.until(view.ready_by, now)} at the latest."] if view.ready_by else []
-        lines += [f"Ahead: {view.ahead}"] if view.ahead else []
-        return [*lines, f"Wait for it: gpu-dev wait {view.name}   or   gpu-dev connect {view.name}"]
-    if view.state == "preparing":
-        return [f"It is being made ready.   gpu-dev connect {view.name}"]
-    return [screens.ended_sentence(view, now)]
+        ahead = f" Ahead: {view.ahead}." if view.ahead else ""
+        promise = f"Starts by {times.until(view.ready_by, now)} at the latest." if view.ready_by else "No promise yet."
+        return [promise + ahead, f"Wait for it: gpu-dev connect {view.name}"]
+    if view.state == "ending":
+        return [f"It is ending: {view.reason or 'as asked'}.   gpu-dev show {view.name}"]
+    return [f"It is being made ready.   gpu-dev connect {view.name}"]

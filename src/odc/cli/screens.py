@@ -1,19 +1,13 @@
-"""What `gpu-dev` shows, as lines of text from the server's views. Pure: the time and the terminal are arguments."""
+"""What `gpu-dev` shows of reservations, as lines of text from the server's views. Pure: the time and the terminal are
+arguments. The cloud as a whole: `cloud_screens.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from odc.api.messages import (
-    Availability,
-    ChoiceView,
-    History,
-    Me,
-    ReservationView,
-    StatusView,
-    TypeView,
-)
+from odc.api.messages import BoxView, DiskView, History, Me, PhaseView, ReservationView, SnapshotView
 from odc.cli import times
 from odc.cli.output import Output
 from odc.domain.names import short
@@ -21,12 +15,18 @@ from odc.domain.names import short
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
 LIVE = ("queued", "preparing", "active", "ending")
+ENDED = ("expired", "cancelled", "failed")
 _GIB = 2**30
 
 
-def count_of(view: ReservationView) -> str:
+def count_text(gpus: int, gpu_type: str) -> str:
     """`4 x h100`, or the type alone where there are no GPUs."""
-    return f"{view.gpus} x {view.gpu_type}" if view.gpus else view.gpu_type
+    return f"{gpus} x {gpu_type}" if gpus else gpu_type
+
+
+def count_of(view: ReservationView) -> str:
+    """The same of a reservation."""
+    return count_text(view.gpus, view.gpu_type)
 
 
 def title(view: ReservationView) -> str:
@@ -35,8 +35,14 @@ def title(view: ReservationView) -> str:
 
 
 def simulated(flag: bool) -> str:
-    """What every screen says beside GPUs that are pretended."""
+    """What stands beside GPUs that are pretended."""
     return " (simulated)" if flag else ""
+
+
+def simulated_line(types: Iterable[str]) -> list[str]:
+    """What a table says below it when some of its GPUs are pretended."""
+    names = sorted(set(types))
+    return [f"Simulated: {', '.join(names)}."] if names else []
 
 
 def state_colour(view: ReservationView, now: datetime) -> str:
@@ -46,7 +52,7 @@ def state_colour(view: ReservationView, now: datetime) -> str:
     if view.state == "active":
         soon = view.expires_at is not None and view.expires_at - now < SOON
         return "yellow" if soon else "green" if view.mine else ""
-    return "yellow" if view.state in ("ending", "preparing") else "dim" if view.state not in LIVE else ""
+    return "yellow" if view.state in LIVE else "dim"
 
 
 def until_cell(view: ReservationView, now: datetime) -> str:
@@ -54,8 +60,10 @@ def until_cell(view: ReservationView, now: datetime) -> str:
     if view.state == "active" and view.expires_at:
         text = f"{times.clock(view.expires_at, now)} ({times.span(view.expires_at - now)})"
         return text + (" ending" if view.expires_at - now < SOON else "")
-    if view.state in ("queued", "preparing") and view.ready_by:
+    if view.state == "queued" and view.ready_by:
         return f"starts by {times.clock(view.ready_by, now)}"
+    if view.state == "preparing" and view.ready_by:
+        return f"ready by {times.clock(view.ready_by, now)}"
     if view.estimate:
         return f"maybe {times.clock(view.estimate, now)}"
     if view.ended_at and view.state not in LIVE:
@@ -67,7 +75,9 @@ def place_cell(view: ReservationView) -> str:
     """Its node, or its place in the queue."""
     if view.queue_position:
         return f"position {view.queue_position}"
-    return ", ".join(box.node for box in view.boxes) or "-"
+    nodes = ", ".join(box.node for box in view.boxes)
+    silent = " (unreachable)" if any(box.state == "unreachable" for box in view.boxes) else ""
+    return nodes + silent or "-"
 
 
 def list_lines(views: Sequence[ReservationView], now: datetime, output: Output) -> list[str]:
@@ -81,16 +91,16 @@ def list_lines(views: Sequence[ReservationView], now: datetime, output: Output) 
         row = [
             view.name or "-",
             short(view.id),
-            count_of(view) + simulated(view.simulated),
+            count_of(view),
             output.paint(view.state, state_colour(view, now)),
             until_cell(view, now),
             (view.disk or "none") if view.name else "-",
             place_cell(view),
         ]
         rows.append([view.owner, *row] if others else row)
-    lines = output.table(["USER", *header] if others else header, rows)
+    lines = output.table(["USER", *header] if others else header, rows, spare=("NODE", "DISK"))
     lines += [f"{view.name}: {view.trouble}" for view in views if view.trouble]
-    return lines
+    return lines + simulated_line(view.gpu_type for view in views if view.simulated)
 
 
 def links(view: ReservationView) -> list[tuple[str, str]]:
@@ -107,187 +117,181 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
         state += f" until {times.left(view.expires_at, now)}"
     elif view.state == "queued" and view.ready_by:
         state += f", starts by {times.until(view.ready_by, now)} at the latest"
+    elif view.state == "preparing" and view.ready_by:
+        state += f", ready by {times.until(view.ready_by, now)} at the latest"
+    elif view.state == "queued":
+        state += f", may start {times.until(view.estimate, now)}" if view.estimate else ", no promise yet"
     elif view.state not in LIVE and view.ended_at:
-        return f"{title(view)}   {state} {times.clock(view.ended_at, now)}"
+        state += f" {times.clock(view.ended_at, now)}"
     return f"{title(view)}   {what}   {state}"
 
 
-def _facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
+def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:
+    """The screen of `gpu-dev show`.
+
+    Args:
+        view: the reservation.
+        now: in the reader's zone.
+        output: the terminal.
+        disk: its disk as `gpu-dev` knows it beside; None if it was not asked for.
+    """
+    if not view.name:
+        return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
+    if view.state not in LIVE:
+        return ended_lines(view, now, output)
+    return [headline(view, now, output), "", *_aligned(_facts(view, now, disk)), "", _next_line(view)]
+
+
+def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(9, *(len(name) for name, _ in facts)) if facts else 0
+    return [f"  {name:<{width}} {text}" for name, text in facts]
+
+
+def _facts(view: ReservationView, now: datetime, disk: DiskView | None) -> list[tuple[str, str]]:
+    facts = [] if view.mine else [("owner", view.owner)]
     for box in view.boxes:
-        if box.ssh and view.state in ("preparing", "active"):
-            facts.append(("ssh", f"ssh {view.name}        {box.ssh.command}"))
-            facts += links(view)
-        indexes = f", GPUs {','.join(map(str, box.gpu_indexes))}" if box.gpu_indexes else ""
-        facts.append(
-            ("box", f"{box.name} on {box.node}{indexes}, {box.cpus} CPUs, {box.memory_gib:g} GiB, {box.state}")
-        )
+        facts += _box_facts(view, box)
     if view.queue_position:
-        ahead = f", behind {view.ahead}" if view.ahead else ""
-        facts.append(("queue", f"position {view.queue_position}{ahead}"))
-    facts.append(("disk", disk_text(view, now)))
+        facts.append(("queue", f"position {view.queue_position}" + (f", behind {view.ahead}" if view.ahead else "")))
+    facts.append(("disk", disk_text(view, now, disk)))
     if view.trouble:
-        facts.append(("trouble", f"{view.trouble}; trying again"))
+        facts.append(("trouble", f"{view.trouble}; it is tried again"))
     if view.reason:
         facts.append(("reason", view.reason))
-    if view.phases:
-        facts.append(("phases", ", ".join(f"{p.name} {p.seconds:.1f} s" for p in view.phases if p.seconds is not None)))
-    facts.append(("asked", times.clock(view.created_at, now)))
-    if view.active_at:
-        facts.append(("started", times.clock(view.active_at, now)))
-    return facts
+    if view.attempt > 1:
+        facts.append(("attempt", f"{view.attempt}"))
+    return facts + _time_facts(view, now)
 
 
-def disk_text(view: ReservationView, now: datetime) -> str:
-    """The disk and its last snapshot."""
-    if view.disk is None:
-        return "none: the home is temporary"
-    if view.snapshot is None:
-        return f"{view.disk}, no snapshot yet" + (" (new)" if view.disk_new else "")
-    verified = "verified" if view.snapshot.verified else "not verified"
-    used = f", {view.snapshot.used_bytes / _GIB:.1f} GB" if view.snapshot.used_bytes else ""
-    return f"{view.disk}, last snapshot {times.clock(view.snapshot.taken_at, now)}, {verified}{used}"
+def _box_facts(view: ReservationView, box: BoxView) -> list[tuple[str, str]]:
+    facts = []
+    if box.ssh and view.state in ("preparing", "active"):
+        by_name = f"ssh {view.name}        " if view.mine and box.rank == 0 else ""
+        facts.append(("ssh", by_name + box.ssh.command))
+        if view.mine and box.rank == 0:
+            facts += links(view)
+    where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
+    share = f", {box.cpus} CPUs, {box.memory_gib:g} GiB" if box.cpus else ""
+    odd = f", {box.state}" if box.state not in ("running", "") else ""
+    return [*facts, ("box", where + share + odd)]
 
 
-def show_lines(view: ReservationView, now: datetime, output: Output) -> list[str]:
-    """The screen of `gpu-dev show`."""
-    if view.state not in LIVE:
-        return ended_lines(view, now)
-    if not view.name:
-        return [headline(view, now, output), f"  owner     {view.owner}"]
-    facts = _facts(view, now)
-    width = max(len(name) for name, _ in facts)
-    lines = [headline(view, now, output), "", *(f"  {name:<{width}}  {text}" for name, text in facts), ""]
+def gpus_text(indexes: Sequence[int]) -> str:
+    """`, GPU 3`, `, GPUs 0-3`, `, GPUs 0,2,5`, or nothing."""
+    if not indexes:
+        return ""
+    if len(indexes) == 1:
+        return f", GPU {indexes[0]}"
+    together = list(indexes) == list(range(indexes[0], indexes[0] + len(indexes))) and len(indexes) > 2
+    return f", GPUs {indexes[0]}-{indexes[-1]}" if together else f", GPUs {','.join(map(str, indexes))}"
+
+
+def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
+    asked = times.clock(view.created_at, now)
+    if view.active_at is None:
+        return [("asked", f"{asked}, for {times.hours_text(view.hours)}"), *_phase_facts(view.phases)]
+    seconds = sum(phase.seconds or 0.0 for phase in view.phases)
+    ready = f", ready after {seconds:.1f} s" if seconds and view.state == "active" else ""
+    text = f"{times.clock(view.active_at, now)}, asked {asked}{ready}"
+    return [("started", text), *_phase_facts(view.phases)]
+
+
+def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
+    done = ", ".join(f"{p.name} {p.seconds:.1f} s" if p.seconds is not None else f"{p.name} …" for p in phases)
+    return [("phases", done)] if done else []
+
+
+def _next_line(view: ReservationView) -> str:
+    if not view.mine:
+        return f"End it: gpu-dev cancel {view.id}"
+    if view.state == "ending" and view.requeue:
+        return f"It goes back to the queue, at its old place. Wait for it: gpu-dev wait {view.name}"
     if view.state == "ending":
-        lines.append(_ending_line(view))
-    elif view.state == "active":
-        lines.append(f"Next: gpu-dev connect {view.name}")
-    else:
-        lines.append(f"Wait for it: gpu-dev wait {view.name}")
-    return lines
+        safe = f"Its disk {view.disk} is being made safe. " if view.disk else ""
+        return f"{safe}Again: gpu-dev reserve --like {view.name}"
+    if view.state == "active":
+        return f"Next: gpu-dev connect {view.name}"
+    return f"Wait for it: gpu-dev wait {view.name}"
 
 
-def _ending_line(view: ReservationView) -> str:
-    if view.requeue:
-        return f"It goes back to the queue: {view.reason}"
-    if view.disk:
-        return f"Its disk {view.disk} is being made safe. Again: gpu-dev reserve --like {view.name}"
-    return f"Again: gpu-dev reserve --like {view.name}"
+def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None) -> str:
+    """The disk, how full it is, and its last snapshot."""
+    if view.disk is None:
+        return "none: the home is temporary, and lost at the end"
+    size = ""
+    if disk is not None:
+        total = f"{disk.size_bytes / _GIB:.3g} GB"
+        size = f", {disk.used_bytes / _GIB:.2g} of {total}" if disk.used_bytes else f", {total}"
+    fault = f", {disk.fault}" if disk is not None and disk.fault else ""
+    if view.snapshot is None:
+        return f"{view.disk}{size}, {'new' if view.disk_new else 'no snapshot yet'}{fault}"
+    taken = times.clock(view.snapshot.taken_at, now)
+    return f"{view.disk}{size}, last snapshot {taken}, {_verified(view.snapshot)}{fault}"
 
 
-def ended_lines(view: ReservationView, now: datetime) -> list[str]:
+def _verified(snapshot: SnapshotView) -> str:
+    return "verified" if snapshot.verified else "not verified"
+
+
+def _snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) -> str:
+    """`snapshot 22:04:41`, with the day where it is not the end's."""
+    beside = view.ended_at.astimezone(now.tzinfo) if view.ended_at else now
+    taken = snapshot.taken_at.astimezone(now.tzinfo)
+    same_day = taken.date() == beside.date()
+    return f"snapshot {taken:%H:%M:%S}" if same_day else f"snapshot {times.clock(taken, now, seconds=True)}"
+
+
+def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[str]:
     """How a reservation ended, and that its disk is safe."""
-    when = f" {times.clock(view.ended_at, now)}" if view.ended_at else ""
-    lines = [f"{title(view)}   {count_of(view)}{simulated(view.simulated)}   {view.state}{when}"]
+    facts = [] if view.mine else [("owner", view.owner)]
     if view.reason:
-        lines.append(f"  reason    {view.reason}")
+        facts.append(("reason", view.reason))
     if view.disk and view.snapshot:
-        taken = view.snapshot.taken_at.astimezone(now.tzinfo)
-        verified = "verified" if view.snapshot.verified else "not verified"
-        lines.append(f"  disk      {view.disk} is safe: snapshot {taken:%H:%M:%S}, {verified}")
+        used = f", {view.snapshot.used_bytes / _GIB:.2g} GB" if view.snapshot.used_bytes else ""
+        safe = "is safe" if view.snapshot.verified else "is kept"
+        text = f"{view.disk} {safe}: {_snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"
+        facts.append(("disk", text))
     elif view.disk:
-        lines.append(f"  disk      {view.disk} was never used")
-    if view.name:
-        lines.append(f"Again: gpu-dev reserve --like {view.name}")
-    return lines
+        facts.append(
+            ("disk", f"{view.disk} was never written to" if view.active_at is None else f"{view.disk} is kept")
+        )
+    again = [f"Again: gpu-dev reserve --like {view.name}"] if view.mine else []
+    return [headline(view, now, output), *_aligned([*facts, *_time_facts(view, now)]), *again]
 
 
 def ended_sentence(view: ReservationView, now: datetime) -> str:
-    """The same in one line: `train expired 18:00 yesterday. Disk proj safe, …`."""
+    """The same in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
     when = f" {times.clock(view.ended_at, now)}" if view.ended_at else ""
     text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
     if view.disk and view.snapshot and view.snapshot.verified:
-        taken = view.snapshot.taken_at.astimezone(now.tzinfo)
-        text += f" Disk {view.disk} safe, snapshot {taken:%H:%M:%S} verified."
+        text += f" Disk {view.disk} safe, {_snapshot_text(view, view.snapshot, now)} verified."
     return f"{text} Again: gpu-dev reserve --like {view.name}"
 
 
 def history_lines(history: History, me: str, now: datetime) -> list[str]:
-    """The story of a reservation."""
-    lines = []
+    """The story of a reservation; the day stands above its first event.
+
+    Args:
+        history: the events.
+        me: the reader's name as an actor; empty if the reader is none of them.
+        now: in the reader's zone.
+    """
+    width = max((len(_actor(event.actor, me)) for event in history.events), default=0)
+    lines: list[str] = []
+    before = ""
     for event in history.events:
         at = event.at.astimezone(now.tzinfo)
-        actor = "you" if event.actor == me else event.actor
+        date = times.day(at, now)
+        if date != before:
+            lines.append(f"{date or 'today'}:")
+            before = date
         when = f" {times.clock(event.when, now)}" if event.when else ""
-        lines.append(f"{at:%H:%M:%S}  {actor:<8} {event.text}{when}")
+        lines.append(f"{at:%H:%M:%S}  {_actor(event.actor, me):<{width}}  {event.text}{when}")
     return lines
 
 
-def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime) -> str:
-    """`now`, `now, 3 h`, `by 14:20`, or `-` for what never fits."""
-    if choice is None or choice.start is None:
-        return "-"
-    if choice.start > server_now:
-        return f"by {times.clock(choice.start, now)}"
-    if choice.until is None or choice.until - server_now > timedelta(hours=24):
-        return "now"
-    return f"now, {times.span(choice.until - server_now)}"
-
-
-def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]:
-    """The table of `gpu-dev avail`."""
-    if not avail.types:
-        return ["This cloud has no nodes. The operator looks closer with: odc doctor"]
-    counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
-    header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
-    rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
-    lines = output.table(header if counts else ["TYPE", "FREE", "NOW", "WAITING"], rows)
-    cells = [cell for row in rows for cell in row]
-    if any(cell.startswith("now, ") for cell in cells):
-        lines.append('"now, 3 h": free now for at most 3 h.')
-    if any(cell.startswith("by ") for cell in cells):
-        lines.append('"by": promised, could be sooner.')
-    return [*lines, "Next: gpu-dev reserve"]
-
-
-def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime) -> list[str]:
-    choices = {choice.gpus: choice for choice in view.choices}
-    waiting = view.waiting + (f", {view.queued - 1} more" if view.queued > 1 else "") or "-"
-    row = [view.name + simulated(view.simulated), f"{view.free}/{view.total}"]
-    if view.has_gpus:
-        row += [choice_cell(choices.get(count), now, server_now) for count in counts]
-    else:
-        row += [
-            choice_cell(choices.get(0), now, server_now),
-            *("(no GPUs)" if i == 0 else "" for i in range(len(counts) - 1)),
-        ]
-    return [*row, waiting]
-
-
-def status_lines(status: StatusView, output: Output) -> list[str]:
-    """The screen of `gpu-dev status`."""
-    types = [
-        [
-            view.name + simulated(view.simulated),
-            str(view.total),
-            str(view.free),
-            str(view.cordoned),
-            str(view.live),
-            str(view.queued),
-        ]
-        for view in status.types
-    ]
-    nodes = [
-        [
-            node.name,
-            node.gpu_type + simulated(node.simulated),
-            f"{node.free}/{node.total}",
-            str(node.boxes),
-            _node_state(node.ready, node.cordoned),
-        ]
-        for node in status.nodes
-    ]
-    lines = output.table(["TYPE", "TOTAL", "FREE", "CORDONED", "LIVE", "QUEUED"], types)
-    lines += ["", *output.table(["NODE", "TYPE", "FREE", "BOXES", "STATE"], nodes)]
-    lines += [f"quarantined: {text}" for text in status.quarantined]
-    lines += [f"{output.paint('warning', 'yellow')}: {text}" for text in status.warnings]
-    return lines
-
-
-def _node_state(ready: bool, cordoned: bool) -> str:
-    if not ready:
-        return "silent"
-    return "cordoned" if cordoned else "ready"
+def _actor(actor: str, me: str) -> str:
+    return "you" if me and actor == me else actor
 
 
 def me_lines(me: Me) -> list[str]:

@@ -1,33 +1,89 @@
-"""Times as people read them: local, with the day when it is not today, and a duration beside. Pure."""
+"""Times as people read them: local, with the day when it is not today, and a duration beside."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+
+_EPOCH = datetime(1970, 1, 1)
+_ZERO = timedelta(0)
 
 
-def clock(moment: datetime, now: datetime) -> str:
+class LocalZone(tzinfo):
+    """The machine's own zone, with its change between summer and winter time.
+
+    A fixed offset, as `datetime.astimezone()` gives, would be an hour wrong across such a change.
+    """
+
+    def fromutc(self, moment: datetime) -> datetime:
+        """The local time of a moment in UTC."""
+        local = moment + self._offset((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
+        return local.replace(fold=int(self._guess(local) != local - moment))
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        """What was added to UTC. Of a time that is there twice, `fold` names the second."""
+        if moment is None:
+            return _ZERO
+        first = self._guess(moment)
+        if not moment.fold:
+            return first
+        return self._offset((moment.replace(tzinfo=None) - _EPOCH - first).total_seconds() + 3600)
+
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        """Not told apart from the offset."""
+        return None
+
+    def tzname(self, moment: datetime | None) -> str:
+        """Not shown anywhere."""
+        return "local"
+
+    def _guess(self, moment: datetime) -> timedelta:
+        """The offset of a local time; of one that is there twice, the earlier reading's."""
+        stamp = (moment.replace(tzinfo=None) - _EPOCH).total_seconds()
+        early = self._offset(stamp - 86400)
+        late = self._offset(stamp - early.total_seconds())
+        return early if self._offset(stamp - early.total_seconds()) == early else late
+
+    @staticmethod
+    def _offset(stamp: float) -> timedelta:
+        return timedelta(seconds=time.localtime(stamp).tm_gmtoff)
+
+
+def local_now() -> datetime:
+    """The time, in the machine's zone."""
+    return datetime.now(UTC).astimezone(LocalZone())
+
+
+def day(moment: datetime, now: datetime) -> str:
+    """Empty for today, else `tomorrow`, `yesterday`, `Wed`, or the date when it is a week away."""
+    local = moment.astimezone(now.tzinfo)
+    days = (local.date() - now.date()).days
+    if days == 0:
+        return ""
+    if abs(days) == 1:
+        return "tomorrow" if days > 0 else "yesterday"
+    return f"{local:%a}" if abs(days) < 7 else f"{local:%Y-%m-%d}"
+
+
+def clock(moment: datetime, now: datetime, seconds: bool = False) -> str:
     """`22:04`, `tomorrow 02:00`, `yesterday 18:00`, `Wed 10:30`, or the date when it is a week away.
 
     Args:
         moment: aware, any zone.
         now: aware, in the reader's zone.
+        seconds: `22:04:41` instead.
     """
     local = moment.astimezone(now.tzinfo)
-    days = (local.date() - now.date()).days
-    time = f"{local:%H:%M}"
-    if days == 0:
-        return time
-    if abs(days) == 1:
-        return f"{'tomorrow' if days > 0 else 'yesterday'} {time}"
-    return f"{local:%a} {time}" if abs(days) < 7 else f"{local:%Y-%m-%d} {time}"
+    told = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    return f"{day(moment, now)} {told}".lstrip()
 
 
 def span(length: timedelta) -> str:
-    """`8 h`, `7 h 58 min`, `12 min`, `40 s`; rounded down to minutes above a minute and a half."""
+    """`8 h`, `7 h 58 min`, `12 min`, `40 s`: to the nearest minute above 10 minutes, else rounded down."""
     seconds = max(int(length.total_seconds()), 0)
     if seconds < 90:
         return f"{seconds} s"
-    minutes = seconds // 60
+    minutes = (seconds + 30) // 60 if seconds >= 600 else seconds // 60
     hours, minutes = divmod(minutes, 60)
     if not hours:
         return f"{minutes} min"
@@ -37,7 +93,7 @@ def span(length: timedelta) -> str:
 def until(moment: datetime, now: datetime) -> str:
     """`22:04 (in 8 h)`; the duration of a past moment is left out."""
     left = moment - now
-    return f"{clock(moment, now)} (in {span(left)})" if left > timedelta(0) else clock(moment, now)
+    return f"{clock(moment, now)} (in {span(left)})" if left > _ZERO else clock(moment, now)
 
 
 def left(moment: datetime, now: datetime) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 
-from odc.api.messages import ReservationView
+from odc.api.messages import PhaseView, ReservationView
 from odc.cli import times
 from odc.cli.context import Session
 from odc.domain.errors import ProviderUnavailable
 
 POLL_S = 25.0
 PATIENCE_S = 120.0
+RETRY_S = 0.5
 
 
 class Follower:
-    """Tells each thing once, on standard error when the answer itself is for a script."""
+    """Tells each thing once, on standard error: the answer itself may be for a script."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -24,36 +25,59 @@ class Follower:
 
     def tell(self, view: ReservationView) -> None:
         """Say what is new in the view."""
-        now = self._session.now()
+        self._session.output.passing("")
         if view.attempt != self._attempt:
             self._attempt, self._phases = view.attempt, 0
         if view.state == "queued":
             self._queued(view)
-        for phase in view.phases[self._phases :]:
-            if phase.seconds is not None:
-                self._say(f"  {phase.name:<9} {phase.seconds:.1f} s   {phase.detail}".rstrip())
-        self._phases = len(view.phases)
+        self._tell_phases(view.phases)
         if view.trouble:
-            self._once(f"  {view.trouble}; trying again")
-        if view.state == "ending" and view.requeue:
-            self._once(f"  goes back to the queue: {view.reason}")
-        if view.state == "preparing" and view.ready_by:
-            self._once(f"  preparing, ready by {times.clock(view.ready_by, now)} at the latest")
+            self._once(f"  {view.trouble}; it is tried again")
+        if view.state == "ending":
+            self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
+        self._session.output.passing(self._under_way(view))
+
+    def _tell_phases(self, phases: tuple[PhaseView, ...]) -> None:
+        """Every phase that is done and was not told yet."""
+        done = [phase for phase in phases if phase.seconds is not None]
+        for phase in done[self._phases :]:
+            self._say(f"  {phase.name:<8} {phase.seconds:.1f} s   {phase.detail}".rstrip())
+        self._phases = max(self._phases, len(done))
 
     def _queued(self, view: ReservationView) -> None:
         now = self._session.now()
-        ahead = f". Ahead: {view.ahead}" if view.ahead else ""
+        ahead = f" Ahead: {view.ahead}." if view.ahead else ""
         if view.ready_by:
-            text = f"Starts by {times.until(view.ready_by, now)} at the latest{ahead}."
-            self._once(text, f"{view.ready_by} {ahead}")
+            moment = times.until(view.ready_by, now)
+            if f"by {view.ready_by:%c}{ahead}" not in self._said:
+                self._said.add(f"by {view.ready_by:%c}{ahead}")
+                self._say(f"Starts by {moment} at the latest.{ahead}")
         elif view.estimate:
-            text = f"May start {times.until(view.estimate, now)}, when a node is added{ahead}."
-            self._once(text, f"{view.estimate} {ahead}")
+            self._once(f"May start at {times.clock(view.estimate, now)}, when a node is added.{ahead}")
 
-    def _once(self, text: str, fact: str = "") -> None:
-        """Say it unless this fact (or else this text) was told already."""
-        if (fact or text) not in self._said:
-            self._said.add(fact or text)
+    def _under_way(self, view: ReservationView) -> str:
+        """What is waited for now; on a terminal it stands below the rest."""
+        if view.state == "queued":
+            return f"  waiting in the queue, position {view.queue_position}" if view.queue_position else "  waiting"
+        running = [phase.name for phase in view.phases if phase.seconds is None]
+        if running:
+            return f"  {running[-1]:<8} …"
+        return {"preparing": "  preparing …", "ending": "  making the disk safe …" if view.disk else ""}.get(
+            view.state, ""
+        )
+
+    def away(self) -> None:
+        """Say that the cloud does not answer."""
+        self._session.output.passing("")
+        self._say("The cloud does not answer; waiting for it. The reservation stays.")
+
+    def back(self) -> None:
+        """Say that it answers again."""
+        self._say("The cloud answers again.")
+
+    def _once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
             self._say(text)
 
     def _say(self, text: str) -> None:
@@ -76,17 +100,22 @@ def follow(session: Session, view: ReservationView, until: tuple[str, ...]) -> R
     """
     follower = Follower(session)
     away_since: float | None = None
-    while True:
-        follower.tell(view)
-        if view.state in until:
-            return view
-        try:
-            view = session.client().reservation(view.id, wait_s=POLL_S, version=view.version)
-            away_since = None
-        except ProviderUnavailable:
-            if away_since is None:
-                away_since = time.monotonic()
-                session.output.note("The cloud does not answer; waiting for it. The reservation stays.")
-            if time.monotonic() - away_since > PATIENCE_S:
-                raise
-            time.sleep(0.5)
+    try:
+        while True:
+            follower.tell(view)
+            if view.state in until:
+                return view
+            try:
+                view = session.client().reservation(view.id, wait_s=POLL_S, version=view.version)
+                if away_since is not None:
+                    follower.back()
+                away_since = None
+            except ProviderUnavailable:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    follower.away()
+                if time.monotonic() - away_since > PATIENCE_S:
+                    raise
+                time.sleep(RETRY_S)
+    finally:
+        session.output.passing("")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -12,7 +11,8 @@ import click
 from odc.cli.context import Session
 from odc.cli.main import main as group
 from odc.cli.output import standard_output
-from odc.domain.errors import InvalidRequest, InvariantError, OdcError, exit_code
+from odc.cli.times import local_now
+from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 
 INTERRUPTED = 130
 
@@ -22,8 +22,8 @@ def main() -> None:
     environment = os.environ
     session = Session(
         home=Path(environment.get("HOME") or Path.home()),
-        output=standard_output("NO_COLOR" in environment, environment.get("TERM", "")),
-        now=lambda: datetime.now().astimezone(),
+        output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),
+        now=local_now,
         agent=environment.get("SSH_AUTH_SOCK", ""),
         endpoint_wanted=environment.get("GPU_DEV_ENDPOINT", ""),
     )
@@ -31,32 +31,39 @@ def main() -> None:
 
 
 def run(session: Session, arguments: list[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command; its exit code. Errors go to standard error and never end with 0."""
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    session.as_json = "--json" in ours
     try:
-        group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False)
-    except InvariantError:
-        raise
+        return int(group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False) or 0)
     except OdcError as error:
         session.output.error(error, session.as_json)
         return exit_code(error)
-    except click.exceptions.Abort:
-        return INTERRUPTED
-    except click.ClickException as error:
-        if session.as_json:
-            session.output.error(InvalidRequest(error.format_message()), True)
-        else:
-            error.show()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
         return error.exit_code
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except KeyboardInterrupt:
+    except click.ClickException as error:
+        session.output.error(_as_ours(error), session.as_json)
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
         session.output.note("")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the answer has seen enough; the interpreter must not complain while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
+    except OSError as error:
+        refused = ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}")
+        session.output.error(refused, session.as_json)
+        return exit_code(refused)
+
+
+def _as_ours(error: click.ClickException) -> InvalidRequest:
+    """What was typed wrong, in our form, with the help that belongs to it."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "gpu-dev"
+    return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""What `gpu-dev avail` and `gpu-dev status` show, as lines of text. Pure: the time and the terminal are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from odc.api.messages import Availability, ChoiceView, StatusView, TypeView
+from odc.cli import times
+from odc.cli.output import Output
+from odc.cli.screens import count_text, simulated_line
+from odc.domain.limits import MAX_HOURS, MIN_HOURS
+
+_STEP_H = 0.25
+
+
+def fits_now(choice: ChoiceView, server_now: datetime) -> bool:
+    """Whether it can be had at once, for some time at least."""
+    if choice.start is None or choice.start > server_now:
+        return False
+    return choice.until is None or choice.until - server_now >= timedelta(hours=MIN_HOURS)
+
+
+def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime) -> str:
+    """`now`, `now, 3 h`, `by 14:20`, or `-` for what never fits."""
+    if choice is None or choice.start is None:
+        return "-"
+    if choice.start > server_now:
+        return f"by {_short_clock(choice.start, now)}"
+    if choice.until is None or choice.until - server_now >= timedelta(hours=MAX_HOURS):
+        return "now"
+    return f"now, {times.span(choice.until - server_now)}"
+
+
+def _short_clock(moment: datetime, now: datetime) -> str:
+    """As `times.clock`, with a weekday for tomorrow too: cells are narrow."""
+    local = moment.astimezone(now.tzinfo)
+    return f"{local:%a %H:%M}" if times.day(moment, now) == "tomorrow" else times.clock(moment, now)
+
+
+def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]:
+    """The table of `gpu-dev avail`."""
+    if not avail.types:
+        return ["This cloud has no nodes. Its operator looks closer with: odc doctor"]
+    counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
+    header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
+    rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
+    lines = output.table(header if counts else ["TYPE", "FREE", "NOW", "WAITING"], rows)
+    cells = [cell for row in rows for cell in row]
+    if any(cell.startswith("now, ") for cell in cells):
+        lines.append('"now, 3 h": free now for at most 3 h.')
+    if any(cell.startswith("by ") for cell in cells):
+        lines.append('"by": promised, could be sooner.')
+    lines += simulated_line(view.name for view in avail.types if view.simulated)
+    return [*lines, "Next: gpu-dev reserve"]
+
+
+def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime) -> list[str]:
+    choices = {choice.gpus: choice for choice in view.choices}
+    waiting = view.waiting + (f", {view.queued - 1} more" if view.queued > 1 else "") or "-"
+    row = [view.name, f"{view.free}/{view.total}"]
+    if view.has_gpus:
+        row += [choice_cell(choices.get(count), now, server_now) for count in counts]
+    else:
+        rest = ["(no GPUs)", *[""] * (len(counts) - 2)] if len(counts) > 1 else []
+        row += [choice_cell(choices.get(0), now, server_now), *rest]
+    return [*row, waiting]
+
+
+def sooner_line(avail: Availability, gpu_type: str, gpus: int, hours: float, ready_by: datetime) -> str:
+    """A real alternative that starts at once: `Sooner: 4 x h100 now for 3 h      gpu-dev reserve …`; or empty.
+
+    Of the wished type: as many GPUs as can be had, for as long as they can be had.
+
+    Args:
+        avail: what could be had.
+        gpu_type: wished.
+        gpus: wished.
+        hours: wished.
+        ready_by: the promise that it must beat.
+    """
+    view = next((view for view in avail.types if view.name == gpu_type), None)
+    if view is None or ready_by <= avail.now:
+        return ""
+    for choice in sorted(view.choices, key=lambda choice: -choice.gpus):
+        if choice.gpus > gpus or not fits_now(choice, avail.now):
+            continue
+        length = hours if choice.until is None else min(hours, _whole_steps(choice.until - avail.now))
+        if length >= _STEP_H and (choice.gpus, length) != (gpus, hours):
+            count = f" -g {choice.gpus}" if choice.gpus else ""
+            what = f"{count_text(choice.gpus, gpu_type)} now for {times.hours_text(length)}"
+            return f"Sooner: {what}      gpu-dev reserve -t {gpu_type}{count} -h {length:g}"
+    return ""
+
+
+def _whole_steps(length: timedelta) -> float:
+    """The hours in whole quarters, rounded down: what is typed a minute later must still fit."""
+    return int((length - timedelta(minutes=1)) / timedelta(hours=_STEP_H)) * _STEP_H
+
+
+def status_lines(status: StatusView, output: Output) -> list[str]:
+    """The screen of `gpu-dev status`."""
+    types = [
+        [view.name, *map(str, (view.total, view.free, view.cordoned, view.live, view.queued))] for view in status.types
+    ]
+    nodes = [
+        [node.name, node.gpu_type, f"{node.free}/{node.total}", str(node.boxes), _state(node.ready, node.cordoned)]
+        for node in status.nodes
+    ]
+    lines = output.table(["TYPE", "TOTAL", "FREE", "CORDONED", "LIVE", "QUEUED"], types)
+    lines += ["", *output.table(["NODE", "TYPE", "FREE", "BOXES", "STATE"], nodes)]
+    lines += simulated_line(node.gpu_type for node in status.nodes if node.simulated)
+    lines += [f"quarantined: {text}" for text in status.quarantined]
+    lines += [f"{output.paint('warning', 'yellow')}: {text}" for text in status.warnings]
+    return lines
+
+
+def _state(ready: bool, cordoned: bool) -> str:
+    if not ready:
+        return "silent"
+    return "cordoned" if cordoned else "ready"

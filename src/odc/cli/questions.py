@@ -1,0 +1,82 @@
+"""Questions on a terminal. Esc and Ctrl+C at any of them mean: nothing happens.
+
+The library behind them is imported when the first question is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def confirm(question: str, default: bool = True) -> bool:
+    """Whether the user agrees.
+
+    Raises:
+        KeyboardInterrupt: the user gave up.
+    """
+    return bool(_answer(_library().confirm(question, default=default)))
+
+
+def select(question: str, lines: Iterable[tuple[str, Any]]) -> Any:
+    """The value of the line that the user chooses by arrow keys.
+
+    Args:
+        question: what is asked.
+        lines: text and value of each.
+
+    Raises:
+        KeyboardInterrupt: the user gave up.
+    """
+    library = _library()
+    choices = [library.Choice(title=text, value=value) for text, value in lines]
+    return _answer(library.select(question, choices=choices))
+
+
+def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]:
+    """The values of the lines that the user marks; none may be marked.
+
+    Raises:
+        KeyboardInterrupt: the user gave up.
+    """
+    library = _library()
+    choices = [library.Choice(title=text, value=value) for text, value in lines]
+    return list(_answer(library.checkbox(question, choices=choices, instruction="(space marks, enter ends)")))
+
+
+def text(question: str, default: str, check: Callable[[str], bool | str]) -> str:
+    """What the user types.
+
+    Args:
+        question: what is asked.
+        default: stands there to be changed.
+        check: True, or what is wrong with the text so far.
+
+    Raises:
+        KeyboardInterrupt: the user gave up.
+    """
+    return str(_answer(_library().text(question, default=default, validate=check)))
+
+
+def _library() -> Any:
+    import questionary
+
+    return questionary
+
+
+def _answer(question: Any) -> Any:
+    """The answer; Esc gives up as Ctrl+C does."""
+    from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
+    from prompt_toolkit.keys import Keys
+
+    escape = KeyBindings()
+
+    @escape.add(Keys.Escape, eager=True)
+    def give_up(event: Any) -> None:
+        event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+    application = question.application
+    application.key_bindings = merge_key_bindings([application.key_bindings or KeyBindings(), escape])
+    # A lone Esc is told from an arrow key by what follows it: at once, or nothing.
+    application.ttimeoutlen = 0.1
+    return question.unsafe_ask()

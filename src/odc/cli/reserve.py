@@ -157,7 +157,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
         if not how.as_json:
             output.lines(_asked_lines(session, view, how))
         if how.wait:
-            view = follow(session, view, ("active", *screens.ENDED))
+            view = follow(session, view, ("active", *screens.ENDED), known=None if how.as_json else view)
     except KeyboardInterrupt:
         output.note("")
         output.note(f"{view.name} stays reserved.")
@@ -195,6 +195,8 @@ def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]
     what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {times.hours_text(view.hours)}"
     word = "Queued" if view.state == "queued" else "Reserved"
     lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
+    if view.state == "queued":
+        lines.append(screens.promise_line(view, session.now()))
     if view.state == "queued" and view.ready_by:
         sooner = cloud_screens.sooner_line(
             session.client().avail(), view.gpu_type, view.gpus, view.hours, view.ready_by
@@ -214,9 +216,7 @@ def _result(session: Session, view: ReservationView) -> list[str]:
             f"VS Code: {screens.links(view)[0][1]}",
         ]
     if view.state == "queued":
-        ahead = f" Ahead: {view.ahead}." if view.ahead else ""
-        promise = f"Starts by {times.until(view.ready_by, now)} at the latest." if view.ready_by else "No promise yet."
-        return [promise + ahead, f"Wait for it: gpu-dev connect {view.name}"]
+        return [f"Wait for it: gpu-dev connect {view.name}"]
     if view.state == "ending":
         return [f"It is ending: {view.reason or 'as asked'}.   gpu-dev show {view.name}"]
     return [f"It is being made ready.   gpu-dev connect {view.name}"]

@@ -126,6 +126,16 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
     return f"{title(view)}   {what}   {state}"
 
 
+def promise_line(view: ReservationView, now: datetime) -> str:
+    """`Starts by 14:20 (in 38 min) at the latest. Ahead: user2, 8 x h100.`."""
+    ahead = f" Ahead: {view.ahead}." if view.ahead else ""
+    if view.ready_by:
+        return f"Starts by {times.until(view.ready_by, now)} at the latest.{ahead}"
+    if view.estimate:
+        return f"May start at {times.until(view.estimate, now)}, when a node is added.{ahead}"
+    return f"No promise yet.{ahead}"
+
+
 def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:
     """The screen of `gpu-dev show`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from odc.api.messages import PhaseView, ReservationView
-from odc.cli import times
+from odc.cli import screens
 from odc.cli.context import Session
 from odc.domain.errors import ProviderUnavailable
 
@@ -17,9 +17,9 @@ RETRY_S = 0.5
 class Follower:
     """Tells each thing once, on standard error: the answer itself may be for a script."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, known: ReservationView | None = None) -> None:
         self._session = session
-        self._said: set[str] = set()
+        self._said: set[str] = {_promise_of(known)} if known else set()
         self._phases = 0
         self._attempt = 0
 
@@ -28,6 +28,7 @@ class Follower:
         self._session.output.passing("")
         if view.attempt != self._attempt:
             self._attempt, self._phases = view.attempt, 0
+            self._placed(view)
         if view.state == "queued":
             self._queued(view)
         self._tell_phases(view.phases)
@@ -44,16 +45,14 @@ class Follower:
             self._say(f"  {phase.name:<8} {phase.seconds:.1f} s   {phase.detail}".rstrip())
         self._phases = max(self._phases, len(done))
 
+    def _placed(self, view: ReservationView) -> None:
+        for box in view.boxes if view.attempt else ():
+            self._say(f"  placed           {box.node}{screens.gpus_text(box.gpu_indexes)}")
+
     def _queued(self, view: ReservationView) -> None:
-        now = self._session.now()
-        ahead = f" Ahead: {view.ahead}." if view.ahead else ""
-        if view.ready_by:
-            moment = times.until(view.ready_by, now)
-            if f"by {view.ready_by:%c}{ahead}" not in self._said:
-                self._said.add(f"by {view.ready_by:%c}{ahead}")
-                self._say(f"Starts by {moment} at the latest.{ahead}")
-        elif view.estimate:
-            self._once(f"May start at {times.clock(view.estimate, now)}, when a node is added.{ahead}")
+        if _promise_of(view) not in self._said:
+            self._said.add(_promise_of(view))
+            self._say(screens.promise_line(view, self._session.now()))
 
     def _under_way(self, view: ReservationView) -> str:
         """What is waited for now; on a terminal it stands below the rest."""
@@ -84,7 +83,15 @@ class Follower:
         self._session.output.note(text)
 
 
-def follow(session: Session, view: ReservationView, until: tuple[str, ...]) -> ReservationView:
+def _promise_of(view: ReservationView) -> str:
+    """What makes a promise another one: to the minute, or who is ahead."""
+    moment = view.ready_by or view.estimate
+    return f"promise {moment:%d %H:%M} {view.ahead}" if moment else f"no promise {view.ahead}"
+
+
+def follow(
+    session: Session, view: ReservationView, until: tuple[str, ...], known: ReservationView | None = None
+) -> ReservationView:
     """Wait until the reservation is in one of these states, telling what happens meanwhile.
 
     A cloud that goes away for a while is waited for.
@@ -93,12 +100,13 @@ def follow(session: Session, view: ReservationView, until: tuple[str, ...]) -> R
         session: the command's.
         view: as it is now.
         until: states.
+        known: a view whose promise the user has read already.
 
     Raises:
         ProviderUnavailable: the cloud has been away for two minutes; the reservation goes on.
         KeyboardInterrupt: the user went away; the reservation goes on.
     """
-    follower = Follower(session)
+    follower = Follower(session, known)
     away_since: float | None = None
     try:
         while True:

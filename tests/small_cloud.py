@@ -1,0 +1,85 @@
+"""A whole cloud in this process: the real control plane and API on a real unix socket, over the memory adapters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from tests.builders import a_node
+
+from odc.adapters.memory.blob_store import MemoryBlobStore
+from odc.adapters.memory.cluster import MemoryCluster
+from odc.adapters.memory.key_source import MemoryKeySource
+from odc.adapters.memory.state_store import MemoryStateStore
+from odc.adapters.memory.volumes import MemoryVolumes
+from odc.adapters.system.clock import SystemClock
+from odc.adapters.system.host_keys import OpensshHostKeys
+from odc.adapters.system.wake import LocalWake
+from odc.api.app import build_app
+from odc.api.messages import Health
+from odc.api.unix_socket import UnixServer, recognizer
+from odc.control.context import Policy, Ports, Sight
+from odc.control.gate import Gate
+from odc.control.queries import Queries
+from odc.control.reconcile import PassLoop, Reconciler
+from odc.control.requests import Requests
+from odc.control.runner import ThreadRunner
+from odc.domain.node import Node
+
+NODES = (a_node("node-1"), a_node("node-2", units=4, gpu_type="t4"), a_node("node-3", gpus=(), gpu_type="cpu-x86"))
+
+
+@dataclass(frozen=True)
+class SmallCloud:
+    """Where it listens, and what it is made of."""
+
+    socket: Path
+    cluster: MemoryCluster
+    volumes: MemoryVolumes
+
+    @property
+    def endpoint(self) -> str:
+        """As `gpu-dev --endpoint` takes it."""
+        return f"unix://{self.socket}"
+
+
+def _healthy() -> Health:
+    return Health(ready=True, version="0", cloud="small", types={}, simulated=True, storage="memory", engine="memory")
+
+
+@contextmanager
+def small_cloud(folder: Path, nodes: Iterable[Node] = NODES) -> Iterator[SmallCloud]:
+    """A cloud that is up; its passes run by themselves."""
+    wake, clock, sight = LocalWake(), SystemClock(), Sight()
+    cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
+    ports = Ports(
+        store=MemoryStateStore(),
+        wake=wake,
+        cluster=cluster,
+        volumes=volumes,
+        blobs=MemoryBlobStore(),
+        keys=MemoryKeySource(),
+        host_keys=OpensshHostKeys(),
+        clock=clock,
+    )
+    policy = Policy(grace=timedelta(seconds=1))
+    gate = Gate(ports.store)
+    runner = ThreadRunner(wake.ring, threads=4)
+    loop = PassLoop(Reconciler(ports, policy, sight, runner), ports, holder="tests")
+    requests, queries = Requests(ports, policy, sight, gate), Queries(ports, policy, sight, gate)
+    socket = folder / "odc.sock"
+    server = UnixServer(build_app(requests, queries, wake.subscribe, _healthy), socket, recognizer(frozenset()))
+    passes = threading.Thread(target=loop.run, name="passes")
+    server.start()
+    passes.start()
+    try:
+        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes)
+    finally:
+        loop.stop()
+        passes.join(30)
+        server.stop()
+        runner.close()

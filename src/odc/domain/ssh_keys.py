@@ -8,17 +8,20 @@ import hashlib
 
 from odc.domain.errors import InvalidRequest
 
-KINDS = frozenset(
-    {
-        "ssh-ed25519",
-        "ssh-rsa",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    }
-)
+_ED25519_BYTES = 32
+_RSA_BITS = 1024
+_FIELDS = {
+    "ssh-ed25519": ("key",),
+    "ssh-rsa": ("exponent", "modulus"),
+    "ecdsa-sha2-nistp256": ("curve", "point"),
+    "ecdsa-sha2-nistp384": ("curve", "point"),
+    "ecdsa-sha2-nistp521": ("curve", "point"),
+    "sk-ssh-ed25519@openssh.com": ("key", "application"),
+    "sk-ecdsa-sha2-nistp256@openssh.com": ("curve", "point", "application"),
+}
+"""Kind to the fields that follow its name inside the key. Source: RFC 4253, 5656, 8709, OpenSSH's PROTOCOL.u2f."""
+
+KINDS = frozenset(_FIELDS)
 MAX_LENGTH = 8192
 
 
@@ -28,21 +31,58 @@ def parse_public_key(line: str) -> str:
     Options in front of a key (`command=…`) are refused: a key opens the whole box or nothing.
 
     Raises:
-        InvalidRequest: the line is no public key of a known kind; a private key is named as such.
+        InvalidRequest: the line is no public key that OpenSSH accepts; a private key is named as such.
     """
     if "PRIVATE KEY" in line:
         raise InvalidRequest("this is a private key; give the public one, whose name ends in .pub")
-    words = line.split()
-    if len(line) > MAX_LENGTH or not line.strip().isprintable() or len(words) < 2 or words[0] not in KINDS:
+    text = line.strip().replace("\t", " ")
+    words = text.split()
+    if len(line) > MAX_LENGTH or not text.isprintable() or len(words) < 2 or words[0] not in KINDS:
         raise InvalidRequest(f"{line[:40]!r} is not a public SSH key of a known kind")
-    try:
-        blob = base64.b64decode(words[1], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"the key {words[0]} {words[1][:20]}… is damaged") from error
-    length = int.from_bytes(blob[:4], "big")
-    if blob[4 : 4 + length] != words[0].encode():
-        raise InvalidRequest(f"the key {words[0]} {words[1][:20]}… is damaged: it says that it is of another kind")
+    _check_inside(words[0], words[1])
     return " ".join((words[0], words[1], " ".join(words[2:]))).strip()
+
+
+def _check_inside(kind: str, encoded: str) -> None:
+    shown = f"the key {kind} {encoded[:20]}…"
+    try:
+        fields = _split(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{shown} is damaged") from error
+    if fields[:1] != [kind.encode()]:
+        raise InvalidRequest(f"{shown} is damaged: it says that it is of another kind")
+    parts = dict(zip(_FIELDS[kind], fields[1:], strict=False))
+    if len(fields) != len(_FIELDS[kind]) + 1 or not all(parts.values()) or not _is_sound(kind, parts):
+        raise InvalidRequest(f"{shown} is damaged")
+    if "modulus" in parts and int.from_bytes(parts["modulus"], "big").bit_length() < _RSA_BITS:
+        raise InvalidRequest(f"{shown} is shorter than {_RSA_BITS} bits, which OpenSSH does not accept")
+
+
+def _split(blob: bytes) -> list[bytes]:
+    """The strings of a blob, each behind its length in four bytes (RFC 4251, section 5).
+
+    Raises:
+        ValueError: it does not end with the end of a string.
+    """
+    fields = []
+    while blob:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        if len(blob) < end:
+            raise ValueError("cut off")
+        fields.append(blob[4:end])
+        blob = blob[end:]
+    return fields
+
+
+def _is_sound(kind: str, parts: dict[str, bytes]) -> bool:
+    """Whether lengths and curve are those of the kind."""
+    if "key" in parts:
+        return len(parts["key"]) == _ED25519_BYTES
+    if "curve" not in parts:
+        return True
+    curve = kind.removeprefix("sk-").removesuffix("@openssh.com").removeprefix("ecdsa-sha2-")
+    bits = int(curve.removeprefix("nistp"))
+    return parts["curve"] == curve.encode() and len(parts["point"]) == 1 + 2 * ((bits + 7) // 8)
 
 
 def fingerprint(line: str) -> str:

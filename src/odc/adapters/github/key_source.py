@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.names import check_github_user
@@ -13,6 +17,8 @@ from odc.ports.key_source import FetchedKeys
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 1 << 20
+_PIECE = 1 << 16
+_NOT_NOW = frozenset({403, 429})
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -31,7 +37,7 @@ class GitHubKeySource:
         Args:
             base: where `<login>.keys` lies.
             api: where `users/<login>` is asked for the login's number.
-            timeout_s: how long each answer may take.
+            timeout_s: how long each of the two answers may take, from first to last byte.
         """
         self._base = base.rstrip("/")
         self._api = api.rstrip("/")
@@ -42,35 +48,60 @@ class GitHubKeySource:
         """The login's keys now."""
         name = check_github_user(login)
         text = self._read(f"{self._base}/{name}.keys", name)
-        keys = tuple(key for line in text.splitlines() if (key := _key(line)))
+        if text.lstrip().startswith("<"):
+            # A page, such as a network's own log-in: it says nothing about the login's keys.
+            raise ProviderUnavailable(f"what answers at {self._base} are not the keys of {name}")
+        keys = tuple(dict.fromkeys(key for line in text.splitlines() if (key := _key(line))))
         if not keys:
+            what = "no SSH key of a kind that OpenSSH takes" if text.strip() else "no SSH keys"
             hint = ("add one", f"{self._base}/settings/keys")
-            raise NotFound(f"{name} has no SSH key on GitHub", hint)
+            raise NotFound(f"{name} has {what} on GitHub: add one at {self._base}/settings/keys", hint)
         return FetchedKeys(user_id=self._number(name), keys=keys)
 
     def _number(self, name: str) -> int:
         """The login's number; 0 while the API does not say."""
         try:
-            return int(json.loads(self._read(f"{self._api}/users/{name}", name))["id"])
+            number = json.loads(self._read(f"{self._api}/users/{name}", name))["id"]
         except (ProviderUnavailable, NotFound, ValueError, KeyError, TypeError):
             return 0
+        return number if isinstance(number, int) and number > 0 else 0
 
     def _read(self, address: str, name: str) -> str:
         request = urllib.request.Request(address, headers={"User-Agent": "odc"})  # noqa: S310  # the operator's own
-        try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
-                return str(answer.read(MAX_BYTES).decode(errors="replace"))
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise NotFound(f"GitHub has no user {name}") from error
-            raise ProviderUnavailable(f"GitHub does not give the keys of {name}: status {error.code}") from error
-        except (OSError, ValueError) as error:
-            raise ProviderUnavailable(f"GitHub cannot be asked for the keys of {name}: {error}") from error
+        end = time.monotonic() + self._timeout_s
+        with _errors(name), self._opener.open(request, timeout=self._timeout_s) as answer:
+            content = bytearray()
+            while piece := answer.read1(_PIECE):
+                content += piece
+                if len(content) > MAX_BYTES:
+                    raise ProviderUnavailable(f"GitHub's answer about {name} is longer than any that is right")
+                if time.monotonic() > end:
+                    raise ProviderUnavailable(f"GitHub's answer about {name} takes longer than {self._timeout_s:g} s")
+            missing = answer.length
+        if missing:
+            raise ProviderUnavailable(f"GitHub's answer about {name} broke off")
+        return content.decode(errors="replace")
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            raise NotFound(f"GitHub has no user {name}") from error
+        if error.code in _NOT_NOW:
+            raise ProviderUnavailable(f"GitHub answers no more questions for now (about {name})") from error
+        raise ProviderUnavailable(f"GitHub does not give the keys of {name}: status {error.code}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error) or type(error).__name__
+        raise ProviderUnavailable(f"GitHub cannot be asked about {name}: {reason}") from error
 
 
 def _key(line: str) -> str | None:
-    """A clean key line, or None for what is no key of a known kind."""
+    """A clean key line without its comment, or None for what is no key of a known kind."""
     try:
-        return parse_public_key(line.strip())
+        return " ".join(parse_public_key(line.strip()).split()[:2])
     except InvalidRequest:
         return None

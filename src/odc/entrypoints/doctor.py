@@ -14,14 +14,12 @@ import msgspec
 
 from odc.adapters.engine.image import box_version
 from odc.adapters.engine.service import look_at_machine
-from odc.adapters.localdisk.mechanisms import is_btrfs
+from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.system.gpus import driver_version, find_gpus
 from odc.api.unix_socket import is_served
 from odc.domain.errors import OdcError
 from odc.entrypoints.bootstrap import engine_service, find_nodes, images
 from odc.entrypoints.settings import Settings
-
-LOW_SPACE = 20 * 2**30
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,22 +141,8 @@ def _is_free(address: str, port: int) -> bool:
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
-    folder = settings.disks_folder
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    text = f"{free / 1e9:.0f} GB free at {folder}"
-    if free < LOW_SPACE:
-        yield Finding(level="warn", subject="space", text=text, hint="more room: odc up --disks FOLDER")
-    else:
-        yield Finding(level="ok", subject="space", text=text)
-    if is_btrfs(existing):
-        yield Finding(level="ok", subject="disks", text="btrfs: snapshots and quotas")
-    elif shutil.which("mkfs.btrfs"):
-        text = f"no snapshots on this file system: using a btrfs file of {settings.disk_file_gib:g} GB"
-        yield Finding(level="warn", subject="disks", text=text, hint="better: odc up --disks /A/BTRFS/FOLDER")
-    else:
-        text = "no snapshots on this file system: folders are copied, without quotas"
-        yield Finding(level="warn", subject="disks", text=text, hint="run: sudo apt-get install btrfs-progs")
+    for line in examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30)):
+        yield Finding(level=line.level, subject=line.subject, text=line.text, hint=line.hint)
 
 
 def _internet(settings: Settings) -> Iterator[Finding]:

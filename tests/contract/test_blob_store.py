@@ -1,0 +1,109 @@
+"""The contract of the blob store, held by every adapter."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odc.adapters.localdisk.blob_store import FileBlobStore
+from odc.adapters.memory.blob_store import MemoryBlobStore
+from odc.domain.errors import InvariantError
+from odc.ports.blob_store import BlobStore
+
+
+@pytest.fixture(params=["memory", "files"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]:
+    yield MemoryBlobStore() if request.param == "memory" else FileBlobStore(tmp_path / "blobs")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(range(256)) * 5000])
+def test_what_is_put_is_found(blobs: BlobStore, content: bytes) -> None:
+    blobs.put("listings/disk-1/r_1.json", content)
+    assert blobs.find("listings/disk-1/r_1.json") == content
+
+
+def test_a_second_put_replaces_the_first(blobs: BlobStore) -> None:
+    blobs.put("a/b", b"a long first version")
+    blobs.put("a/b", b"second")
+    assert blobs.find("a/b") == b"second"
+
+
+def test_what_was_never_put_is_not_found(blobs: BlobStore) -> None:
+    blobs.put("a/b/c", b"x")
+    assert [blobs.find(key) for key in ("a", "a/b", "a/b/d", "z", "a/b/c/d")] == [None] * 5
+
+
+def test_deleting_is_repeatable_and_takes_nothing_else(blobs: BlobStore) -> None:
+    blobs.put("a/b", b"x")
+    blobs.put("a/c", b"y")
+    for _ in range(2):
+        blobs.delete("a/b")
+    blobs.delete("never/there")
+    assert (blobs.find("a/b"), blobs.find("a/c")) == (None, b"y")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/", "/etc/passwd", "..", "a/../../b", "a//b", "a/", ".hidden", "a/.b", "a\n", "a b", "ä", "a\0", "x" * 200],
+)
+def test_what_is_no_key_is_refused_by_every_method(blobs: BlobStore, key: str) -> None:
+    for call in (lambda: blobs.put(key, b""), lambda: blobs.find(key), lambda: blobs.delete(key)):
+        with pytest.raises(InvariantError):
+            call()
+
+
+def test_several_writers_of_one_key_leave_one_of_their_versions_whole(blobs: BlobStore) -> None:
+    versions = [bytes([number]) * 50_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: blobs.put("k", content), versions * 3))
+    assert blobs.find("k") in versions
+
+
+def test_the_memory_and_the_caller_do_not_share_bytes(blobs: BlobStore) -> None:
+    content = bytearray(b"abc")
+    blobs.put("k", bytes(content))
+    content[0] = 0
+    assert blobs.find("k") == b"abc"
+
+
+def test_a_writer_that_dies_at_any_step_leaves_the_old_version_whole(tmp_path: Path) -> None:
+    store = FileBlobStore(tmp_path / "blobs")
+    store.put("a/b", b"old")
+    outcomes = set()
+    for step in range(12):
+        child = os.fork()
+        if child == 0:
+            sys.addaudithook(_dies_at(step))
+            store.put("a/b", b"new" * 1000)
+            os._exit(0)
+        os.waitpid(child, 0)
+        found = store.find("a/b")
+        outcomes.add(found)
+        assert found in (b"old", b"new" * 1000)
+        store.put("a/b", b"old")
+    assert len(outcomes) == 2
+
+
+def _dies_at(step: int) -> Any:
+    left = step
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in ("open", "os.rename", "os.mkdir"):
+            if left == 0:
+                os._exit(9)
+            left -= 1
+
+    return hook
+
+
+def test_only_their_own_user_may_read_blobs(tmp_path: Path) -> None:
+    FileBlobStore(tmp_path / "blobs").put("a/b", b"secret")
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "blobs").rglob("*")} == {0}
+    assert (tmp_path / "blobs").stat().st_mode & 0o077 == 0

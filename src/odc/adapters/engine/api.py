@@ -1,53 +1,53 @@
 """Podman's own API over a unix socket, with its errors turned into ODC's.
 
 A thin layer on the `podman` package's transport: its object model lacks what boxes need (user-namespace mappings, CDI
-devices, isolated networks). One connection for each thread.
+devices, isolated networks). One connection is kept for each thread. The table of errors is at the end of this file.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
 from podman.api.client import APIClient
+from urllib3.exceptions import HTTPError
 
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 TIMEOUT_S = 60.0
 _JSON = {"Content-Type": "application/json"}
 
-# What the engine says when asking again gives the same answer. Everything else is taken as passing.
-_LASTING = (
-    "no such image",
-    "image not known",
-    "exec format error",
-    "executable file not found",
-    "no such file or directory: oci",
-    "unresolvable cdi devices",
-    "invalid reference format",
-)
-_TAKEN = ("address already in use", "cannot listen on the tcp port")
+WORDS_LIMIT = 300
+_PASSED_ON = (304, 404, 409)
 
 
 class PodmanApi:
-    """Asks the engine behind one socket."""
+    """Asks the engine behind one socket. May be used by several threads at once."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, revive: Callable[[], None] | None = None) -> None:
+        """Name the engine; nothing is asked yet.
+
+        Args:
+            socket: of the engine's service.
+            revive: called when nobody listens there; it brings the service back for later calls.
+        """
         self._address = f"unix://{socket}"
         self._socket = socket
+        self._revive = revive
         self._local = threading.local()
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
         """What stands at the path; None if there is nothing (404).
 
         Raises:
             ProviderUnavailable, ProviderRefused: the engine's answer, shortened.
         """
-        response = self._ask("GET", path, params=params)
+        response = self._ask("GET", path, params=params, timeout_s=timeout_s)
         return None if response.status_code == 404 else self._checked(response).json()
 
     def text(self, path: str, **params: Any) -> bytes:
@@ -60,7 +60,7 @@ class PodmanApi:
     ) -> tuple[int, Any]:
         """Send; the status (also 304, 404 and 409, which callers tell apart) and the answer."""
         response = self._ask("POST", path, params=params, body=body, timeout_s=timeout_s)
-        if response.status_code in (304, 404, 409):
+        if response.status_code in _PASSED_ON:
             return response.status_code, _words(response)
         self._checked(response)
         return response.status_code, response.json() if response.content else None
@@ -84,10 +84,20 @@ class PodmanApi:
             sent |= {"data": None if body is None else json.dumps(body), "headers": _JSON}
         try:
             response: requests.Response = getattr(self._client(), method.lower())(path, **sent)
-        except (requests.RequestException, OSError, ValueError) as error:
-            self._local.client = None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            self._drop_connection()
+            if isinstance(error, requests.Timeout):
+                raise ProviderUnavailable(f"the container engine took longer than {timeout_s:g} s") from error
+            if self._revive is not None:
+                self._revive()
             raise ProviderUnavailable(f"the container engine does not answer on {self._socket}") from error
         return response
+
+    def _drop_connection(self) -> None:
+        client = getattr(self._local, "client", None)
+        if client is not None:
+            client.close()
+        self._local.client = None
 
     def _client(self) -> APIClient:
         client = getattr(self._local, "client", None)
@@ -107,13 +117,61 @@ def _words(response: requests.Response) -> str:
     try:
         answer = response.json()
     except ValueError:
-        return response.text[:300]
-    text = answer.get("message") or answer.get("cause") or "" if isinstance(answer, dict) else ""
-    return str(text).strip().splitlines()[-1][:300] if text else f"status {response.status_code}"
+        return telling_line(response.text) or f"status {response.status_code}"
+    text = (answer.get("message") or answer.get("cause") or "") if isinstance(answer, dict) else ""
+    return telling_line(str(text)) or f"status {response.status_code}"
+
+
+# The engine wraps causes in causes; these say only where in the engine something happened.
+_WRAPPING = re.compile(
+    r"^(preparing container \S+ for attach|(crun|runc)( create failed)?|unable to start container process"
+    r"|error during container init|(container|failed to) create|error (creating|starting) \S+|creating \S+"
+    r"|container_linux\.go:\d+|netavark( \(exit code \d+\))?|internal libpod error|OCI runtime error): "
+)
+
+
+def telling_line(text: str) -> str:
+    """The last line of what the engine said, without the steps that it was in, shortened.
+
+    Args:
+        text: a message of the engine, of any length.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = lines[-1] if lines else ""
+    while (found := _WRAPPING.match(line)) and len(found.group()) < len(line):
+        line = line[found.end() :]
+    return line[:WORDS_LIMIT]
+
+
+_TAKEN = (
+    "address already in use",
+    "cannot listen on the tcp port",
+    "is already used on the host or by another config",
+    "subnet is already used",
+)
+"""What a stranger has taken: the port, or the addresses that go with it. Another place may do."""
+
+_LASTING = (
+    "no such image",
+    "image not known",
+    "exec format error",
+    "executable file not found",
+    "no such file or directory: oci",
+    "attempted to invoke a command that was not found",
+    "unresolvable cdi devices",
+    "invalid reference format",
+)
+"""What stays as it is however often it is asked for. Everything else that is not the request's own fault may pass."""
 
 
 def error_of(status: int, words: str) -> ProviderError:
     """ODC's error for an answer of the engine.
+
+    | the engine says | error |
+    |---|---|
+    | the port or the network's addresses are taken | PlaceTaken |
+    | 400, 404, or words that stay true (see `_LASTING`) | ProviderRefused |
+    | anything else | ProviderUnavailable |
 
     Args:
         status: of the HTTP answer, 400 or more.

@@ -1,44 +1,58 @@
-"""The cluster on one machine's Podman: boxes as containers, nodes as they were found or pretended."""
+"""The cluster on one machine's Podman: boxes as containers, nodes as they were found or pretended.
+
+Speed: making and starting a box is four calls, of which the engine's own work is nearly all; a list is one call.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from odc.adapters.engine.api import PodmanApi, error_of
+from odc.adapters.engine.api import PodmanApi, error_of, telling_line
 from odc.adapters.engine.container import (
     EngineOptions,
     box_seen,
     container_name,
     container_request,
-    files_folder,
+    files_parent,
     network_name,
     network_request,
 )
+from odc.adapters.engine.files import BoxFolders
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
-from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
 
-GREETING_S = 0.8
+GREETING_S = 0.5
+CONNECTING_S = 0.15
+RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
 BUSY_S = 3.0
-_SECRET = "host_keys/ssh_host_ed25519_key"  # noqa: S105  # a file's name
+_NAME_TAKEN = "is already in use by"
+_ENDED = ("exited", "stopped")
+# Said by the program that sets a container up, when the box's own program cannot run at all in the image.
+_CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
 
 
 class EngineCluster:
     """See `odc.ports.cluster`. The engine's labels say which containers are this cloud's; no other is touched."""
 
     def __init__(self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions) -> None:
+        """Put together; nothing is asked yet.
+
+        Args:
+            api: of the engine.
+            nodes: by name; they do not change while the process lives.
+            options: what every box gets.
+        """
         self._api = api
         self._nodes = nodes
         self._options = options
+        self._folders = BoxFolders(files_parent(options), options.id_base)
 
     def list_nodes(self) -> tuple[Node, ...]:
         """The machine's nodes. They are there while the engine answers `list_boxes`."""
@@ -46,120 +60,141 @@ class EngineCluster:
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, by name."""
-        filters = json.dumps({"label": [f"odc.cloud={self._options.cloud}"]})
-        entries = self._api.get("/containers/json", all=True, filters=filters)
-        return tuple(sorted((box_seen(entry) for entry in entries or ()), key=lambda box: box.name))
+        entries = self._api.get("/containers/json", all=True, filters=self._label_filter())
+        boxes = (box_seen(entry) for entry in entries or ())
+        return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
+
+    def _label_filter(self, *more: str) -> str:
+        return json.dumps({"label": [f"odc.cloud={self._options.cloud}", *more]})
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with its network and files."""
-        name = container_name(self._options.cloud, spec.name)
-        known = self._api.get(f"/containers/{name}/json")
+        known = self._inspect(spec.name)
         if known is not None:
             return str(known["Id"])
         self._make_network(spec)
-        self._put_files(spec.name, spec.files)
-        status, answer = self._api.post("/containers/create", container_request(self._options, spec))
-        if status == 409:
-            return str(self._api.get(f"/containers/{name}/json")["Id"])
+        self._folders.make(spec.name, spec.files)
+        try:
+            status, answer = self._api.post("/containers/create", container_request(self._options, spec))
+        except ProviderError as error:
+            known = self._inspect(spec.name) if _NAME_TAKEN in error.message else None
+            if known is None:
+                raise
+            return str(known["Id"])
         if status >= 400:
             raise error_of(status, str(answer))
         return str(answer["Id"])
 
+    def _inspect(self, name: BoxName) -> dict[str, Any] | None:
+        """What the engine knows of the box.
+
+        Raises:
+            ProviderRefused: a container of this name is there that is not this cloud's.
+        """
+        known: dict[str, Any] | None = self._api.get(f"/containers/{container_name(self._options.cloud, name)}/json")
+        if known is not None and not self._is_ours(known, name):
+            raise ProviderRefused(f"container {known['Name']} is not of this cloud; it is left alone")
+        return known
+
+    def _is_ours(self, known: Mapping[str, Any], name: BoxName) -> bool:
+        labels = known["Config"].get("Labels") or {}
+        return bool(
+            labels.get("odc.cloud") == self._options.cloud
+            and known["Name"] == container_name(self._options.cloud, name)
+        )
+
+    def _inspect_uid(self, name: BoxName, uid: str) -> dict[str, Any] | None:
+        """What the engine knows of this uid, if it is the box of this name."""
+        known: dict[str, Any] | None = self._api.get(f"/containers/{uid}/json")
+        return known if known is not None and known["Id"] == uid and self._is_ours(known, name) else None
+
     def _make_network(self, spec: BoxSpec) -> None:
-        name = network_name(self._options.cloud, spec.name.reservation_id, spec.name.attempt)
-        if self._api.get(f"/networks/{name}/json") is not None:
-            return
+        """Make the attempt's network; one that is there stays."""
         status, answer = self._api.post("/networks/create", network_request(self._options, spec))
         if status >= 400 and status != 409:
             raise error_of(status, str(answer))
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
+        if self._inspect_uid(name, uid) is None:
+            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:
-            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
         if status == 409:
-            raise error_of(500, str(answer))
+            raise ProviderUnavailable(f"the engine: {answer}")
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
-        """Whether an SSH server greets at the box's port."""
+        """Whether an SSH server greets at the box's port. While nobody listens, it knocks for a moment."""
+        deadline = time.monotonic() + CONNECTING_S
+        while True:
+            if self._greets(box.ssh_port):
+                return True
+            if time.monotonic() > deadline:
+                self._raise_if_exited(box.name)
+                return False
+            time.sleep(RETRY_S)
+
+    def _greets(self, port: int) -> bool:
         try:
-            with socket.create_connection((self._options.listen, box.ssh_port), timeout=GREETING_S) as connection:
-                connection.settimeout(GREETING_S)
-                if connection.recv(8).startswith(b"SSH-"):
-                    return True
+            with socket.create_connection((self._options.listen, port), timeout=GREETING_S) as connection:
+                return connection.recv(8).startswith(b"SSH-")
         except OSError:
-            pass
-        self._raise_if_exited(box.name)
-        return False
+            return False
 
     def _raise_if_exited(self, name: BoxName) -> None:
-        known = self._api.get(f"/containers/{container_name(self._options.cloud, name)}/json")
+        known = self._inspect(name)
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
-        if str(known["State"]["Status"]).lower() in ("exited", "stopped"):
+        if str(known["State"]["Status"]).lower() in _ENDED:
             words = self._last_words(str(known["Id"]))
+            if any(part in words.lower() for part in _CANNOT_RUN):
+                words = f"its image cannot run odc-box, which needs /bin/sh for this processor ({words})"
             raise ProviderRefused(f"the box ended with {known['State']['ExitCode']}: {words}")
 
     def _last_words(self, uid: str) -> str:
         """The last line that the box said."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=5)
-        lines = [line for line in _unframed(raw).decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        return telling_line(_unframed(raw).decode(errors="replace")) or "it said nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""
-        if files_folder(self._options, name).exists():
-            self._put_files(name, files)
-
-    def _put_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
-        folder = files_folder(self._options, name)
-        root = self._options.id_base
-        for parent in (folder, *{(folder / path).parent for path in files}):
-            parent.mkdir(parents=True, exist_ok=True)
-            os.chown(parent, root, root)
-            parent.chmod(0o755)
-        for path, content in files.items():
-            _replace_file(folder / path, content, root, 0o600 if path == _SECRET else 0o644)
+        self._folders.replace(name, files)
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
         """Ask the box's processes to end; end them when the grace is over."""
+        if self._inspect_uid(name, uid) is None:
+            return
         seconds = int(grace.total_seconds()) + 5
         self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
     def remove_box(self, name: BoxName, uid: str) -> None:
-        """Delete the box of exactly this uid."""
+        """Delete the box of exactly this uid, and look that it is gone."""
         deadline = time.monotonic() + BUSY_S
-        while True:
+        while self._inspect_uid(name, uid) is not None:
             try:
-                return self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
+                self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
             except ProviderUnavailable as error:
                 # The engine's own clean-up of a box that has just ended still holds its mounts for a moment.
                 if "busy" not in error.message or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+            else:
+                if time.monotonic() > deadline:
+                    raise ProviderUnavailable(f"box {name} is deleted, but the engine still lists it")
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
-        """Delete the networks and files of this attempt and earlier ones."""
-        filters = json.dumps({"label": [f"odc.cloud={self._options.cloud}", f"odc.reservation={reservation_id}"]})
-        networks: list[dict[str, Any]] = self._api.get("/networks/json", filters=filters) or []
-        for network in networks:
-            if int(network["name"].rpartition("-")[2]) <= attempt:
-                self._api.delete(f"/networks/{network['name']}", force=True)
-        for folder in (self._options.state / "boxes").glob(f"{reservation_id}-*"):
-            if int(folder.name.split("-")[1]) <= attempt:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Delete the networks and files of this attempt and earlier ones.
 
-
-def _replace_file(path: Path, content: bytes, owner: int, mode: int) -> None:
-    """Write the file whole: a reader sees the old one or the new one."""
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchown(descriptor, owner, owner)
-        os.fchmod(descriptor, mode)
-        file.write(content)
-    fresh.replace(path)
+        A network in which an operator put a container of their own stays, with that container: the engine's answer
+        says so each time.
+        """
+        known = self._api.get("/networks/json", filters=self._label_filter(f"odc.reservation={reservation_id}"))
+        names = {network_name(self._options.cloud, reservation_id, number) for number in range(attempt + 1)}
+        for network in known or ():
+            if network["name"] in names:
+                self._api.delete(f"/networks/{network['name']}")
+        self._folders.remove(reservation_id, attempt)
 
 
 def _unframed(raw: bytes) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ SUBNET_BITS = 28
 PERIOD_US = 100_000
 PIDS = 16384
 _LXCFS_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
+_EXITS = {
+    0: "its first process ended",
+    78: "its disk was not there",
+    79: "its image has no SSH server",
+    137: "it was killed",
+    143: "it was told to stop",
+}
 _STATES = {
     "created": BoxState.CREATED,
     "configured": BoxState.CREATED,
@@ -26,6 +33,7 @@ _STATES = {
     "paused": BoxState.RUNNING,
     "stopping": BoxState.RUNNING,
     "stopped": BoxState.EXITED,
+    "removing": BoxState.EXITED,
     "exited": BoxState.EXITED,
 }
 
@@ -63,7 +71,6 @@ class EngineOptions:
     program: Path
     gpu_kind: str
     grace_s: int = 30
-    labels: dict[str, str] = field(default_factory=dict)
 
 
 def container_name(cloud: str, name: BoxName) -> str:
@@ -76,25 +83,34 @@ def network_name(cloud: str, reservation_id: str, attempt: int) -> str:
     return f"odc-{cloud}-{reservation_id}-{attempt}"
 
 
-def files_folder(options: EngineOptions, name: BoxName) -> Path:
-    """Where the box's files lie on the host."""
-    return options.state / "boxes" / str(name)
+def files_parent(options: EngineOptions) -> Path:
+    """Where the boxes' files lie on the host: a folder for each box, by its name."""
+    return options.state / "boxes"
 
 
 def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any."""
-    subnets = ipaddress.ip_network(options.network).subnets(new_prefix=SUBNET_BITS)
+    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any.
+
+    Raises:
+        ProviderRefused: the setting's addresses do not reach as far as its ports.
+    """
+    whole = ipaddress.ip_network(options.network)
+    size = 2 ** (whole.max_prefixlen - SUBNET_BITS)
     index = spec.ssh_port - options.ports[0]
-    subnet = next((net for number, net in enumerate(subnets) if number == index), None)
-    if subnet is None:
+    if not 0 <= index < whole.num_addresses // size:
         raise ProviderRefused(f"the network {options.network} is too small for port {spec.ssh_port}")
+    first = whole.network_address + index * size
     return {
         "name": network_name(options.cloud, spec.name.reservation_id, spec.name.attempt),
         "driver": "bridge",
-        "subnets": [{"subnet": str(subnet)}],
+        "subnets": [{"subnet": f"{first}/{SUBNET_BITS}"}],
         "options": {"isolate": "true"},
         "dns_enabled": False,
-        "labels": {"odc.cloud": options.cloud, "odc.reservation": spec.name.reservation_id},
+        "labels": {
+            "odc.cloud": options.cloud,
+            "odc.reservation": spec.name.reservation_id,
+            "odc.attempt": str(spec.name.attempt),
+        },
     }
 
 
@@ -162,7 +178,7 @@ def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
         return {"type": "bind", "source": str(source), "destination": target, "options": ["rbind", "rprivate", *flags]}
 
     mounts = [
-        bind(files_folder(options, spec.name), "/run/odc", "ro", "nosuid", "nodev"),
+        bind(files_parent(options) / str(spec.name), "/run/odc", "ro", "nosuid", "nodev"),
         bind(options.program, "/usr/local/bin/odc-box", "ro"),
     ]
     if spec.home is not None:
@@ -197,18 +213,35 @@ def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
     }
 
 
-def box_seen(entry: dict[str, Any]) -> BoxSeen:
-    """A box from one entry of the engine's list."""
-    labels = entry["Labels"]
+def box_seen(entry: Mapping[str, Any]) -> BoxSeen | None:
+    """A box from one entry of the engine's list; None if its labels are not those of a box.
+
+    Args:
+        entry: as the engine gives it.
+    """
+    labels = entry.get("Labels") or {}
+    try:
+        name = BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"]))
+        units, ssh_port = int(labels["odc.units"]), int(labels["odc.ssh_port"])
+        node, gpu_type, gpus = labels["odc.node"], labels["odc.gpu_type"], labels["odc.gpus"]
+    except (KeyError, ValueError):
+        return None
     state = _STATES.get(str(entry.get("State", "")).lower(), BoxState.CREATED)
+    code = int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None
     return BoxSeen(
-        name=BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"])),
+        name=name,
         uid=str(entry["Id"]),
-        node=labels["odc.node"],
-        gpu_type=labels.get("odc.gpu_type", ""),
-        gpus=tuple(gpu for gpu in labels.get("odc.gpus", "").split(",") if gpu),
-        units=int(labels.get("odc.units", "0")),
+        node=node,
+        gpu_type=gpu_type,
+        gpus=tuple(gpu for gpu in gpus.split(",") if gpu),
+        units=units,
         state=state,
-        exit_code=int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None,
-        ssh_port=int(labels.get("odc.ssh_port", "0")),
+        exit_code=code,
+        message="" if code is None else exit_words(code),
+        ssh_port=ssh_port,
     )
+
+
+def exit_words(code: int) -> str:
+    """What an exit code of a box says: the first process's own (`docs/box.md`), or 128 and a signal's number."""
+    return _EXITS.get(code, f"it ended with code {code}")

@@ -8,8 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from odc.adapters.engine.children import reap, start_detached
+
 SYSTEM = Path("/var/lib/lxcfs")
 START_LIMIT_S = 5.0
+STOP_LIMIT_S = 3.0
 
 
 def ensure_lxcfs(folder: Path) -> Path | None:
@@ -25,26 +28,30 @@ def ensure_lxcfs(folder: Path) -> Path | None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     _unmount(folder)
-    subprocess.Popen(
-        [program, "-p", str(folder.with_suffix(".pid")), str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
+    _pid_file(folder).unlink(missing_ok=True)
+    start_detached([program, "-p", str(_pid_file(folder)), str(folder)], folder.with_suffix(".log"))
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if _answers(folder):
             return folder
-        time.sleep(0.05)
+        time.sleep(0.02)
     return None
 
 
 def stop_lxcfs(folder: Path) -> None:
-    """End this cloud's own lxcfs; only when no box is left."""
-    if os.path.ismount(folder):
-        _unmount(folder)
+    """End this cloud's own lxcfs and wait for its end; only when no box is left."""
+    if not os.path.ismount(folder):
+        return
+    _unmount(folder)
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while _pid_file(folder).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    reap()
+
+
+def _pid_file(folder: Path) -> Path:
+    """Where it notes its process; it deletes the file when it ends."""
+    return folder.with_suffix(".pid")
 
 
 def _answers(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from odc.domain.resources import Capacity, allocatable
 
 MAX_NODES = 64
 MAX_UNITS = 64
+DIGITS = 4
 _EXAMPLE = ("for example", "odc up --simulate h100=2x8,t4=1x4")
 
 
@@ -46,7 +47,11 @@ def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capaci
     """
     wanted = [_parse(part, catalog) for part in text.split(",") if part.strip()]
     if not wanted:
-        raise InvalidRequest(f"nothing to simulate in {text!r}", _EXAMPLE)
+        raise InvalidRequest(f"nothing to simulate in {text[:40]!r}", _EXAMPLE)
+    names = [name for name, *_ in wanted]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidRequest(f"{name} is simulated twice; all its nodes are alike", _EXAMPLE)
     total = sum(count * units for _, count, units, _ in wanted)
     if sum(count for _, count, _, _ in wanted) > MAX_NODES:
         raise InvalidRequest(f"at most {MAX_NODES} nodes can be simulated", _EXAMPLE)
@@ -78,13 +83,14 @@ def _parse(part: str, catalog: Catalog) -> tuple[str, int, int, bool]:
     name, equals, shape = part.strip().partition("=")
     count, cross, units = shape.partition("x")
     if not (equals and cross and count.isascii() and count.isdigit() and units.isascii() and units.isdigit()):
-        raise InvalidRequest(f"{part.strip()!r} is not TYPE=NODESxGPUS", _EXAMPLE)
+        raise InvalidRequest(f"{part.strip()[:40]!r} is not TYPE=NODESxGPUS", _EXAMPLE)
     try:
         gpu_type = catalog.get_type(name)
     except NotFound as error:
         raise InvalidRequest(error.message, _EXAMPLE) from error
-    if not (1 <= int(count) <= MAX_NODES and 1 <= int(units) <= MAX_UNITS):
-        raise InvalidRequest(f"{part.strip()!r}: from 1 to {MAX_NODES} nodes of 1 to {MAX_UNITS}", _EXAMPLE)
+    in_range = len(count) <= DIGITS and len(units) <= DIGITS
+    if not (in_range and 1 <= int(count) <= MAX_NODES and 1 <= int(units) <= MAX_UNITS):
+        raise InvalidRequest(f"{part.strip()[:40]!r}: from 1 to {MAX_NODES} nodes of 1 to {MAX_UNITS}", _EXAMPLE)
     return name, int(count), int(units), gpu_type.has_gpus
 
 

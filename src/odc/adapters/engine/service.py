@@ -7,19 +7,29 @@ they are.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import logging
+import math
 import os
 import resource
 import shutil
 import signal
-import subprocess
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.children import reap, start_detached
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
+log = logging.getLogger(__name__)
+
 START_LIMIT_S = 15.0
+STOP_LIMIT_S = 5.0
+REVIVE_PAUSE_S = 5.0
 # Podman lowers its own process limit to this, and no box may have more than its engine.
 PROCESSES = 32768
 OPEN_FILES = 1_048_576
@@ -66,7 +76,8 @@ def configuration(machine: Machine) -> str:
     events = "journald" if machine.systemd else "file"
     return (
         "[containers]\n"
-        f'default_ulimits = ["nofile={machine.open_files}:{machine.open_files}"]\n'
+        f'default_ulimits = ["nofile={machine.open_files}:{machine.open_files}", '
+        f'"nproc={machine.processes}:{machine.processes}"]\n'
         "[engine]\n"
         f'cgroup_manager = "{manager}"\nevents_logger = "{events}"\nruntime = "{machine.runtime}"\n'
         "[network]\n"
@@ -75,13 +86,14 @@ def configuration(machine: Machine) -> str:
 
 
 class EngineService:
-    """Starts, finds and stops the service of one cloud."""
+    """Starts, finds and stops the service of one cloud. Several processes may do so at once."""
 
     def __init__(self, folder: Path) -> None:
         """Name the service's folder: its socket, configuration and log."""
         self._folder = folder
         self.socket = folder / "podman.sock"
         self._pid_file = folder / "podman.pid"
+        self._revived_at = -math.inf
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,56 +101,85 @@ class EngineService:
         return {**os.environ, "CONTAINERS_CONF": str(self._folder / "containers.conf")}
 
     def ensure(self) -> PodmanApi:
-        """The service's API; started if it does not answer.
+        """The service's API; started if it does not answer. If it dies later, the next failing call starts it again.
 
         Raises:
             ProviderRefused: Podman is not installed, or does not start; with its last words.
         """
-        api = PodmanApi(self.socket)
-        if self._answers(api):
-            return api
-        if shutil.which("podman") is None:
-            raise ProviderRefused("Podman is not installed", ("install it", "sudo apt-get install podman"))
-        self._start()
-        deadline = time.monotonic() + START_LIMIT_S
-        while not self._answers(api):
-            if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"Podman's service does not come up: {self._last_words()}")
-            time.sleep(0.05)
+        api = PodmanApi(self.socket, self.revive)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._locked():
+            if not self._answers():
+                self._start()
+                self._await_answer()
         return api
 
+    def revive(self) -> None:
+        """Start the service if nobody listens on its socket, at most once in a few seconds. Does not wait for it."""
+        if time.monotonic() - self._revived_at < REVIVE_PAUSE_S or not self._folder.is_dir():
+            return
+        self._revived_at = time.monotonic()
+        with contextlib.suppress(ProviderError, OSError), self._locked():
+            if not self._listens():
+                log.warning("the engine's service is gone; starting it again")
+                self._start()
+
     def stop(self) -> None:
-        """End the service; boxes go on. Nothing to stop is no error."""
+        """End the service and wait for its end; boxes go on. Nothing to stop is no error."""
         pid = self._pid()
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            self._end(pid)
         self._pid_file.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
 
-    def _answers(self, api: PodmanApi) -> bool:
-        if not self.socket.exists():
-            return False
+    def _end(self, pid: int) -> None:
+        deadline = time.monotonic() + STOP_LIMIT_S
+        wanted = signal.SIGTERM
+        while self._pid() == pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, wanted)
+            if time.monotonic() > deadline:
+                wanted = signal.SIGKILL
+            time.sleep(0.02)
+            reap()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process of the cloud starts the service."""
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _answers(self) -> bool:
         try:
-            return api.get("/info") is not None
+            return self.socket.exists() and bool(PodmanApi(self.socket).text("/_ping"))
         except ProviderError:
             return False
 
+    def _listens(self) -> bool:
+        """Whether somebody accepts connections, however slow they are to answer."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(str(self.socket)) in (0, errno.EAGAIN)
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(f"Podman's service does not come up: {self._last_words()}")
+            time.sleep(0.02)
+
     def _start(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        program = shutil.which("podman")
+        if program is None:
+            raise ProviderRefused("Podman is not installed", ("install it", "sudo apt-get install podman"))
         self.stop()
-        (self._folder / "containers.conf").write_text(configuration(look_at_machine()))
-        with (self._folder / "podman.log").open("ab") as log:
-            process = subprocess.Popen(
-                ["podman", "system", "service", "--time", "0", f"unix://{self.socket}"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-            )
-        self._pid_file.write_text(str(process.pid))
+        fresh = self._folder / "containers.conf.new"
+        fresh.write_text(configuration(look_at_machine()))
+        fresh.replace(self._folder / "containers.conf")
+        command = [program, "system", "service", "--time", "0", f"unix://{self.socket}"]
+        pid = start_detached(command, self._folder / "podman.log", self.environment)
+        self._pid_file.write_text(str(pid))
 
     def _pid(self) -> int | None:
         """The running service's process, if the noted one is really it."""
@@ -150,6 +191,6 @@ class EngineService:
         return pid if str(self.socket).encode() in command else None
 
     def _last_words(self) -> str:
-        log = self._folder / "podman.log"
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        said = self._folder / "podman.log"
+        lines = said.read_text(errors="replace").strip().splitlines() if said.exists() else []
         return lines[-1] if lines else "it says nothing"

@@ -21,7 +21,7 @@ def device_kind(cloud: str) -> str:
 
 
 def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Path, smi: Path) -> Path:
-    """Describe every pretended GPU to the engine. Repeatable.
+    """Describe every pretended GPU to the engine. Repeatable. Without any GPU, no description is left.
 
     Args:
         cloud: the cloud's name.
@@ -31,20 +31,25 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
         smi: the program that boxes run as `nvidia-smi`.
 
     Returns:
-        The specification's file, to be deleted with the cloud.
-    """
+        The specification's file, to be deleted with the cloud."""
     facts = state / "gpus"
     facts.mkdir(parents=True, exist_ok=True)
     devices = []
     for node in nodes:
         memory_mib = catalog.get_type(node.gpu_type).gpu_memory_gib * 1024
         for index, gpu in enumerate(node.gpus):
+            # In place: running boxes look at this very file.
             (facts / gpu).write_text(f"{node.gpu_type} {memory_mib // 1024}GB\n{memory_mib}\n{gpu}\n")
             mounts = [
                 {"hostPath": "/dev/null", "containerPath": f"/dev/simgpu{index}", "options": ["bind"]},
                 {"hostPath": str(facts / gpu), "containerPath": f"/run/odc-gpus/{index}", "options": ["bind", "ro"]},
             ]
             devices.append({"name": gpu, "containerEdits": {"mounts": mounts}})
+    path = devices_file(cloud)
+    if not devices:
+        # A description without devices is no valid one, and the engine would say so with every box.
+        path.unlink(missing_ok=True)
+        return path
     program = {"hostPath": str(smi), "containerPath": "/usr/bin/nvidia-smi", "options": ["bind", "ro"]}
     specification = {
         "cdiVersion": "0.5.0",
@@ -53,7 +58,6 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
         "containerEdits": {"mounts": [program]},
     }
     CDI_FOLDER.mkdir(parents=True, exist_ok=True)
-    path = devices_file(cloud)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(specification))
     fresh.replace(path)

@@ -1,45 +1,67 @@
-"""The machine's GPUs, by NVIDIA's own library."""
+"""The machine's GPUs, by NVIDIA's own library. Nothing here raises: a machine without a driver has no GPUs."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from odc.adapters.engine.nodes import FoundGpu
 
 
 def find_gpus() -> tuple[FoundGpu, ...]:
-    """Every NVIDIA GPU in the driver's order; none if there is no driver."""
-    import pynvml
+    """Every NVIDIA GPU in the driver's order; none if there is no driver.
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        return tuple(_describe(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    finally:
-        pynvml.nvmlShutdown()
+    A GPU that the driver lists but that does not answer (fallen off the bus) is left out: nobody could use it.
+    """
+    with _driver() as usable:
+        if not usable:
+            return ()
+        import pynvml
+
+        described = (_describe(index) for index in range(pynvml.nvmlDeviceGetCount()))
+        return tuple(gpu for gpu in described if gpu is not None)
 
 
 def driver_version() -> str:
     """The driver's version, or an empty string."""
+    with _driver() as usable:
+        if not usable:
+            return ""
+        import pynvml
+
+        return _text(pynvml.nvmlSystemGetDriverVersion())
+
+
+@contextmanager
+def _driver() -> Iterator[bool]:
+    """Whether there is a driver to ask, for as long as the block lasts."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ""
+        yield False
+        return
     try:
-        return str(pynvml.nvmlSystemGetDriverVersion())
+        yield True
     finally:
         pynvml.nvmlShutdown()
 
 
-def _describe(index: int) -> FoundGpu:
+def _describe(index: int) -> FoundGpu | None:
     import pynvml
 
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return FoundGpu(
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-        name=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_gib=memory.total / 2**30,
-    )
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        return FoundGpu(
+            uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+            name=_text(pynvml.nvmlDeviceGetName(handle)),
+            memory_gib=pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
+        )
+    except pynvml.NVMLError:
+        return None
+
+
+def _text(value: object) -> str:
+    """The library's older versions give bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

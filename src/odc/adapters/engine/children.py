@@ -1,0 +1,42 @@
+"""Programs that serve boxes and outlive the process that started them: the engine's service, lxcfs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def start_detached(command: Sequence[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
+    """Start a program in a session of its own: what ends the caller and its process group does not reach it.
+
+    Args:
+        command: the program and its arguments.
+        said: file that gets what it says, at its end.
+        environment: None for the caller's.
+
+    Returns:
+        Its process id.
+    """
+    reap()
+    with said.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+        )
+    _children.append(child)
+    return child.pid
+
+
+def reap() -> None:
+    """Forget the programs that have ended, so that they do not stay as zombies of a long-lived daemon."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+_children: list[subprocess.Popen[bytes]] = []
+"""Started by this process. Kept, because Python takes a forgotten child for a mistake."""

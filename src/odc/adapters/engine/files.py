@@ -1,0 +1,110 @@
+"""What boxes read under `/run/odc`: one folder on the host for each box, plain files, each replaced whole.
+
+The folders' parent is only root's to enter, so that no user of the host reads another's keys there. In the box the
+files are root's, and the mount is read-only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from odc.domain.box import BoxName
+from odc.domain.errors import ProviderUnavailable
+
+SECRETS = frozenset({"host_keys/ssh_host_ed25519_key"})
+"""Files that only the box's root reads."""
+
+
+class BoxFolders:
+    """The folders of one cloud's boxes."""
+
+    def __init__(self, parent: Path, owner: int) -> None:
+        """Name the place; nothing is made yet.
+
+        Args:
+            parent: of all folders.
+            owner: host uid and gid of the boxes' root.
+        """
+        self._parent = parent
+        self._owner = owner
+
+    def path(self, name: BoxName) -> Path:
+        """The box's folder."""
+        return self._parent / str(name)
+
+    def make(self, name: BoxName, files: Mapping[str, bytes]) -> None:
+        """Make the folder with these files, or put them in the one that is there.
+
+        Raises:
+            ProviderUnavailable: the host could not write them (it is full, say); some may be written.
+        """
+        with _told(f"the files of box {name} could not be written"):
+            self._parent.mkdir(parents=True, exist_ok=True)
+            self._parent.chmod(0o700)
+            self.path(name).mkdir(exist_ok=True)
+            self._own_folder(self.path(name))
+            self._put(self.path(name), files)
+
+    def replace(self, name: BoxName, files: Mapping[str, bytes]) -> None:
+        """Put these files in the folder; others stay. Without the folder nothing happens.
+
+        Raises:
+            ProviderUnavailable: the host could not write them; each is the old one or the new one.
+        """
+        with _told(f"the files of box {name} could not be written"):
+            if self.path(name).is_dir():
+                # The folder may go at any moment, when another thread cleans up: then nothing is to be written.
+                with contextlib.suppress(FileNotFoundError):
+                    self._put(self.path(name), files)
+
+    def remove(self, reservation_id: str, attempt: int) -> None:
+        """Delete the folders of the attempts up to this one; there may be none.
+
+        Raises:
+            ProviderUnavailable: some could not be deleted.
+        """
+        with _told(f"the files of reservation {reservation_id} could not be deleted"):
+            for folder in self._parent.glob(f"{reservation_id}-*"):
+                number = folder.name.removeprefix(f"{reservation_id}-").partition("-")[0]
+                if number.isdecimal() and int(number) <= attempt:
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.rmtree(folder)
+
+    def _put(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        for path in sorted(files):
+            below = (folder / path).parent
+            if below != folder and not below.is_dir():
+                below.mkdir()
+                self._own_folder(below)
+            self._replace_file(folder / path, files[path], 0o600 if path in SECRETS else 0o644)
+
+    def _own_folder(self, folder: Path) -> None:
+        os.chown(folder, self._owner, self._owner)
+        folder.chmod(0o755)
+
+    def _replace_file(self, path: Path, content: bytes, mode: int) -> None:
+        """Write the file whole: a reader sees the old one or the new one. Two writers never share an unfinished one."""
+        fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchown(descriptor, self._owner, self._owner)
+                os.fchmod(descriptor, mode)
+                file.write(content)
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn the host's errors into ODC's."""
+    try:
+        yield
+    except OSError as error:
+        raise ProviderUnavailable(f"{what}: {error.strerror or error}", ("look for space", "odc doctor")) from error

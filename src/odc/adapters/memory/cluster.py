@@ -1,0 +1,248 @@
+"""Boxes in memory, with every rule of the real clusters and the faults of their bad days. No thread, no time."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from odc.adapters.memory.faults import Faults
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.node import Node
+
+NEVER = 10**9
+"""As a number of asks: SSH never answers."""
+
+
+@dataclass(slots=True)
+class _Box:
+    """A box; `asks` counts how often its SSH was asked since it runs."""
+
+    spec: BoxSpec
+    uid: str
+    state: BoxState = BoxState.CREATED
+    exit_code: int | None = None
+    message: str = ""
+    asks: int = 0
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def name(self) -> BoxName:
+        return self.spec.name
+
+
+class MemoryCluster:
+    """See `odc.ports.cluster`. `faults` makes any method fail; the methods at the end play accidents.
+
+    Attributes:
+        faults: what the next calls raise.
+        collisions: every time that a box was made with a GPU that another box held: must stay empty.
+    """
+
+    def __init__(self, nodes: Iterable[Node], images: Collection[str] | None = None) -> None:
+        """Begin with these nodes and no box.
+
+        Args:
+            nodes: of the cluster.
+            images: those that exist; None for every image that is asked for.
+        """
+        self.faults = Faults()
+        self.collisions: list[str] = []
+        self._lock = threading.RLock()
+        self._nodes = {node.name: node for node in nodes}
+        self._images = images
+        self._boxes: dict[BoxName, _Box] = {}
+        self._leftovers: set[BoxName] = set()
+        self._down = ""
+        self._asks_needed: dict[BoxName | None, int] = {None: 0}
+
+    def list_nodes(self) -> tuple[Node, ...]:
+        """Every node by name."""
+        with self.faults.around("list_nodes"), self._lock:
+            self._check_up()
+            return tuple(sorted(self._nodes.values(), key=lambda node: node.name))
+
+    def list_boxes(self) -> tuple[BoxSeen, ...]:
+        """Every box by name; those of silent nodes are unreachable."""
+        with self.faults.around("list_boxes"), self._lock:
+            self._check_up()
+            return tuple(self._seen(box) for box in sorted(self._boxes.values(), key=lambda box: box.name))
+
+    def create_box(self, spec: BoxSpec) -> str:
+        """Make the box."""
+        with self.faults.around("create_box"), self._lock:
+            self._check_node(spec.node)
+            known = self._boxes.get(spec.name)
+            if known is not None:
+                return known.uid
+            if self._images is not None and spec.image not in self._images:
+                raise ProviderRefused(f"the engine: {spec.image}: image not known")
+            self._note_collisions(spec)
+            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, files=dict(spec.files))
+            self._leftovers.add(spec.name)
+            return self._boxes[spec.name].uid
+
+    def _note_collisions(self, spec: BoxSpec) -> None:
+        for other in self._boxes.values():
+            for gpu in set(other.spec.gpus) & set(spec.gpus):
+                self.collisions.append(f"{gpu}: {other.name} and {spec.name}")
+
+    def start_box(self, name: BoxName, uid: str) -> None:
+        """Start the box of this uid."""
+        with self.faults.around("start_box"), self._lock:
+            box = self._find(name, uid)
+            if box is None:
+                raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+            if box.state is BoxState.RUNNING:
+                return
+            for other in self._boxes.values():
+                if other.state is BoxState.RUNNING and other.spec.ssh_port == box.spec.ssh_port:
+                    raise PlaceTaken(f"the engine: port {box.spec.ssh_port}: address already in use")
+            box.state, box.exit_code, box.message, box.asks = BoxState.RUNNING, None, "", 0
+
+    def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
+        """Whether its SSH answers, after as many asks as the test wants."""
+        with self.faults.around("ssh_answers"), self._lock:
+            self._check_node(box.node)
+            known = self._boxes.get(box.name)
+            if known is None:
+                raise ProviderRefused(f"box {box.name} is not there any more")
+            if known.state is BoxState.EXITED:
+                raise ProviderRefused(f"the box ended with {known.exit_code}: {known.message}")
+            known.asks += 1
+            needed = self._asks_needed.get(box.name, self._asks_needed[None])
+            return known.state is BoxState.RUNNING and known.asks > needed
+
+    def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
+        """Replace what the box reads."""
+        with self.faults.around("write_files"), self._lock:
+            box = self._boxes.get(name)
+            if box is not None:
+                self._check_node(box.spec.node)
+                box.files.update(files)
+
+    def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
+        """End the box's processes."""
+        with self.faults.around("stop_box"), self._lock:
+            box = self._find(name, uid)
+            if box is not None and box.state is BoxState.RUNNING:
+                box.state, box.exit_code = BoxState.EXITED, 0
+
+    def remove_box(self, name: BoxName, uid: str) -> None:
+        """Delete the box of exactly this uid."""
+        with self.faults.around("remove_box"), self._lock:
+            if self._find(name, uid) is not None:
+                del self._boxes[name]
+
+    def clean_up(self, reservation_id: str, attempt: int) -> None:
+        """Delete what the attempts up to this one left beside boxes."""
+        with self.faults.around("clean_up"), self._lock:
+            self._check_up()
+            self._leftovers = {
+                name for name in self._leftovers if name.reservation_id != reservation_id or name.attempt > attempt
+            }
+
+    def _check_up(self) -> None:
+        if self._down:
+            raise ProviderUnavailable(self._down)
+
+    def _check_node(self, node: str) -> None:
+        self._check_up()
+        if node not in self._nodes:
+            raise ProviderRefused(f"there is no node {node}")
+        if not self._nodes[node].ready:
+            raise ProviderUnavailable(f"node {node} does not answer")
+
+    def _find(self, name: BoxName, uid: str) -> _Box | None:
+        """The box of this name and uid, on a node that answers."""
+        self._check_up()
+        box = self._boxes.get(name)
+        if box is None or box.uid != uid:
+            return None
+        self._check_node(box.spec.node)
+        return box
+
+    def _seen(self, box: _Box) -> BoxSeen:
+        silent = box.spec.node not in self._nodes or not self._nodes[box.spec.node].ready
+        return BoxSeen(
+            name=box.name,
+            uid=box.uid,
+            node=box.spec.node,
+            gpu_type=box.spec.gpu_type,
+            gpus=box.spec.gpus,
+            units=box.spec.units,
+            state=BoxState.UNREACHABLE if silent else box.state,
+            exit_code=None if silent else box.exit_code,
+            message="its node does not answer" if silent else box.message,
+            ssh_port=box.spec.ssh_port,
+        )
+
+    def go_down(self, why: str = "the cluster does not answer") -> None:
+        """From now on every call fails."""
+        self._down = why
+
+    def heal(self) -> None:
+        """Whatever was broken by `go_down`, `silence`, `delay_ssh` or `faults` works again; lost boxes stay lost."""
+        with self._lock:
+            self._down = ""
+            self.faults.clear()
+            self._asks_needed = {None: 0}
+            self._nodes = {name: replace(node, ready=True) for name, node in self._nodes.items()}
+
+    def vanish(self, name: BoxName) -> None:
+        """The box is gone, as when someone deleted it by hand; its network and files stay."""
+        with self._lock:
+            del self._boxes[name]
+
+    def exit_box(self, name: BoxName, code: int, message: str = "") -> None:
+        """The box's first process ends.
+
+        Args:
+            name: which box.
+            code: its exit code.
+            message: its last words.
+        """
+        with self._lock:
+            box = self._boxes[name]
+            box.state, box.exit_code, box.message = BoxState.EXITED, code, message
+
+    def delay_ssh(self, asks: int, name: BoxName | None = None) -> None:
+        """SSH answers only after it was asked so often.
+
+        Args:
+            asks: how often it stays silent; `NEVER` for ever.
+            name: of one box; None for all that have no delay of their own.
+        """
+        with self._lock:
+            self._asks_needed[name] = asks
+
+    def silence(self, node: str) -> None:
+        """The node does not answer any more."""
+        with self._lock:
+            self._nodes[node] = replace(self._nodes[node], ready=False)
+
+    def put_node(self, node: Node) -> None:
+        """Add a node, or change one: cordon it, give it back."""
+        with self._lock:
+            self._nodes[node.name] = node
+
+    def put_stranger(self, spec: BoxSpec, state: BoxState = BoxState.RUNNING) -> str:
+        """A box of this cloud that no record knows, as after an old backup was restored; its uid."""
+        with self._lock:
+            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, state=state)
+            return self._boxes[spec.name].uid
+
+    def read_files(self, name: BoxName) -> Mapping[str, bytes]:
+        """What the box reads now; key: path below `/run/odc`."""
+        with self._lock:
+            return dict(self._boxes[name].files)
+
+    def leftovers(self) -> frozenset[BoxName]:
+        """Boxes whose network and files are still there."""
+        with self._lock:
+            return frozenset(self._leftovers)

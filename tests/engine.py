@@ -1,0 +1,230 @@
+"""A private engine service with a cloud of its own on the machine's real Podman, for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.cluster import EngineCluster
+from odc.adapters.engine.container import EngineOptions, container_name
+from odc.adapters.engine.image import box_files
+from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
+from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
+from odc.adapters.engine.service import EngineService, look_at_machine
+from odc.adapters.engine.simulated import device_kind, devices_file, write_devices
+from odc.domain.box import BoxName, BoxSpec
+from odc.domain.catalog import Catalog
+from odc.domain.node import Node
+from odc.domain.resources import Capacity, share_of
+
+IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
+ID_BASE = 1_000_000_000
+PORTS = 50
+FIRST_PORT, LAST_PORT = 36000, 39000
+
+
+def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
+    """The first true value of the check; fails when the deadline is over."""
+    end = time.monotonic() + deadline_s
+    while not (value := check()):
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.02)
+    return value
+
+
+@dataclass
+class Keys:
+    """A user's key and a box's host key, made by OpenSSH."""
+
+    private: Path
+    public: str
+    host_private: str
+    host_public: str
+
+
+@dataclass
+class Engine:
+    """One cloud's service, nodes and cluster; its folder goes when the test session ends."""
+
+    cloud: str
+    state: Path
+    service: EngineService
+    api: PodmanApi
+    nodes: tuple[Node, ...]
+    options: EngineOptions
+    cluster: EngineCluster
+    keys: Keys
+
+    def spec(self, **changes: Any) -> BoxSpec:
+        """A box on the first node with one GPU and a port of its own."""
+        rank = changes.pop("rank", 0)
+        attempt = changes.pop("attempt", 1)
+        name = BoxName(changes.pop("reservation_id", uuid.uuid4().hex), attempt, rank)
+        node = self.nodes[0]
+        defaults: dict[str, Any] = {
+            "name": name,
+            "node": node.name,
+            "image": IMAGE,
+            "hostname": "train",
+            "gpus": node.gpus[:1],
+            "gpu_type": node.gpu_type,
+            "units": 1,
+            "resources": share_of(node.allocatable, 1, node.units),
+            "ssh_port": free_port(*self.options.ports),
+            "home": None,
+            "files": self.files(),
+        }
+        return BoxSpec(**(defaults | changes))
+
+    def files(self) -> dict[str, bytes]:
+        """What `docs/box.md` says that a box reads, in its smallest form."""
+        texts = {
+            "authorized_keys": self.keys.public + "\n",
+            "host_keys/ssh_host_ed25519_key": self.keys.host_private,
+            "host_keys/ssh_host_ed25519_key.pub": self.keys.host_public + "\n",
+            "name": "train\n",
+            "env": "",
+            "disk_id": "",
+        }
+        return {path: text.encode() for path, text in texts.items()}
+
+    def ssh(self, spec: BoxSpec, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the box by real ssh, as `dev`."""
+        options = ["-F", "none", "-i", str(self.keys.private), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        return subprocess.run(
+            ["ssh", *options, "-p", str(spec.ssh_port), "dev@127.0.0.1", command],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def up(self, spec: BoxSpec, deadline_s: float = 30) -> str:
+        """Make and start the box and wait for its SSH; its uid."""
+        uid = self.cluster.create_box(spec)
+        self.cluster.start_box(spec.name, uid)
+        eventually("SSH answers", lambda: self.cluster.ssh_answers(spec), deadline_s)
+        return uid
+
+    def podman(self, *arguments: str, check: bool = True) -> str:
+        """The engine's own command line, as an operator would use it beside ODC."""
+        done = subprocess.run(["podman", *arguments], env=self.service.environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def container(self, spec: BoxSpec) -> str:
+        """The engine's name of the box."""
+        return container_name(self.cloud, spec.name)
+
+    def forget_everything(self) -> None:
+        """Remove every container and network of this cloud."""
+        for box in self.cluster.list_boxes():
+            self.cluster.remove_box(box.name, box.uid)
+        for name in self.podman("network", "ls", "--format", "{{.Name}}").split():
+            if name.startswith(f"odc-{self.cloud}-"):
+                self.podman("network", "rm", "-f", name, check=False)
+        shutil.rmtree(self.state / "boxes", ignore_errors=True)
+
+
+@contextmanager
+def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
+    """A service, a cloud name, ports and a network of the test session's own; nothing of them is left afterwards."""
+    cloud = f"odceng{uuid.uuid4().hex[:6]}"
+    state = Path(tempfile.mkdtemp(prefix=f"{cloud}-", dir="/var/tmp"))
+    service = EngineService(state / "engine")
+    engine: Engine | None = None
+    try:
+        engine = _build(cloud, state, service, simulate)
+        yield engine
+    finally:
+        if engine is not None:
+            service.ensure()
+            engine.forget_everything()
+        service.stop()
+        stop_lxcfs(state / "lxcfs")
+        devices_file(cloud).unlink(missing_ok=True)
+        shutil.rmtree(state)
+
+
+def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> Engine:
+    catalog = Catalog()
+    nodes = simulated_nodes(simulate, catalog, machine_capacity(), Capacity(cpu_millis=0, memory_bytes=2**30))
+    programs = state / "programs"
+    programs.mkdir()
+    for name in ("odc-box", "nvidia-smi-simulated"):
+        shutil.copy(box_files() / name, programs / name)
+        (programs / name).chmod(0o755)
+    write_devices(cloud, nodes, catalog, state, programs / "nvidia-smi-simulated")
+    machine = look_at_machine()
+    block = (uuid.uuid4().int % ((LAST_PORT - FIRST_PORT) // PORTS)) * PORTS
+    options = EngineOptions(
+        cloud=cloud,
+        state=state,
+        listen="127.0.0.1",
+        ports=(FIRST_PORT + block, FIRST_PORT + block + PORTS - 1),
+        network=f"10.{96 + block // PORTS // 16}.{block // PORTS % 16 * 16}.0/20",
+        id_base=ID_BASE,
+        cpus=tuple(sorted(os.sched_getaffinity(0))),
+        open_files=machine.open_files,
+        processes=machine.processes,
+        lxcfs=ensure_lxcfs(state / "lxcfs"),
+        program=programs / "odc-box",
+        gpu_kind=device_kind(cloud),
+        grace_s=2,
+    )
+    api = service.ensure()
+    return Engine(
+        cloud=cloud,
+        state=state,
+        service=service,
+        api=api,
+        nodes=nodes,
+        options=options,
+        cluster=EngineCluster(api, nodes, options),
+        keys=_make_keys(state / "keys"),
+    )
+
+
+def _make_keys(folder: Path) -> Keys:
+    folder.mkdir(mode=0o700)
+    for name in ("user", "host"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "odc", "-f", str(folder / name)], check=True
+        )
+    return Keys(
+        private=folder / "user",
+        public=(folder / "user.pub").read_text().strip(),
+        host_private=(folder / "host").read_text(),
+        host_public=(folder / "host.pub").read_text().strip(),
+    )
+
+
+def free_port(first: int, last: int) -> int:
+    """A port of the range that nobody listens on and that no test took before."""
+    for port in range(first, last + 1):
+        with socket.socket() as probe:
+            if port in _given:
+                continue
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.append(port)
+        return port
+    _given.clear()
+    return free_port(first, last)
+
+
+_given: list[int] = []

@@ -150,6 +150,14 @@ class Cloud:
         """The daemon's process."""
         return int((self.state / "daemon.lock").read_text())
 
+    def engine_pid(self) -> int:
+        """The engine's service, if it runs; else 0."""
+        try:
+            pid = int((self.state / "engine" / "podman.pid").read_text())
+        except (OSError, ValueError):
+            return 0
+        return 0 if _is_zombie(pid) else pid
+
     def kill(self) -> None:
         """kill -9 the daemon."""
         pid = self.daemon_pid()

@@ -17,7 +17,7 @@ from odc.domain.catalog import GpuType
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.limits import check_hours, check_user_limits
-from odc.domain.names import NO_DISK, check_name, free_name, near_match, short
+from odc.domain.names import NO_DISK, check_name, free_name, near_match, probable_slip, short
 from odc.domain.node import Node
 from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
@@ -177,7 +177,7 @@ def _claim_disk(
     disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
     disk = disks.get(name)
     if disk is None:
-        near = near_match(name, disks)
+        near = probable_slip(name, disks)
         if near is not None and not request.new_disk:
             raise InvalidRequest(
                 f"you have no disk {name}; did you mean {near}?",

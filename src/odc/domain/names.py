@@ -68,6 +68,15 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def probable_slip(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a new one is probably a slip for, or None. Names that differ in a number are siblings."""
+    return near_match(name, [other for other in known if _without_digits(other) != _without_digits(name)])
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"\d+", "", name)
+
+
 def free_name(wanted: str, taken: Iterable[str]) -> str:
     """`wanted`, or the first of `wanted-2`, `wanted-3`, … that is not taken."""
     used = set(taken)

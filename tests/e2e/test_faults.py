@@ -1,0 +1,116 @@
+"""What dies, goes away or is done by hand: everything converges, nothing is lost, nothing is double."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from tests.e2e.cloud import Cloud, Person, eventually
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+MOMENTS_MS = (0, 40, 110, 200, 320)
+
+
+@pytest.mark.parametrize("moment", MOMENTS_MS)
+def test_kill_9_while_a_box_starts_gives_one_box(ada: Person, cloud: Cloud, moment: int) -> None:
+    ada.ok("reserve", "-t", "h100", "-g", "2", "-h", "0.5", "-n", "k", "--disk", "killed", "--no-wait")
+    time.sleep(moment / 1000)
+    cloud.kill()
+    cloud.odc("up")
+    view = ada.until("k", "active")
+    assert len(cloud.boxes()) == 1
+    assert len(view["boxes"][0]["gpus"]) == 2
+    assert ada.in_box("k", "cat .odc-disk > /dev/null && echo fine").out == "fine\n"
+
+
+@pytest.mark.parametrize("moment", MOMENTS_MS)
+def test_kill_9_while_a_reservation_ends_loses_no_file(ada: Person, cloud: Cloud, moment: int) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "k", "--disk", f"end{moment}", "--wait")
+    ada.in_box("k", "echo kept > file")
+    ada.ok("cancel", "k", "--yes")
+    time.sleep(moment / 1000)
+    cloud.kill()
+    cloud.odc("up")
+    ended = ada.until("k", "cancelled")
+    assert ended["snapshot"]["verified"]
+    assert not cloud.boxes()
+    assert not cloud.mounts()
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "again", "--disk", f"end{moment}", "--wait")
+    assert ada.in_box("again", "cat file").out == "kept\n"
+
+
+def test_boxes_go_on_and_can_be_entered_while_the_daemon_is_down(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "on", "--disk", "none", "--wait")
+    ada.ok("list")
+    cloud.odc("down")
+    listed = ada.gpu_dev("list")
+    assert listed.code == 1
+    assert "STALE" in listed.out
+    assert "on" in listed.out
+    assert "odc up" in listed.err
+    told = ada.gpu_dev("connect", "on", "--", "echo alive")
+    assert (told.code, told.out) == (0, "alive\n")
+    assert "does not answer" in told.err
+    cloud.odc("up")
+    assert ada.view("on")["state"] == "active"
+
+
+def test_the_engine_goes_away_and_comes_back_and_nothing_ends(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "calm", "--disk", "none", "--wait")
+    before = cloud.boxes()[0]["Id"]
+    for _ in range(2):
+        old = cloud.engine_pid()
+        os.kill(old, signal.SIGKILL)
+        eventually("the engine is back", lambda old=old: cloud.engine_pid() not in (0, old))
+        assert ada.view("calm")["state"] == "active"
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "after", "--disk", "none", "--wait")
+    assert before in [box["Id"] for box in cloud.boxes()]
+    assert ada.view("calm")["state"] == "active"
+
+
+def test_a_box_that_was_removed_by_hand_fails_with_the_reason_and_keeps_its_disk(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "hand", "--disk", "handy", "--wait")
+    ada.in_box("hand", "echo safe > file")
+    subprocess.run(["podman", "rm", "-f", "-t", "0", str(cloud.boxes()[0]["Id"])], check=True, capture_output=True)
+    failed = ada.until("hand", "failed")
+    assert "removed by someone else" in failed["reason"]
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "hand2", "--disk", "handy", "--wait")
+    assert ada.in_box("hand2", "cat file").out == "safe\n"
+
+
+def test_a_box_that_stopped_is_started_again_with_its_home(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "stop", "--disk", "stopped", "--wait")
+    ada.in_box("stop", "echo here > file")
+    box = cloud.boxes()[0]
+    subprocess.run(["podman", "kill", str(box["Id"])], check=True, capture_output=True)
+    eventually("it runs again", lambda: cloud.boxes()[0]["State"] == "running")
+    eventually("ssh answers", lambda: ada.in_box("stop", "cat file").out == "here\n")
+    assert cloud.boxes()[0]["Id"] == box["Id"]
+
+
+def test_a_box_never_starts_on_a_home_that_is_not_its_disk(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "boot", "--disk", "booted", "--wait")
+    ada.in_box("boot", "echo precious > file")
+    # As after a boot at which the disks were not mounted: the box is down and its mount is gone.
+    box = str(cloud.boxes()[0]["Id"])
+    cloud.kill()
+    subprocess.run(["podman", "kill", box], check=True, capture_output=True)
+    mount = cloud.mounts()[0].split()[4]
+    eventually("unmounted", lambda: subprocess.run(["umount", mount], capture_output=True).returncode == 0)
+    cloud.odc("up")
+    eventually("it is back with its home", lambda: ada.in_box("boot", "cat file").out == "precious\n")
+
+
+def test_a_stranger_s_container_is_never_touched(ada: Person, cloud: Cloud) -> None:
+    subprocess.run(["podman", "create", "--name", "odc-e2e-stranger", "localhost/odc/box:1", "true"], check=True)
+    try:
+        ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "own", "--disk", "none", "--wait")
+        ada.ok("cancel", "own", "--yes")
+        ada.until("own", "cancelled")
+        subprocess.run(["podman", "container", "exists", "odc-e2e-stranger"], check=True)
+    finally:
+        subprocess.run(["podman", "rm", "-f", "odc-e2e-stranger"], capture_output=True)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a Debian or Ubuntu root file system into the base of a box. Runs as root inside that system, once, at build time.
 # Everything that is the same in every base image (plain, CUDA) happens here and nowhere else.
-# Input: the folder that this script lies in, with `packages`, `sshd_config`, `skel/`. Repeatable.
+# Input: the folder that this script lies in, with `packages` and `skel/`. Repeatable. What a box needs of the
+# system in any image, own or custom, is not done here but by `odc-box` at its start.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -27,10 +28,9 @@ install -d -o dev -g dev -m 0755 /home/dev
 printf 'dev ALL=(ALL) NOPASSWD:ALL\nDefaults env_keep += "CCACHE_DIR SSH_AUTH_SOCK"\nDefaults !requiretty\n' > /etc/sudoers.d/odc
 chmod 0440 /etc/sudoers.d/odc
 
-# SSH: ODC's own configuration; host keys are never part of an image.
-install -d -m 0755 /etc/odc /run/sshd
-install -m 0644 "$here/sshd_config" /etc/odc/sshd_config
-rm -f /etc/ssh/ssh_host_*
+# Host keys are never part of an image; the machine's identity and names are each box's own.
+rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id
+: > /etc/machine-id
 
 # Shell files of a new home, and the user's Python: an environment that sees the system's packages and is small enough to
 # be copied at the first login; `pip` is the system's, run by the environment's Python, so it installs into the home.
@@ -47,12 +47,13 @@ done
 mv /home/dev/.venv "$skel/.venv"
 chown -R dev:dev "$skel"
 
-# Every login, whatever the shell: the variables of the box, the user's Python and the message of the day.
-install -m 0644 "$here/profile.sh" /etc/profile.d/odc.sh
-grep -q odc.sh /etc/zsh/zshenv 2>/dev/null || printf '\n. /etc/profile.d/odc.sh\n' >> /etc/zsh/zshenv
-grep -q odc.sh /etc/bash.bashrc || printf '\n. /etc/profile.d/odc.sh\n' >> /etc/bash.bashrc
+# Nothing asks or greets at login but ODC: no questions to a user who removed their own shell files.
+grep -q zsh-newuser-install /etc/zsh/zshenv || printf '\nzsh-newuser-install() { :; }\n' >> /etc/zsh/zshenv
 : > /etc/motd
 rm -rf /etc/update-motd.d
 
+# Small: pages and translations that nobody reads here, lists that are fetched anew. Folders stay: packages expect them.
+find /usr/share/man /usr/share/locale -type f -delete
 apt-get clean
-rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt /tmp/* /root/.cache 2>/dev/null || true
+find /var/log -type f -delete
+rm -rf /var/lib/apt/lists/* /root/.cache

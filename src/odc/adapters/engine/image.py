@@ -6,6 +6,8 @@ The image carries the digest of what it was made from, so that ODC can say wheth
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -65,6 +67,10 @@ class Images:
         text = found.stdout.decode().strip()
         return "" if text in ("", "<no value>") else text
 
+    def is_current(self, image: str) -> bool:
+        """Whether the image is there and made from what this installation has."""
+        return self.version_of(image) == box_version()
+
     def build(self, image: str, say: Callable[[str], None]) -> None:
         """Make the base image and give it this name. Repeatable; an older one keeps running in its boxes.
 
@@ -77,21 +83,32 @@ class Images:
         """
         if shutil.which("mmdebstrap") is None:
             raise ProviderRefused("mmdebstrap is not installed", ("install it", "sudo apt-get install mmdebstrap"))
+        before = self._id_of(image)
         with tempfile.TemporaryDirectory(prefix="odc-image-", dir="/var/tmp") as folder:  # it is large
             tar = Path(folder) / "base.tar"
             say(f"making a Debian {SUITE} file system with the box's packages")
-            self._run(_bootstrap(box_files(), tar))
+            self._run(_bootstrap(box_files(), tar), environment={"TMPDIR": folder, **_proxies()})
             say("importing it into the engine")
             self._podman(
                 "import", "--change", f"LABEL {LABEL}={box_version()}", "--change", "ENV LANG=C.UTF-8", str(tar), image
             )
+        if before is not None and before != self._id_of(image):
+            # The engine refuses while a box uses it; then it stays, without a name.
+            self._podman("image", "rm", before, check=False)
+
+    def _id_of(self, image: str) -> str | None:
+        found = self._podman("image", "inspect", "--format", "{{.Id}}", image, check=False)
+        return found.stdout.decode().strip() or None
 
     def _podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return self._run(["podman", *self._arguments, *arguments], check=check)
 
-    def _run(self, command: list[str], check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    def _run(
+        self, command: list[str], check: bool = True, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        variables = {**self._environment, **(environment or {})}
         try:
-            done = subprocess.run(command, capture_output=True, timeout=BUILD_LIMIT_S, env=self._environment)
+            done = subprocess.run(command, capture_output=True, timeout=BUILD_LIMIT_S, env=variables)
         except FileNotFoundError as error:
             hint = ("install it", f"sudo apt-get install {command[0]}")
             raise ProviderRefused(f"{command[0]} is not installed", hint) from error
@@ -103,6 +120,16 @@ class Images:
         return done
 
 
+def _proxies() -> dict[str, str]:
+    """The proxies of the host's apt as variables: they help to build, and no file of the image names them."""
+    try:
+        dump = subprocess.run(["apt-config", "dump"], capture_output=True, timeout=30, text=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = re.findall(r'^Acquire::(https?)::Proxy "(.+)";$', dump, re.MULTILINE | re.IGNORECASE)
+    return {f"{scheme.lower()}_proxy": address for scheme, address in found if address != "DIRECT"}
+
+
 def _bootstrap(inputs: Path, tar: Path) -> list[str]:
     packages = ",".join(inputs.joinpath("packages").read_text().split())
     return [
@@ -110,8 +137,10 @@ def _bootstrap(inputs: Path, tar: Path) -> list[str]:
         "--variant=minbase",
         f"--include={packages}",
         '--customize-hook=mkdir -p "$1/tmp/odc-box"',
-        f'--customize-hook=cp -a "{inputs}/." "$1/tmp/odc-box/"',
+        f'--customize-hook=cp -a {shlex.quote(str(inputs))}/. "$1/tmp/odc-box/"',
         '--customize-hook=chroot "$1" /bin/sh /tmp/odc-box/provision.sh',
+        '--customize-hook=rm -rf "$1/tmp/odc-box"',
+        '--customize-hook=: > "$1/etc/hostname"; : > "$1/etc/resolv.conf"',  # the building host's
         SUITE,
         str(tar),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,9 @@ def examine_storage(folder: Path, file_bytes: int) -> tuple[Line, ...]:
     Raises:
         ProviderUnavailable: it cannot be looked at.
     """
+    if os.geteuid() != 0:
+        return (Line("warn", "disks", "only root can look", "run: sudo odc doctor"),)
+    folder = folder.resolve()
     with storage_errors(f"the disks' folder {folder}"):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         return (*_space(existing), *_kind(folder, existing, file_bytes))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from odc.api.messages import Availability, ChoiceView, StatusView, TypeView
 from odc.cli import times
-from odc.cli.output import Output
+from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, simulated_line
 from odc.domain.limits import MAX_HOURS, MIN_HOURS
 
@@ -62,7 +62,7 @@ def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now:
     if view.has_gpus:
         row += [choice_cell(choices.get(count), now, server_now) for count in counts]
     else:
-        rest = ["(no GPUs)", *[""] * (len(counts) - 2)] if len(counts) > 1 else []
+        rest = [NO_GPUS, *[""] * (len(counts) - 2)] if len(counts) > 1 else []
         row += [choice_cell(choices.get(0), now, server_now), *rest]
     return [*row, waiting]
 

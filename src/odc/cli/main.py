@@ -79,5 +79,5 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
         if found is None:
             ctx.fail(f"no command {' '.join(words)!r}. See: gpu-dev help")
         command = found
-        context = click.Context(command, info_name=word, parent=context)
+        context = click.Context(command, info_name=word, parent=context, **command.context_settings)
     click.echo(command.get_help(context))

@@ -22,6 +22,7 @@ _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.valu
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ASCII = str.maketrans({"…": "...", "·": "-", "–": "-", "—": "-", "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'"})
 GAP = "  "
+NO_GPUS = "(no GPUs)"
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ class Output:
         size = shutil.get_terminal_size()
         return replace(self, width=size.columns or 80, height=size.lines or 24)
 
-    def redraw(self, lines: Sequence[str], before: int) -> int:
+    def redraw(self, lines: Sequence[str], footer: str, before: int) -> int:
         """Replace the last rows by lines, as many as the terminal has room for.
 
         Args:
             lines: what is to stand there.
+            footer: the last line; there is always room for it.
             before: rows that stand there now.
 
         Returns:
@@ -97,14 +99,18 @@ class Output:
         """
         if before:
             self.out.write(f"\x1b[{before}F\x1b[J")
+        room = (self.height or len(lines) + 2) - 1 - self._rows(footer)
         rows = 0
-        for text in lines:
+        for number, text in enumerate(lines):
             needed = self._rows(text)
-            if self.height is not None and rows + needed >= self.height:
+            if rows + needed > room - (number < len(lines) - 1):
+                self.line(f"… {len(lines) - number} more lines")
+                rows += 1
                 break
             self.line(text)
             rows += needed
-        return rows
+        self.line(footer)
+        return rows + self._rows(footer)
 
     def _rows(self, text: str) -> int:
         """Rows of the terminal that a line takes."""
@@ -154,7 +160,9 @@ class Output:
         for row in rows:
             lines.append(row[0])
             facts = zip(header[1:], row[1:], strict=True)
-            lines += [f"  {title.lower():<{width}}  {cell}" for title, cell in facts if plain(cell) not in ("", "-")]
+            lines += [
+                f"  {title.lower():<{width}}  {cell}" for title, cell in facts if plain(cell) not in ("", "-", NO_GPUS)
+            ]
         return lines
 
 

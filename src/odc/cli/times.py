@@ -103,4 +103,4 @@ def left(moment: datetime, now: datetime) -> str:
 
 def hours_text(hours: float) -> str:
     """`8 h`, `1.5 h`, `30 min`."""
-    return span(timedelta(hours=hours)) if hours < 1 else f"{hours:g} h"
+    return f"{round(hours * 60)} min" if hours < 1 else f"{hours:g} h"

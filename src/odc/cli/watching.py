@@ -29,7 +29,7 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
                 output = session.output.measured()
                 lines = _drawn(draw, output)
                 if output.live:
-                    before = output.redraw([*lines, "", output.paint("q or Ctrl+C ends", "dim")], before)
+                    before = output.redraw(lines, output.paint("q or Ctrl+C ends", "dim"), before)
                 else:
                     output.lines([*lines, ""])
                 if pressed(EVERY_S):

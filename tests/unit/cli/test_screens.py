@@ -1,0 +1,212 @@
+"""The screens about reservations, to the letter."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
+
+from odc.api.messages import DiskView, EventView, History, KeyView, Me, PhaseView
+from odc.cli import screens
+
+SOON = NOW + timedelta(minutes=12)
+DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
+
+
+def test_the_list_at_80_columns() -> None:
+    lines = screens.list_lines((a_view(), a_queued(), DEBUG), NOW, an_output(80))
+    assert lines == [
+        "NAME   ID        GPUS      STATE   UNTIL                  DISK     NODE",
+        "train  b1946ac9  4 x h100  active  22:04 (8 h)            train    node-1",
+        "big    5e0d22b7  8 x h100  queued  starts by 14:42        default  position 1",
+        "debug  77ab3c10  1 x t4    active  14:16 (12 min) ending  none     node-1",
+    ]
+
+
+def test_the_list_at_60_columns_does_without_the_nodes_and_disks() -> None:
+    lines = screens.list_lines((a_view(), a_queued(), DEBUG), NOW, an_output(60))
+    assert lines[0] == "NAME   ID        GPUS      STATE   UNTIL"
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_list_at_40_columns_has_one_fact_a_line() -> None:
+    lines = screens.list_lines((a_view(),), NOW, an_output(40))
+    assert lines == [
+        "train",
+        "  id     b1946ac9",
+        "  gpus   4 x h100",
+        "  state  active",
+        "  until  22:04 (8 h)",
+        "  disk   train",
+        "  node   node-1",
+    ]
+
+
+def test_a_piped_list_is_never_cut() -> None:
+    long = a_view(name="n" * 40, disk="d" * 40)
+    lines = screens.list_lines((long,), NOW, an_output())
+    assert "n" * 40 in lines[1]
+    assert "d" * 40 in lines[1]
+    assert lines[1].endswith("node-1")
+
+
+def test_the_list_of_everyone_names_the_users_and_nothing_private() -> None:
+    other = a_queued(name="", owner="user2", mine=False, disk=None)
+    lines = screens.list_lines((a_view(), other), NOW, an_output(100))
+    assert lines[0].startswith("USER")
+    assert lines[2].split()[:3] == ["user2", "-", "5e0d22b7"]
+
+
+def test_pretended_gpus_are_called_so() -> None:
+    assert screens.list_lines((a_view(simulated=True),), NOW, an_output(80))[-1] == "Simulated: h100."
+    assert "4 x h100 (simulated)" in screens.show_lines(a_view(simulated=True), NOW, an_output())[0]
+    assert "(simulated)" in screens.show_lines(an_ended(simulated=True), NOW, an_output())[0]
+
+
+def test_an_empty_list_says_what_to_type() -> None:
+    assert screens.list_lines((), NOW, an_output()) == ["No reservations. Next: gpu-dev reserve"]
+
+
+@pytest.mark.parametrize(
+    ("view", "colour"),
+    [
+        (a_view(), "green"),
+        (a_view(mine=False), ""),
+        (a_view(expires_at=SOON), "yellow"),
+        (a_queued(), "yellow"),
+        (an_ended(), "dim"),
+        (an_ended(state="failed"), "red"),
+    ],
+)
+def test_colours_mean_something(view: screens.ReservationView, colour: str) -> None:
+    assert screens.state_colour(view, NOW) == colour
+
+
+def test_show_of_an_active_one() -> None:
+    disk = DiskView(name="train", size_bytes=100 * 2**30, used_bytes=12 * 2**30, created_at=NOW)
+    phases = tuple(PhaseView(name=name, seconds=s) for name, s in (("disk", 0.2), ("box", 0.4), ("ssh", 0.1)))
+    view = a_view(snapshot=a_snapshot(taken_at=NOW - timedelta(hours=20)), phases=phases)
+    assert screens.show_lines(view, NOW + timedelta(minutes=2), an_output(80), disk) == [
+        "train (b1946ac9)   4 x h100   active until 22:04 (7 h 58 min left)",
+        "",
+        "  ssh       ssh train        ssh dev@10.0.0.5 -p 30122",
+        "  VS Code   vscode://vscode-remote/ssh-remote+train/home/dev",
+        "  Cursor    cursor://vscode-remote/ssh-remote+train/home/dev",
+        "  box       train-0 on node-1, GPUs 0-3, 96 CPUs, 1024 GiB",
+        "  disk      train, 12 of 100 GB, last snapshot yesterday 18:04, verified",
+        "  started   14:04, asked 14:03, ready after 0.7 s",
+        "  phases    disk 0.2 s, box 0.4 s, ssh 0.1 s",
+        "",
+        "Next: gpu-dev connect train",
+    ]
+
+
+def test_show_of_a_queued_one() -> None:
+    view = a_queued(trouble="the image is not there", disk_new=True)
+    assert screens.show_lines(view, NOW, an_output(80)) == [
+        "big (5e0d22b7)   8 x h100   queued, starts by 14:42 (in 38 min) at the latest",
+        "",
+        "  queue     position 1, behind user2, 8 x h100",
+        "  disk      default, new",
+        "  trouble   the image is not there; it is tried again",
+        "  asked     14:03, for 8 h",
+        "",
+        "Wait for it: gpu-dev wait big",
+    ]
+
+
+def test_show_of_an_expired_one_says_that_the_disk_is_safe() -> None:
+    lines = screens.show_lines(an_ended(), NOW, an_output(80))
+    assert lines[0] == "train (b1946ac9)   4 x h100   expired yesterday 22:04"
+    assert lines[1] == "  disk      train is safe: snapshot 22:04:41, verified, 12 GB"
+    assert lines[-1] == "Again: gpu-dev reserve --like train"
+
+
+def test_a_snapshot_of_another_day_is_told_with_its_day() -> None:
+    view = an_ended(snapshot=a_snapshot(taken_at=NOW - timedelta(minutes=4)))
+    assert "snapshot 14:00:00" in screens.ended_sentence(view, NOW)
+    older = an_ended(snapshot=a_snapshot(taken_at=NOW - timedelta(days=3)))
+    assert "snapshot Sun 14:04:00" in screens.ended_sentence(older, NOW)
+
+
+def test_an_unverified_snapshot_is_not_called_safe() -> None:
+    view = an_ended(snapshot=a_snapshot(verified=False))
+    assert "safe" not in " ".join(screens.show_lines(view, NOW, an_output()))
+    assert "safe" not in screens.ended_sentence(view, NOW)
+
+
+def test_the_end_in_one_sentence() -> None:
+    assert screens.ended_sentence(an_ended(disk="proj"), NOW) == (
+        "train expired yesterday 22:04. Disk proj safe, snapshot 22:04:41 verified. Again: gpu-dev reserve --like train"
+    )
+    failed = an_ended(state="failed", reason="the box was removed by hand", disk=None, snapshot=None)
+    assert "failed yesterday 22:04: the box was removed by hand." in screens.ended_sentence(failed, NOW)
+
+
+def test_one_that_ends_says_what_comes_after() -> None:
+    ending = a_view(state="ending")
+    assert screens.show_lines(ending, NOW, an_output())[-1] == (
+        "Its disk train is being made safe. Again: gpu-dev reserve --like train"
+    )
+    again = screens.show_lines(a_view(state="ending", requeue=True, reason="node lost"), NOW, an_output())
+    assert again[-1].startswith("It goes back to the queue")
+
+
+def test_of_anothers_reservation_only_what_is_public_is_shown() -> None:
+    view = a_view(name="", owner="user2", mine=False, boxes=(), disk=None)
+    text = "\n".join(screens.show_lines(view, NOW, an_output()))
+    assert "user2" in text
+    for private in ("ssh", "vscode", "disk", "train"):
+        assert private not in text
+
+
+def test_an_operator_sees_no_links_into_anothers_box() -> None:
+    text = "\n".join(screens.show_lines(a_view(mine=False), NOW, an_output()))
+    assert "vscode" not in text
+    assert "gpu-dev connect" not in text
+    assert f"gpu-dev cancel {ID}" in text
+
+
+def test_a_silent_box_is_shown_as_such() -> None:
+    view = a_view(boxes=(a_box(state="unreachable"),))
+    assert screens.place_cell(view) == "node-1 (unreachable)"
+    assert any(line.endswith("unreachable") for line in screens.show_lines(view, NOW, an_output()))
+
+
+@pytest.mark.parametrize(
+    ("indexes", "told"),
+    [((), ""), ((3,), ", GPU 3"), ((0, 1), ", GPUs 0,1"), ((0, 1, 2, 3), ", GPUs 0-3"), ((0, 2, 5), ", GPUs 0,2,5")],
+)
+def test_gpus_are_told_by_their_places(indexes: tuple[int, ...], told: str) -> None:
+    assert screens.gpus_text(indexes) == told
+
+
+def test_the_promise_with_who_is_ahead() -> None:
+    assert screens.promise_line(a_queued(), NOW) == (
+        "Starts by 14:42 (in 38 min) at the latest. Ahead: user2, 8 x h100."
+    )
+    estimate = a_queued(ready_by=None, estimate=NOW + timedelta(hours=1), ahead="")
+    assert screens.promise_line(estimate, NOW) == "May start at 15:04 (in 1 h), when a node is added."
+    assert screens.promise_line(a_queued(ready_by=None, ahead=""), NOW) == "No promise yet."
+
+
+def test_the_story_is_told_with_you_in_it() -> None:
+    events = (
+        EventView(at=NOW - timedelta(days=1), actor="octocat", kind="asked", text="asked for 4 x h100"),
+        EventView(at=NOW, actor="odc", kind="placed", text="promised", when=NOW + timedelta(minutes=3)),
+    )
+    assert screens.history_lines(History(id=ID, name="train", events=events), "octocat", NOW) == [
+        "yesterday:",
+        "14:04:00  you  asked for 4 x h100",
+        "today:",
+        "14:04:00  odc  promised 14:07",
+    ]
+
+
+def test_who_one_is() -> None:
+    key = KeyView(fingerprint="SHA256:abc", kind="ssh-ed25519", comment="me@laptop", source="GitHub")
+    me = Me(user="ada", principal="unix:1000", admin=True, github_user="ada", github_fault="no answer", keys=(key,))
+    text = "\n".join(screens.me_lines(me))
+    for told in ("ada (unix:1000), operator", "SHA256:abc ssh-ed25519 me@laptop (GitHub)", "last good keys"):
+        assert told in text

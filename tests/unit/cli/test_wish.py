@@ -1,0 +1,84 @@
+"""What is said, what is open, and the command that says all of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from tests.unit.cli.screen import a_view, an_ended
+
+from odc.api.messages import DiskView
+from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
+from odc.cli.wish import Wish
+from odc.domain.errors import InvalidRequest
+from odc.domain.requests import Reserve
+
+WHOLE = Wish("h100", 4, 8.0)
+
+
+def test_every_open_option_is_named() -> None:
+    assert Wish().missing == ["-t TYPE", "-g N", "-h HOURS"]
+    assert Wish("h100", None, 2).missing == ["-g N"]
+    assert Wish("cpu-x86", 0, 2).missing == []
+
+
+@pytest.mark.parametrize("hours", [-1.0, 0.0, 0.08, 24.01, 1e308, math.nan, math.inf])
+def test_hours_are_checked_before_anything_is_sent(hours: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"0\.0833"):
+        Wish("h100", 1, hours).check()
+
+
+@pytest.mark.parametrize(
+    "wish", [Wish(name="Größe"), Wish(name="none"), Wish(disk="../x"), Wish(disk=""), Wish(gpus=-1)]
+)
+def test_names_and_counts_are_checked_before_anything_is_sent(wish: Wish) -> None:
+    with pytest.raises(InvalidRequest):
+        wish.check()
+
+
+def test_a_temporary_home_is_no_disk_name() -> None:
+    Wish("h100", 1, 1.0, disk="none").check()
+
+
+def test_the_request_says_what_was_wished() -> None:
+    assert WHOLE.request(new_disk=False) == Reserve(gpu_type="h100", gpus=4, hours=8.0)
+    assert Wish("t4", 1, 0.5, "x", "proj").request(new_disk=True) == Reserve(
+        gpu_type="t4", gpus=1, hours=0.5, name="x", disk="proj", new_disk=True
+    )
+
+
+def test_the_command_says_the_same() -> None:
+    assert Wish("h100", 4, 0.5, "x", "proj").command() == "gpu-dev reserve -t h100 -g 4 -h 0.5 -n x --disk proj"
+    assert Wish("cpu-x86", 0, 2.0).command() == "gpu-dev reserve -t cpu-x86 -h 2"
+
+
+def test_like_takes_what_is_open_from_the_other_one() -> None:
+    other = an_ended(disk="proj")
+    assert Wish(hours=1.0).like(other, frozenset()) == Wish("h100", 4, 1.0, "train", "proj")
+
+
+def test_like_leaves_a_name_that_is_taken_to_the_cloud() -> None:
+    assert Wish().like(a_view(), frozenset({"train"})).name is None
+
+
+def test_like_one_without_a_disk_is_temporary_again() -> None:
+    assert Wish().like(an_ended(disk=None), frozenset()).disk == "none"
+
+
+def test_the_disks_are_offered_with_their_holders() -> None:
+    held = DiskView(name="proj", size_bytes=1, used_bytes=None, created_at=a_view().created_at, holder="train")
+    assert [line for line, _ in disk_lines([held])] == [
+        "default  (new)",
+        "proj  (in use by train)",
+        OTHER,
+        "none: a temporary home, lost at the end",
+    ]
+
+
+def test_typed_answers_are_checked_as_they_are_typed() -> None:
+    assert hours_fault("0.5") is True
+    assert hours_fault("two") == "a number, such as 2 or 0.5"
+    assert "24" in str(hours_fault("25"))
+    assert "0.0833" in str(hours_fault("nan"))
+    assert disk_name_fault("proj") is True
+    assert "not allowed" in str(disk_name_fault("../x"))

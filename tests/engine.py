@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
@@ -65,6 +67,7 @@ class Engine:
     options: EngineOptions
     cluster: EngineCluster
     keys: Keys
+    held: IO[str] | None = None
 
     def spec(self, **changes: Any) -> BoxSpec:
         """A box on the first node with one GPU and a port of its own."""
@@ -128,6 +131,22 @@ class Engine:
         """The engine's name of the box."""
         return container_name(self.cloud, spec.name)
 
+    def kill_service(self) -> None:
+        """kill -9 the engine's service, and let nobody start it until `start_service`."""
+        if self.held is None:
+            self.held = (self.state / "engine" / "lock").open("w")
+            fcntl.flock(self.held, fcntl.LOCK_EX)
+        pid = int((self.state / "engine" / "podman.pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        eventually("the service is gone", lambda: _has_ended(pid))
+
+    def start_service(self) -> None:
+        """Let it be started, and start it."""
+        if self.held is not None:
+            self.held.close()
+            self.held = None
+        self.service.ensure()
+
     def forget_everything(self) -> None:
         """Remove every container and network of this cloud."""
         for box in self.cluster.list_boxes():
@@ -150,7 +169,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
         yield engine
     finally:
         if engine is not None:
-            service.ensure()
+            engine.start_service()
             engine.forget_everything()
         service.stop()
         stop_lxcfs(state / "lxcfs")
@@ -195,6 +214,13 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         cluster=EngineCluster(api, nodes, options),
         keys=_make_keys(state / "keys"),
     )
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def _make_keys(folder: Path) -> Keys:

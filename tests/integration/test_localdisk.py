@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,20 @@ def test_closing_takes_every_mount_away_and_no_data(storage: LocalStorage, disk:
     storage.local.close()
     assert storage.volumes.list_attached() == {}
     assert storage.files(disk) == {"kept": 4}
+
+
+def test_different_disks_are_worked_on_at_once(storage: LocalStorage) -> None:
+    def whole_life(number: int) -> dict[str, int]:
+        disk_id = an_id()
+        storage.volumes.create(disk_id, 24 * MIB)
+        for attempt in range(3):
+            storage.volumes.attach(disk_id, f"r{number}-{attempt}")
+            storage.write(disk_id, f"f{attempt}", number + 1)
+            storage.volumes.detach(disk_id, f"r{number}-{attempt}")
+            storage.volumes.snapshot(disk_id, f"r{number}-{attempt}")
+        return {entry.path: entry.size for entry in storage.volumes.list_files(disk_id, f"r{number}-2")}
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(whole_life, range(6)))
+    assert found == [{f"f{attempt}": number + 1 for attempt in range(3)} for number in range(6)]
+    assert storage.volumes.list_attached() == {}

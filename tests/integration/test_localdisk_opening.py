@@ -236,3 +236,16 @@ def test_the_operator_is_told_what_will_be_used(folder: Path) -> None:
     assert levels(folder)["disks"] == "ok"
     reboot(folder)
     assert levels(folder)["disks"] == "warn"
+
+
+def test_the_operator_is_told_of_what_no_quota_counts(folder: Path) -> None:
+    volumes = opened(folder)
+    disk_id = with_work(volumes)
+    inside = folder / "volumes" / disk_id / "home" / "own"
+    subprocess.run(["btrfs", "subvolume", "create", str(inside)], check=True, capture_output=True)
+    (inside / "f").write_text("kept in the volume")
+    volumes.detach(disk_id, "r-1")
+    volumes.snapshot(disk_id, "r-1")
+    assert [entry.path for entry in volumes.list_files(disk_id, "r-1")] == ["own", "work"]
+    assert (inside / "f").read_text() == "kept in the volume"
+    assert any(disk_id in line.text and line.level == "warn" for line in examine_storage(folder, SIZE))

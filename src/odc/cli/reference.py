@@ -33,11 +33,18 @@ def commands(command: click.Command, context: click.Context) -> Iterator[tuple[s
         yield from commands(found, inner)
 
 
+def root() -> click.Context:
+    """The context of `gpu-dev` itself."""
+    top = click.Context(main, info_name="gpu-dev", terminal_width=100, **main.context_settings)
+    main.get_help_option(top)  # a command keeps the help option of the first context that asks: not a child's
+    return top
+
+
 def page() -> str:
     """The whole page."""
-    root = click.Context(main, info_name="gpu-dev", terminal_width=100, **main.context_settings)
-    parts = [_HEAD, _section("gpu-dev", main, root)]
-    parts += [_section(path, command, context) for path, command, context in commands(main, root)]
+    top = root()
+    parts = [_HEAD, _section("gpu-dev", main, top)]
+    parts += [_section(path, command, context) for path, command, context in commands(main, top)]
     return "\n".join(parts)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 TIMEOUT_S = 60.0
+CONNECT_S = 5.0
 _JSON = {"Content-Type": "application/json"}
 
 WORDS_LIMIT = 300
@@ -29,15 +31,14 @@ _PASSED_ON = (304, 404, 409)
 class PodmanApi:
     """Asks the engine behind one socket. May be used by several threads at once."""
 
-    def __init__(self, socket: Path, revive: Callable[[], None] | None = None) -> None:
+    def __init__(self, address: Path, revive: Callable[[], None] | None = None) -> None:
         """Name the engine; nothing is asked yet.
 
         Args:
-            socket: of the engine's service.
+            address: the socket of the engine's service.
             revive: called when nobody listens there; it brings the service back for later calls.
         """
-        self._address = f"unix://{socket}"
-        self._socket = socket
+        self._socket = address
         self._revive = revive
         self._local = threading.local()
 
@@ -83,6 +84,7 @@ class PodmanApi:
         if method == "POST":
             sent |= {"data": None if body is None else json.dumps(body), "headers": _JSON}
         try:
+            self._knock()
             response: requests.Response = getattr(self._client(), method.lower())(path, **sent)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             self._drop_connection()
@@ -93,6 +95,12 @@ class PodmanApi:
             raise ProviderUnavailable(f"the container engine does not answer on {self._socket}") from error
         return response
 
+    def _knock(self) -> None:
+        """Fail at once, and cleanly, when nobody listens: the package forgets a socket that could not connect."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_S)
+            probe.connect(str(self._socket))
+
     def _drop_connection(self) -> None:
         client = getattr(self._local, "client", None)
         if client is not None:
@@ -102,7 +110,7 @@ class PodmanApi:
     def _client(self) -> APIClient:
         client = getattr(self._local, "client", None)
         if client is None:
-            client = APIClient(base_url=self._address, timeout=TIMEOUT_S)
+            client = APIClient(base_url=f"unix://{self._socket}", timeout=TIMEOUT_S)
             self._local.client = client
         return client
 

@@ -103,10 +103,10 @@ class EngineCluster:
             and known["Name"] == container_name(self._options.cloud, name)
         )
 
-    def _inspect_uid(self, name: BoxName, uid: str) -> dict[str, Any] | None:
-        """What the engine knows of this uid, if it is the box of this name."""
-        known: dict[str, Any] | None = self._api.get(f"/containers/{uid}/json")
-        return known if known is not None and known["Id"] == uid and self._is_ours(known, name) else None
+    def _is_there(self, name: BoxName, uid: str) -> bool:
+        """Whether the box of this name and uid is there."""
+        known = self._api.get(f"/containers/{uid}/json")
+        return known is not None and known["Id"] == uid and self._is_ours(known, name)
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
@@ -116,7 +116,7 @@ class EngineCluster:
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
-        if self._inspect_uid(name, uid) is None:
+        if not self._is_there(name, uid):
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:
@@ -163,25 +163,32 @@ class EngineCluster:
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
         """Ask the box's processes to end; end them when the grace is over."""
-        if self._inspect_uid(name, uid) is None:
+        if not self._is_there(name, uid):
             return
         seconds = int(grace.total_seconds()) + 5
         self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
     def remove_box(self, name: BoxName, uid: str) -> None:
         """Delete the box of exactly this uid, and look that it is gone."""
+        known = self._api.get(f"/containers/{uid}/json")
+        if known is not None and (known["Id"] != uid or not self._is_ours(known, name)):
+            return
         deadline = time.monotonic() + BUSY_S
-        while self._inspect_uid(name, uid) is not None:
-            try:
-                self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
-            except ProviderUnavailable as error:
-                # The engine's own clean-up of a box that has just ended still holds its mounts for a moment.
-                if "busy" not in error.message or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                if time.monotonic() > deadline:
-                    raise ProviderUnavailable(f"box {name} is deleted, but the engine still lists it")
+        # Also when it is not there: an engine that was interrupted may have left its files.
+        while not self._deleted(uid) or self._is_there(name, uid):
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(f"box {name} is still there: the engine is busy with it")
+            time.sleep(0.05)
+
+    def _deleted(self, uid: str) -> bool:
+        """Ask for the deletion; False while the engine's own clean-up of a box that has just ended holds its mounts."""
+        try:
+            self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
+        except ProviderUnavailable as error:
+            if "busy" not in error.message:
+                raise
+            return False
+        return True
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of this attempt and earlier ones.

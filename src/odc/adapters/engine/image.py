@@ -37,11 +37,12 @@ def box_files() -> Path:
 
 
 def box_version() -> str:
-    """The digest of everything that goes into the image."""
-    digest = hashlib.sha256()
-    for path in sorted(box_files().rglob("*")):
-        if path.is_file() and path.name != "odc-box" and "__pycache__" not in path.parts:
-            digest.update(str(path.relative_to(box_files())).encode())
+    """The digest of everything that goes into the image; what boxes mount instead (`odc-box`) is not part of it."""
+    digest = hashlib.sha256(SUITE.encode())
+    folder = box_files()
+    for path in sorted([folder / "packages", folder / "provision.sh", *(folder / "skel").rglob("*")]):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

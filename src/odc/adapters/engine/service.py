@@ -115,11 +115,14 @@ class EngineService:
         return api
 
     def revive(self) -> None:
-        """Start the service if nobody listens on its socket, at most once in a few seconds. Does not wait for it."""
+        """Start the service if nobody listens on its socket, at most once in a few seconds.
+
+        Waits neither for the service nor for another process that is starting it.
+        """
         if time.monotonic() - self._revived_at < REVIVE_PAUSE_S or not self._folder.is_dir():
             return
         self._revived_at = time.monotonic()
-        with contextlib.suppress(ProviderError, OSError), self._locked():
+        with contextlib.suppress(ProviderError, OSError), self._locked(fcntl.LOCK_NB):
             if not self._listens():
                 log.warning("the engine's service is gone; starting it again")
                 self._start()
@@ -144,10 +147,10 @@ class EngineService:
             reap()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, how: int = 0) -> Iterator[None]:
         """Only one process of the cloud starts the service."""
         with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX | how)
             yield
 
     def _answers(self) -> bool:

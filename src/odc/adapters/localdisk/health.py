@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
-from odc.adapters.localdisk.commands import storage_errors
+from odc.adapters.localdisk.commands import run, storage_errors
 from odc.adapters.localdisk.mechanisms import is_btrfs
 from odc.adapters.localdisk.opening import beside, is_same
 
+_IN_A_HOME = re.compile(r"volumes/([0-9a-f]{32})/home/")
 LOW_SPACE = 20 * 2**30
 _ROOM = "make room there, or choose another place: odc up --disks FOLDER"
 
@@ -61,6 +63,7 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Line]:
         yield Line("warn", "disks", f"the btrfs file {file} is not mounted", "run: sudo odc up")
     elif is_btrfs(existing):
         yield Line("ok", "disks", "btrfs: snapshots and quotas")
+        yield from _uncounted(existing)
     else:
         yield _without_snapshots(folder, file_bytes)
 
@@ -78,6 +81,16 @@ def _mounted(folder: Path, file: Path) -> Iterator[Line]:
         yield Line("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
     else:
         yield Line("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
+    yield from _uncounted(folder)
+
+
+def _uncounted(folder: Path) -> Iterator[Line]:
+    """Subvolumes that users made in their homes, which they may without any right."""
+    listed = run("btrfs", "subvolume", "list", str(folder)).splitlines()
+    disks = sorted({found[1] for line in listed if (found := _IN_A_HOME.search(line))})
+    if disks:
+        text = f"subvolumes inside homes, which no quota counts and no snapshot holds, on disks {', '.join(disks)}"
+        yield Line("warn", "disks", text, f"look: btrfs subvolume list {folder}")
 
 
 def _without_snapshots(folder: Path, file_bytes: int) -> Line:

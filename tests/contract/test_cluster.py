@@ -1,0 +1,305 @@
+"""The contract of the cluster, held by every adapter."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import pytest
+from msgspec.structs import replace
+from tests.builders import a_node
+from tests.engine import Engine, eventually, private_engine
+
+from odc.adapters.memory.cluster import MemoryCluster
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.resources import share_of
+from odc.ports.cluster import Cluster
+
+ADAPTERS = ["memory", pytest.param("podman", marks=pytest.mark.podman)]
+GRACE = timedelta(seconds=1)
+GONE_UID = "deadbeef" * 8
+
+
+class Stage(Protocol):
+    """A cluster, and the accidents that a test plays on it."""
+
+    cluster: Cluster
+
+    def spec(self, **changes: Any) -> BoxSpec:
+        """A box that can be made."""
+
+    def delete_by_hand(self, name: BoxName) -> None:
+        """Someone deletes the box behind the cluster's back."""
+
+    def end_by_itself(self, name: BoxName) -> None:
+        """The box's first process ends."""
+
+    def break_down(self) -> None:
+        """Nothing answers any more."""
+
+    def repair(self) -> None:
+        """It answers again."""
+
+
+@dataclass
+class MemoryStage:
+    """The cluster in memory."""
+
+    cluster: MemoryCluster
+
+    def spec(self, **changes: Any) -> BoxSpec:
+        (node,) = self.cluster.list_nodes()
+        rank, attempt = changes.pop("rank", 0), changes.pop("attempt", 1)
+        defaults: dict[str, Any] = {
+            "name": BoxName(changes.pop("reservation_id", uuid.uuid4().hex), attempt, rank),
+            "node": node.name,
+            "image": "box",
+            "hostname": "train",
+            "gpus": node.gpus[:1],
+            "gpu_type": node.gpu_type,
+            "units": 1,
+            "resources": share_of(node.allocatable, 1, node.units),
+            "ssh_port": 30000 + uuid.uuid4().int % 10000,
+            "home": None,
+            "files": {"name": b"train\n"},
+        }
+        return BoxSpec(**(defaults | changes))
+
+    def delete_by_hand(self, name: BoxName) -> None:
+        self.cluster.vanish(name)
+
+    def end_by_itself(self, name: BoxName) -> None:
+        self.cluster.exit_box(name, 0, "its first process ended")
+
+    def break_down(self) -> None:
+        self.cluster.go_down()
+
+    def repair(self) -> None:
+        self.cluster.heal()
+
+
+@dataclass
+class EngineStage:
+    """The cluster on Podman."""
+
+    engine: Engine
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.engine.cluster
+
+    def spec(self, **changes: Any) -> BoxSpec:
+        return self.engine.spec(**changes)
+
+    def _container(self, name: BoxName) -> str:
+        return f"odc-{self.engine.cloud}-{name}"
+
+    def delete_by_hand(self, name: BoxName) -> None:
+        self.engine.podman("rm", "-f", "-t", "0", self._container(name), check=False)
+
+    def end_by_itself(self, name: BoxName) -> None:
+        self.engine.podman("stop", "-t", "10", self._container(name))
+
+    def break_down(self) -> None:
+        self.engine.kill_service()
+
+    def repair(self) -> None:
+        self.engine.start_service()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with private_engine(simulate="h100=1x4") as made:
+        yield made
+
+
+@pytest.fixture(params=ADAPTERS)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    if request.param == "memory":
+        cluster = MemoryCluster([a_node(units=4)], images=["box"])
+        yield MemoryStage(cluster)
+        return
+    engine: Engine = request.getfixturevalue("engine")
+    yield EngineStage(engine)
+    engine.forget_everything()
+
+
+def seen(stage: Stage, name: BoxName) -> BoxSeen | None:
+    return next((box for box in stage.cluster.list_boxes() if box.name == name), None)
+
+
+def answers(stage: Stage, spec: BoxSpec) -> None:
+    eventually("SSH answers", lambda: stage.cluster.ssh_answers(spec))
+
+
+def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    made = seen(stage, spec.name)
+    assert made is not None
+    assert (made.uid, made.state, made.exit_code) == (uid, BoxState.CREATED, None)
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    running = seen(stage, spec.name)
+    assert running == replace(made, state=BoxState.RUNNING)
+    assert running.node == spec.node
+    assert (running.gpu_type, running.gpus, running.units, running.ssh_port) == (
+        spec.gpu_type,
+        spec.gpus,
+        spec.units,
+        spec.ssh_port,
+    )
+    stage.cluster.stop_box(spec.name, uid, GRACE)
+    stopped = seen(stage, spec.name)
+    assert stopped is not None
+    assert stopped.state is BoxState.EXITED
+    assert stopped.exit_code is not None
+    stage.cluster.remove_box(spec.name, uid)
+    assert seen(stage, spec.name) is None
+    stage.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
+
+
+def test_every_step_may_run_twice(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    assert stage.cluster.create_box(spec) == uid
+    for _ in range(2):
+        stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    for _ in range(2):
+        stage.cluster.write_files(spec.name, spec.files)
+    for _ in range(2):
+        stage.cluster.stop_box(spec.name, uid, GRACE)
+    for _ in range(2):
+        stage.cluster.remove_box(spec.name, uid)
+    for _ in range(2):
+        stage.cluster.clean_up(spec.name.reservation_id, 1)
+    assert stage.cluster.list_boxes() == ()
+
+
+def test_boxes_are_listed_by_name(stage: Stage) -> None:
+    specs = [stage.spec() for _ in range(3)]
+    for spec in specs:
+        stage.cluster.create_box(spec)
+    assert [box.name for box in stage.cluster.list_boxes()] == sorted(spec.name for spec in specs)
+
+
+def test_another_uid_is_another_box_and_hits_nothing(stage: Stage) -> None:
+    spec, other = stage.spec(), stage.spec()
+    uid, other_uid = stage.cluster.create_box(spec), stage.cluster.create_box(other)
+    for wrong in (GONE_UID, other_uid):
+        with pytest.raises(ProviderRefused):
+            stage.cluster.start_box(spec.name, wrong)
+        stage.cluster.stop_box(spec.name, wrong, GRACE)
+        stage.cluster.remove_box(spec.name, wrong)
+    assert {box.uid: box.state for box in stage.cluster.list_boxes()} == {
+        uid: BoxState.CREATED,
+        other_uid: BoxState.CREATED,
+    }
+
+
+def test_a_box_that_is_made_again_has_another_uid(stage: Stage) -> None:
+    spec = stage.spec()
+    first = stage.cluster.create_box(spec)
+    stage.cluster.remove_box(spec.name, first)
+    second = stage.cluster.create_box(spec)
+    assert second != first
+    stage.cluster.remove_box(spec.name, first)
+    box = seen(stage, spec.name)
+    assert box is not None
+    assert box.uid == second
+
+
+def test_a_box_deleted_by_hand_is_not_listed_and_refuses_to_answer(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    stage.cluster.start_box(spec.name, uid)
+    stage.delete_by_hand(spec.name)
+    assert stage.cluster.list_boxes() == ()
+    with pytest.raises(ProviderRefused, match="not there"):
+        stage.cluster.ssh_answers(spec)
+    with pytest.raises(ProviderRefused, match="not there"):
+        stage.cluster.start_box(spec.name, uid)
+    stage.cluster.stop_box(spec.name, uid, GRACE)
+    stage.cluster.remove_box(spec.name, uid)
+    stage.cluster.clean_up(spec.name.reservation_id, 1)
+
+
+def test_a_box_that_ended_says_so_and_can_be_started_again(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    stage.end_by_itself(spec.name)
+    box = seen(stage, spec.name)
+    assert box is not None
+    assert (box.state, box.exit_code) == (BoxState.EXITED, 0)
+    assert box.message
+    with pytest.raises(ProviderRefused, match="the box ended with 0"):
+        stage.cluster.ssh_answers(box)
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+
+
+def test_an_image_that_does_not_exist_is_refused_at_once(stage: Stage) -> None:
+    with pytest.raises(ProviderRefused, match="image not known"):
+        stage.cluster.create_box(stage.spec(image="localhost/odceng/none:1"))
+
+
+def test_a_port_that_is_taken_asks_for_another_place(stage: Stage) -> None:
+    holder = stage.spec()
+    stage.cluster.start_box(holder.name, stage.cluster.create_box(holder))
+    late = stage.spec(ssh_port=holder.ssh_port)
+    with pytest.raises(PlaceTaken):
+        stage.cluster.start_box(late.name, stage.cluster.create_box(late))
+
+
+def test_cleaning_up_an_early_attempt_leaves_the_later_one(stage: Stage) -> None:
+    first = stage.spec()
+    second = stage.spec(reservation_id=first.name.reservation_id, attempt=2)
+    old = stage.cluster.create_box(first)
+    uid = stage.cluster.create_box(second)
+    stage.cluster.start_box(second.name, uid)
+    stage.cluster.remove_box(first.name, old)
+    stage.cluster.clean_up(first.name.reservation_id, 1)
+    stage.cluster.write_files(second.name, second.files)
+    answers(stage, second)
+
+
+def test_files_of_a_box_that_is_not_there_are_no_error(stage: Stage) -> None:
+    stage.cluster.write_files(BoxName(uuid.uuid4().hex, 1), {"name": b"x\n"})
+
+
+def test_what_does_not_answer_is_unavailable_and_comes_back_whole(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    stage.break_down()
+    try:
+        for call in (
+            stage.cluster.list_boxes,
+            lambda: stage.cluster.create_box(spec),
+            lambda: stage.cluster.start_box(spec.name, uid),
+            lambda: stage.cluster.stop_box(spec.name, uid, GRACE),
+            lambda: stage.cluster.remove_box(spec.name, uid),
+            lambda: stage.cluster.clean_up(spec.name.reservation_id, 1),
+        ):
+            with pytest.raises(ProviderUnavailable):
+                call()
+    finally:
+        stage.repair()
+    box = seen(stage, spec.name)
+    assert box is not None
+    assert (box.uid, box.state) == (uid, BoxState.RUNNING)
+    answers(stage, spec)
+
+
+def test_nodes_are_listed_by_name(stage: Stage) -> None:
+    nodes = stage.cluster.list_nodes()
+    assert [node.name for node in nodes] == sorted(node.name for node in nodes)
+    assert all(node.ready for node in nodes)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 60.0
+LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
+"""0 to 9: one for each run at the same time, so that their clouds, ports, networks and users stay apart."""
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -194,16 +196,18 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
-def make_cloud(bin_folder: Path, name: str, first_port: int, network: str, **settings: Any) -> Cloud:
-    """A cloud that is not up yet.
+def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings: Any) -> Cloud:
+    """A cloud that is not up yet, with a name, ports and a network of its own.
 
     Args:
         bin_folder: of the installed commands.
-        name: unique among clouds that run at once, as are the ports and the network.
-        first_port: of a hundred.
-        network: addresses in CIDR form.
+        name: what its folder is called; with the lane and the number, the cloud's name.
+        number: 0 to 3, another one for each cloud of a lane that runs at the same time.
         settings: more of them; `limits` as a mapping.
     """
+    place = 4 * LANE + number
+    first_port, network = 34000 + 100 * place, f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
+    name = f"{name}{LANE}{number}"
     folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
     folder.chmod(0o755)
     values: dict[str, Any] = {
@@ -225,8 +229,9 @@ def make_cloud(bin_folder: Path, name: str, first_port: int, network: str, **set
     return Cloud(bin=bin_folder, folder=folder, config=config, name=name, settings=values)
 
 
-def add_person(cloud: Cloud, name: str) -> Person:
-    """A new Unix user with a key of their own, which is set as their SSH key by the command that people type."""
+def add_person(cloud: Cloud, letter: str) -> Person:
+    """A new Unix user with a key of their own, which ssh finds and the cloud does not know yet."""
+    name = f"odc-{cloud.name}-{letter}"
     home = cloud.folder / name
     subprocess.run(["useradd", "--create-home", "--home-dir", str(home), "--shell", "/bin/bash", name], check=True)
     person = Person(name=name, home=home, bin=cloud.bin, socket=cloud.socket)

@@ -19,7 +19,7 @@ def bin_folder() -> Path:
 @pytest.fixture(scope="session")
 def cloud(bin_folder: Path) -> Iterator[Cloud]:
     """A cloud that is up, with short limits."""
-    made = make_cloud(bin_folder, "e2e", 34000, "10.92.0.0/19", limits={"missing_s": 1, "grace_s": 5})
+    made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5})
     try:
         made.odc("up")
         yield made
@@ -30,7 +30,7 @@ def cloud(bin_folder: Path) -> Iterator[Cloud]:
 @pytest.fixture(scope="session")
 def ada(cloud: Cloud) -> Person:
     """A developer with a key."""
-    person = add_person(cloud, "odc-e2e-a")
+    person = add_person(cloud, "a")
     person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
     return person
 
@@ -38,7 +38,7 @@ def ada(cloud: Cloud) -> Person:
 @pytest.fixture(scope="session")
 def ben(cloud: Cloud) -> Person:
     """Another one."""
-    person = add_person(cloud, "odc-e2e-b")
+    person = add_person(cloud, "b")
     person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
     return person
 

@@ -8,10 +8,11 @@ import subprocess
 import time
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import LANE, Cloud, Person, eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
+STRANGER = f"odc-stranger{LANE}"
 MOMENTS_MS = (0, 40, 110, 200, 320)
 
 
@@ -29,7 +30,7 @@ def test_kill_9_while_a_box_starts_gives_one_box(ada: Person, cloud: Cloud, mome
 
 @pytest.mark.parametrize("moment", MOMENTS_MS)
 def test_kill_9_while_a_reservation_ends_loses_no_file(ada: Person, cloud: Cloud, moment: int) -> None:
-    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "k", "--disk", f"end{moment}", "--wait")
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "k", "--disk", f"end{moment}", "--wait", "--yes")
     ada.in_box("k", "echo kept > file")
     ada.ok("cancel", "k", "--yes")
     time.sleep(moment / 1000)
@@ -39,7 +40,7 @@ def test_kill_9_while_a_reservation_ends_loses_no_file(ada: Person, cloud: Cloud
     assert ended["snapshot"]["verified"]
     assert not cloud.boxes()
     assert not cloud.mounts()
-    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "again", "--disk", f"end{moment}", "--wait")
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "again", "--disk", f"end{moment}", "--wait", "--yes")
     assert ada.in_box("again", "cat file").out == "kept\n"
 
 
@@ -106,11 +107,11 @@ def test_a_box_never_starts_on_a_home_that_is_not_its_disk(ada: Person, cloud: C
 
 
 def test_a_stranger_s_container_is_never_touched(ada: Person, cloud: Cloud) -> None:
-    subprocess.run(["podman", "create", "--name", "odc-e2e-stranger", "localhost/odc/box:1", "true"], check=True)
+    subprocess.run(["podman", "create", "--name", STRANGER, "localhost/odc/box:1", "true"], check=True)
     try:
         ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "own", "--disk", "none", "--wait")
         ada.ok("cancel", "own", "--yes")
         ada.until("own", "cancelled")
-        subprocess.run(["podman", "container", "exists", "odc-e2e-stranger"], check=True)
+        subprocess.run(["podman", "container", "exists", STRANGER], check=True)
     finally:
-        subprocess.run(["podman", "rm", "-f", "odc-e2e-stranger"], capture_output=True)
+        subprocess.run(["podman", "rm", "-f", STRANGER], capture_output=True)

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from odc.api.client import Client
+from odc.domain.errors import OdcError
+
 DEADLINE_S = 60.0
 LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
 """0 to 9: one for each run at the same time, so that their clouds, ports, networks and users stay apart."""
@@ -159,6 +162,16 @@ class Cloud:
         except (OSError, ValueError):
             return 0
         return 0 if _is_zombie(pid) else pid
+
+    def is_ready(self) -> bool:
+        """Whether the daemon answers and has seen its nodes."""
+        client = Client(str(self.socket), timeout_s=5)
+        try:
+            return client.health().ready
+        except OdcError:
+            return False
+        finally:
+            client.close()
 
     def kill(self) -> None:
         """kill -9 the daemon."""

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,8 +45,12 @@ def only_one(state: Path) -> Iterator[None]:
         yield
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) -> None:
     """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the cloud.
+        build: puts the cloud together.
 
     Raises:
         OdcError: the cloud cannot start, with what to do.
@@ -55,7 +59,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with only_one(settings.state_folder):
-        cloud = build_cloud(settings)
+        cloud = build(settings)
         log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
         try:
             _run(cloud, stop)

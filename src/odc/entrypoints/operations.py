@@ -45,15 +45,16 @@ def up(settings: Settings, file: Path | None, changes: Mapping[str, object], say
     """
     if is_served(Path(settings.socket)):
         say("It is up already.")
-        _summary(settings, _health(settings), say)
+        _summary(settings, _wait_until_ready(settings, _log_size(settings)), say)
         return
     build_image(settings, say)
     command = _serve_command(file, changes)
+    since = _log_size(settings)
     if boot.has_systemd():
         boot.enable(settings.cloud, command)
     else:
         _start_detached(settings, command)
-    _summary(settings, _wait_until_ready(settings), say)
+    _summary(settings, _wait_until_ready(settings, since), say)
 
 
 def _serve_command(file: Path | None, changes: Mapping[str, object]) -> list[str]:
@@ -85,14 +86,22 @@ def _health(settings: Settings) -> Health:
         client.close()
 
 
-def _wait_until_ready(settings: Settings) -> Health:
+def _log_size(settings: Settings) -> int:
+    try:
+        return _log_file(settings).stat().st_size
+    except OSError:
+        return 0
+
+
+def _wait_until_ready(settings: Settings, since: int) -> Health:
+    """Wait for the daemon whose log begins at this byte; what an earlier one said at its end is no news."""
     deadline = time.monotonic() + READY_LIMIT_S
     why = "it does not answer"
     while time.monotonic() < deadline:
         try:
             health = _health(settings)
         except ProviderError:
-            if _died(settings):
+            if _died(settings, since):
                 break
         else:
             if health.ready:
@@ -100,22 +109,22 @@ def _wait_until_ready(settings: Settings) -> Health:
             why = "; ".join(health.problems) or "it has not seen its nodes yet"
         time.sleep(0.1)
     raise ProviderUnavailable(
-        f"the cloud does not come up: {_last_error(settings) or why}",
+        f"the cloud does not come up: {_last_error(settings, since) or why}",
         ("look closer", "odc doctor"),
         ("its log", str(_log_file(settings))),
     )
 
 
-def _died(settings: Settings) -> bool:
+def _died(settings: Settings, since: int) -> bool:
     """Whether the daemon that was started has ended: nobody holds its lock, and it has had time to take it."""
-    words = _last_error(settings)
+    words = _last_error(settings, since)
     return bool(words) and _daemon_pid(settings) is None
 
 
-def _last_error(settings: Settings) -> str:
-    """The daemon's last line that is no log entry: what it said when it could not start."""
+def _last_error(settings: Settings, since: int) -> str:
+    """The daemon's last line from this byte on, if it is no log entry: what it said when it could not start."""
     try:
-        lines = _log_file(settings).read_text(errors="replace").strip().splitlines()
+        lines = _log_file(settings).read_bytes()[since:].decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
     return lines[-1].removeprefix("error: ") if lines and not lines[-1].startswith("{") else ""

@@ -1,0 +1,77 @@
+"""The daemon with a bomb in it: kills itself with SIGKILL right before its Nth side effect.
+
+Run by the environment that the cloud is installed in: `python dying_daemon.py SETTINGS_FILE N`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from odc.entrypoints.bootstrap import Cloud, build_cloud
+from odc.entrypoints.daemon import serve
+from odc.entrypoints.logs import set_up_logs
+from odc.entrypoints.settings import Settings, read_settings
+
+EFFECTS = {
+    "store": {"commit"},
+    "cluster": {"create_box", "start_box", "write_files", "stop_box", "remove_box", "clean_up"},
+    "volumes": {"create", "attach", "detach", "snapshot"},
+    "blobs": {"put"},
+}
+
+
+class Bomb:
+    """Counts side effects of all threads; the Nth does not happen."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._lock = threading.Lock()
+
+    def tick(self, what: str) -> None:
+        """Before a side effect."""
+        with self._lock:
+            self._left -= 1
+            if self._left == 0:
+                print(f"killed before {what}", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mined:
+    """One adapter whose side effects tick."""
+
+    def __init__(self, adapter: Any, port: str, bomb: Bomb) -> None:
+        self._adapter, self._port, self._bomb = adapter, port, bomb
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._adapter, name)
+        if name not in EFFECTS[self._port]:
+            return found
+
+        def ticking(*arguments: Any, **options: Any) -> Any:
+            self._bomb.tick(f"{self._port}.{name}")
+            return found(*arguments, **options)
+
+        return ticking
+
+
+def mined(bomb: Bomb) -> Callable[[Settings], Cloud]:
+    """What builds the cloud with the bomb in every port that acts on the outside."""
+
+    def build(settings: Settings) -> Cloud:
+        cloud = build_cloud(settings)
+        ports = {port: Mined(getattr(cloud.ports, port), port, bomb) for port in EFFECTS}
+        return dataclasses.replace(cloud, ports=dataclasses.replace(cloud.ports, **ports))
+
+    return build
+
+
+if __name__ == "__main__":
+    set_up_logs()
+    serve(read_settings(Path(sys.argv[1]), {}), mined(Bomb(int(sys.argv[2]))))

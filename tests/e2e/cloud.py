@@ -221,6 +221,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
     place = 4 * LANE + number
     first_port, network = 34000 + 100 * place, f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
     name = f"{name}{LANE}{number}"
+    _sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
     folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
     folder.chmod(0o755)
     values: dict[str, Any] = {
@@ -262,15 +263,38 @@ def destroy(cloud: Cloud) -> None:
             cloud.odc("up", check=False)
             cloud.odc("down", "--all", "--yes", check=False)
     finally:
-        for box in cloud.boxes():
-            subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
-        for network in cloud.networks():
-            subprocess.run(["podman", "network", "rm", "-f", network], capture_output=True)
-        for person in cloud.people:
-            subprocess.run(["pkill", "-9", "-u", person.name], capture_output=True)
-            subprocess.run(["userdel", person.name], capture_output=True)
-        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-            target = line.split()[4]
-            if target.startswith(str(cloud.folder)):
-                subprocess.run(["umount", "-l", target], capture_output=True)
-        shutil.rmtree(cloud.folder, ignore_errors=True)
+        _sweep(cloud)
+
+
+def _sweep(cloud: Cloud) -> None:
+    """Remove by force what a cloud of this name left, also one of a run that was killed."""
+    folders = [path for path in Path("/var/tmp").glob(f"odc-{cloud.name}-*") if path.is_dir()]
+    for pid in _processes_of(folders):
+        os.kill(pid, signal.SIGKILL)
+    for box in cloud.boxes():
+        subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
+    for network in cloud.networks():
+        subprocess.run(["podman", "network", "rm", "-f", network], capture_output=True)
+    for person in [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(f"odc-{cloud.name}-")]:
+        subprocess.run(["pkill", "-9", "-u", person], capture_output=True)
+        subprocess.run(["userdel", person], capture_output=True)
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        target = line.split()[4]
+        if any(target.startswith(str(folder)) for folder in folders):
+            subprocess.run(["umount", "-l", target], capture_output=True)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    Path(f"/etc/cdi/odc-{cloud.name}-simulated.json").unlink(missing_ok=True)
+
+
+def _processes_of(folders: list[Path]) -> list[int]:
+    """Daemons, engines and helpers that were started with one of these folders."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if any(str(folder) in words for folder in folders) and int(path.parent.name) != os.getpid():
+            found.append(int(path.parent.name))
+    return found

@@ -74,7 +74,8 @@ def _run(cloud: Cloud, stop: threading.Event) -> None:
     queries = Queries(cloud.ports, cloud.policy, cloud.sight, gate)
     runner = ThreadRunner(cloud.wake.ring)
     reconciler = Reconciler(cloud.ports, cloud.policy, cloud.sight, runner)
-    loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{os.getpid()}")
+    # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
+    loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
     app = build_app(requests, queries, cloud.wake.subscribe, cloud.health)
     server = UnixServer(app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins)))
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)

@@ -8,9 +8,11 @@ long enough.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 
-from odc.scheduling.profile import FOREVER, Profile, Window
+from odc.scheduling.gains import Gains
+from odc.scheduling.profile import Profile, Window
 
 CLASSES = 64
 
@@ -18,13 +20,14 @@ CLASSES = 64
 class SizeIndex:
     """The windows of one size, of all nodes."""
 
-    __slots__ = ("_by_node", "_classes", "_used", "_whole", "size")
+    __slots__ = ("_by_node", "_classes", "_used", "_whole", "gains", "size")
 
     def __init__(self, size: int, profiles: Sequence[Profile]) -> None:
         self.size = size
         self._whole = {profile.index for profile in profiles if profile.units == size}
         self._classes: list[list[Window]] = [[] for _ in range(CLASSES)]
         self._by_node: list[list[Window]] = []
+        self.gains = Gains()
         for profile in profiles:
             windows = profile.windows(size)
             self._by_node.append(windows)
@@ -34,25 +37,32 @@ class SizeIndex:
             filed.sort()
         self._used = [number for number in range(CLASSES) if self._classes[number]]
 
-    def renew(self, profile: Profile) -> None:
-        """File the node's windows anew after its profile changed."""
+    def renew(self, profile: Profile, freed: bool) -> None:
+        """File the node's windows anew after its profile changed; note those that grew."""
         old = self._by_node[profile.index]
         new = profile.windows(self.size)
         if old == new:
             return
         self._by_node[profile.index] = new
-        kept = set(old).intersection(new)
+        known = [window for window in old if window not in self.gains] if freed or self.gains else None
         for window in old:
-            if window not in kept:
+            if window not in new:
                 filed = self._classes[(window[3] - window[0]).bit_length()]
                 del filed[bisect_left(filed, window)]
+                self.gains.lose(window)
         for window in new:
-            if window not in kept:
-                number = (window[3] - window[0]).bit_length()
-                filed = self._classes[number]
-                if not filed and number not in self._used:
-                    insort(self._used, number)
-                insort(filed, window)
+            if window not in old:
+                self._file(window)
+                # What is left of a window that grew still counts as grown; what is left of another one does not.
+                if known is not None and not _lies_in(window, known):
+                    self.gains.note(window)
+
+    def _file(self, window: Window) -> None:
+        number = (window[3] - window[0]).bit_length()
+        filed = self._classes[number]
+        if not filed and number not in self._used:
+            insort(self._used, number)
+        insort(filed, window)
 
     def earliest(self, duration: int, not_before: int = 0) -> Window | None:
         """The first window, by start and best fit, that holds `duration`; its start may lie before `not_before`."""
@@ -86,20 +96,32 @@ class SizeIndex:
                 return window
         return None
 
-    def gang(self, count: int, duration: int, zones: Sequence[str], not_before: int) -> tuple[int, list[int]] | None:
-        """The earliest start at which `count` whole nodes of one zone are free for `duration`, and those nodes.
+    def gang(
+        self, count: int, duration: int, zones: Sequence[str], not_before: int, before: int
+    ) -> tuple[int, list[int]] | None:
+        """The earliest start in `[not_before, before)` with `count` whole nodes of one zone free for `duration`.
 
-        Cost: linear in the windows up to that start.
+        Returns:
+            The start and the nodes, or None.
+
+        Cost: linear in the windows of at least that length, give or take a factor of two, up to that start.
         """
-        whole = self._whole
-        windows = sorted((max(w[0], not_before), w[3], w[2]) for w in self.all() if w[2] in whole)
+        own = duration.bit_length()
         waiting: dict[str, list[tuple[int, int]]] = {}
-        for start, end, node in windows:
-            if end - start < duration:
+        for window in merge(*(self._classes[number] for number in self._used if number >= own)):
+            start = max(window[0], not_before)
+            if start >= before:
+                return None
+            end, node = window[3], window[2]
+            if end - start < duration or node not in self._whole:
                 continue
             zone = waiting.setdefault(zones[node], [])
-            insort(zone, (end - duration if end < FOREVER else FOREVER, node))
+            insort(zone, (end - duration, node))
             del zone[: bisect_left(zone, (start, -1))]
             if len(zone) >= count:
                 return start, sorted(index for _, index in zone)[:count]
         return None
+
+
+def _lies_in(window: Window, others: Iterable[Window]) -> bool:
+    return any(other[0] <= window[0] and window[3] <= other[3] for other in others)

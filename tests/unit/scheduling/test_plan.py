@@ -193,6 +193,24 @@ def test_an_early_end_pulls_those_forward_who_can_use_it() -> None:
     assert plan.plan.slots["r1"].start == NOW + 2 * HOUR
 
 
+@given(pictures(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_after_early_ends_no_slot_could_start_earlier(picture: Picture, data: st.DataObject) -> None:
+    plan = PoolPlan(picture)
+    before = dict(plan.plan.slots)
+    claims = list(picture.claims)
+    for _ in range(min(3, len(claims))):
+        ended = claims.pop(data.draw(st.integers(0, len(claims) - 1)))
+        plan.release(ended.node, ended.units, picture.now, ended.until)
+    after = dict(plan.plan.slots)
+    assert all(after[key].start <= slot.start for key, slot in before.items())
+    waiting = [replace(w, slot=after[w.id]) for w in picture.waiting if w.id in after]
+    later = replace(picture, claims=claims, waiting=waiting)
+    check_plan(later, after)
+    # A plan from these slots tries every one of them on everything that is free.
+    assert dict(plan_pool(later).slots) == after
+
+
 def test_what_is_free_now_is_said_with_how_long_it_stays_free() -> None:
     claims = [Claim("n0", 4, NOW + HOUR)]
     waiting = [a_request(0, units=8, hours=2, slot=Slot(NOW + HOUR, ("n0",)))]

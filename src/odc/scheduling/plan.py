@@ -237,9 +237,12 @@ class PoolPlan:
         return better
 
     def _is_worth_lifting(self, field: Field, held: Held, floor: int, beside: bool) -> bool:
-        """Whether something earlier fits beside the slot, or what is free reaches up to its begin."""
+        """Whether something earlier fits beside the slot, or what is free reaches up to its begin.
+
+        A gang may do both at once: stay on one of its nodes, and leave another.
+        """
         index = field.index(held.units)
-        if beside and any(index.window_at(node, held.start - 1) for node in held.nodes):
+        if (beside or len(held.nodes) > 1) and any(index.window_at(node, held.start - 1) for node in held.nodes):
             return True
         found = field.find(held.units, len(held.nodes), held.duration, floor, held.start)
         return found is not None and found[0] < held.start

@@ -1,23 +1,30 @@
-"""How long planning takes: pools of the sizes that DESIGN's budgets name, filled and queued by a fixed random history."""
+"""How long planning takes: pools of the sizes that the budgets name, filled and queued by a fixed random history.
+
+The floor of a whole plan is what any planner must do: put the requests in order and make a slot for each.
+"""
 
 from __future__ import annotations
 
 import gc
 import random
-import time
+import statistics
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from odc.scheduling import Claim, Picture, PoolNode, PoolPlan, Waiting
+from bench.measuring import in_turns, milliseconds
+from bench.table import Row
+from odc.scheduling import Claim, Picture, PoolNode, PoolPlan, Slot, Waiting, plan_pool
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 UNITS = 8
 SIZES = (1, 1, 2, 2, 4, 8)
+EVENTS = 25
 
 
 def picture(nodes: int, queued: int, seed: int = 1) -> Picture:
     """A pool whose nodes are all in use, with as many waiting requests: one box or a gang, 5 minutes to 24 hours."""
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     pool = [PoolNode(name=f"n{number}", units=UNITS, zone=f"z{number % 4}") for number in range(nodes)]
     claims = []
     for node in pool:
@@ -41,30 +48,42 @@ def request(dice: random.Random, number: int) -> Waiting:
     )
 
 
-def milliseconds(work: Callable[[], object]) -> float:
-    """How long it takes once, without a collection of garbage that others left in between."""
+def quietly(work: Callable[[], object]) -> float:
+    """How long it takes once, without a collection of garbage that others left."""
     gc.collect()
     gc.disable()
     try:
-        start = time.perf_counter()
-        work()
-        return 1000 * (time.perf_counter() - start)
+        return milliseconds(work)
     finally:
         gc.enable()
 
 
-def fresh_plan(nodes: int, queued: int, seed: int) -> float:
-    """Lay every slot anew, in ms."""
-    given = picture(nodes, queued, seed)
-    return milliseconds(lambda: PoolPlan(given).plan)
+def rows() -> list[Row]:
+    """Two whole plans, and what one event costs in the larger one."""
+    return [*_whole(128, 1000, 25, turns=11), *_whole(1250, 10_000, 300, turns=5), *_events(1250, 10_000)]
 
 
-def one_arrival(plan: PoolPlan, number: int) -> float:
-    """One more request, in ms."""
-    return milliseconds(lambda: plan.add(request(random.Random(number), 10**6 + number)))  # noqa: S311
+def _whole(nodes: int, queued: int, budget: float, turns: int) -> list[Row]:
+    given = picture(nodes, queued)
+    took = in_turns(
+        {"floor": lambda: quietly(lambda: _least(given)), "ours": lambda: quietly(lambda: plan_pool(given))}, turns
+    )
+    note = "floor: the requests put in order, and a slot made for each"
+    return [Row(f"plan {queued:,} queued on {nodes:,} nodes", "ms", took["ours"], budget, took["floor"], note=note)]
 
 
-def one_early_end(plan: PoolPlan, given: Picture, number: int) -> float:
-    """One reservation ends long before its time, in ms."""
-    claim = given.claims[number * 7 % len(given.claims)]
-    return milliseconds(lambda: plan.release(claim.node, claim.units, NOW, claim.until))
+def _least(given: Picture) -> dict[str, Slot]:
+    line = sorted(given.waiting, key=lambda waiting: waiting.order)
+    return {waiting.id: Slot(given.now, (given.nodes[0].name,)) for waiting in line}
+
+
+def _events(nodes: int, queued: int) -> list[Row]:
+    """One more arrival, and one reservation that ends early, on a plan that is kept."""
+    given = picture(nodes, queued)
+    plan = PoolPlan(given)
+    dice = random.Random(2)
+    arrivals = [request(dice, queued + number) for number in range(EVENTS)]
+    ends = dice.sample(given.claims, EVENTS)
+    arrival = statistics.median(quietly(partial(plan.add, one)) for one in arrivals)
+    early_end = statistics.median(quietly(partial(plan.release, one.node, one.units, NOW, one.until)) for one in ends)
+    return [Row("one more arrival there", "ms", arrival, 1), Row("one early end there", "ms", early_end, 50)]

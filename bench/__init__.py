@@ -1,0 +1,1 @@
+"""Figures beside their floors, against the budgets. `python -m bench`."""

@@ -9,9 +9,7 @@ import click
 
 from odc.api.messages import ReservationView
 from odc.cli import cloud_screens, questions, references, screens, ssh_files, times
-from odc.cli.config import set_key_file
 from odc.cli.context import Session
-from odc.cli.local_keys import find_public_keys
 from odc.cli.options import json_option, pass_session, yes_option
 from odc.cli.waiting import follow
 from odc.cli.wish import Wish
@@ -116,6 +114,9 @@ def _ensure_key(session: Session, how: How) -> None:
     """Without a key nobody could enter the box: offer the one that lies here, before anything is queued."""
     if session.client().me().keys:
         return
+    from odc.cli.config import set_key_file
+    from odc.cli.local_keys import find_public_keys
+
     found = find_public_keys(session.home)
     github = ("GitHub's", "gpu-dev config set github_user NAME")
     if not found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest
@@ -52,12 +51,13 @@ def _quoted(text: str) -> str:
 
 def write_whole(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:
     """Write a file so that readers see the old one or the new one, also when two commands write at once."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "w", encoding=encoding, newline="") as file:
             os.fchmod(descriptor, mode)
             file.write(text)
-        Path(name).replace(path)
+        fresh.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from odc.control.box_files import box_files, box_spec, holder_of
+from odc.control.box_files import box_files, box_spec, briefing, holder_of
 from odc.control.context import Policy, Ports
-from odc.domain.box import BoxSeen, BoxSpec, BoxState
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, OdcError, ProviderError, ProviderRefused, ProviderUnavailable, RequestError
 from odc.domain.node import Node
@@ -85,6 +85,7 @@ class Actions:
                 if not disk.made:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
                 home = self._ports.volumes.attach(disk.id, holder_of(record))
+                self._still_ours(record, disk)
         specs = self._specs(record, nodes, user, disk, home)
         with _phase(ready.phases, "box"):
             self._wanted(record)
@@ -100,12 +101,20 @@ class Actions:
         ready.places = tuple(replace(place, uid=uid) for place, uid in zip(record.places, uids, strict=True))
         return ready
 
-    def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> None:
-        """Tell the boxes what changed: keys, end time."""
+    def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> str:
+        """Tell the boxes what changed: keys, end time. An owner without any key leaves the boxes' keys as they are.
+
+        Returns:
+            What they know then, as `box_files.briefing` gives it.
+        """
         user = self._ports.store.find_user(record.owner)
-        if user is not None:
-            for spec in self._specs(record, nodes, user, self._disk_of(record), None):
-                self._ports.cluster.write_files(spec.name, spec.files)
+        if user is None:
+            raise ProviderUnavailable(f"{record.user} has no record")
+        for spec in self._specs(record, nodes, user, self._disk_of(record), None):
+            kept = {} if user.keys else {"authorized_keys"}
+            files = {path: content for path, content in spec.files.items() if path not in kept}
+            self._ports.cluster.write_files(spec.name, files)
+        return briefing(record, user)
 
     def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
         """End the attempt's boxes. When this returns, none of them holds a GPU.
@@ -114,13 +123,22 @@ class Actions:
             record: ENDING.
             boxes: every box of the cloud, as the pass saw it; one that was made after that look is found by a new list.
         """
+        removed = set()
         ours = self._boxes_up_to(record, boxes) or self._boxes_up_to(record, self._ports.cluster.list_boxes())
         while ours:
             for box in ours:
-                if box.state is BoxState.RUNNING:
-                    self._ports.cluster.stop_box(box.name, box.uid, self._policy.grace)
-                self._ports.cluster.remove_box(box.name, box.uid)
+                self._remove(box.name, box.uid, box.state is BoxState.RUNNING)
+                removed.add(box.uid)
             ours = self._boxes_up_to(record, self._ports.cluster.list_boxes())
+        for rank, place in enumerate(record.places):
+            # Not listed is not yet gone: a box that is known by its uid is deleted whatever the list says.
+            if place.uid and place.uid not in removed:
+                self._remove(BoxName(record.id, record.attempt, rank), place.uid, runs=True)
+
+    def _remove(self, name: BoxName, uid: str, runs: bool) -> None:
+        if runs:
+            self._ports.cluster.stop_box(name, uid, self._policy.grace)
+        self._ports.cluster.remove_box(name, uid)
 
     def clean(self, record: Reservation) -> Cleaned:
         """Take away what the attempt left, and make the disk's snapshot unless it is to be queued again."""
@@ -177,6 +195,18 @@ class Actions:
         now = self._ports.store.find_reservation(record.id)
         if now is None or now.attempt != record.attempt or now.state is not record.state:
             raise Superseded(f"{record.id} has moved on")
+
+    def _still_ours(self, record: Reservation, disk: Disk) -> None:
+        """Give the volume back if the attempt was over before it was attached: another daemon has cleaned up after it,
+        and nobody else would.
+
+        Raises:
+            Superseded: the record has moved on.
+        """
+        now = self._ports.store.find_reservation(record.id)
+        if now is not None and (now.attempt > record.attempt or not now.occupies):
+            self._ports.volumes.detach(disk.id, holder_of(record))
+        self._wanted(record)
 
     def _await_ssh(self, record: Reservation, spec: BoxSpec) -> None:
         pause, begun = SSH_POLL_S, time.monotonic()

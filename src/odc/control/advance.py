@@ -6,17 +6,16 @@ lasting one ends the reservation with its reason; ENDING never gives up, because
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from msgspec.structs import replace
 
 from odc.control.actions import Cleaned, Ready, Superseded
+from odc.control.box_files import briefing
 from odc.control.context import Policy
 from odc.control.decision import Move, Task, TaskName
 from odc.control.observation import Observation
 from odc.control.runner import Outcome
 from odc.domain import lifecycle
-from odc.domain.box import BoxSeen, BoxState
+from odc.domain.box import BoxState
 from odc.domain.disk import Disk
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.reservation import EndReason, Reservation, State
@@ -45,7 +44,7 @@ def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcom
 
 def _may_try(record: Reservation, seen: Observation) -> bool:
     """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers."""
-    waits = record.fault is not None and record.fault.next_try > seen.now
+    waits = lifecycle.waits_after_fault(record, seen.now)
     return record.id not in seen.busy and not waits and seen.nodes is not None
 
 
@@ -55,7 +54,11 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Move |
         return _become_active(record, outcome.value, seen)
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
         return _end(record, seen, EndReason.FAILED, outcome.error.message)
-    if _over_prepare_limit(record, seen, policy) or (outcome is not None and isinstance(outcome.error, PlaceTaken)):
+    failed = outcome is not None and outcome.error is not None
+    elsewhere = outcome is not None and isinstance(outcome.error, PlaceTaken)
+    # After an outage of the cluster or of the daemon it is over its limit and has not been tried since: one more try.
+    hopeless = _over_prepare_limit(record, seen, policy) and (failed or record.id in seen.busy)
+    if hopeless or elsewhere:
         return _give_up(record, outcome, seen, policy)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
@@ -77,9 +80,11 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move
 
 
 def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) -> bool:
-    if seen.frozen or record.placed_at is None or seen.nodes is None:
+    """Whether the promise's part of the slot is over; it counts from the slot's start, however late the pass was."""
+    begun = record.slot.start if record.slot else record.placed_at
+    if seen.frozen or begun is None or seen.nodes is None:
         return False
-    return seen.now > record.placed_at + policy.limits.prepare
+    return seen.now > begun + policy.limits.prepare
 
 
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Move:
@@ -120,36 +125,55 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | No
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
-        move = Move(record=replace(record, fault=None), tasks=[Task(TaskName.FILES, record)])
+        move = Move(record=replace(record, fault=None))
         move.tell(record, seen.now, "restarted", "its box had stopped and was started again")
         return move
+    return _told(record, seen) or _watch_boxes(record, seen, policy)
+
+
+def _told(record: Reservation, seen: Observation) -> Move | None:
+    """What came of telling the boxes their end and keys. No fault of that ends a box that runs."""
+    outcome = _outcome(record, seen, TaskName.FILES)
+    if outcome is None:
+        return None
+    if outcome.error is not None:
+        return _note_fault(record, f"telling the box its end and keys: {outcome.error.message}", seen)
+    return Move(record=replace(record, told=str(outcome.value), fault=None))
+
+
+def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+    """Compare the boxes with the record: start a stopped one, note a missing one, end when it stays missing."""
     if seen.boxes is None or seen.nodes is None:
         return None
-    return _watch_boxes(record, seen, seen.boxes, policy)
-
-
-def _watch_boxes(record: Reservation, seen: Observation, boxes: tuple[BoxSeen, ...], policy: Policy) -> Move | None:
-    """Compare the boxes with the record: start a stopped one, note a missing one, end when it stays missing."""
-    by_uid = {box.uid: box for box in boxes}
-    ready_nodes = {node.name for node in seen.nodes or () if node.ready}
-    places = [place for place in record.places if place.node in ready_nodes]
-    found = [by_uid.get(place.uid) for place in places]
+    places = [place for place in record.places if place.node in seen.ready_nodes]
+    found = [seen.by_uid.get(place.uid) for place in places]
     if any(box is None for box in found):
         return _missing(record, seen, policy)
     if record.missing_since is not None:
         return Move(record=replace(record, missing_since=None))
-    stopped = any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found)
-    if stopped and _may_try(record, seen):
-        return Move(tasks=[Task(TaskName.RESTART, record)])
-    if not stopped and record.fault is not None and record.id not in seen.busy:
+    if any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found):
+        return Move(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
+    if len(places) == len(record.places) and _has_news(record, seen):
+        return Move(tasks=[Task(TaskName.FILES, record)]) if _may_try(record, seen) else None
+    if record.fault is not None and record.id not in seen.busy:
         return Move(record=replace(record, fault=None))
     return None
 
 
+def _has_news(record: Reservation, seen: Observation) -> bool:
+    """Whether its boxes have not been told their end, or the owner's keys, as they are now."""
+    owner = seen.stored.users.get(record.owner)
+    return owner is not None and record.told != briefing(record, owner)
+
+
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
-    if record.missing_since is None:
+    """A box is not in a list that succeeded: noted first, and the end when it is still so after a while."""
+    if seen.frozen:
+        # How long ago it was noted cannot be said by this clock: it is noted anew when the clock is good.
+        return Move(record=replace(record, missing_since=None)) if record.missing_since is not None else None
+    if record.missing_since is None or record.missing_since > seen.now:
         return Move(record=replace(record, missing_since=seen.now))
-    if seen.now - record.missing_since < max(policy.missing, timedelta(0)):
+    if seen.now - record.missing_since < policy.missing:
         return None
     return _end(record, seen, EndReason.FAILED, "its box was removed by someone else than ODC")
 
@@ -172,7 +196,8 @@ def _cleaning(record: Reservation, seen: Observation) -> Move | None:
     outcome = _outcome(record, seen, TaskName.CLEAN)
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if outcome is not None and outcome.error is not None:
-        faulty = replace(disk, fault=outcome.error.message) if disk else None
+        message = outcome.error.message
+        faulty = replace(disk, fault=message) if disk and disk.fault != message else None
         return _note_fault(record, outcome.error.message, seen, faulty)
     if outcome is not None and isinstance(outcome.value, Cleaned):
         return _cleaned(record, outcome.value, disk, seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from odc.control.context import Policy
@@ -99,6 +100,12 @@ def box_files(
     if node.simulated:
         texts["simulated"] = "yes\n"
     return {path: text.encode() for path, text in texts.items()}
+
+
+def briefing(record: Reservation, user: User) -> str:
+    """A digest of what changes in the files of a box while it runs: its end, and the keys that open it."""
+    news = "\n".join((_end(record), *user.keys))
+    return hashlib.blake2b(news.encode(), digest_size=8).hexdigest()
 
 
 def _end(record: Reservation) -> str:

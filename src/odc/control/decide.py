@@ -65,7 +65,7 @@ def _is_leftover(box: BoxSeen, record: Reservation | None) -> bool:
         return False
     if box.name.attempt < record.attempt:
         return True
-    return record.state in (State.ENDED, State.QUEUED)
+    return record.state in (State.ENDED, State.QUEUED) or record.boxes_gone
 
 
 def quarantined(seen: Observation) -> tuple[BoxSeen, ...]:

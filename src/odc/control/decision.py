@@ -35,7 +35,7 @@ class Task:
     def key(self) -> str:
         """One task runs at a time for each key."""
         if self.record is not None:
-            return f"files:{self.record.id}" if self.name is TaskName.FILES else self.record.id
+            return self.record.id
         return f"box:{self.box.uid}" if self.box else ""
 
     @property

@@ -6,7 +6,7 @@ Unknown is not absent: what did not answer is None here, and `decide` concludes 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from odc.control.clock_check import ClockVerdict
@@ -33,6 +33,8 @@ class Observation:
         records: by id, every live record, and those of boxes whose reservation is not live.
         outcomes: by task key, what finished since the last pass.
         busy: keys of tasks that still run.
+        by_uid: the boxes by uid; made of `boxes`.
+        ready_nodes: names of the nodes that answer; made of `nodes`.
     """
 
     now: datetime
@@ -44,6 +46,13 @@ class Observation:
     records: Mapping[str, Reservation]
     outcomes: Mapping[str, Outcome]
     busy: frozenset[str]
+    by_uid: Mapping[str, BoxSeen] = field(init=False)
+    ready_nodes: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Made once a pass and not once for each reservation: a pass must not grow with their square.
+        object.__setattr__(self, "by_uid", {box.uid: box for box in self.boxes or ()})
+        object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))
 
 
 def observe(ports: Ports, clock: ClockVerdict, outcomes: Mapping[str, Outcome], busy: frozenset[str]) -> Observation:

@@ -9,7 +9,7 @@ from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.limits import Limits
 from odc.domain.node import Node
-from odc.domain.promise import held_until, slot_span
+from odc.domain.promise import held_until, next_guess, slot_span
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Claim, Picture, PoolNode, Slot, Waiting
 
@@ -85,4 +85,7 @@ def _disk_free(
     if disk is None or disk.holder in (None, record.id):
         return None
     holder = by_id.get(disk.holder or "")
-    return held_until(holder, limits, now) if holder else now + limits.stop
+    if holder is None:
+        # Its record cannot be read: nobody knows when, but it must not be a new guess at every pass.
+        return next_guess(record.created_at, limits.stop, now)
+    return held_until(holder, limits, now)

@@ -19,6 +19,8 @@ from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.user import User
 from odc.scheduling import Opening, Picture, PoolPlan
 
+MOST_LIVE = 100_000
+MOST_ENDED = 500
 LIVE = frozenset(state for state in State if state is not State.ENDED)
 STATUSES = frozenset({*(str(state) for state in State if state is not State.ENDED), *(str(r) for r in EndReason)})
 
@@ -89,7 +91,7 @@ class Queries:
         return record.version if record else 0
 
     def reservations(self, caller: Principal, user: str, ended: bool, statuses: frozenset[str]) -> tuple[Standing, ...]:
-        """Reservations by place in line.
+        """Reservations by place in line: every live one, and the newest of the ended.
 
         Args:
             caller: who asks.
@@ -105,26 +107,28 @@ class Queries:
             raise InvalidRequest(f"no status {min(unknown)[:20]!r}; there are {', '.join(sorted(STATUSES))}")
         wants_ended = ended or bool(statuses & {str(reason) for reason in EndReason})
         owner = caller.id if user == "me" else None
-        query = ReservationQuery(owner=owner, states=frozenset() if wants_ended else LIVE, limit=500)
+        listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE, limit=MOST_LIVE))
+        if wants_ended:
+            query = ReservationQuery(owner=owner, states=frozenset({State.ENDED}), limit=MOST_ENDED)
+            # One that ended between the two lists is in both; the later word counts.
+            listed = tuple({r.id: r for r in (*listed, *self._ports.store.list_reservations(query))}.values())
         found = [
             record
-            for record in self._ports.store.list_reservations(query)
+            for record in sorted(listed, key=lambda record: record.order)
             if (user in ("me", "all") or record.user == user) and (not statuses or record.status in statuses)
         ]
         queued = any(record.state is State.QUEUED for record in found)
-        return self.standings(tuple(reversed(found)), self._ports.store.observe() if queued else None)
+        return self.standings(tuple(found), self._ports.store.observe() if queued else None)
 
     def standings(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[Standing, ...]:
         """The records with their disks and places in the queue; `stored` is needed for queued ones."""
         disks = {disk.id: disk for owner in {r.owner for r in records} for disk in self._ports.store.list_disks(owner)}
-        lines = _lines(stored.reservations if stored else ())
-        result = []
-        for record in records:
-            line = lines.get(record.spec.gpu_type, [])
-            place = next((number for number, other in enumerate(line, 1) if other.id == record.id), None)
-            ahead = _ahead(record, line, stored.reservations if stored else ()) if place else ""
-            result.append(Standing(record, disks.get(record.disk_id or ""), place, ahead))
-        return tuple(result)
+        lines = _Lines(stored.reservations if stored else ())
+        return tuple(
+            Standing(record, disk, lines.position(record), lines.ahead(record, disk))
+            for record in records
+            for disk in (disks.get(record.disk_id or ""),)
+        )
 
     def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[Event, ...]]:
         """The story of a reservation, for those who may see it whole."""
@@ -177,23 +181,40 @@ def _free(picture: Picture) -> int:
     return sum(max(node.units - taken.get(node.name, 0), 0) for node in picture.nodes if node.usable)
 
 
-def _lines(records: Iterable[Reservation]) -> dict[str, list[Reservation]]:
-    """The queued reservations of each pool, by place in line."""
-    lines: dict[str, list[Reservation]] = {}
-    for record in sorted(records, key=lambda r: r.order):
-        if record.state is State.QUEUED:
-            lines.setdefault(record.spec.gpu_type, []).append(record)
-    return lines
+class _Lines:
+    """The queue of every pool, made once for a whole list: what stands before whom."""
+
+    def __init__(self, records: Iterable[Reservation]) -> None:
+        self._positions: dict[str, int] = {}
+        self._before: dict[str, Reservation] = {}
+        last: dict[str, tuple[int, Reservation]] = {}
+        self._first_to_end: dict[str, Reservation] = {}
+        for record in sorted(records, key=lambda r: r.order):
+            pool = record.spec.gpu_type
+            if record.occupies:
+                self._first_to_end[pool] = min(self._first_to_end.get(pool, record), record, key=_end_of)
+            if record.state is State.QUEUED:
+                if pool in last:
+                    self._before[record.id] = last[pool][1]
+                last[pool] = (last[pool][0] + 1 if pool in last else 1, record)
+                self._positions[record.id] = last[pool][0]
+
+    def position(self, record: Reservation) -> int | None:
+        """Its place in its pool's queue, from 1; None if it is not queued."""
+        return self._positions.get(record.id)
+
+    def ahead(self, record: Reservation, disk: Disk | None) -> str:
+        """What it waits for: its own disk, else the next before it in line, else the first that is to end."""
+        if record.id not in self._positions:
+            return ""
+        if disk is not None and disk.holder not in (None, record.id):
+            return f"the snapshot of disk {disk.name}"
+        other = self._before.get(record.id) or self._first_to_end.get(record.spec.gpu_type)
+        return what_of(other) if other else ""
 
 
-def _ahead(record: Reservation, line: Iterable[Reservation], records: Iterable[Reservation]) -> str:
-    """Who holds what it waits for: the next before it in line, else the first of those that run to end."""
-    before = [other for other in line if other.order < record.order]
-    if before:
-        return what_of(before[-1])
-    running = [r for r in records if r.occupies and r.spec.gpu_type == record.spec.gpu_type and r.id != record.id]
-    running.sort(key=lambda r: (r.expires_at is None, r.expires_at or r.created_at))
-    return what_of(running[0]) if running else ""
+def _end_of(record: Reservation) -> tuple[bool, datetime]:
+    return record.expires_at is None, record.expires_at or record.created_at
 
 
 def what_of(record: Reservation) -> str:

@@ -105,17 +105,28 @@ def _place(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observ
     places = free.take(record, slot.nodes)
     if places is None:
         return None
-    promised = _earlier(record.ready_by, ready_by(slot.start, policy.limits))
-    event = lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
-    placed = lifecycle.apply(record, event)
-    move = Move(record=placed, tasks=[Task(TaskName.PREPARE, placed)], fenced=True)
+    move = Move(fenced=True)
+    promised = _promised(record, ready_by(slot.start, policy.limits), move, seen)
+    placed = lifecycle.apply(
+        move.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
+    )
+    move.record = placed
+    move.tasks.append(Task(TaskName.PREPARE, placed))
     where = ", ".join(f"{place.node} ({len(place.gpus)} GPUs)" if place.gpus else place.node for place in places)
     move.tell(record, seen.now, "placed", f"placed on {where}; SSH answers at the latest", promised)
     return move
 
 
-def _earlier(old: datetime | None, new: datetime) -> datetime:
-    return new if old is None else min(old, new)
+def _promised(record: Reservation, new: datetime, move: Move, seen: Observation) -> datetime:
+    """The promise as it is from now on; a postponement is counted and told in the move."""
+    old = record.ready_by
+    if old is None or new <= old:
+        return new
+    if seen.frozen:
+        return old
+    move.record = replace(record, postponements=record.postponements + 1)
+    move.tell(record, seen.now, "postponed", f"{_cause(record, seen)}; SSH answers at the latest", new)
+    return new
 
 
 def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
@@ -126,34 +137,43 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
 
 
 def _promise(record: Reservation, slot: SlotRecord, relaid: bool, seen: Observation, policy: Policy) -> Move | None:
-    """Write down a slot that is new or has moved, and tell its owner what is worth telling."""
-    if slot == record.slot:
+    """Write down a slot that is new or has moved, and tell its owner what is worth telling.
+
+    A clock that cannot be trusted makes no promise and moves none.
+    """
+    if slot == record.slot or seen.frozen or (not relaid and _only_waits(record, slot, seen)):
         return None
-    promised = None if slot.estimate else ready_by(slot.start, policy.limits)
-    fresh = replace(record, slot=slot, ready_by=promised)
-    move = Move(record=fresh, fenced=True)
-    old = record.ready_by
-    if promised is None:
+    move = Move(fenced=True)
+    if slot.estimate:
         move.tell(record, seen.now, "estimated", "needs a node that does not exist yet; it may start", slot.start)
-    elif old is None:
+        move.record = replace(record, slot=slot, ready_by=None)
+        return move
+    old, new = record.ready_by, ready_by(slot.start, policy.limits)
+    promised = _promised(record, new, move, seen)
+    if old is None:
         move.tell(record, seen.now, "promised", "SSH answers at the latest", promised)
-    elif promised > old and relaid:
-        move.record = replace(fresh, postponements=record.postponements + 1)
-        move.tell(record, seen.now, "postponed", f"{_cause(record, seen)}; SSH answers at the latest", promised)
-    elif promised > old:
-        move.record = replace(fresh, ready_by=old)
     elif old - promised >= TELL_IMPROVEMENT:
         move.tell(record, seen.now, "improved", "something ended early; SSH answers at the latest", promised)
+    move.record = replace(move.record or record, slot=slot, ready_by=promised)
     return move
 
 
+def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> bool:
+    """Whether its slot has come, and something that the plan does not know of (a port, a box that is being removed)
+    is not free yet: as long as the promise can be kept there is nothing to write."""
+    is_due = record.slot is not None and slot.start > record.slot.start
+    return is_due and record.ready_by is not None and record.ready_by > seen.now
+
+
 def _cause(record: Reservation, seen: Observation) -> str:
-    """Why a held slot could not be kept."""
+    """Why a promise could not be kept."""
+    if record.slot is None:
+        return record.end_detail or "it went back to the queue"
     usable = {node.name for node in seen.nodes or () if node.usable}
-    lost = [name for name in record.slot.nodes if name not in usable] if record.slot else []
+    lost = [name for name in record.slot.nodes if name not in usable]
     if lost:
         return f"{', '.join(lost)} takes nothing new"
-    if record.slot is not None and record.slot.start < seen.now:
+    if record.slot.start < seen.now:
         return "what it waited for was not free when its slot began, or the cloud did not run"
     return "a reservation before it takes longer than its limit"
 

@@ -19,6 +19,7 @@ from odc.control.perform import perform
 from odc.control.pools import pool_picture
 from odc.control.runner import Runner
 from odc.domain.errors import ProviderError
+from odc.domain.names import short
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Plan, plan_pool
 
@@ -102,6 +103,11 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
     """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
     problems = [clock.why] if clock.frozen else []
     problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
+    problems += [
+        f"reservation {record.id}: it has no end; it goes on until: gpu-dev cancel {short(record.id)}"
+        for record in seen.stored.reservations
+        if record.state is State.ACTIVE and record.expires_at is None
+    ]
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
         return replace(before, problems=tuple(problems), frozen=clock.frozen)
@@ -115,19 +121,18 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
     )
 
 
-def _due(record: Reservation) -> datetime | None:
-    """When this reservation needs a pass."""
-    if record.fault is not None:
-        return record.fault.next_try
-    if record.state is State.QUEUED:
-        return record.slot.start if record.slot else None
-    return record.expires_at if record.state is State.ACTIVE else None
+def _due(record: Reservation) -> tuple[datetime | None, ...]:
+    """When this reservation needs a pass, as far as its record says."""
+    return (
+        record.fault.next_try if record.fault else None,
+        record.slot.start if record.slot and record.state is State.QUEUED else None,
+        record.expires_at if record.state is State.ACTIVE else None,
+    )
 
 
 def _next_due(seen: Observation) -> datetime:
-    idle = seen.now + IDLE
-    times = [due for record in seen.stored.reservations if (due := _due(record)) is not None and due > seen.now]
-    return min([idle, *times])
+    times = (due for record in seen.stored.reservations for due in _due(record))
+    return min((due for due in times if due is not None and seen.now < due < seen.now + IDLE), default=seen.now + IDLE)
 
 
 class PassLoop:

@@ -161,15 +161,18 @@ class Requests:
 
     def _cancel(self, caller: Principal, request: Cancel) -> Effect:
         record = self._gate.resolve(caller, request.reservation, Act.CHANGE)
-        if not record.live:
-            return Effect(change=Change(), answer=record)
-        return Effect(change=self._ended(caller, record), answer=record)
+        return Effect(change=self._ended(caller, record) if record.live else Change(), answer=record)
 
     def _ended(self, caller: Principal, record: Reservation) -> Change:
-        """The change that ends a live reservation by its owner's or an operator's will."""
+        """The change that ends a live reservation by its owner's or an operator's will; none if it is ending already.
+
+        A queued one ends at once and releases its disk here; the others' disks are released when they are safe.
+        """
         now = self._ports.clock.now()
         event = lifecycle.EndRequested(at=now, why=EndReason.CANCELLED, detail=_by(caller, record))
         after = lifecycle.apply(record, event)
+        if after == record:
+            return Change()
         disks = [disk for disk in self._ports.store.list_disks(record.owner) if disk.id == record.disk_id]
         told = Event(reservation_id=record.id, at=now, actor=caller.user, kind="cancelled", text="asked to end it")
         return Change(
@@ -180,10 +183,9 @@ class Requests:
 
     def _end_all(self, caller: Principal) -> Effect:
         changes = [self._ended(caller, record) for record in self._ports.store.observe().reservations]
-        # One disk can be in two changes: its holder's and its successor's. Only queued ones release here.
         change = Change(
             reservations=tuple(record for change in changes for record in change.reservations),
-            disks=tuple({disk.id: disk for change in changes for disk in change.disks}.values()),
+            disks=tuple(disk for change in changes for disk in change.disks),
             events=tuple(event for change in changes for event in change.events),
         )
         return Effect(change=change, answer=f"{len(changes)} reservations are ending; their disks are kept")

@@ -46,7 +46,9 @@ def new_reservation(
             ("a file", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub"),
         )
     own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE, limit=1000))
-    check_user_limits(policy.limits, len(own), sum(_gpus(r.spec) for r in own), _gpus(spec))
+    # Those that are ending give their GPUs back already: who cancels may ask anew at once.
+    held = sum(_gpus(record.spec) for record in own if record.holds_name)
+    check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
     disk = _claim_disk(caller, request, reservation_id, ports, policy, own)
@@ -62,6 +64,8 @@ def new_reservation(
         created_at=now,
     )
     where = f"disk {disk.name}" if disk else "a temporary home"
+    if disk is not None and disk.holder != reservation_id:
+        where += ", once it is safe after the reservation that is ending"
     count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
     told = Event(
         reservation_id=reservation_id,

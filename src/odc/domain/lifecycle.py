@@ -85,6 +85,7 @@ def apply(record: Reservation, event: Event) -> Reservation:
                 expires_at=event.at + record.spec.length,
                 places=event.places,
                 fault=None,
+                end_detail="",
             )
         case EndRequested():
             return _end_requested(record, event)
@@ -102,6 +103,7 @@ def _placed(record: Reservation, event: Placed) -> Reservation:
         places=event.places,
         placed_at=event.at,
         phases=(),
+        told="",
         fault=None,
     )
 
@@ -155,6 +157,14 @@ def _cleaned_up(record: Reservation, event: CleanedUp) -> Reservation:
 
 
 _DELAYS_S = (1, 2, 5, 10, 20, 40, 60)
+
+
+def waits_after_fault(record: Reservation, now: datetime) -> bool:
+    """Whether the delay after the record's fault is not over yet. A longer one than there is comes from a clock that
+    was set back since, and counts as over."""
+    if record.fault is None:
+        return False
+    return now < record.fault.next_try <= now + timedelta(seconds=_DELAYS_S[-1])
 
 
 def with_fault(record: Reservation, message: str, at: datetime) -> Reservation:

@@ -20,7 +20,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         live_per_user: reservations that are not ended, queued ones included.
-        gpus_per_user: GPUs of all live reservations together; 0 means no limit.
+        gpus_per_user: GPUs of all live reservations together, but for those that are ending; 0 means no limit.
         prepare: from the slot's start until SSH answers; part of every promise.
         stop: from the end until the GPUs are free; part of every slot.
         attempts: tries at starting a reservation before it fails.
@@ -52,7 +52,7 @@ def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: in
     Args:
         limits: the operator's.
         live: the user's reservations that are not ended.
-        gpus_held: the GPUs of those.
+        gpus_held: the GPUs of those, without the ones that are ending.
         gpus_wanted: of the new one.
 
     Raises:

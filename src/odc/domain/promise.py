@@ -28,11 +28,27 @@ def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
     """When the GPUs of a placed reservation are free at the latest, in `(now, …)`.
 
     Counted from the planned times, not from when a pass noticed them: a pass that comes some milliseconds after an
-    expiry must not push the next promise. One that is over its limit is expected to be free after one more stop
-    limit: its teardown goes on.
+    expiry must not push the next promise. One that is over its limit: see `next_guess`.
     """
-    end = _planned_end(record, limits) + limits.stop
-    return end if end > now else now + limits.stop
+    return next_guess(_planned_end(record, limits) + limits.stop, limits.stop, now)
+
+
+def next_guess(expected: datetime, patience: timedelta, now: datetime) -> datetime:
+    """When something that was expected by a time is expected now: that time, and if it is over a later one.
+
+    The guesses stay the same between passes, and each lies further away than the one before, by twice as much. So what
+    hangs for hours postpones those who wait for it a few times, and not at every pass.
+
+    Args:
+        expected: the first guess.
+        patience: how far the second lies behind it.
+        now: the time; the guess lies after it.
+    """
+    step = max(patience, timedelta(seconds=1))
+    while expected <= now:
+        expected += step
+        step *= 2
+    return expected
 
 
 def _planned_end(record: Reservation, limits: Limits) -> datetime:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone. A stored one without is refused when the record is read: it could not be compared."""
 
 
 class State(StrEnum):
@@ -60,7 +64,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The planned start and nodes of a queued reservation. An estimate is no promise."""
 
-    start: datetime
+    start: Instant
     nodes: tuple[str, ...]
     estimate: bool = False
 
@@ -96,8 +100,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     message: str
     count: int
-    since: datetime
-    next_try: datetime
+    since: Instant
+    next_try: Instant
 
 
 class HostKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +132,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         phases: of the current attempt, then of the end, in order.
         fault: the passing fault that is being retried.
         missing_since: when a list first lacked its box.
+        told: digest of what its boxes were told last: their end and the owner's keys; empty if nothing yet.
         ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
         end_detail: the cause in words, for a failure or a requeue.
         requeue: ENDING leads back to the queue.
@@ -146,18 +151,19 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     disk_id: str | None = None
     host_key: HostKey
     slot: SlotRecord | None = None
-    ready_by: datetime | None = None
+    ready_by: Instant | None = None
     postponements: int = 0
     places: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
     fault: Fault | None = None
-    missing_since: datetime | None = None
-    created_at: datetime
-    placed_at: datetime | None = None
-    active_at: datetime | None = None
-    expires_at: datetime | None = None
-    ending_at: datetime | None = None
-    ended_at: datetime | None = None
+    missing_since: Instant | None = None
+    told: str = ""
+    created_at: Instant
+    placed_at: Instant | None = None
+    active_at: Instant | None = None
+    expires_at: Instant | None = None
+    ending_at: Instant | None = None
+    ended_at: Instant | None = None
     ended_why: EndReason | None = None
     end_detail: str = ""
     requeue: bool = False

@@ -71,7 +71,7 @@ class MemoryCluster:
         """Every box by name; those of silent nodes are unreachable."""
         with self.faults.around("list_boxes"), self._lock:
             self._check_up()
-            return tuple(self._seen(box) for box in sorted(self._boxes.values(), key=lambda box: box.name))
+            return self.peek()
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box."""
@@ -241,6 +241,11 @@ class MemoryCluster:
         """What the box reads now; key: path below `/run/odc`."""
         with self._lock:
             return dict(self._boxes[name].files)
+
+    def peek(self) -> tuple[BoxSeen, ...]:
+        """Every box by name as it is, also while the cluster does not answer."""
+        with self._lock:
+            return tuple(self._seen(box) for box in sorted(self._boxes.values(), key=lambda box: box.name))
 
     def leftovers(self) -> frozenset[BoxName]:
         """Boxes whose network and files are still there."""

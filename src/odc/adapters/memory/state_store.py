@@ -22,6 +22,7 @@ class MemoryStateStore:
         self._lock = threading.RLock()
         self._pools: dict[str, int] = {}
         self._reservations: dict[str, Reservation] = {}
+        self._live: dict[str, Reservation] = {}
         self._disks: dict[str, Disk] = {}
         self._users: dict[str, User] = {}
         self._events: list[Event] = []
@@ -33,7 +34,7 @@ class MemoryStateStore:
     def observe(self) -> Stored:
         """Everything live, as one picture."""
         with self._lock:
-            live = sorted((r for r in self._reservations.values() if r.live), key=lambda r: r.order)
+            live = sorted(self._live.values(), key=lambda r: r.order)
             disk_ids = {r.disk_id for r in live}
             owners = {r.owner for r in live}
             return Stored(
@@ -53,7 +54,11 @@ class MemoryStateStore:
                 order = record.order
                 if record.version == 0:
                     order, self._next_order = self._next_order, self._next_order + 1
-                self._reservations[record.id] = replace(record, version=record.version + 1, order=order)
+                written = replace(record, version=record.version + 1, order=order)
+                self._reservations[record.id] = written
+                self._live.pop(record.id, None)
+                if written.live:
+                    self._live[record.id] = written
             for disk in change.disks:
                 self._disks[disk.id] = replace(disk, version=disk.version + 1)
             for user in change.users:
@@ -79,7 +84,7 @@ class MemoryStateStore:
         self._check_names(change)
 
     def _check_names(self, change: Change) -> None:
-        reservations = self._reservations | {record.id: record for record in change.reservations}
+        reservations = self._live | {record.id: record for record in change.reservations}
         held = [(record.owner, record.name) for record in reservations.values() if record.holds_name]
         disks = self._disks | {disk.id: disk for disk in change.disks}
         named = [(disk.owner, disk.name) for disk in disks.values()]

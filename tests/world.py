@@ -1,0 +1,208 @@
+"""A control plane on memory adapters and a virtual clock: nothing happens until a test lets it happen.
+
+The store, the cluster, the volumes and the blobs are the outside: they outlive a `crash`. All else is built anew.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+from tests.builders import KEY, a_node
+
+from odc.adapters.memory.blob_store import MemoryBlobStore
+from odc.adapters.memory.clock import VirtualClock
+from odc.adapters.memory.cluster import MemoryCluster
+from odc.adapters.memory.key_source import MemoryKeySource
+from odc.adapters.memory.state_store import MemoryStateStore
+from odc.adapters.memory.volumes import MemoryVolumes
+from odc.adapters.system.wake import LocalWake
+from odc.control.context import Policy, Ports, Sight
+from odc.control.gate import Gate
+from odc.control.queries import Queries
+from odc.control.reconcile import PassReport, Reconciler
+from odc.control.requests import Answer, Requests
+from odc.control.runner import Call, InlineRunner, Runner
+from odc.domain.access import Principal
+from odc.domain.box import BoxState
+from odc.domain.disk import Disk
+from odc.domain.node import Node
+from odc.domain.records import Event
+from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
+from odc.domain.reservation import HostKey, Reservation
+
+ADA = Principal(id="unix:1000", user="ada")
+BEN = Principal(id="unix:1001", user="ben")
+OPERATOR = Principal(id="unix:0", user="root", admin=True)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+class GivenHostKeys:
+    """Host keys without a program: nobody connects here."""
+
+    def make(self, comment: str) -> HostKey:
+        return HostKey(private="private\n", public=f"ssh-ed25519 AAAA {comment}")
+
+
+class CountingRunner(InlineRunner):
+    """Runs tasks at once and remembers which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[str] = []
+
+    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+        self.started.append(task[0])
+        super().start(key, task, call)
+
+
+class Wrapper(Protocol):
+    """Puts something around an adapter; `port` is its name in `Ports`."""
+
+    def __call__(self, port: str, adapter: Any) -> Any: ...
+
+
+def bare(port: str, adapter: Any) -> Any:
+    """Nothing around it."""
+    return adapter
+
+
+class World:
+    """A cloud of one machine with 8 GPUs, unless the test says otherwise, with ada and ben, who have keys."""
+
+    def __init__(
+        self,
+        nodes: Iterable[Node] = (),
+        store: Any = None,
+        images: tuple[str, ...] | None = None,
+        **policy: Any,
+    ) -> None:
+        self.clock = VirtualClock()
+        self.store = store or MemoryStateStore()
+        self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images)
+        self.volumes = MemoryVolumes(self.clock)
+        self.blobs = MemoryBlobStore()
+        self.keys = MemoryKeySource()
+        # One try asks once whether SSH answers: waiting within a task is real time.
+        self.policy = Policy(**{"ssh_try": timedelta(0), **policy})
+        self.build()
+        for who in (ADA, BEN):
+            self.send(SetOwnKeys(keys=(KEY,)), who)
+        self.pass_once()
+
+    def build(self, wrap: Wrapper = bare, runner: Runner | None = None) -> None:
+        """A new process: nothing of the old one's memory is left."""
+        wake = LocalWake()
+        self.ports = Ports(
+            store=wrap("store", self.store),
+            wake=wake,
+            cluster=wrap("cluster", self.cluster),
+            volumes=wrap("volumes", self.volumes),
+            blobs=wrap("blobs", self.blobs),
+            keys=wrap("keys", self.keys),
+            host_keys=GivenHostKeys(),
+            clock=self.clock,
+        )
+        self.sight = Sight()
+        self.counting = CountingRunner()
+        self.reconciler = Reconciler(self.ports, self.policy, self.sight, runner or self.counting)
+        gate = Gate(self.ports.store)
+        self.requests = Requests(self.ports, self.policy, self.sight, gate)
+        self.queries = Queries(self.ports, self.policy, self.sight, gate)
+
+    def crash(self) -> None:
+        """`kill -9` and start again."""
+        self.build()
+
+    def with_policy(self, **changes: Any) -> None:
+        """Start again with other settings."""
+        self.policy = replace(self.policy, **changes)
+        self.build()
+
+    def send(self, request: Request, who: Principal = ADA, request_id: str | None = None) -> Answer:
+        return self.requests.handle(who, request_id or uuid.uuid4().hex, request)
+
+    def ask(self, who: Principal = ADA, *, request_id: str | None = None, **fields: Any) -> Reservation:
+        """Ask for a reservation, without a pass."""
+        wanted = Reserve(**{"gpu_type": "h100", "gpus": 1, "hours": 1.0, "disk": "none", "new_disk": True, **fields})
+        answer = self.send(wanted, who, request_id)
+        assert isinstance(answer, Reservation)
+        return answer
+
+    def reserve(self, who: Principal = ADA, **fields: Any) -> Reservation:
+        """Ask for a reservation and let the passes come to rest; the record then."""
+        record = self.ask(who, **fields)
+        self.settle()
+        return self.get(record)
+
+    def cancel(self, record: Reservation, who: Principal = ADA) -> None:
+        self.send(Cancel(reservation=record.id), who)
+
+    def accept_clock(self) -> None:
+        self.send(AcceptClock(), OPERATOR)
+
+    def pass_once(self) -> PassReport:
+        report = self.reconciler.reconcile_once()
+        self.check()
+        return report
+
+    def settle(self, most: int = 30) -> None:
+        """Passes until one writes nothing and starts nothing; that it comes to that is a rule too."""
+        for _ in range(most):
+            before = len(self.counting.started)
+            report = self.pass_once()
+            if not report.committed and not report.lost and len(self.counting.started) == before:
+                return
+        raise AssertionError(f"still at work after {most} passes at one moment: {self.counting.started[-5:]}")
+
+    def pass_time(self, length: timedelta, step: timedelta = timedelta(seconds=5)) -> None:
+        """Let time pass, with passes that come to rest after each step."""
+        end = self.clock.since_boot() + length
+        while self.clock.since_boot() < end:
+            self.clock.advance(min(step, end - self.clock.since_boot()))
+            self.settle()
+
+    def pass_until(self, true: Callable[[], bool], most: timedelta = HOUR) -> None:
+        """Let time pass in steps of five seconds until something is true."""
+        end = self.clock.since_boot() + most
+        self.settle()
+        while not true():
+            assert self.clock.since_boot() < end, f"not true within {most}"
+            self.pass_time(timedelta(seconds=5))
+
+    def get(self, record: Reservation) -> Reservation:
+        found = self.store.find_reservation(record.id)
+        assert found is not None
+        return found
+
+    def disk(self, name: str, who: Principal = ADA) -> Disk:
+        return next(disk for disk in self.store.list_disks(who.id) if disk.name == name)
+
+    def story(self, record: Reservation) -> list[str]:
+        """The kinds of what happened to it, in order."""
+        return [event.kind for event in self.events(record)]
+
+    def events(self, record: Reservation) -> tuple[Event, ...]:
+        return self.store.list_events(record.id)
+
+    def boxes_of(self, record: Reservation) -> list[str]:
+        return [str(box.name) for box in self.cluster.peek() if box.name.reservation_id == record.id]
+
+    def check(self) -> None:
+        """What holds after every pass, whatever a test does."""
+        assert self.cluster.collisions == []
+        running = [box.name.reservation_id for box in self.cluster.peek() if box.state is BoxState.RUNNING]
+        assert len(running) == len(set(running)), "two boxes of one reservation run"
+        held = [
+            (place.node, gpu)
+            for record in self.store.observe().reservations
+            if record.occupies
+            for place in record.places
+            for gpu in place.gpus
+        ]
+        assert len(held) == len(set(held)), "a GPU is given twice"

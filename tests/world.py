@@ -40,6 +40,7 @@ OPERATOR = Principal(id="unix:0", user="root", admin=True)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+OUTSIDE = ("store", "cluster", "volumes", "blobs")
 
 
 class GivenHostKeys:
@@ -70,6 +71,62 @@ class Wrapper(Protocol):
 def bare(port: str, adapter: Any) -> Any:
     """Nothing around it."""
     return adapter
+
+
+class Fuse:
+    """Counts the calls of the adapters, as a wrapper of `World.build`, and does something at one of them."""
+
+    def __init__(
+        self, number: int, after: bool, blow: Callable[[], None], ports: tuple[str, ...] = OUTSIDE, method: str = ""
+    ) -> None:
+        """Blow at a call.
+
+        Args:
+            number: at which, from 1.
+            after: right after it and not right before.
+            blow: what happens then; what it raises, the call raises.
+            ports: whose calls count.
+            method: only calls of this name count; empty for all.
+        """
+        self.left, self.after, self.blow = number, after, blow
+        self.ports, self.method = ports, method
+        self.where = ""
+
+    def __call__(self, port: str, adapter: Any) -> Any:
+        return Fused(port, adapter, self) if port in self.ports else adapter
+
+    @property
+    def blown(self) -> bool:
+        return self.where != ""
+
+    def burn(self, where: str, call: Call) -> object:
+        self.left -= 1
+        if self.left != 0:
+            return call()
+        self.where = f"{'after' if self.after else 'before'} {where}"
+        if not self.after:
+            self.blow()
+        value = call()
+        if self.after:
+            self.blow()
+        return value
+
+
+class Fused:
+    """An adapter whose calls burn a fuse."""
+
+    def __init__(self, port: str, adapter: Any, fuse: Fuse) -> None:
+        self._port, self._adapter, self._fuse = port, adapter, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._adapter, name)
+        if self._fuse.method not in ("", name):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> object:
+            return self._fuse.burn(f"{self._port}.{name}", lambda: found(*arguments, **options))
+
+        return call
 
 
 class World:
@@ -156,7 +213,8 @@ class World:
         for _ in range(most):
             before = len(self.counting.started)
             report = self.pass_once()
-            if not report.committed and not report.lost and len(self.counting.started) == before:
+            rung = self.ports.wake.wait(timedelta(0))
+            if not rung and not report.committed and not report.lost and len(self.counting.started) == before:
                 return
         raise AssertionError(f"still at work after {most} passes at one moment: {self.counting.started[-5:]}")
 

@@ -198,6 +198,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,
         processes=machine.processes,
+        sysctls=machine.sysctls,
         lxcfs=ensure_lxcfs(state / "lxcfs"),
         program=programs / "odc-box",
         gpu_kind=device_kind(cloud),

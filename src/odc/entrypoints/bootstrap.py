@@ -118,6 +118,7 @@ def build_cloud(settings: Settings) -> Cloud:
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,
         processes=machine.processes,
+        sysctls=machine.sysctls,
         lxcfs=ensure_lxcfs(state / "lxcfs"),
         program=program,
         gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,

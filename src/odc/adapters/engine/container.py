@@ -52,6 +52,7 @@ class EngineOptions:
         cpus: the machine's cores, by number.
         open_files: limit for each process.
         processes: limit for each user.
+        sysctls: the kernel's network settings inside a box, by name.
         lxcfs: folder of lxcfs; None if it does not run.
         program: `odc-box` on the host.
         gpu_kind: CDI kind of the GPUs.
@@ -67,6 +68,7 @@ class EngineOptions:
     cpus: Sequence[int]
     open_files: int
     processes: int
+    sysctls: Mapping[str, str]
     lxcfs: Path | None
     program: Path
     gpu_kind: str
@@ -151,6 +153,7 @@ def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
             {"type": "nofile", "soft": options.open_files, "hard": options.open_files},
             {"type": "nproc", "soft": options.processes, "hard": options.processes},
         ],
+        "sysctl": dict(options.sysctls),
         "shm_size": spec.resources.shm_bytes,
         "stop_timeout": options.grace_s + 5,
         "restart_policy": "no",

@@ -41,7 +41,7 @@ def list_rows(cloud: BenchCloud) -> list[Row]:
     """`gpu-dev list` while some reservations live."""
     names = [f"listed{number}" for number in range(LIVE)]
     for name in names:
-        cloud.run("gpu-dev", "reserve", "-t", "h100", "-g", "1", "-h", "1", "-n", name, "--disk", "none", "--wait")
+        cloud.run("gpu-dev", "reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", name, "--disk", "none", "--wait")
     took = in_turns(
         {
             "floor": lambda: milliseconds(lambda: cloud.run(sys.executable, "-c", ASK, cloud.socket)),

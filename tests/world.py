@@ -27,12 +27,13 @@ from odc.control.reconcile import PassReport, Reconciler
 from odc.control.requests import Answer, Requests
 from odc.control.runner import Call, InlineRunner, Runner
 from odc.domain.access import Principal
-from odc.domain.box import BoxState
+from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
 from odc.domain.node import Node
 from odc.domain.records import Event
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
+from odc.domain.resources import share_of
 
 ADA = Principal(id="unix:1000", user="ada")
 BEN = Principal(id="unix:1001", user="ben")
@@ -41,6 +42,24 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 OUTSIDE = ("store", "cluster", "volumes", "blobs")
+
+
+def spec_of(box: BoxSeen) -> BoxSpec:
+    """What a box was made of, to put one like it there behind the control plane's back."""
+    share = share_of(a_node().allocatable, 1, 8)
+    return BoxSpec(
+        name=box.name,
+        node=box.node,
+        image="image",
+        hostname="box",
+        gpus=box.gpus,
+        gpu_type=box.gpu_type,
+        units=box.units,
+        resources=share,
+        ssh_port=box.ssh_port,
+        home=None,
+        files={},
+    )
 
 
 class GivenHostKeys:

@@ -51,7 +51,9 @@ def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Deci
     pools = [
         joined(moves, {gpu_type: seen.stored.pools.get(gpu_type, 0)}) for gpu_type, moves in fenced.items() if moves
     ]
-    strays = [Proposal(change=None, tasks=(Task(TaskName.REMOVE, box=box),)) for box in leftovers(seen)]
+    removals = [Task(TaskName.REMOVE, box=box) for box in leftovers(seen)]
+    # One that has just failed waits for a later pass: its end has woken this one, which would go round and round.
+    strays = [Proposal(change=None, tasks=(task,)) for task in removals if task.key not in seen.outcomes]
     return Decision(proposals=(*free, *pools, *strays))
 
 

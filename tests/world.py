@@ -30,7 +30,7 @@ from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
 from odc.domain.node import Node
-from odc.domain.records import Event
+from odc.domain.records import Event, ReservationQuery
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
@@ -171,6 +171,17 @@ class World:
             self.send(SetOwnKeys(keys=(KEY,)), who)
         self.pass_once()
 
+    @classmethod
+    def beside(cls, other: World) -> World:
+        """Another process over the same outside, which has looked around once."""
+        made = cls.__new__(cls)
+        made.clock, made.policy = other.clock, other.policy
+        made.store, made.cluster, made.volumes = other.store, other.cluster, other.volumes
+        made.blobs, made.keys = other.blobs, other.keys
+        made.build()
+        made.sight.show(other.sight.look)
+        return made
+
     def build(self, wrap: Wrapper = bare, runner: Runner | None = None) -> None:
         """A new process: nothing of the old one's memory is left."""
         wake = LocalWake()
@@ -256,6 +267,10 @@ class World:
         found = self.store.find_reservation(record.id)
         assert found is not None
         return found
+
+    def all(self) -> list[Reservation]:
+        """Every reservation that there ever was, by place in line."""
+        return sorted(self.store.list_reservations(ReservationQuery(limit=10**6)), key=lambda record: record.order)
 
     def disk(self, name: str, who: Principal = ADA) -> Disk:
         return next(disk for disk in self.store.list_disks(who.id) if disk.name == name)

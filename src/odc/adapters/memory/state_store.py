@@ -23,6 +23,7 @@ class MemoryStateStore:
         self._pools: dict[str, int] = {}
         self._reservations: dict[str, Reservation] = {}
         self._live: dict[str, Reservation] = {}
+        self._hidden: dict[str, str] = {}
         self._disks: dict[str, Disk] = {}
         self._users: dict[str, User] = {}
         self._events: list[Event] = []
@@ -34,7 +35,7 @@ class MemoryStateStore:
     def observe(self) -> Stored:
         """Everything live, as one picture."""
         with self._lock:
-            live = sorted(self._live.values(), key=lambda r: r.order)
+            live = sorted((r for r in self._live.values() if r.id not in self._hidden), key=lambda r: r.order)
             disk_ids = {r.disk_id for r in live}
             owners = {r.owner for r in live}
             return Stored(
@@ -42,6 +43,7 @@ class MemoryStateStore:
                 reservations=tuple(live),
                 disks={key: disk for key, disk in self._disks.items() if key in disk_ids},
                 users={key: user for key, user in self._users.items() if key in owners},
+                unreadable=dict(self._hidden),
             )
 
     def commit(self, change: Change) -> None:
@@ -137,6 +139,11 @@ class MemoryStateStore:
             before = self._anchor
             self._anchor = anchor or before
             return before
+
+    def hide(self, reservation_id: str, why: str) -> None:
+        """Let a live record be unreadable from now on, as one that a newer version wrote."""
+        with self._lock:
+            self._hidden[reservation_id] = why
 
     def back_up(self, target: Path) -> None:
         """Memory has nothing to keep."""

@@ -93,7 +93,10 @@ class PoolPlan:
         return Opening(start=moment(start), until=None if end >= FOREVER else moment(end))
 
     def release(self, node: str, units: int, start: datetime, end: datetime | None) -> list[str]:
-        """Free these units, as an early end does, and pull slots forward; the ids that moved, by place in line."""
+        """Free these units, as an early end does, and pull slots forward; the ids that moved, by place in line.
+
+        Who has no slot, or an estimate only, gets one in the next plan.
+        """
         for field in (self._plain, self._profiling):
             if node in field.number:
                 begin = max(micros(start), self._now)

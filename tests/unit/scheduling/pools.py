@@ -1,0 +1,90 @@
+"""Random pools for the planner's tests, and what every plan must hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+from tests.unit.scheduling.oracle import Oracle
+
+from odc.scheduling import Claim, Picture, PoolNode, Slot, Waiting
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def a_request(number: int, units: int = 1, hours: float = 1, **changes: object) -> Waiting:
+    defaults = {"id": f"r{number}", "units": units, "nodes": 1, "duration": hours * HOUR, "order": number}
+    return Waiting(**(defaults | changes))  # type: ignore[arg-type]
+
+
+@st.composite
+def requests(draw: st.DrawFn, number: int) -> Waiting:
+    gang = draw(st.integers(0, 5)) == 0
+    return a_request(
+        number,
+        units=draw(st.sampled_from([4, 8] if gang else [1, 2, 4, 8])),
+        hours=draw(st.integers(1, 16)) / 4,
+        nodes=2 if gang else 1,
+        profiling=not gang and draw(st.integers(0, 7)) == 0,
+        not_before=draw(st.sampled_from([None, None, None, NOW + HOUR])),
+    )
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> list[PoolNode]:
+    """Two zones at most; a profiling node, one that takes nothing new, and one that could be added, now and then."""
+    zones = draw(st.integers(1, 2))
+    nodes = [
+        PoolNode(
+            name=f"n{index}",
+            units=draw(st.sampled_from([4, 8])),
+            zone=f"z{index % zones}",
+            usable=draw(st.integers(0, 5)) > 0,
+        )
+        for index in range(draw(st.integers(1, 4)))
+    ]
+    if draw(st.booleans()):
+        nodes.append(PoolNode(name="p", units=8, profiling=True))
+    if draw(st.integers(0, 3)) == 0:
+        nodes.append(PoolNode(name="later", units=8, zone="z0", available_from=NOW + HOUR / 6))
+    return nodes
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> Picture:
+    nodes = draw(pools())
+    claims = []
+    for node in nodes:
+        free = node.units if node.available_from is None else 0
+        for _ in range(draw(st.integers(0, 2))):
+            units = draw(st.integers(1, 4))
+            if units <= free:
+                free -= units
+                until = NOW + draw(st.integers(1, 20)) * HOUR / 4
+                claims.append(Claim(node.name, units, draw(st.sampled_from([until] * 9 + [None]))))
+    waiting = [draw(requests(number)) for number in range(draw(st.integers(0, 12)))]
+    return Picture(now=NOW, nodes=nodes, claims=claims, waiting=waiting)
+
+
+def units_on(nodes: dict[str, PoolNode], request: Waiting, name: str) -> int:
+    """What the request takes of that node: all of a profiling node."""
+    return nodes[name].units if request.profiling else request.units
+
+
+def check_plan(picture: Picture, slots: dict[str, Slot]) -> None:
+    """No unit is given twice; gangs are whole, in one zone; profiling is alone on its own nodes."""
+    nodes = {node.name: node for node in picture.nodes}
+    oracle = Oracle(picture)
+    for request in picture.waiting:
+        slot = slots.get(request.id)
+        if slot is None or slot.estimate:
+            continue
+        assert len(set(slot.nodes)) == request.nodes
+        assert len({nodes[name].zone for name in slot.nodes}) == 1
+        assert all(nodes[name].profiling == request.profiling and nodes[name].usable for name in slot.nodes)
+        if request.nodes > 1:
+            assert all(nodes[name].units == request.units for name in slot.nodes)
+        for name in slot.nodes:
+            assert oracle.free(name, slot.start, slot.start + request.duration) >= units_on(nodes, request, name)
+        oracle.take(slot.nodes, slot.start, request.duration, units_on(nodes, request, slot.nodes[0]))

@@ -14,6 +14,7 @@ from odc.domain.errors import InvalidRequest
 NO_DISK = "none"
 DEFAULT_DISK = "default"
 SHORT_ID = 8
+LONGEST = 40
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _GITHUB_USER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -83,6 +84,12 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
     if wanted not in used:
         return wanted
     number = 2
-    while f"{wanted}-{number}" in used:
+    while (name := _numbered(wanted, number)) in used:
         number += 1
-    return f"{wanted}-{number}"
+    return name
+
+
+def _numbered(wanted: str, number: int) -> str:
+    """`wanted-2`, cut so that it may still be a name."""
+    ending = f"-{number}"
+    return wanted[: LONGEST - len(ending)].rstrip("-") + ending

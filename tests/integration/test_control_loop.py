@@ -1,0 +1,83 @@
+"""The loop that runs passes: at once when rung, by whoever has the lease, over faults of the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from tests.world import HOUR, Fuse, World
+
+from odc.control.reconcile import PassLoop
+from odc.domain.errors import ProviderUnavailable
+from odc.domain.reservation import State
+
+LONG_S = 20.0
+
+
+@contextmanager
+def running(world: World) -> Iterator[PassLoop]:
+    loop = PassLoop(world.reconciler, world.ports, holder="this")
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.stop()
+        thread.join(LONG_S)
+        assert not thread.is_alive()
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LONG_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_request_is_seen_at_once() -> None:
+    world = World()
+    with running(world):
+        begun = time.monotonic()
+        record = world.ask()
+        eventually(lambda: world.get(record).state is State.ACTIVE)
+        # The idle pause between two passes is five seconds.
+        assert time.monotonic() - begun < 4
+
+
+def test_nothing_is_done_while_another_has_the_lease_and_all_of_it_afterwards() -> None:
+    world = World()
+    assert world.store.acquire_lease("passes", "another", world.clock.now(), timedelta(seconds=30))
+    record = world.ask()
+    with running(world):
+        time.sleep(0.2)
+        assert world.get(record).state is State.QUEUED
+        world.clock.advance(timedelta(seconds=31))
+        world.ports.wake.ring()
+        eventually(lambda: world.get(record).state is State.ACTIVE)
+
+
+def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
+    world = World()
+
+    def fail() -> None:
+        raise ProviderUnavailable("the disk is full")
+
+    fuse = Fuse(1, False, fail, ("store",), "observe")
+    world.build(fuse)
+    with running(world):
+        eventually(lambda: world.sight.look.at is not None)
+    assert fuse.blown
+
+
+def test_the_end_of_a_reservation_needs_no_ring() -> None:
+    world = World()
+    record = world.reserve()
+    with running(world):
+        world.clock.advance(HOUR - timedelta(milliseconds=300))
+        world.ports.wake.ring()
+        time.sleep(0.05)
+        world.clock.advance(timedelta(milliseconds=300))
+        eventually(lambda: world.get(record).state is State.ENDED)

@@ -27,7 +27,7 @@ state = "{folder}/state"
 socket = "{folder}/odc.sock"
 ports = [32600, 32699]
 network = "10.91.240.0/20"
-simulate = "h100=1x1,t4=1x8"
+simulate = "h100=1x1"
 image = "{image}"
 disk_gib = 0.5
 disk_file_gib = 4

@@ -2,8 +2,8 @@
 
 Both ends are the user's own: the clock starts before the command and stops when `ssh … true` has succeeded. The bare
 container gets a published port, sshd with a host key that is there already, and no GPU, limits, network or user
-namespace of its own. The reservation is for a whole node, whose share of a small machine is about one core: a share of
-an eighth of two cores would be what is measured.
+namespace of its own. The reservation is for the whole machine: on a small one, the share of a single GPU of eight
+would be what is measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.measuring import in_turns, milliseconds
 from bench.table import Row
 
 TURNS = 11
-SETTLE_S = 0.7
+SETTLE_S = 1.0
 """The kernel takes a container's network and mounts away after the command has ended; the next figure must not pay."""
 BARE = "odc-bench-bare"
 SSHD = "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -h /keys/host -o AuthorizedKeysFile=/keys/authorized_keys"

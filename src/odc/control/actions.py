@@ -81,7 +81,7 @@ class Actions:
         home: str | None = None
         disk = self._disk_of(record)
         if disk is not None:
-            with _phase(ready.phases, "disk", f"{disk.size_bytes // 2**30} GB"):
+            with _phase(ready.phases, "disk", f"{disk.size_bytes / 2**30:g} GB"):
                 if not disk.made:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
                 home = self._ports.volumes.attach(disk.id, holder_of(record))

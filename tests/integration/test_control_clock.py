@@ -183,6 +183,18 @@ def test_how_long_a_box_is_missing_is_not_counted_by_a_clock_that_jumped(jump: t
     assert world.get(record).ended_why is EndReason.FAILED
 
 
+def test_a_clock_that_was_set_back_while_nobody_looked_does_not_stretch_the_wait_for_a_missing_box() -> None:
+    world = World()
+    record = world.reserve(hours=8.0)
+    world.cluster.vanish(world.cluster.peek()[0].name)
+    world.pass_once()
+    world.clock.jump(-HOUR)
+    world.accept_clock()
+    world.crash()
+    world.pass_time(MINUTE, step=10 * SECOND)
+    assert world.get(record).ended_why is EndReason.FAILED
+
+
 def test_a_running_reservation_without_an_end_is_left_alone_and_shown() -> None:
     world = World()
     record = world.reserve()

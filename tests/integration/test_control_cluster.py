@@ -11,7 +11,7 @@ from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World, spec_of
 
 from odc.adapters.memory.cluster import NEVER
 from odc.control.actions import Actions
-from odc.domain.box import BoxName
+from odc.domain.box import BoxName, BoxState
 from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.records import Change
 from odc.domain.requests import Cancel
@@ -52,11 +52,34 @@ def test_an_answer_in_part_is_no_answer(method: str) -> None:
     world = World()
     record = world.reserve(hours=8.0)
     waiting = world.reserve(BEN, gpus=8)
+    world.cluster.vanish(world.cluster.peek()[0].name)
+    world.pass_once()
+    noted = world.get(record).missing_since
+    assert noted is not None
     world.cluster.faults.add(method, GONE, NEVER)
+    fresh = world.reserve(BEN, gpus=4)
+    world.pass_time(10 * MINUTE)
+    assert world.get(record).state is State.ACTIVE
+    assert world.get(record).missing_since == noted
+    assert world.get(waiting).ready_by == waiting.ready_by
+    assert (world.get(fresh).state, world.get(fresh).ready_by) == (State.QUEUED, None)
+
+
+def test_a_list_without_the_boxes_of_a_silent_node_says_nothing_about_them() -> None:
+    world = World()
+    record = world.reserve(hours=8.0)
+
+    class Partial:
+        """A cluster whose lists lack the boxes of silent nodes."""
+
+        def __getattr__(self, name: str) -> object:
+            return (lambda: ()) if name == "list_boxes" else getattr(world.cluster, name)
+
+    world.build(lambda port, adapter: Partial() if port == "cluster" else adapter)
+    world.cluster.silence("node-1")
     world.pass_time(10 * MINUTE)
     assert world.get(record).state is State.ACTIVE
     assert world.get(record).missing_since is None
-    assert world.get(waiting).ready_by == waiting.ready_by
 
 
 def test_a_reservation_whose_time_is_over_while_the_cluster_is_away_ends_when_it_is_back() -> None:
@@ -266,14 +289,14 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     world.pass_time(HOUR, step=10 * MINUTE)
     assert [seen.uid for seen in world.cluster.peek()] == [uid]
     assert [seen.uid for seen in world.sight.look.quarantined] == [uid]
-    assert world.get(waiting).state is State.QUEUED
+    assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
 
 
 def test_a_box_of_an_attempt_that_the_record_does_not_know_is_left_alone() -> None:
     world = World()
     record = world.reserve(gpus=1)
     newer = replace(spec_of(world.cluster.peek()[0]), name=BoxName(record.id, 7), ssh_port=1, gpus=("node-1-gpu-7",))
-    world.cluster.put_stranger(newer, world.cluster.peek()[0].state.CREATED)
+    world.cluster.put_stranger(newer, BoxState.CREATED)
     world.pass_time(MINUTE)
     assert len(world.boxes_of(record)) == 2
     assert [seen.name.attempt for seen in world.sight.look.quarantined] == [7]
@@ -295,6 +318,21 @@ def test_a_box_that_its_record_has_left_behind_is_deleted(ended: bool) -> None:
     world.cluster.put_stranger(left)
     world.pass_once()
     assert left.name not in [seen.name for seen in world.cluster.peek()]
+
+
+def test_a_box_that_appears_late_while_the_disk_is_made_safe_is_deleted() -> None:
+    """The engine had not answered when it was made; the reservation's boxes were confirmed gone since."""
+    world = World()
+    record = world.reserve(gpus=1, disk="proj")
+    box = world.cluster.peek()[0]
+    world.volumes.faults.add("snapshot", GONE, NEVER)
+    world.cancel(record)
+    world.settle()
+    assert world.get(record).boxes_gone
+    world.cluster.put_stranger(spec_of(box), BoxState.CREATED)
+    world.pass_once()
+    assert world.cluster.peek() == ()
+    assert world.get(record).state is State.ENDING
 
 
 def test_a_box_that_the_list_lacks_is_deleted_by_its_uid_all_the_same() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odc.control.actions import Cleaned, Ready, Superseded
+from odc.control.actions import Cleaned, Ready
 from odc.control.box_files import briefing
 from odc.control.context import Policy
 from odc.control.decision import Move, Task, TaskName
@@ -35,11 +35,10 @@ def advance(record: Reservation, seen: Observation, policy: Policy) -> Move | No
 
 
 def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcome | None:
-    """What came of this attempt's task, if it is one of these names and still wanted."""
+    """What came of this attempt's task, if it is one of these names. One that was superseded is of another name: the
+    record has moved on."""
     outcome = seen.outcomes.get(record.id)
-    if outcome is None or outcome.task not in {(str(name), record.attempt) for name in names}:
-        return None
-    return None if isinstance(outcome.error, Superseded) else outcome
+    return outcome if outcome and outcome.task in {(str(name), record.attempt) for name in names} else None
 
 
 def _may_try(record: Reservation, seen: Observation) -> bool:

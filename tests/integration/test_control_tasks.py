@@ -1,0 +1,125 @@
+"""Tasks that run for long, beside the passes: nothing waits for them, and nothing starts over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.world import BEN, HOUR, MINUTE, Fuse, World
+
+from odc.control.runner import Call, InlineRunner, Outcome
+from odc.domain.reservation import EndReason, State
+
+
+class HeldRunner:
+    """Tasks run when the test lets them."""
+
+    def __init__(self) -> None:
+        self._inline = InlineRunner()
+        self._held: dict[str, tuple[tuple[str, int], Call]] = {}
+
+    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+        assert key not in self._held, f"{task} was started while {self._held[key][0]} runs"
+        self._held[key] = (task, call)
+
+    def busy(self) -> frozenset[str]:
+        return frozenset(self._held)
+
+    def collect(self) -> Mapping[str, Outcome]:
+        return self._inline.collect()
+
+    def running(self) -> list[str]:
+        return [task[0] for task, _ in self._held.values()]
+
+    def finish(self) -> None:
+        """Every task that runs comes to its end."""
+        held, self._held = self._held, {}
+        for key, (task, call) in held.items():
+            self._inline.start(key, task, call)
+
+
+def held_world() -> tuple[World, HeldRunner]:
+    world, runner = World(), HeldRunner()
+    world.build(runner=runner)
+    world.settle()
+    return world, runner
+
+
+def test_a_cancel_waits_for_the_task_that_runs_and_the_stop_comes_after_it() -> None:
+    world, runner = held_world()
+    record = world.reserve(disk="proj")
+    assert runner.running() == ["prepare"]
+    world.cancel(record)
+    world.settle()
+    assert (world.get(record).state, runner.running()) == (State.ENDING, ["prepare"])
+    runner.finish()
+    assert world.cluster.peek() == ()
+    for task in ("stop", "clean"):
+        world.settle()
+        assert runner.running() == [task]
+        runner.finish()
+    world.settle()
+    assert world.get(record).ended_why is EndReason.CANCELLED
+    assert world.volumes.list_attached() == {}
+
+
+def test_a_start_that_hangs_over_its_limit_goes_back_to_the_queue_and_is_not_started_twice() -> None:
+    world, runner = held_world()
+    record = world.reserve()
+    world.pass_time(4 * MINUTE)
+    now = world.get(record)
+    assert (now.state, now.requeue) == (State.ENDING, True)
+    assert "not ready within 180 s" in now.end_detail
+    assert runner.running() == ["prepare"]
+    for task in ("stop", "clean", "prepare"):
+        runner.finish()
+        world.settle()
+        assert runner.running() == [task]
+    assert world.get(record).attempt == 2
+    runner.finish()
+    world.settle()
+    assert world.get(record).state is State.ACTIVE
+
+
+def test_a_stop_that_takes_long_does_not_hold_up_the_others() -> None:
+    world, runner = held_world()
+    slow, other = world.reserve(gpus=4), world.reserve(BEN, gpus=4)
+    runner.finish()
+    world.settle()
+    runner.finish()
+    world.settle()
+    world.cancel(slow)
+    world.pass_time(HOUR, step=MINUTE)
+    assert world.get(slow).state is State.ENDING
+    assert not world.get(slow).boxes_gone
+    assert world.get(other).state is State.ENDING
+    assert sorted(runner.running()) == ["stop", "stop"]
+
+
+def test_what_lost_its_race_starts_no_task() -> None:
+    world = World()
+    record = world.ask()
+    other = World.beside(world)
+    world.build(Fuse(1, False, lambda: other.cancel(record), ("store",), "commit"))
+    report = world.pass_once()
+    assert (report.committed, report.lost) == (0, 1)
+    assert world.counting.started == []
+    assert world.get(record).state is State.ENDED
+
+
+def test_whatever_changes_what_is_taken_or_promised_moves_the_pools_version() -> None:
+    world = World()
+
+    def version() -> int:
+        return world.store.observe().pools.get("h100", 0)
+
+    versions = [version()]
+    holder = world.reserve(gpus=8)
+    versions.append(version())
+    waiting = world.reserve(BEN, gpus=8)
+    versions.append(version())
+    world.cancel(waiting, BEN)
+    world.settle()
+    world.cancel(holder)
+    world.settle()
+    versions.append(version())
+    assert versions == [0, 1, 2, 3]

@@ -1,0 +1,134 @@
+"""What a placement takes, and when there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace as changed
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+from tests.builders import NOW, a_box, a_disk, a_node, a_placed, a_reservation, a_spec
+
+from odc.control.context import Policy
+from odc.control.observation import Observation
+from odc.control.queueing import FreeThings, advance_queue
+from odc.domain.box import BoxName
+from odc.domain.records import Stored
+from odc.domain.reservation import Place, Reservation, State
+from odc.scheduling import Plan, Slot
+
+POLICY = Policy()
+
+
+def seen_with(*records: Reservation, **fields: object) -> Observation:
+    """An observation of one node with two GPUs."""
+    stored = Stored(pools={}, reservations=records, disks=fields.pop("disks", {}), users={})  # type: ignore[arg-type]
+    plain = Observation(
+        now=NOW,
+        frozen=False,
+        stored=stored,
+        nodes=(a_node("node-1", units=2),),
+        boxes=(),
+        fault="",
+        records={},
+        outcomes={},
+        busy=frozenset(),
+    )
+    return changed(plain, **fields)  # type: ignore[arg-type]
+
+
+def free_in(seen: Observation, policy: Policy = POLICY) -> FreeThings:
+    return FreeThings(seen, seen.stored.reservations, policy)
+
+
+def planned(record: Reservation, start: timedelta = timedelta(0)) -> Plan:
+    slots = {record.id: Slot(start=NOW + start, nodes=("node-1",))}
+    return Plan(slots=slots, impossible=frozenset(), relaid=frozenset())
+
+
+def test_gpus_are_taken_by_identity_and_never_twice() -> None:
+    free = free_in(seen_with())
+    one = free.take(a_reservation(), ("node-1",))
+    two = free.take(a_reservation(), ("node-1",))
+    assert one is not None
+    assert two is not None
+    assert {one[0].gpus, two[0].gpus} == {("node-1-gpu-0",), ("node-1-gpu-1",)}
+    assert one[0].ssh_port != two[0].ssh_port
+    assert free.take(a_reservation(), ("node-1",)) is None
+
+
+@pytest.mark.parametrize("by", ["record", "box"])
+def test_what_a_record_or_any_box_holds_is_not_free(by: str) -> None:
+    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=30000)
+    if by == "record":
+        seen = seen_with(a_placed(places=(place,)))
+    else:
+        name = BoxName(a_reservation().id, 1)
+        seen = seen_with(boxes=(a_box(name, gpus=place.gpus, ssh_port=place.ssh_port),))
+    policy = changed(POLICY, ports=(30000, 30001))
+    taken = free_in(seen, policy).take(a_reservation(), ("node-1",))
+    assert taken is not None
+    assert (taken[0].gpus, taken[0].ssh_port) == (("node-1-gpu-1",), 30001)
+
+
+def test_gpus_of_a_reservation_whose_boxes_are_gone_are_free() -> None:
+    place = Place(node="node-1", gpus=("node-1-gpu-0", "node-1-gpu-1"), ssh_port=30000)
+    gone = a_placed(state=State.ENDING, boxes_gone=True, places=(place,))
+    two = a_reservation(spec=a_spec(gpus=2, units=2))
+    assert free_in(seen_with(gone)).take(two, ("node-1",)) is not None
+    assert free_in(seen_with(replace(gone, boxes_gone=False))).take(two, ("node-1",)) is None
+
+
+@pytest.mark.parametrize(
+    "node", [{"cordoned": True}, {"ready": False}, {"gpu_type": "h100", "name": "node-2"}], ids=str
+)
+def test_a_node_that_takes_nothing_new_or_is_not_there_gives_nothing(node: dict[str, object]) -> None:
+    seen = seen_with(nodes=(a_node(**{"name": "node-1", **node}),))  # type: ignore[arg-type]
+    assert free_in(seen).take(a_reservation(), ("node-1",)) is None
+
+
+def test_another_attempt_tries_another_port() -> None:
+    record = a_reservation()
+    first = free_in(seen_with()).take(record, ("node-1",))
+    second = free_in(seen_with()).take(replace(record, attempt=1), ("node-1",))
+    assert first is not None
+    assert second is not None
+    assert first[0].ssh_port != second[0].ssh_port
+
+
+def test_a_gang_takes_all_or_nothing() -> None:
+    seen = seen_with(nodes=(a_node("node-1", units=2), a_node("node-2", units=2, cordoned=True)))
+    free = free_in(seen)
+    whole = a_reservation(spec=a_spec(gpus=2, units=2, nodes=2))
+    assert free.take(whole, ("node-1", "node-2")) is None
+    assert free.take(a_reservation(spec=a_spec(gpus=2, units=2)), ("node-1",)) is not None
+
+
+def test_a_slot_that_has_come_is_placed_only_with_its_own_disk() -> None:
+    disk = a_disk(holder="another")
+    record = a_reservation(disk_id=disk.id, spec=a_spec(disk=disk.name))
+    seen = seen_with(record, disks={disk.id: disk})
+    (move,) = advance_queue([record], planned(record), free_in(seen), seen, POLICY)
+    assert move.record is not None
+    assert (move.record.state, move.tasks) == (State.QUEUED, [])
+    seen = seen_with(record, disks={disk.id: replace(disk, holder=record.id)})
+    (move,) = advance_queue([record], planned(record), free_in(seen), seen, POLICY)
+    assert move.record is not None
+    assert move.record.state is State.PREPARING
+
+
+def test_a_slot_in_the_future_is_promised_and_an_improvement_is_told_when_it_is_worth_it() -> None:
+    record = a_reservation()
+    seen = seen_with(record)
+    (move,) = advance_queue([record], planned(record, timedelta(hours=1)), free_in(seen), seen, POLICY)
+    promised = move.record
+    assert promised is not None
+    assert promised.ready_by == NOW + timedelta(hours=1) + POLICY.limits.prepare
+    assert [event.kind for event in move.events] == ["promised"]
+    for earlier, told in ((timedelta(seconds=119), []), (timedelta(seconds=120), ["improved"])):
+        plan = planned(promised, timedelta(hours=1) - earlier)
+        (better,) = advance_queue([promised], plan, free_in(seen), seen, POLICY)
+        assert better.record is not None
+        assert better.record.ready_by == promised.ready_by - earlier
+        assert [event.kind for event in better.events] == told
+    assert advance_queue([promised], planned(promised, timedelta(hours=1)), free_in(seen), seen, POLICY) == []

@@ -1,0 +1,38 @@
+"""Links lead somewhere, pages name what exists, and every setting is explained to the operator."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from odc.entrypoints.odc import main as odc
+from odc.entrypoints.settings import LimitSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+NAMED_FILE = re.compile(r"`((?:src|tests|images|scripts|docs|bench)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text()
+    missing = [target for target in LINK.findall(text) if not (page.parent / target).exists()]
+    missing += [path for path in NAMED_FILE.findall(text) if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_the_operators_page_explains_every_setting_and_command() -> None:
+    text = (ROOT / "docs/operator.md").read_text()
+    names = [field.name for struct in (Settings, LimitSettings) for field in msgspec.structs.fields(struct)]
+    assert not [name for name in names if f"`{name}`" not in text]
+    assert not [name for name in odc.commands if f"odc {name}" not in text]
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs/decisions"
+    index = (folder / "README.md").read_text()
+    assert not [page.name for page in folder.glob("0*.md") if f"({page.name})" not in index]

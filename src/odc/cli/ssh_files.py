@@ -78,6 +78,8 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
         "  StrictHostKeyChecking yes\n"
         "  CheckHostIP no\n"
         "  UpdateHostKeys no\n"
+        # A port can be held while its box restarts: a handshake that never comes must end, with words.
+        "  ConnectTimeout 20\n"
         "  ServerAliveInterval 30\n"
         "  LogLevel ERROR\n"
     )

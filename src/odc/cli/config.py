@@ -10,7 +10,7 @@ import click
 from odc.api.messages import Me
 from odc.cli import include, references, screens
 from odc.cli.context import Session
-from odc.cli.local_keys import read_key
+from odc.cli.local_keys import in_home, read_key
 from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, write_setting
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
@@ -83,7 +83,7 @@ def set_key_file(session: Session, path: Path) -> str:
     """Make the key in this file the user's own; what was done, as a sentence."""
     me = _me(session.client().send(SetOwnKeys(keys=(read_key(path),))))
     own = next(key for key in me.keys if key.source == "own")
-    return f"{path}: {own.fingerprint}"
+    return f"{in_home(session.home, path)}: {own.fingerprint}"
 
 
 def _set_ssh_key(session: Session, value: str) -> str:
@@ -122,4 +122,7 @@ def disable(session: Session) -> None:
     """Take the Include line away again; nothing else changes."""
     for path in include.config_files(session.home):
         done = include.disable(path)
-        session.output.line(f"{path}: {'does not include your reservations any more' if done else 'had no such line'}")
+        told = "does not include your reservations any more" if done else "had no such line"
+        if include.is_included(path):
+            told = f"has a line of your own that includes them: {include.LINE}"
+        session.output.line(f"{path}: {told}")

@@ -11,32 +11,42 @@ import click
 from odc.api.messages import ReservationView
 from odc.cli import references, screens, ssh_files, times
 from odc.cli.context import Session
-from odc.cli.local_keys import agent_fingerprints, find_public_keys, read_key
-from odc.cli.options import pass_session
-from odc.cli.waiting import follow
-from odc.domain.errors import InvalidRequest, NotFound, OdcError, ProviderUnavailable
+from odc.cli.local_keys import agent_fingerprints, find_public_keys, in_home, read_key
+from odc.cli.waiting import wait_for
+from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.ssh_keys import fingerprint
 
 REFUSED = 255
+_COMMAND = "odc.connect.command"
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+class WithCommand(click.Command):
+    """What stands behind `--` is a command for the box and never an ID: a slip in an ID must not run as a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what stands behind the first `--` as it is."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[_COMMAND] = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """The line of the help, with the command."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND]"]
+
+
+@click.command(cls=WithCommand)
 @click.argument("reference", metavar="[ID]", required=False)
-@click.argument("command", metavar="[-- COMMAND]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--diagnose", is_flag=True, help="Say which keys the box accepts and which you have.")
-@pass_session
-def connect(session: Session, reference: str | None, command: tuple[str, ...], diagnose: bool) -> None:
+@click.pass_context
+def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     """Open a shell in your box, or run COMMAND there. Waits while the reservation is queued."""
+    session: Session = ctx.obj
+    command: tuple[str, ...] = ctx.meta[_COMMAND]
     try:
         view = references.find(session, reference)
     except ProviderUnavailable as error:
         sys.exit(_offline(session, reference, command, error))
-    except (InvalidRequest, NotFound):
-        # `gpu-dev connect -- COMMAND` names no reservation: the first word belongs to the command.
-        if not command or reference is None or _names_one(session, reference):
-            raise
-        view, command = references.find(session, None), (reference, *command)
-    view = follow(session, view, ("active", "ending", "expired", "cancelled", "failed"))
+    view = wait_for(session, view, ("active", "ending", "expired", "cancelled", "failed"))
     if view.state != "active":
         session.output.note(screens.ended_sentence(view, session.now()))
         sys.exit(1)
@@ -51,10 +61,6 @@ def connect(session: Session, reference: str | None, command: tuple[str, ...], d
     if code == REFUSED:
         _explain(session, view, path)
     sys.exit(code)
-
-
-def _names_one(session: Session, reference: str) -> bool:
-    return any(view.name == reference or view.id.startswith(reference) for view in references.live_views(session))
 
 
 def _ssh(path: Path, name: str, command: tuple[str, ...]) -> int:
@@ -119,7 +125,10 @@ def _diagnosis(session: Session) -> list[str]:
         return [*lines, "Your agent has a key that the box accepts."]
     near = [path for text, path in files.items() if text in accepted]
     if near:
-        return [*lines, f"  unlock          ssh-add {near[0].with_suffix('')}"]
+        return [*lines, f"  unlock          ssh-add {in_home(session.home, near[0].with_suffix(''))}"]
     if files:
-        return [*lines, f"  use this one    gpu-dev config set ssh_key {next(iter(files.values()))}"]
+        return [
+            *lines,
+            f"  use this one    gpu-dev config set ssh_key {in_home(session.home, next(iter(files.values())))}",
+        ]
     return [*lines, "  make a key      ssh-keygen -t ed25519"]

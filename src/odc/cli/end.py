@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import references, screens, ssh_files
+from odc.cli import questions, references, screens, ssh_files
 from odc.cli.context import Session
 from odc.cli.options import json_option, pass_session, yes_option
-from odc.cli.waiting import follow
+from odc.cli.waiting import wait_for
 from odc.domain.errors import InvalidRequest
 from odc.domain.requests import Cancel
 
@@ -26,24 +27,23 @@ NOTHING = "Nothing was cancelled."
 @pass_session
 def cancel(session: Session, reference: str | None, everything: bool, yes: bool, as_json: bool) -> None:
     """End a reservation now; its disk is kept. Without an ID, asks which."""
-    views = _chosen(session, reference, everything)
+    try:
+        views = _chosen(session, reference, everything)
+        if views and session.output.asks and not yes and not as_json:
+            _confirm(views)
+    except KeyboardInterrupt:
+        session.output.note(NOTHING)
+        sys.exit(130)
     if not views:
         session.output.json([]) if as_json else session.output.line("You have no live reservation.")
         return
-    if session.output.asks and not yes and not as_json:
-        import questionary
-
-        names = references.listed(views)
-        if not questionary.confirm(f"End {names}?", default=len(views) == 1).ask():
-            session.output.note(NOTHING)
-            sys.exit(130)
     ended = [_cancel_one(session, view) for view in views]
     references.live_views(session)
     if as_json:
         session.output.json(ended if everything or len(ended) != 1 else ended[0])
         return
     for view in ended:
-        session.output.line(_told(view))
+        session.output.line(_told(view, session.now()))
 
 
 def _chosen(session: Session, reference: str | None, everything: bool) -> Sequence[ReservationView]:
@@ -64,14 +64,20 @@ def _chosen(session: Session, reference: str | None, everything: bool) -> Sequen
 
 
 def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence[ReservationView]:
-    import questionary
-
-    choices = references.choices_of(session, live)
-    picked = questionary.checkbox("Which ones? (space marks, enter ends)", choices=list(choices)).ask()
+    picked: list[ReservationView] = questions.select_several("Which ones?", references.lines_of(session, live))
     if not picked:
-        session.output.note(NOTHING)
-        sys.exit(130)
-    return [choices[line] for line in picked]
+        raise KeyboardInterrupt
+    return picked
+
+
+def _confirm(views: Sequence[ReservationView]) -> None:
+    """Ask once more; enter alone ends one, but not several.
+
+    Raises:
+        KeyboardInterrupt: the user does not want it.
+    """
+    if not questions.confirm(f"End {references.listed(views)}?", default=len(views) == 1):
+        raise KeyboardInterrupt
 
 
 def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
@@ -83,11 +89,11 @@ def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
     return answer
 
 
-def _told(view: ReservationView) -> str:
+def _told(view: ReservationView, now: datetime) -> str:
     if view.state == "ending":
         disk = f" Its disk {view.disk} is made safe first: gpu-dev show {view.name}" if view.disk else ""
         return f"{screens.title(view)} is ending.{disk}"
-    return f"{screens.title(view)} {view.state}."
+    return screens.ended_sentence(view, now)
 
 
 @click.command()
@@ -98,7 +104,7 @@ def wait(session: Session, reference: str | None, as_json: bool) -> None:
     """Wait until a reservation is ready; exit 1 if it ends instead."""
     view = references.find(session, reference, ("queued", "preparing", "active"))
     until = ("active", "expired", "cancelled", "failed")
-    view = follow(session, view, until)
+    view = wait_for(session, view, until)
     ssh_files.sync(session.folder, session.client().reservations().reservations)
     if as_json:
         session.output.json(view)

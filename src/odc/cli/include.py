@@ -6,6 +6,8 @@ its mode, a link stays a link, and what enable adds is exactly what disable take
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from odc.cli.settings_file import write_whole
 from odc.domain.errors import InvalidRequest
 
 LINE = "Include ~/.gpu-dev/*-sshconfig"
+_BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
 
 
 def config_files(home: Path) -> tuple[Path, ...]:
@@ -21,11 +24,17 @@ def config_files(home: Path) -> tuple[Path, ...]:
 
 
 def is_included(path: Path) -> bool:
-    """Whether the file has the line."""
+    """Whether the file has the line where it counts for every name: before any Host or Match block."""
     try:
-        return any(line.strip() == LINE for line in path.read_text(errors="surrogateescape").splitlines())
+        text = path.read_text(errors="surrogateescape")
     except OSError:
         return False
+    for line in text.splitlines():
+        if line.strip() == LINE:
+            return True
+        if _BLOCK.match(line):
+            return False
+    return False
 
 
 def enable(path: Path) -> bool:
@@ -42,15 +51,15 @@ def enable(path: Path) -> bool:
 
 
 def disable(path: Path) -> bool:
-    """Take the line away; False if it was not there.
+    """Take away the line that `enable` put at the top; False if none is there. A line elsewhere is the user's own.
 
     Raises:
         InvalidRequest: the file cannot be written; it stays as it is.
     """
-    if not is_included(path):
+    text = _read(path)
+    if not text.startswith(f"{LINE}\n"):
         return False
-    kept = [line for line in _read(path).splitlines(keepends=True) if line.strip() != LINE]
-    _write(path, "".join(kept))
+    _write(path, text.removeprefix(f"{LINE}\n"))
     return True
 
 
@@ -66,6 +75,8 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     target = path.resolve()
+    if target.exists() and not os.access(target, os.W_OK):
+        raise InvalidRequest(f"{path} is read-only; it was left as it is", ("the line at its top", LINE))
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def find_public_keys(home: Path) -> list[Path]:
             continue
         good.append(path)
     return good
+
+
+def in_home(home: Path, path: Path) -> str:
+    """The path as one types it in a shell: `~/.ssh/id_ed25519.pub`."""
+    return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))
 
 
 def agent_fingerprints(agent: str) -> list[str]:

@@ -28,6 +28,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a command when it is needed."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; what is no text is refused, but for a command that goes to the box as it is."""
+        try:
+            "".join(args[: args.index("--")] if "--" in args else args).encode()
+        except UnicodeEncodeError:
+            ctx.fail("what was typed is not UTF-8 text")
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which people need them."""
         return list(COMMANDS)

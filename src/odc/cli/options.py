@@ -5,10 +5,41 @@ from __future__ import annotations
 import click
 
 from odc.domain.errors import InvalidRequest
+from odc.domain.limits import MAX_HOURS, MIN_HOURS
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 pass_session = click.pass_obj
+
+
+def hours_of(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Hours as people type them; whether they may be asked for is checked later.
+
+    Raises:
+        InvalidRequest: this is no number.
+    """
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        text = f"hours must be a number from {MIN_HOURS} to {MAX_HOURS:g}, such as 2 or 0.5, not {value[:20]!r}"
+        raise InvalidRequest(text, ("its help", f"{ctx.command_path} --help")) from None
+
+
+def gpus_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A count of GPUs; which counts there are is the cloud's matter.
+
+    Raises:
+        InvalidRequest: this is no whole number.
+    """
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        text = f"GPUs must be a whole number, such as 1, 2, 4 or 8, not {value[:20]!r}"
+        raise InvalidRequest(text, ("its help", f"{ctx.command_path} --help")) from None
 
 
 def refuse_watched_json(watch: bool, as_json: bool) -> None:

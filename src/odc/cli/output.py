@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from typing import TextIO
 
 import msgspec
@@ -97,19 +98,21 @@ class Output:
         Returns:
             The rows that stand there then.
         """
-        if before:
-            self.out.write(f"\x1b[{before}F\x1b[J")
         room = (self.height or len(lines) + 2) - 1 - self._rows(footer)
+        shown: list[str] = []
         rows = 0
         for number, text in enumerate(lines):
             needed = self._rows(text)
             if rows + needed > room - (number < len(lines) - 1):
-                self.line(f"… {len(lines) - number} more lines")
+                shown.append(f"… {len(lines) - number} more lines")
                 rows += 1
                 break
-            self.line(text)
+            shown.append(text)
             rows += needed
-        self.line(footer)
+        # In one piece: nobody sees the screen half drawn.
+        drawn = "".join(f"{fit(text, self.out)}\n" for text in (*shown, footer))
+        self.out.write((f"\x1b[{before}F\x1b[J" if before else "") + drawn)
+        self.out.flush()
         return rows + self._rows(footer)
 
     def _rows(self, text: str) -> int:
@@ -190,15 +193,18 @@ def standard_output(no_colour: bool, term: str) -> Output:
         no_colour: the user wants none (`NO_COLOR`).
         term: the terminal's kind (`TERM`).
     """
-    is_terminal = sys.stdout.isatty()
+    # A closed stream wants no answer.
+    out: TextIO = sys.stdout or StringIO()
+    err: TextIO = sys.stderr or StringIO()
+    is_terminal = out.isatty()
     capable = is_terminal and term != "dumb"
     output = Output(
-        out=sys.stdout,
-        err=sys.stderr,
+        out=out,
+        err=err,
         colour=capable and not no_colour,
         width=80 if is_terminal else None,
         height=24 if is_terminal else None,
         live=capable,
-        asks=capable and sys.stdin.isatty(),
+        asks=capable and sys.stdin is not None and sys.stdin.isatty(),
     )
     return output.measured()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from odc.api.messages import ReservationView
-from odc.cli import screens, ssh_files
+from odc.cli import questions, screens, ssh_files
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest
 
@@ -47,13 +47,13 @@ def listed(views: Sequence[ReservationView]) -> str:
     return ", ".join(screens.title(view) for view in views)
 
 
-def choices_of(session: Session, views: Sequence[ReservationView]) -> dict[str, ReservationView]:
+def lines_of(session: Session, views: Sequence[ReservationView]) -> list[tuple[str, ReservationView]]:
     """A line for each, to pick from."""
     now = session.now()
-    return {
-        f"{screens.title(view)}  {screens.count_of(view)}  {view.state}  {screens.until_cell(view, now)}": view
+    return [
+        (f"{screens.title(view)}  {screens.count_of(view)}  {view.state}  {screens.until_cell(view, now)}", view)
         for view in views
-    }
+    ]
 
 
 def pick(session: Session, views: Sequence[ReservationView], question: str) -> ReservationView:
@@ -62,10 +62,5 @@ def pick(session: Session, views: Sequence[ReservationView], question: str) -> R
     Raises:
         KeyboardInterrupt: the user gave up; nothing happened.
     """
-    import questionary
-
-    choices = choices_of(session, views)
-    answer = questionary.select(question, choices=list(choices)).ask()
-    if answer is None:
-        raise KeyboardInterrupt
-    return choices[str(answer)]
+    chosen: ReservationView = questions.select(question, lines_of(session, views))
+    return chosen

@@ -10,11 +10,11 @@ import click
 from odc.api.messages import ReservationView
 from odc.cli import cloud_screens, questions, references, screens, ssh_files, times
 from odc.cli.context import Session
-from odc.cli.options import json_option, pass_session, yes_option
+from odc.cli.options import gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.waiting import follow
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
-from odc.domain.names import DEFAULT_DISK, NO_DISK, near_match
+from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_slip
 from odc.domain.requests import Reserve
 
 NOTHING = "Nothing happened: nothing was reserved."
@@ -33,8 +33,8 @@ class How:
 
 @click.command(context_settings={"help_option_names": ["--help"]})
 @click.option("--gpu-type", "-t", metavar="TYPE", help="GPU type; gpu-dev avail shows them.")
-@click.option("--gpus", "-g", type=int, metavar="N", help="GPUs: 1, 2, 4, 8, up to a whole node.")
-@click.option("--hours", "-h", type=float, metavar="H", help="Hours: 0.0833 (5 minutes) to 24.")
+@click.option("--gpus", "-g", callback=gpus_of, metavar="N", help="GPUs: 1, 2, 4, 8, up to a whole node.")
+@click.option("--hours", "-h", callback=hours_of, metavar="H", help="Hours: 0.0833 (5 minutes) to 24.")
 @click.option("--name", "-n", metavar="NAME", help="Its name; else the disk's.")
 @click.option("--disk", metavar="NAME|none", help="Your disk that is its home; none is temporary. Else: default.")
 @click.option("--no-persist", is_flag=True, help="The same as --disk none.")
@@ -84,6 +84,9 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
     wish.check()
     if like is not None:
         other = references.find(session, like)
+        if not other.mine:
+            alike = Wish(other.gpu_type, other.gpus, other.hours).command()
+            raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
         wish = wish.like(other, frozenset(view.name for view in references.live_views(session)))
     wish = _completed(session, wish, how)
     wish.check()
@@ -115,7 +118,7 @@ def _ensure_key(session: Session, how: How) -> None:
     if session.client().me().keys:
         return
     from odc.cli.config import set_key_file
-    from odc.cli.local_keys import find_public_keys
+    from odc.cli.local_keys import find_public_keys, in_home
 
     found = find_public_keys(session.home)
     github = ("GitHub's", "gpu-dev config set github_user NAME")
@@ -123,9 +126,9 @@ def _ensure_key(session: Session, how: How) -> None:
         raise InvalidRequest("you have set no SSH key", github, ("make one", "ssh-keygen -t ed25519"))
     if not how.yes:
         if not how.asks:
-            own = ("this one", f"gpu-dev config set ssh_key {found[0]}")
+            own = ("this one", f"gpu-dev config set ssh_key {in_home(session.home, found[0])}")
             raise InvalidRequest("you have set no SSH key", own, github)
-        if not questions.confirm(f"You have set no SSH key. Use {found[0]}?"):
+        if not questions.confirm(f"You have set no SSH key. Use {in_home(session.home, found[0])}?"):
             raise KeyboardInterrupt
     session.output.note(set_key_file(session, found[0]))
 
@@ -136,7 +139,7 @@ def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
     if how.yes or name in (NO_DISK, DEFAULT_DISK):
         return wish, how.yes
     names = [disk.name for disk in session.client().disks().disks]
-    near = near_match(name, names)
+    near = probable_slip(name, names)
     if name in names or near is None:
         return wish, False
     if not how.asks:
@@ -161,7 +164,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
             view = follow(session, view, ("active", *screens.ENDED), known=None if how.as_json else view)
     except KeyboardInterrupt:
         output.note("")
-        output.note(f"{view.name} stays reserved.")
+        output.note(f"{view.name} stays {'queued' if view.state == 'queued' else 'reserved'}.")
         output.note(f"Come back: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}")
         sys.exit(130)
     except ProviderUnavailable as error:

@@ -16,7 +16,7 @@ SOON = timedelta(minutes=15)
 HOME = "/home/dev"
 LIVE = ("queued", "preparing", "active", "ending")
 ENDED = ("expired", "cancelled", "failed")
-_GIB = 2**30
+_UNITS = ("bytes", "KB", "MB", "GB")
 
 
 def count_text(gpus: int, gpu_type: str) -> str:
@@ -181,7 +181,7 @@ def _box_facts(view: ReservationView, box: BoxView) -> list[tuple[str, str]]:
         if view.mine and box.rank == 0:
             facts += links(view)
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
-    share = f", {box.cpus} CPUs, {box.memory_gib:g} GiB" if box.cpus else ""
+    share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
     odd = f", {box.state}" if box.state not in ("running", "") else ""
     return [*facts, ("box", where + share + odd)]
 
@@ -230,13 +230,23 @@ def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None
         return "none: the home is temporary, and lost at the end"
     size = ""
     if disk is not None:
-        total = f"{disk.size_bytes / _GIB:.3g} GB"
-        size = f", {disk.used_bytes / _GIB:.2g} of {total}" if disk.used_bytes else f", {total}"
+        total = size_text(disk.size_bytes)
+        used = size_text(disk.used_bytes).removesuffix(total[total.index(" ") :]) if disk.used_bytes else ""
+        size = f", {used} of {total}" if used else f", {total}"
     fault = f", {disk.fault}" if disk is not None and disk.fault else ""
     if view.snapshot is None:
         return f"{view.disk}{size}, {'new' if view.disk_new else 'no snapshot yet'}{fault}"
     taken = times.clock(view.snapshot.taken_at, now)
     return f"{view.disk}{size}, last snapshot {taken}, {_verified(view.snapshot)}{fault}"
+
+
+def size_text(size_bytes: int) -> str:
+    """`12 GB`, `0.5 GB`, `64 KB`: in steps of 1024; half of a unit or more counts as that unit."""
+    value, unit = float(size_bytes), 0
+    while value >= 512 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    number = f"{value:.0f}" if value >= 10 or not unit else f"{value:.1f}".removesuffix(".0")
+    return f"{number} {_UNITS[unit]}"
 
 
 def _verified(snapshot: SnapshotView) -> str:
@@ -257,7 +267,7 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
     if view.reason:
         facts.append(("reason", view.reason))
     if view.disk and view.snapshot:
-        used = f", {view.snapshot.used_bytes / _GIB:.2g} GB" if view.snapshot.used_bytes else ""
+        used = f", {size_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
         safe = "is safe" if view.snapshot.verified else "is kept"
         text = f"{view.disk} {safe}: {_snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"
         facts.append(("disk", text))

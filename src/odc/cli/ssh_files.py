@@ -66,6 +66,7 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
     ssh = box.ssh
     if ssh is None or not all(_WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
         return ""
+    known_path = str(known).replace("%", "%%")
     names = f"{view.name} {box.name}" if box.rank == 0 else box.name
     return (
         f"Host {names}\n"
@@ -73,7 +74,7 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
         f"  Port {int(ssh.port)}\n"
         f"  User {ssh.user}\n"
         f"  HostKeyAlias {view.id}\n"
-        f'  UserKnownHostsFile "{known}"\n'
+        f'  UserKnownHostsFile "{known_path}"\n'
         "  GlobalKnownHostsFile /dev/null\n"
         "  StrictHostKeyChecking yes\n"
         "  CheckHostIP no\n"

@@ -89,6 +89,11 @@ def _promise_of(view: ReservationView) -> str:
     return f"promise {moment:%d %H:%M} {view.ahead}" if moment else f"no promise {view.ahead}"
 
 
+def wait_for(session: Session, view: ReservationView, until: tuple[str, ...]) -> ReservationView:
+    """Follow it, unless it is there already: then there is nothing to tell. Raises as `follow` does."""
+    return view if view.state in until else follow(session, view, until)
+
+
 def follow(
     session: Session, view: ReservationView, until: tuple[str, ...], known: ReservationView | None = None
 ) -> ReservationView:

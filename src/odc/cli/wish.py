@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from odc.api.messages import ReservationView
 from odc.domain.errors import InvalidRequest
-from odc.domain.limits import check_hours
-from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name
+from odc.domain.limits import MAX_HOURS, MIN_HOURS, check_hours
+from odc.domain.names import DEFAULT_DISK, LONGEST, NO_DISK, check_name
 from odc.domain.requests import Reserve
 
 
@@ -50,13 +56,17 @@ class Wish:
             InvalidRequest: hours out of range, no GPUs, or a name that may not be one.
         """
         if self.hours is not None:
-            check_hours(self.hours)
+            with _instead(lambda: replace(self, hours=_near_hours(self.hours))):
+                check_hours(self.hours)
         if self.gpus is not None and self.gpus < 0:
-            raise InvalidRequest(f"GPUs must be 1, 2, 4, 8, up to a whole node, not {self.gpus}")
+            with _instead(lambda: replace(self, gpus=1)):
+                raise InvalidRequest(f"GPUs must be 1, 2, 4, 8, up to a whole node, not {self.gpus}")
         if self.name is not None:
-            check_name(self.name, "reservation")
+            with _instead(lambda: replace(self, name=allowed_name(str(self.name), "mine"))):
+                check_name(self.name, "reservation")
         if self.disk is not None and self.disk != NO_DISK:
-            check_name(self.disk, "disk")
+            with _instead(lambda: replace(self, disk=allowed_name(str(self.disk), "my-disk"))):
+                check_name(self.disk, "disk")
 
     def request(self, new_disk: bool) -> Reserve:
         """The request for it; nothing is missing any more."""
@@ -71,9 +81,36 @@ class Wish:
 
     def command(self) -> str:
         """The command that asks for the same."""
-        words = ["gpu-dev reserve", f"-t {self.gpu_type}"]
+        words = ["gpu-dev reserve"]
+        words += [f"-t {shlex.quote(self.gpu_type)}"] if self.gpu_type is not None else []
         words += [f"-g {self.gpus}"] if self.gpus else []
         words += [f"-h {self.hours:g}"] if self.hours is not None else []
-        words += [f"-n {self.name}"] if self.name else []
-        words += [f"--disk {self.disk}"] if self.disk else []
+        words += [f"-n {shlex.quote(self.name)}"] if self.name is not None else []
+        words += [f"--disk {shlex.quote(self.disk)}"] if self.disk is not None else []
         return " ".join(words)
+
+
+@contextmanager
+def _instead(better: Callable[[], Wish]) -> Iterator[None]:
+    """A refusal inside says which command would be taken."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, ("for example", better().command())) from error
+
+
+def _near_hours(hours: float | None) -> float:
+    """The nearest that may be asked for."""
+    if hours is None or not math.isfinite(hours):
+        return 2.0
+    return min(max(hours, MIN_HOURS), MAX_HOURS)
+
+
+def allowed_name(text: str, otherwise: str) -> str:
+    """A name like this text that may be one, else the other one."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = re.sub("[^a-z0-9]+", "-", ascii_text)[:LONGEST].strip("-")
+    try:
+        return check_name(name, "")
+    except InvalidRequest:
+        return otherwise

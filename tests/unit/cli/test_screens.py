@@ -210,3 +210,11 @@ def test_who_one_is() -> None:
     text = "\n".join(screens.me_lines(me))
     for told in ("ada (unix:1000), operator", "SHA256:abc ssh-ed25519 me@laptop (GitHub)", "last good keys"):
         assert told in text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(100, "100 bytes"), (65536, "64 KB"), (2**29, "0.5 GB"), (12 * 2**30, "12 GB"), (1500 * 2**30, "1500 GB")],
+)
+def test_sizes_are_read_at_a_glance(size_bytes: int, text: str) -> None:
+    assert screens.size_text(size_bytes) == text

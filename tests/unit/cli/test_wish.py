@@ -82,3 +82,21 @@ def test_typed_answers_are_checked_as_they_are_typed() -> None:
     assert "0.0833" in str(hours_fault("nan"))
     assert disk_name_fault("proj") is True
     assert "not allowed" in str(disk_name_fault("../x"))
+
+
+@pytest.mark.parametrize(
+    ("wish", "typed"),
+    [
+        (Wish("t4", 1, 0.0), "gpu-dev reserve -t t4 -g 1 -h 0.0833"),
+        (Wish("t4", 1, 1e9), "gpu-dev reserve -t t4 -g 1 -h 24"),
+        (Wish("t4", 1, math.nan), "gpu-dev reserve -t t4 -g 1 -h 2"),
+        (Wish("t4", -1, 1.0), "gpu-dev reserve -t t4 -g 1 -h 1"),
+        (Wish("t4", 1, 1.0, "My Run"), "gpu-dev reserve -t t4 -g 1 -h 1 -n my-run"),
+        (Wish("t4", 1, 1.0, "x" * 64), f"gpu-dev reserve -t t4 -g 1 -h 1 -n {'x' * 40}"),
+        (Wish("t4", 1, 1.0, disk="../"), "gpu-dev reserve -t t4 -g 1 -h 1 --disk my-disk"),
+    ],
+)
+def test_a_refusal_says_what_would_be_taken(wish: Wish, typed: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        wish.check()
+    assert refused.value.hints[0].command == typed

@@ -1,0 +1,106 @@
+"""`gpu-dev` on a real pseudo-terminal: arrow keys, giving up, waiting, watching."""
+
+from __future__ import annotations
+
+import pytest
+from tests.e2e.cloud import Person
+from tests.e2e.terminal import CTRL_C, DOWN, ENTER, ESCAPE, SPACE, terminal
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+QUESTIONS = ("GPU type?", "How many GPUs?", "For how many hours?", "Which disk", "Reserve it?")
+
+
+def reserve(person: Person, name: str, *more: str) -> None:
+    person.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", name, "--disk", "none", *more)
+
+
+@pytest.mark.parametrize("key", [ESCAPE, CTRL_C], ids=["esc", "ctrl-c"])
+def test_giving_up_at_any_question_reserves_nothing(ada: Person, key: str) -> None:
+    for last in QUESTIONS:
+        with terminal(ada, "gpu-dev", "reserve") as screen:
+            for question in QUESTIONS[: QUESTIONS.index(last)]:
+                screen.answer(question, DOWN + ENTER if question == QUESTIONS[0] else ENTER)
+            screen.answer(last, key)
+            assert screen.ended() == 130, last
+            assert "Nothing happened: nothing was reserved." in screen.screen.text
+            assert screen.is_restored
+    assert ada.json("list")["reservations"] == []
+
+
+def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
+    with terminal(ada, "gpu-dev", "reserve") as screen:
+        screen.answer("h100     8 of 8 free", DOWN + ENTER)
+        screen.answer("How many GPUs?", DOWN + ENTER)
+        screen.answer("For how many hours?", "\x7f0.5" + ENTER)
+        screen.answer("Which disk", ENTER)
+        screen.expect("The same by one command: gpu-dev reserve -t h100 -g 2 -h 0.5 --disk default")
+        screen.answer("Reserve it?", "y")
+        screen.expect("Ready until", "ssh default")
+        assert screen.ended() == 0
+    view = ada.view("default")
+    assert (view["gpu_type"], view["gpus"], view["hours"], view["disk"]) == ("h100", 2, 0.5, "default")
+
+
+@pytest.mark.parametrize("command", ["show", "connect", "cancel", "wait"])
+def test_esc_leaves_the_choice_among_several(ada: Person, command: str) -> None:
+    reserve(ada, "one")
+    reserve(ada, "two")
+    with terminal(ada, "gpu-dev", command) as screen:
+        screen.answer("Which one", ESCAPE)
+        assert screen.ended() == 130
+        assert screen.is_restored
+    assert len(ada.json("list")["reservations"]) == 2
+
+
+def test_cancel_ends_only_what_is_marked(ada: Person) -> None:
+    reserve(ada, "one", "--wait")
+    reserve(ada, "two", "--wait")
+    with terminal(ada, "gpu-dev", "cancel") as screen:
+        screen.answer("Which ones?", DOWN + SPACE + ENTER)
+        screen.answer("End two", "y")
+        assert screen.ended() == 0
+    ada.until("two", "cancelled")
+    assert ada.view("one")["state"] == "active"
+
+
+def test_leaving_a_wait_leaves_it_queued_and_says_how_to_come_back(ada: Person, ben: Person) -> None:
+    ada.ok("reserve", "-t", "h100", "-g", "4", "-h", "1", "-n", "half", "--disk", "none", "--wait")
+    command = ("reserve", "-t", "h100", "-g", "8", "-h", "2", "-n", "big", "--disk", "none")
+    with terminal(ben, "gpu-dev", *command) as screen:
+        shown = screen.expect("Starts by", "Ctrl+C leaves it queued")
+        assert f"Ahead: {ada.name}, 4 x h100." in shown
+        assert "Sooner: 4 x h100 now for" in shown
+        screen.type(CTRL_C)
+        assert screen.ended() == 130
+        assert "Come back: gpu-dev connect big" in screen.screen.text
+        assert screen.is_restored
+    assert ben.view("big")["state"] == "queued"
+
+
+@pytest.mark.parametrize("key", ["q", CTRL_C], ids=["q", "ctrl-c"])
+def test_watching_redraws_in_place_and_restores_the_terminal(ada: Person, key: str) -> None:
+    with terminal(ada, "gpu-dev", "list", "--watch") as screen:
+        screen.expect("No reservations")
+        reserve(ada, "late")
+        screen.expect("late", "q or Ctrl+C ends")
+        assert "No reservations" not in screen.screen.text
+        screen.type(key)
+        assert screen.ended() == 0
+        assert screen.is_restored
+
+
+def test_a_slip_in_an_id_never_runs_as_a_command(ada: Person) -> None:
+    reserve(ada, "train", "--wait")
+    done = ada.gpu_dev("connect", "trian", "--", "echo", "ran")
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean train?" in done.err
+    assert ada.gpu_dev("connect", "--", "cat; exit 7", input="from here").out == "from here"
+
+
+def test_anothers_reservation_is_not_repeated(ada: Person, ben: Person) -> None:
+    reserve(ada, "hers")
+    refused = ben.gpu_dev("reserve", "--like", ada.view("hers")["id"])
+    assert refused.code == 2
+    assert f"is {ada.name}'s, not yours" in refused.err
+    assert "gpu-dev reserve -t t4 -g 1 -h 0.5" in refused.err

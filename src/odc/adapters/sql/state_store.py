@@ -34,6 +34,8 @@ _event = msgspec.json.Decoder(Event)
 _request = msgspec.json.Decoder(RequestRecord)
 _anchor = msgspec.json.Decoder(ClockAnchor)
 BATCH = 500
+# PostgreSQL undid the transaction to let another through: a serialization failure, a deadlock.
+_LOST_RACES = ("40001", "40P01")
 Row = TypeVar("Row", Disk, User)
 
 
@@ -193,6 +195,7 @@ class SqlStateStore:
                 body = connection.execute(query).scalar()
         else:
             with self._writing() as connection:
+                _one_at_a_time(connection, t.clock)
                 body = connection.execute(query).scalar()
                 connection.execute(sa.delete(t.clock))
                 connection.execute(sa.insert(t.clock).values(id=1, body=_encode(anchor)))
@@ -221,8 +224,16 @@ def _mapped() -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise
     except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _LOST_RACES:
+            raise Conflict("another writer held what this one needed, and was let through") from error
         words = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
+
+
+def _one_at_a_time(connection: sa.Connection, table: sa.Table) -> None:
+    """Until the transaction ends, no other writes the table; SQLite's writers are alone already."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _micros(moment: datetime) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from odc.entrypoints.odc import main as odc
+from odc.entrypoints.odc import group as odc
 from odc.entrypoints.settings import LimitSettings, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -58,7 +58,7 @@ def levels(folder: Path) -> dict[str, str]:
 
 def test_without_snapshots_a_btrfs_file_is_made_and_is_there_again_after_a_reboot(folder: Path) -> None:
     volumes = opened(folder)
-    assert volumes.describe().startswith("a btrfs file of 268 MB (")
+    assert volumes.describe().startswith("btrfs file of 268 MB, ")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     disk_id = with_work(volumes)
     reboot(folder)
@@ -112,7 +112,7 @@ def test_the_file_grows_to_a_larger_setting_and_keeps_what_it_holds(folder: Path
 def test_a_file_that_was_half_made_is_made_anew(folder: Path) -> None:
     folder.mkdir(parents=True)
     file_of(folder).with_name(file_of(folder).name + ".new").write_bytes(b"half")
-    assert opened(folder).describe().startswith("a btrfs file")
+    assert opened(folder).describe().startswith("btrfs file")
 
 
 def test_no_room_on_the_host_is_said_before_anything_is_made(folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_folder_on_btrfs_is_used_as_it_is_and_never_unmounted(tmp_path: Path) 
         file_of(own).rename(tmp_path / "operators.image")
         for folder in (own, own / "below"):
             volumes = opened(folder)
-            assert volumes.describe().startswith("btrfs (")
+            assert volumes.describe().startswith("btrfs, ")
             assert mounted_file(folder) is None
             with_work(volumes)
             volumes.close()
@@ -204,7 +204,7 @@ def _made(folder: Path) -> Path:
 def test_plain_folders_that_hold_disks_are_never_covered_by_a_mount(folder: Path) -> None:
     (folder / "volumes").mkdir(parents=True)
     volumes = opened(folder)
-    assert volumes.describe().startswith("folders with hard-linked copies (")
+    assert volumes.describe().startswith("folders with hard-linked copies, ")
     assert not os.path.ismount(folder)
     assert levels(folder)["disks"] == "warn"
     disk_id = with_work(volumes)

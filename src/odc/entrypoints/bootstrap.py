@@ -13,7 +13,7 @@ from odc.adapters.engine.container import EngineOptions
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, machine_node, simulated_nodes
-from odc.adapters.engine.service import EngineService, look_at_machine
+from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.engine.simulated import device_kind, write_devices
 from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
@@ -98,32 +98,17 @@ def build_cloud(settings: Settings) -> Cloud:
         ProviderError, InvalidRequest: what is missing, with what to do.
     """
     policy = settings.policy()
+    nodes = find_nodes(settings, policy)
     state = settings.state_folder
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
-    nodes = find_nodes(settings, policy)
     api = engine_service(settings).ensure()
     program, smi = _install_box_programs(state)
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
     machine = look_at_machine()
-    options = EngineOptions(
-        cloud=settings.cloud,
-        state=state,
-        listen=settings.listen,
-        ports=settings.ports,
-        network=settings.network,
-        id_base=settings.box_id_base,
-        cpus=tuple(sorted(os.sched_getaffinity(0))),
-        open_files=machine.open_files,
-        processes=machine.processes,
-        sysctls=machine.sysctls,
-        lxcfs=ensure_lxcfs(state / "lxcfs"),
-        program=program,
-        gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,
-        grace_s=int(settings.limits.grace_s),
-    )
+    options = _options(settings, machine, program, ensure_lxcfs(state / "lxcfs"))
     wake = LocalWake()
     ports = Ports(
         store=store,
@@ -147,6 +132,35 @@ def build_cloud(settings: Settings) -> Cloud:
         nodes=nodes,
         engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
     )
+
+
+def _options(settings: Settings, machine: Machine, program: Path, lxcfs: Path | None) -> EngineOptions:
+    return EngineOptions(
+        cloud=settings.cloud,
+        state=settings.state_folder,
+        listen=settings.listen,
+        ports=settings.ports,
+        network=settings.network,
+        id_base=settings.box_id_base,
+        cpus=tuple(sorted(os.sched_getaffinity(0))),
+        open_files=machine.open_files,
+        processes=machine.processes,
+        sysctls=machine.sysctls,
+        lxcfs=lxcfs,
+        program=program,
+        gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,
+        grace_s=int(settings.limits.grace_s),
+    )
+
+
+def present_boxes(settings: Settings) -> EngineCluster:
+    """The cloud's boxes as the engine has them, to look at and to end; none can be made with it.
+
+    Raises:
+        ProviderError: the engine does not start.
+    """
+    api = engine_service(settings).ensure()
+    return EngineCluster(api, (), _options(settings, look_at_machine(), settings.state_folder, None))
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:

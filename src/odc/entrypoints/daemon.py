@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from odc.api.app import build_app
@@ -19,30 +17,13 @@ from odc.control.queries import Queries
 from odc.control.reconcile import PassLoop, Reconciler
 from odc.control.requests import Requests
 from odc.control.runner import ThreadRunner
-from odc.domain.errors import ProviderRefused
+from odc.entrypoints.before_start import check_before_start, check_ports
 from odc.entrypoints.bootstrap import Cloud, build_cloud
+from odc.entrypoints.neighbours import claimed
+from odc.entrypoints.running import note_settings, only_one
 from odc.entrypoints.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def only_one(state: Path) -> Iterator[None]:
-    """Hold the cloud's lock; the kernel frees it however the process ends.
-
-    Raises:
-        ProviderRefused: another daemon serves this state folder.
-    """
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "daemon.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ProviderRefused(f"a daemon serves {state} already", ("stop it", "odc down")) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) -> None:
@@ -58,10 +39,16 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # Every user of the machine comes to the socket, whatever the mask of whoever typed `odc up`.
+    os.umask(0o022)
+    check_before_start(settings)
     with only_one(settings.state_folder):
-        cloud = build(settings)
+        with claimed(settings):
+            note_settings(settings)
+            cloud = build(settings)
         log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
         try:
+            check_ports(settings, cloud.ports.cluster)
             _run(cloud, stop)
         finally:
             cloud.close()

@@ -1,10 +1,14 @@
-"""`odc doctor`: everything that the cloud needs, each as one line that is ok or says what to do."""
+"""`odc doctor`: everything that the cloud needs, each as one line that is ok or says what to do.
+
+It changes nothing and leaves nothing running, and looks at whatever it may: what only root can see, it says.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import socket
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,17 +16,24 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.engine.image import box_version
-from odc.adapters.engine.service import look_at_machine
+from odc.adapters.engine.image import Images, box_version
+from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.system.gpus import driver_version, find_gpus
-from odc.api.unix_socket import is_served
+from odc.api.client import Client
 from odc.domain.errors import OdcError
-from odc.entrypoints.bootstrap import engine_service, find_nodes, images
+from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all, taken_ports
+from odc.entrypoints.bootstrap import engine_service, find_nodes
+from odc.entrypoints.neighbours import check_claim
+from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import Settings
 
+BUILD = "run: sudo odc image build        (about 2 minutes)"
+LEAST_FILES = 4096
+CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+
+class Finding(msgspec.Struct, frozen=True):
     """One line: `ok`, `warn` or `fail`; of what; what was found; what to do."""
 
     level: str
@@ -31,118 +42,176 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+Check = Callable[[Settings], Iterator[Finding]]
+
+
 def examine(settings: Settings) -> tuple[Finding, ...]:
-    """Look at everything; one failing check never hides another."""
-    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _daemon,
-        _engine,
-        _limits,
-        _image,
-        _gpus,
-        _ports,
-        _disks,
-        _internet,
-    )
+    """Look at everything, as the daemon has it if one runs; one failing check never hides another."""
+    settings = _in_effect(settings)
+    checks: dict[str, Check] = {
+        "daemon": _daemon,
+        "machine": _neighbours,
+        "cgroups": _cgroups,
+        "engine": _engine,
+        "programs": _programs,
+        "GPUs": _gpus,
+        "ports": _ports,
+        "disks": _disks,
+        "HTTPS": _internet,
+    }
     findings: list[Finding] = []
-    for check in checks:
+    for subject, check in checks.items():
         try:
             findings += check(settings)
         except OdcError as error:
             hint = f"{error.hints[0].label}: {error.hints[0].command}" if error.hints else ""
-            subject = check.__name__.strip("_")
-            findings.append(Finding(level="fail", subject=subject, text=error.message, hint=hint))
+            findings.append(Finding("fail", subject, error.message, hint))
+        except OSError as error:
+            findings.append(Finding("fail", subject, f"{error.filename or 'it'}: {error.strerror or error}"))
     return tuple(findings)
 
 
+def _in_effect(settings: Settings) -> Settings:
+    if os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None:
+        return running_settings(settings.state_folder) or settings
+    return settings
+
+
+def _only_root(subject: str) -> Finding:
+    return Finding("warn", subject, "only root can look", "run: sudo odc doctor")
+
+
 def _daemon(settings: Settings) -> Iterator[Finding]:
-    if is_served(Path(settings.socket)):
-        yield Finding(level="ok", subject="daemon", text=f"answers on {settings.socket}")
+    client = Client(settings.socket, timeout_s=5)
+    try:
+        health = client.health()
+    except OdcError as error:
+        yield Finding("warn", "daemon", error.message, "run: sudo odc up")
+        return
+    finally:
+        client.close()
+    for problem in health.problems:
+        yield Finding("warn", "daemon", problem)
+    if not health.ready:
+        yield Finding("fail", "daemon", f"answers on {settings.socket}, but has not seen its nodes yet")
+        return
+    closed = reachable_by_all(Path(settings.socket))
+    if closed is None:
+        yield Finding("ok", "daemon", f"{health.version} answers on {settings.socket}")
     else:
-        text = f"does not answer on {settings.socket}"
-        yield Finding(level="warn", subject="daemon", text=text, hint="run: sudo odc up")
+        text = f"answers on {settings.socket}, but users may not enter {closed}"
+        yield Finding("fail", "daemon", text, f"run: sudo chmod a+x {closed}")
+
+
+def _neighbours(settings: Settings) -> Iterator[Finding]:
+    """Only a clash with another cloud of the machine is worth a line."""
+    if os.geteuid() == 0:
+        check_claim(settings)
+    yield from ()
+
+
+def _cgroups(settings: Settings) -> Iterator[Finding]:
+    machine = look_at_machine()
+    if machine.cgroup_v2:
+        yield Finding("ok", "cgroups", "v2: shares of cores and memory hold")
+    elif all(Path("/sys/fs/cgroup", name).is_dir() for name in ("cpu", "cpuset", "memory", "pids")):
+        yield Finding("ok", "cgroups", "v1: shares of cores and memory hold")
+    else:
+        hint = "boot with systemd.unified_cgroup_hierarchy=1"
+        yield Finding("fail", "cgroups", "neither v2 nor the controllers cpu, cpuset, memory and pids of v1", hint)
+    yield from _limits(machine)
+
+
+def _limits(machine: Machine) -> Iterator[Finding]:
+    text = f"{machine.open_files} open files, {machine.processes} processes in each box"
+    if machine.open_files < LEAST_FILES:
+        yield Finding("warn", "limits", text, "raise the hard limit: ulimit -Hn 1048576, and then: odc down && odc up")
+    else:
+        yield Finding("ok", "limits", text)
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
     if os.geteuid() != 0:
-        yield Finding(level="warn", subject="engine", text="only root can look", hint="run: sudo odc doctor")
+        yield _only_root("engine")
+        yield _only_root("image")
         return
-    api = engine_service(settings).ensure()
-    version = (api.get("/version") or {}).get("Version", "?")
-    machine = look_at_machine()
-    groups = "cgroup v2" if machine.cgroup_v2 else "cgroup v1"
-    yield Finding(level="ok", subject="engine", text=f"podman {version}, {machine.runtime}, {groups}")
+    with _some_engine(settings) as service:
+        version = (service.ensure().get("/version") or {}).get("Version", "?")
+        yield Finding("ok", "engine", f"podman {version} with {look_at_machine().runtime}")
+        yield _image(settings, Images(service.environment).version_of(settings.image))
+
+
+@contextlib.contextmanager
+def _some_engine(settings: Settings) -> Iterator[EngineService]:
+    """The cloud's own service if it runs, else one for the moment."""
+    own = engine_service(settings)
+    if own.socket.exists():
+        yield own
+        return
+    with tempfile.TemporaryDirectory(prefix="odc-doctor-") as folder:
+        service = EngineService(Path(folder))
+        try:
+            yield service
+        finally:
+            service.stop()
+
+
+def _image(settings: Settings, version: str | None) -> Finding:
+    if version is None:
+        return Finding("fail", "image", f"{settings.image} is not built", BUILD)
+    if version and version != box_version():
+        return Finding("warn", "image", f"{settings.image} is older than this ODC", BUILD)
+    return Finding("ok", "image", settings.image)
+
+
+def _programs(settings: Settings) -> Iterator[Finding]:
     if shutil.which("iptables") is None and shutil.which("nft") is None:
-        hint = "run: sudo apt-get install iptables"
-        yield Finding(level="fail", subject="network", text="iptables is not installed", hint=hint)
+        text = "iptables is not installed: boxes get no network"
+        yield Finding("fail", "network", text, "run: sudo apt-get install iptables")
+    if shutil.which("ssh-keygen") is None:
+        text = "ssh-keygen is not installed: boxes get no host keys"
+        yield Finding("fail", "ssh", text, "run: sudo apt-get install openssh-client")
     if shutil.which("lxcfs") is None:
         text = "lxcfs is not installed: free shows the host's memory inside boxes"
-        yield Finding(level="warn", subject="lxcfs", text=text, hint="run: sudo apt-get install lxcfs")
-
-
-def _limits(settings: Settings) -> Iterator[Finding]:
-    machine = look_at_machine()
-    low = machine.open_files < 4096
-    text = f"{machine.open_files} open files, {machine.processes} processes in each box"
-    yield Finding(level="warn" if low else "ok", subject="limits", text=text)
-
-
-def _image(settings: Settings) -> Iterator[Finding]:
-    if os.geteuid() != 0:
-        return
-    version = images(settings).version_of(settings.image)
-    build = "run: sudo odc image build        (about 2 minutes)"
-    if version is None:
-        yield Finding(level="fail", subject="image", text=f"{settings.image} is not built", hint=build)
-    elif version and version != box_version():
-        yield Finding(level="warn", subject="image", text=f"{settings.image} is older than this ODC", hint=build)
-    else:
-        yield Finding(level="ok", subject="image", text=settings.image)
+        yield Finding("warn", "lxcfs", text, "run: sudo apt-get install lxcfs")
 
 
 def _gpus(settings: Settings) -> Iterator[Finding]:
-    policy = settings.policy()
-    nodes = find_nodes(settings, policy)
+    nodes = find_nodes(settings, settings.policy())
     if settings.simulate:
         text = ", ".join(f"{node.units} x {node.gpu_type}" for node in nodes)
-        yield Finding(level="ok", subject="GPUs", text=f"SIMULATED: {text}")
+        yield Finding("ok", "GPUs", f"SIMULATED: {text}")
         return
     found = find_gpus()
     if not found:
-        text = f"none; the machine serves {nodes[0].gpu_type}"
-        yield Finding(level="warn", subject="GPUs", text=text, hint="try it: odc up --simulate h100=1x8")
+        text = f"none; the machine serves {nodes[0].units} x {nodes[0].gpu_type}"
+        yield Finding("warn", "GPUs", text, "try it: odc up --simulate h100=1x8")
         return
     text = f"{len(found)} x {found[0].name}, driver {driver_version()}, as {nodes[0].gpu_type}"
-    yield Finding(level="ok", subject="GPUs", text=text)
-    if not any(Path(folder).glob("nvidia*") for folder in ("/etc/cdi", "/var/run/cdi") if Path(folder).is_dir()):
+    yield Finding("ok", "GPUs", text)
+    if not any(Path(folder).glob("nvidia*") for folder in CDI_FOLDERS if Path(folder).is_dir()):
         hint = "run: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-        yield Finding(level="fail", subject="CDI", text="the GPUs are not described to the engine", hint=hint)
+        yield Finding("fail", "CDI", "the GPUs are not described to the engine", hint)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
+    check_listen(settings.listen)
     first, last = settings.ports
-    sample = range(first, last + 1, max((last - first) // 50, 1))
-    taken = [port for port in sample if not _is_free(settings.listen, port)]
+    taken = taken_ports(settings.listen, settings.ports)
     text = f"{first} to {last} on {settings.listen}"
-    if len(taken) * 2 > len(sample):
-        hint = "choose others: ports = [FIRST, LAST] in the settings"
-        yield Finding(level="warn", subject="ports", text=f"{text}: many are taken", hint=hint)
+    choose = "choose others: ports = [FIRST, LAST] in the settings"
+    low, high = ephemeral_ports()
+    if len(taken) > last - first:
+        yield Finding("fail", "ports", f"{text}: all are taken", choose)
+    elif first <= high and low <= last:
+        yield Finding("warn", "ports", f"{text}: outgoing connections use {low} to {high} too", choose)
     else:
-        yield Finding(level="ok", subject="ports", text=text)
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+        yield Finding("ok", "ports", f"{text}, {len(taken)} in use" if taken else text)
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
     for line in examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30)):
-        yield Finding(level=line.level, subject=line.subject, text=line.text, hint=line.hint)
+        yield Finding(line.level, line.subject, line.text, line.hint)
 
 
 def _internet(settings: Settings) -> Iterator[Finding]:
@@ -151,8 +220,7 @@ def _internet(settings: Settings) -> Iterator[Finding]:
     except urllib.error.HTTPError:
         pass
     except (OSError, ValueError) as error:
-        text = f"{settings.github} cannot be reached: {error}"
-        hint = "users set their own keys: gpu-dev config set ssh_key FILE"
-        yield Finding(level="warn", subject="HTTPS", text=text, hint=hint)
+        text = f"{settings.github} cannot be reached: {getattr(error, 'reason', error)}"
+        yield Finding("warn", "HTTPS", text, "users set their own keys: gpu-dev config set ssh_key FILE")
         return
-    yield Finding(level="ok", subject="HTTPS", text=f"{settings.github} answers")
+    yield Finding("ok", "HTTPS", f"{settings.github} answers")

@@ -1,13 +1,23 @@
-"""Structured logs: one JSON object a line, on standard error."""
+"""Structured logs: one JSON object a line, on standard error.
+
+The daemon that `odc up` starts has a file there. It never fills the machine: a full one is put aside, one is kept.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
+from odc.domain.errors import OdcError
+
+FULL_BYTES = 32 * 2**20
+CANNOT_START = "cannot start"
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,10 +38,73 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
-def set_up_logs(level: str = "INFO") -> None:
-    """Send every log of the process to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to standard error; if that is the given file, puts its contents aside when it is full."""
+
+    def __init__(self, file: Path | None, full_bytes: int = FULL_BYTES) -> None:
+        super().__init__(sys.stderr)
+        self._file = file if file is not None and _is_stderr(file) else None
+        self._full_bytes = full_bytes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line. A log that cannot be kept short is no reason to stop."""
+        super().emit(record)
+        if self._file is None:
+            return
+        try:
+            if os.fstat(self.stream.fileno()).st_size > self._full_bytes:
+                # In place: the file was opened for appending, by whoever started this process.
+                shutil.copyfile(self._file, self._file.with_name(self._file.name + ".1"))
+                os.ftruncate(self.stream.fileno(), 0)
+        except OSError:
+            self._file = None
+
+
+def _is_stderr(file: Path) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(sys.stderr.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
+def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int = FULL_BYTES) -> None:
+    """Send every log of the process to standard error.
+
+    Args:
+        level: what is less important is left out.
+        file: the file that standard error may be.
+        full_bytes: size at which that file is put aside.
+    """
+    handler = StderrHandler(file, full_bytes)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("urllib3", "podman", "uvicorn", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def log_cannot_start(error: OdcError) -> None:
+    """Say why the daemon ends, so that whoever started it can read it back with `why_not_started`."""
+    hints = msgspec.json.encode([tuple(hint) for hint in error.hints]).decode()
+    logging.getLogger(__name__).critical(CANNOT_START, extra={"error": error.message, "hints": hints})
+
+
+def why_not_started(log: Path, since: int) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """What a daemon said when it could not start: message and hints; for a bug, its last line and none; else None.
+
+    Args:
+        log: its log.
+        since: the byte at which its part begins; what an earlier daemon said is no news.
+    """
+    try:
+        lines = log.read_bytes()[since:].decode(errors="replace").strip().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            entry = msgspec.json.decode(line, type=dict[str, str])
+        except msgspec.MsgspecError:
+            continue
+        if entry.get("event") == CANNOT_START:
+            hints = msgspec.json.decode(entry["hints"], type=tuple[tuple[str, str], ...])
+            return entry["error"], hints
+    return (lines[-1], ()) if lines and not lines[-1].startswith("{") else None

@@ -1,47 +1,34 @@
-"""`odc`, the operator's command: starts, stops, looks after and backs up a cloud."""
+"""`odc`, the operator's command: starts, stops, looks after and backs up a cloud.
+
+Commands import what they need when they run: a light installation has `odc` too, and says what it lacks.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from odc import __version__
-from odc.domain.errors import InvariantError, NotAllowed, OdcError, exit_code
+from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.settings import Settings, read_settings
 
-
-class OdcGroup(click.Group):
-    """Shows ODC's errors as people read them, on standard error, and never ends with 0 after one."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except InvariantError:
-            raise
-        except OdcError as error:
-            show_error(error)
-            ctx.exit(exit_code(error))
+INTERRUPTED = 130
+ENDED = 143
+EXTRAS = {"psycopg": "server,postgresql"}
+"""Module to the extras that bring it; every other one comes with `server`."""
 
 
-def show_error(error: OdcError) -> None:
-    """`error: …`, then one aligned line for each way on."""
-    click.echo(f"error: {error.message}", err=True)
-    width = max((len(hint.label) for hint in error.hints), default=0)
-    for hint in error.hints:
-        click.echo(f"  {hint.label:<{width}}   {hint.command}", err=True)
-
-
-@click.group(cls=OdcGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="Settings file.")
 @click.version_option(__version__, prog_name="odc")
 @click.pass_context
-def main(ctx: click.Context, file: Path | None) -> None:
+def group(ctx: click.Context, file: Path | None) -> None:
     """Run a cloud that lends this machine's GPUs."""
     if file is None and os.environ.get("ODC_CONFIG"):
         file = Path(os.environ["ODC_CONFIG"])
@@ -58,7 +45,7 @@ def _need_root() -> None:
 
 
 def _typed() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 simulate_option = click.option(
@@ -67,49 +54,55 @@ simulate_option = click.option(
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
 
 
-@main.command()
+@group.command()
 @simulate_option
 @disks_option
 @click.pass_obj
 def up(file: Path | None, simulate: str | None, disks: str | None) -> None:
     """Start the cloud, now and at every boot; wait until it is ready."""
-    from odc.entrypoints import operations
-
     _need_root()
+    from odc.entrypoints import starting
+
     changes = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
-    operations.up(_settings(file, **changes), file, changes, click.echo)
+    starting.up(_settings(file, **changes), file, changes, click.echo)
 
 
-@main.command()
+@group.command()
 @click.option("--all", "everything", is_flag=True, help="End every reservation too, and leave nothing running.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def down(file: Path | None, everything: bool, yes: bool) -> None:
     """Stop the daemon; boxes go on. With --all, end everything; disks are kept."""
-    from odc.entrypoints import operations
-
     _need_root()
+    from odc.entrypoints import stopping
+
     settings = _settings(file)
     if everything and not yes and sys.stdin.isatty():
         click.confirm("End every reservation of every user?", abort=True)
-    operations.down(settings, everything, click.echo)
+    stopping.down(settings, file, everything, click.echo)
 
 
-@main.command()
+@group.command()
 @simulate_option
 @disks_option
 @click.pass_obj
 def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
-    """Run the daemon in the foreground."""
-    from odc.entrypoints.daemon import serve as run
-    from odc.entrypoints.logs import set_up_logs
-
+    """Run the daemon in the foreground; Ctrl+C stops it, boxes go on."""
     _need_root()
+    from odc.entrypoints.daemon import serve as run
+    from odc.entrypoints.logs import log_cannot_start, set_up_logs
+
     set_up_logs()
-    run(_settings(file, simulate=simulate, disks=disks))
+    try:
+        settings = _settings(file, simulate=simulate, disks=disks)
+        set_up_logs(file=settings.state_folder / "odc.log")
+        run(settings)
+    except OdcError as error:
+        log_cannot_start(error)
+        raise
 
 
-@main.command()
+@group.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def doctor(file: Path | None, as_json: bool) -> None:
@@ -127,29 +120,29 @@ def doctor(file: Path | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@main.command()
-@click.argument("target", type=click.Path(path_type=Path))
+@group.command()
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.pass_obj
 def backup(file: Path | None, target: Path) -> None:
     """Write all records to a new FILE; the cloud goes on. Disks are not in it."""
-    from odc.entrypoints import operations
-
     _need_root()
-    operations.back_up(_settings(file), target.absolute(), click.echo)
+    from odc.entrypoints import backups
+
+    backups.back_up(_settings(file), target.absolute(), click.echo)
 
 
-@main.command()
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@group.command()
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_obj
 def restore(file: Path | None, source: Path) -> None:
     """Take the records back from FILE; the daemon must be down. The records of now are kept beside."""
-    from odc.entrypoints import operations
-
     _need_root()
-    operations.restore(_settings(file), source.absolute(), click.echo)
+    from odc.entrypoints import backups
+
+    backups.restore(_settings(file), source.absolute(), click.echo)
 
 
-@main.group()
+@group.group()
 def clock() -> None:
     """The wall clock, when it has jumped."""
 
@@ -158,24 +151,100 @@ def clock() -> None:
 @click.pass_obj
 def clock_accept(file: Path | None) -> None:
     """Say that the clock is right; reservations end by it again."""
-    from odc.entrypoints import operations
+    from odc.api.client import Client
+    from odc.api.messages import Done
+    from odc.domain.requests import AcceptClock
 
-    operations.accept_clock(_settings(file), click.echo)
+    client = Client(_settings(file).socket)
+    try:
+        answer = client.send(AcceptClock())
+    finally:
+        client.close()
+    click.echo(answer.message if isinstance(answer, Done) else "accepted")
 
 
-@main.group()
+@group.group()
 def image() -> None:
     """The image of boxes."""
 
 
 @image.command("build")
+@click.option("--fresh", is_flag=True, help="Make it anew also if it is current, with Debian's packages of today.")
 @click.pass_obj
-def image_build(file: Path | None) -> None:
+def image_build(file: Path | None, fresh: bool) -> None:
     """Make the base image of boxes, from Debian's packages. About two minutes."""
-    from odc.entrypoints import operations
-
     _need_root()
-    operations.build_image(_settings(file), click.echo, again=True)
+    from odc.entrypoints.image_building import build_image
+
+    build_image(_settings(file), fresh, click.echo)
+
+
+def show_error(error: OdcError) -> None:
+    """`error: …`, then one aligned line for each way on."""
+    click.echo(f"error: {error.message}", err=True)
+    width = max((len(hint.label) for hint in error.hints), default=0)
+    for hint in error.hints:
+        click.echo(f"  {hint.label:<{width}}   {hint.command}", err=True)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; its exit code. Errors go to standard error and never end with 0."""
+    try:
+        return int(group.main(args=arguments, prog_name="odc", standalone_mode=False) or 0)
+    except InvariantError:
+        raise
+    except OdcError as error:
+        return _failed(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return _failed(_as_ours(error))
+    except ModuleNotFoundError as error:
+        return _failed(_missing(error))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except OSError as error:
+        return _failed(ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}"))
+
+
+def _failed(error: OdcError) -> int:
+    show_error(error)
+    return exit_code(error)
+
+
+def _as_ours(error: click.ClickException) -> InvalidRequest:
+    """What was typed wrong, in our form, with the help that belongs to it."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "odc"
+    return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
+
+
+def _missing(error: ModuleNotFoundError) -> ProviderRefused:
+    """The part of the installation that is not there.
+
+    Raises:
+        ModuleNotFoundError: it is a part of ODC itself, which is a bug.
+    """
+    name = (error.name or "").partition(".")[0]
+    if not name or name == "odc":
+        raise error
+    extra = EXTRAS.get(name, "server")
+    text = f"this installation has only the part for developers, gpu-dev: {name} is not there"
+    return ProviderRefused(text, ("install the rest", f"pip install 'open-developer-cloud[{extra}]'"))
+
+
+def main() -> None:
+    """Run one command and end the process with its exit code."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(ENDED)
+
+    # What a command has begun is taken back also when it is ended by `kill`; the daemon has its own way.
+    signal.signal(signal.SIGTERM, end)
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

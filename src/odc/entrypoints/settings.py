@@ -17,7 +17,7 @@ from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import Limits
-from odc.domain.names import check_name
+from odc.entrypoints.settings_check import check_settings, unknown_key, wrong_type
 
 DEFAULT_FILE = Path("/etc/odc/odc.toml")
 DEFAULT_SOCKET = "/run/odc/odc.sock"
@@ -154,25 +154,26 @@ def read_settings(file: Path | None, changes: Mapping[str, object] | None = None
         InvalidRequest: the file cannot be read, or a setting is unknown or out of its range; the message names it.
     """
     path = file or DEFAULT_FILE
-    values: dict[str, object] = {}
-    if file is not None or path.exists():
-        try:
-            values = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
-        except (OSError, msgspec.DecodeError) as error:
-            raise InvalidRequest(f"the settings in {path} cannot be read: {error}") from error
+    values = _read(path) if file is not None or path.exists() else {}
     values |= {key: value for key, value in (changes or {}).items() if value is not None}
+    unknown_key(values, Settings, str(path))
+    for key, kind in (("limits", LimitSettings), ("types", GpuType)):
+        inner = values.get(key)
+        for table in inner if isinstance(inner, list) else [inner]:
+            if isinstance(table, dict):
+                unknown_key(table, kind, str(path), key)
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{path}: {error}") from error
-    return _checked(settings, path)
-
-
-def _checked(settings: Settings, path: Path) -> Settings:
-    check_name(settings.cloud, "cloud")
-    first, last = settings.ports
-    if not 1024 <= first <= last <= 65535:
-        raise InvalidRequest(f"{path}: ports must be two numbers from 1024 to 65535, the smaller first")
-    if not settings.state_folder.is_absolute() or not settings.disks_folder.is_absolute():
-        raise InvalidRequest(f"{path}: state and disks must be absolute folders")
+        raise wrong_type(error, str(path), Settings) from error
+    check_settings(settings, str(path))
     return settings
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+    except OSError as error:
+        raise InvalidRequest(f"the settings in {path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidRequest(f"the settings in {path} are no TOML: {error}") from error

@@ -60,12 +60,12 @@ class LocalVolumes:
         self._snapshots = Snapshots(self._root / "snapshots", mechanism)
 
     def describe(self) -> str:
-        """What the storage is, in a few words."""
+        """What the storage is, in a few words: `btrfs, 1.7 TB free`."""
         with storage_errors("the disks' storage"):
             free = f"{_size(shutil.disk_usage(self._root).free)} free"
             if mounted_file(self._root) is not None:
-                return f"a btrfs file of {_size(file_of(self._root).stat().st_size)} ({free})"
-            return f"{self._mechanism.name} ({free})"
+                return f"btrfs file of {_size(file_of(self._root).stat().st_size)}, {free}"
+            return f"{self._mechanism.name}, {free}"
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder, read from the kernel's table of mounts."""

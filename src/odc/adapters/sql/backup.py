@@ -1,14 +1,19 @@
-"""Taking records back from a backup file."""
+"""Taking records back from a backup file. At every moment of it there are whole records: the old ones or the new."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
 from odc.adapters.sql.schema import CURRENT
-from odc.domain.errors import ProviderRefused
+from odc.adapters.sql.tables import metadata
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
+
+_LOGS = ("-wal", "-shm")
 
 
 def restore_sqlite(source: Path, target: Path) -> Path | None:
@@ -16,50 +21,74 @@ def restore_sqlite(source: Path, target: Path) -> Path | None:
 
     Args:
         source: a file that `back_up` made.
-        target: the records; no process may use them.
+        target: the records, which may be damaged; no process may use them.
 
     Returns:
         Where the records of before lie now; None if there were none.
 
     Raises:
         ProviderRefused: the file is no whole backup of a known schema; nothing was changed.
+        ProviderUnavailable: the operating system's refusal, such as a full disk; nothing was changed.
     """
-    _check(source)
-    fresh = target.with_suffix(".restored")
+    if target.exists() and source.samefile(target):
+        raise ProviderRefused(f"{source} is where the records lie; a backup is another file")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutil.copyfile(source, fresh)
-    fresh.chmod(0o600)
-    kept: Path | None = None
-    if target.exists():
-        _fold_log(target)
-        kept = target.with_name(f"{target.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}")
-        target.rename(kept)
-    for extra in ("-wal", "-shm"):
-        target.with_name(target.name + extra).unlink(missing_ok=True)
-    fresh.rename(target)
+    fresh = target.with_suffix(".restored")
+    try:
+        _copy(source, fresh)
+        _check(fresh, source)
+        kept = _keep(target)
+        fresh.replace(target)
+    except OSError as error:
+        raise ProviderUnavailable(f"{source} cannot be taken back: {error.strerror or error}") from error
+    finally:
+        for name in ("", *_LOGS):
+            fresh.with_name(fresh.name + name).unlink(missing_ok=True)
     return kept
 
 
-def _check(source: Path) -> None:
+def _copy(source: Path, fresh: Path) -> None:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+        with source.open("rb") as original:
+            shutil.copyfileobj(original, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def _check(copy: Path, source: Path) -> None:
+    """Look at the copy, so that what was looked at is what is used."""
     try:
-        connection = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
-        try:
-            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
-            version = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-        finally:
-            connection.close()
-    except (sqlite3.Error, TypeError) as error:
+        with contextlib.closing(sqlite3.connect(copy)) as connection:
+            whole = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            known = {"alembic_version", *metadata.tables} <= tables
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
+    except sqlite3.Error as error:
         raise ProviderRefused(f"{source} is no backup of ODC's records: {error}") from error
     if whole != "ok":
         raise ProviderRefused(f"{source} is damaged: {whole}")
-    if version > CURRENT:
-        raise ProviderRefused(f"{source} was written by a newer ODC (schema {version})")
+    if row is None:
+        raise ProviderRefused(f"{source} is no backup of ODC's records: their tables are not in it")
+    if row[0] > CURRENT:
+        raise ProviderRefused(f"{source} was written by a newer ODC (schema {row[0]}); upgrade this one")
+
+
+def _keep(target: Path) -> Path | None:
+    """Give the records of now a second name, and leave nothing that SQLite would mix into the new ones."""
+    if not target.exists():
+        return None
+    with contextlib.suppress(sqlite3.Error):  # damaged records are kept as they are
+        _fold_log(target)
+    kept = target.with_name(f"{target.name}.{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+    kept.hardlink_to(target)
+    for name in _LOGS:
+        log = target.with_name(target.name + name)
+        if log.exists():
+            log.rename(kept.with_name(kept.name + name))
+    return kept
 
 
 def _fold_log(database: Path) -> None:
     """Bring what is still in the write-ahead log into the file itself."""
-    connection = sqlite3.connect(database)
-    try:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()

@@ -1,0 +1,66 @@
+"""`odc backup` and `odc restore`: the records in a file. Disks are not in it: they lie in their own folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from odc.adapters.sql.backup import restore_sqlite
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.entrypoints.running import only_one
+from odc.entrypoints.settings import Settings
+
+Say = Callable[[str], None]
+
+
+def back_up(settings: Settings, target: Path, say: Say) -> None:
+    """Copy the records to a new file that only root may read, as of one moment. The cloud goes on meanwhile.
+
+    Raises:
+        ProviderRefused: there is nothing to back up, the file exists, or it cannot be made. No half file is left.
+    """
+    if not settings.database and not (settings.state_folder / "odc.db").exists():
+        raise ProviderRefused(f"there are no records in {settings.state_folder}", ("start it", "odc up"))
+    exists = ProviderRefused(f"{target} exists; a backup never replaces a file", ("choose another", "odc backup FILE"))
+    if target.exists() or target.is_symlink():
+        raise exists
+    store = SqlStateStore(settings.database_address)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".odc-backup-", dir=target.parent) as folder:
+            whole = Path(folder) / "records"
+            store.back_up(whole)
+            whole.chmod(0o600)
+            _flush(whole)
+            target.hardlink_to(whole)
+    except FileExistsError as error:
+        raise exists from error
+    except OSError as error:
+        raise ProviderRefused(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        store.close()
+    say(f"All records are in {target}. Disks are not: they lie in {settings.disks_folder}")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def restore(settings: Settings, source: Path, say: Say) -> None:
+    """Take the records back from a file.
+
+    Raises:
+        ProviderRefused: the daemon runs, or the file is no backup; nothing was changed.
+    """
+    if settings.database:
+        raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))
+    with only_one(settings.state_folder):
+        kept = restore_sqlite(source, settings.state_folder / "odc.db")
+    say(f"The records are those of {source}." + (f" The ones before lie in {kept}" if kept else ""))
+    say("Boxes that the backup does not know go on and are shown by gpu-dev status. Next: odc up")

@@ -1,0 +1,57 @@
+"""The image of boxes: made when there is none, and made anew when the operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from odc.adapters.engine.image import box_version
+from odc.entrypoints.bootstrap import engine_service, images
+from odc.entrypoints.settings import Settings
+
+Say = Callable[[str], None]
+
+
+def ensure_image(settings: Settings, say: Say) -> None:
+    """Make the image if there is none; one that is older than this ODC works, and is only named.
+
+    Raises:
+        ProviderRefused: a program is missing or a step failed.
+    """
+    version = _version(settings)
+    if version is None:
+        _build(settings, say)
+    elif version and version != box_version():
+        say(f"The image {settings.image} is older than this ODC. Renew it: odc image build")
+
+
+def build_image(settings: Settings, fresh: bool, say: Say) -> None:
+    """Make the image unless it is current. Boxes that run keep the one that they have.
+
+    Args:
+        settings: of the cloud.
+        fresh: also if it is current, with the packages of today.
+        say: hears what is being done.
+
+    Raises:
+        ProviderRefused: a program is missing or a step failed; an image that was there is still there.
+    """
+    version = _version(settings)
+    if version == box_version() and not fresh:
+        say(f"The image {settings.image} is current; nothing to do. With today's packages: odc image build --fresh")
+        return
+    if version == "":
+        say(f"{settings.image} was not made by ODC; it gets another name's place: boxes that run keep it")
+    _build(settings, say)
+    say(f"The image {settings.image} is ready; new boxes use it")
+
+
+def _version(settings: Settings) -> str | None:
+    """What it was made from; empty: not by ODC; None: there is none."""
+    service = engine_service(settings)
+    service.ensure()
+    return images(settings).version_of(settings.image)
+
+
+def _build(settings: Settings, say: Say) -> None:
+    say(f"Building the image of boxes, {settings.image} (about 2 minutes)")
+    images(settings).build(settings.image, lambda step: say(f"  {step}"))

@@ -1,0 +1,156 @@
+"""Several clouds on one machine: what one has, no other may have.
+
+Each cloud notes its name, state folder, socket, ports, addresses and disks in a folder of the machine, when its daemon
+starts, until `odc down --all`: its boxes go on while its daemon is down. The folder is emptied by a reboot, and every
+daemon notes itself again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from odc.domain.errors import ProviderRefused
+from odc.entrypoints.settings import Settings
+
+FOLDER = Path("/run/odc/clouds")
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # a comparison
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cloud has on its machine; each field as the setting of that name."""
+
+    cloud: str
+    state: str
+    socket: str
+    listen: str
+    ports: tuple[int, int]
+    network: str
+    disks: str
+    database: str
+
+
+def claim_of(settings: Settings) -> Claim:
+    """What a cloud of these settings has."""
+    return Claim(
+        cloud=settings.cloud,
+        state=str(settings.state_folder.resolve()),
+        socket=settings.socket,
+        listen=settings.listen,
+        ports=settings.ports,
+        network=settings.network,
+        disks=str(settings.disks_folder.resolve()),
+        database=settings.database,
+    )
+
+
+def check_claim(settings: Settings, folder: Path = FOLDER) -> None:
+    """Refuse what another cloud has.
+
+    Raises:
+        ProviderRefused: the message names that cloud and the setting to change.
+    """
+    ours = claim_of(settings)
+    for other in _others(ours, folder):
+        _compare(ours, other)
+
+
+@contextlib.contextmanager
+def claimed(settings: Settings, folder: Path = FOLDER) -> Iterator[None]:
+    """Check, and note what this cloud has; a new note is taken back if what is done inside fails.
+
+    Raises:
+        ProviderRefused: another cloud has it; nothing was noted. Of two clouds that start at once one succeeds.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path = _file(settings.state_folder, folder)
+    with _locked(folder):
+        _forget_deleted(folder)
+        check_claim(settings, folder)
+        new = not path.exists()
+        fresh = path.with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(claim_of(settings)))
+        fresh.replace(path)
+    try:
+        yield
+    except BaseException:
+        if new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def forget_claim(settings: Settings, folder: Path = FOLDER) -> None:
+    """What this cloud had is free."""
+    _file(settings.state_folder, folder).unlink(missing_ok=True)
+
+
+def _file(state: Path, folder: Path) -> Path:
+    return folder / f"{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}.json"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _forget_deleted(folder: Path) -> None:
+    """A cloud whose state folder was deleted is none any more."""
+    for path, claim in _claims(folder):
+        if not Path(claim.state).is_dir():
+            path.unlink(missing_ok=True)
+
+
+def _others(ours: Claim, folder: Path) -> Iterator[Claim]:
+    return (claim for _, claim in _claims(folder) if claim.state != ours.state and Path(claim.state).is_dir())
+
+
+def _claims(folder: Path) -> Iterator[tuple[Path, Claim]]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield path, msgspec.json.decode(path.read_bytes(), type=Claim)
+        except (OSError, msgspec.MsgspecError):
+            # Being written, or of another version of ODC, which cannot be compared.
+            continue
+
+
+def _compare(ours: Claim, other: Claim) -> None:
+    shared = (
+        ("cloud", ours.cloud == other.cloud),
+        ("socket", ours.socket == other.socket),
+        ("ports", _same_ports(ours, other)),
+        ("network", _overlap(ours.network, other.network)),
+        ("disks", ours.disks == other.disks),
+        ("database", bool(ours.database) and ours.database == other.database),
+    )
+    for name, clash in shared:
+        if clash:
+            raise ProviderRefused(
+                f"{name} {_shown(getattr(ours, name))} is taken by the cloud {other.cloud!r}, whose state is in "
+                f"{other.state} and which has {_shown(getattr(other, name))}",
+                ("choose another", f"{name} = … in the settings"),
+                ("or end that one", "odc --config ITS-SETTINGS down --all"),
+            )
+
+
+def _shown(value: object) -> str:
+    return f"{value[0]} to {value[1]}" if isinstance(value, tuple) else str(value)
+
+
+def _same_ports(ours: Claim, other: Claim) -> bool:
+    same_place = ours.listen == other.listen or ours.listen in _EVERYWHERE or other.listen in _EVERYWHERE
+    return same_place and ours.ports[0] <= other.ports[1] and other.ports[0] <= ours.ports[1]
+
+
+def _overlap(ours: str, other: str) -> bool:
+    first, second = ipaddress.ip_network(ours), ipaddress.ip_network(other)
+    return first.version == second.version and first.overlaps(second)

@@ -1,0 +1,95 @@
+"""The daemon that serves a state folder: its lock, and the settings that it runs with.
+
+The lock is the truth: the kernel frees it however the process ends. What stands in the files beside it is only valid
+while the lock is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from odc.domain.errors import ProviderRefused
+from odc.entrypoints.settings import Settings
+
+PATIENCE_S = 1.0
+"""Whoever asks who holds the lock takes it for a moment: a start must not fail for that."""
+PAUSE_S = 0.02
+
+
+@contextlib.contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the cloud's lock.
+
+    Raises:
+        ProviderRefused: another process holds it: a daemon, or a restore of the records. Nothing was changed.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state / "daemon.lock").open("a+") as lock:
+        if not _taken(lock):
+            who = f"process {pid}" if (pid := _noted(lock)) else "another process"
+            raise ProviderRefused(f"{who} serves {state} already", ("stop it", "odc down"))
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PAUSE_S)
+        else:
+            return True
+
+
+def _noted(lock: IO[str]) -> int:
+    lock.seek(0)
+    text = lock.read().strip()
+    return int(text) if text.isdigit() else 0
+
+
+def daemon_pid(state: Path) -> int | None:
+    """The process that holds the cloud's lock; 0 if it has not noted itself yet; None if nobody holds it."""
+    try:
+        with (state / "daemon.lock").open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _noted(lock)
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def note_settings(settings: Settings) -> None:
+    """Write down what the daemon runs with; only root may read it."""
+    path = _settings_file(settings.state_folder)
+    fresh = path.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(settings))
+    fresh.replace(path)
+
+
+def running_settings(state: Path) -> Settings | None:
+    """What the daemon of this state folder runs with, or ran with last; None if nobody knows."""
+    try:
+        return msgspec.json.decode(_settings_file(state).read_bytes(), type=Settings)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _settings_file(state: Path) -> Path:
+    return state / "running.json"

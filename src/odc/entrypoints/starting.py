@@ -1,0 +1,215 @@
+"""`odc up`: start the daemon, wait until it is ready, and say what there is and what comes next."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from odc.api.client import Client
+from odc.api.messages import Health
+from odc.api.unix_socket import is_served
+from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
+from odc.entrypoints import boot
+from odc.entrypoints.before_start import check_before_start
+from odc.entrypoints.bootstrap import engine_service, find_nodes
+from odc.entrypoints.image_building import ensure_image
+from odc.entrypoints.logs import why_not_started
+from odc.entrypoints.running import daemon_pid, running_settings
+from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings_check import as_toml
+
+Say = Callable[[str], None]
+READY_LIMIT_S = 60.0
+STOP_LIMIT_S = 10.0
+PAUSE_S = 0.05
+TYPED = ("simulate", "disks")
+"""Settings that the command line may give."""
+
+
+def up(settings: Settings, file: Path | None, changes: Mapping[str, object], say: Say) -> None:
+    """Start the cloud and wait until it is ready; if it is up, say so, and which of these settings it does not have.
+
+    Args:
+        settings: with the command line's changes.
+        file: the settings file, to be named again in the daemon's command.
+        changes: the command line's, likewise.
+        say: hears what is being done; the last line is what there is.
+
+    Raises:
+        OdcError: it does not come up, with the daemon's own reason. What was started for it has been stopped again.
+    """
+    if daemon_pid(settings.state_folder) is not None:
+        running = running_settings(settings.state_folder) or settings
+        say("It is up already.")
+        _say_differences(settings, running, changes, say, "" if file is None else f" --config {file}")
+        since = _size(log_file(running))
+        _say_ready(wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None), say)
+        return
+    if is_served(Path(settings.socket)):
+        text = f"another cloud answers on {settings.socket}"
+        raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
+    check_before_start(settings)
+    find_nodes(settings, settings.policy())
+    ensure_image(settings, say)
+    with started(settings, file, changes) as (since, died):
+        health = wait_until_ready(settings, since, died)
+    if not boot.has_systemd():
+        say("It does not start at boot: there is no systemd here.")
+    _say_ready(health, say)
+
+
+@contextlib.contextmanager
+def started(
+    settings: Settings, file: Path | None, changes: Mapping[str, object], at_boot: bool = True
+) -> Iterator[tuple[int, Callable[[], bool]]]:
+    """A daemon that was started, where systemd is for every boot. If what is done inside fails, it is stopped.
+
+    Args:
+        settings: of the cloud.
+        file: the settings file.
+        changes: the command line's.
+        at_boot: False for a daemon that is to do one thing.
+
+    Yields:
+        The byte of its log at which it begins, and what says whether it has ended.
+    """
+    command = _serve_command(file, changes)
+    log = log_file(settings)
+    log.touch(mode=0o600)
+    since = _size(log)
+    by_systemd = at_boot and boot.has_systemd()
+    known = boot.is_enabled(settings.cloud)
+    child = None if by_systemd else _start_detached(log, command)
+    try:
+        if child is None:
+            boot.enable(settings.cloud, command, log, _folders(settings))
+        yield since, lambda: boot.has_failed(settings.cloud) if child is None else child.poll() is not None
+    except BaseException:
+        if child is not None:
+            _end(child)
+        elif not known:
+            boot.disable(settings.cloud)
+        engine_service(settings).stop()
+        raise
+
+
+def log_file(settings: Settings) -> Path:
+    """What the daemon says, when `odc up` has started it."""
+    return settings.state_folder / "odc.log"
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _folders(settings: Settings) -> tuple[Path, ...]:
+    return settings.state_folder, settings.disks_folder
+
+
+def _serve_command(file: Path | None, changes: Mapping[str, object]) -> list[str]:
+    command = [sys.executable, "-m", "odc.entrypoints.odc"]
+    if file is not None:
+        command += ["--config", str(file)]
+    command.append("serve")
+    for name, value in changes.items():
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    return command
+
+
+def _start_detached(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", start_new_session=True
+        )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -> Health:
+    """Wait for the daemon.
+
+    Args:
+        settings: that it runs with.
+        since: where its part of the log begins.
+        died: whether it has ended.
+
+    Raises:
+        ProviderError: it has ended, with its own reason; or it is not ready in time.
+    """
+    deadline = time.monotonic() + READY_LIMIT_S
+    why = "it does not answer"
+    while time.monotonic() < deadline:
+        ended = died()
+        try:
+            health = _health(settings)
+        except ProviderError:
+            if ended:
+                raise _reason(settings, since) from None
+        else:
+            if health.ready:
+                return health
+            why = "; ".join(health.problems) or "it has not seen its nodes yet"
+        time.sleep(PAUSE_S)
+    raise ProviderUnavailable(
+        f"the cloud is not ready after {READY_LIMIT_S:.0f} s: {why}",
+        ("look closer", "sudo odc doctor"),
+        ("its log", f"less {log_file(settings)}"),
+    )
+
+
+def _health(settings: Settings) -> Health:
+    client = Client(settings.socket, timeout_s=5)
+    try:
+        return client.health()
+    finally:
+        client.close()
+
+
+def _reason(settings: Settings, since: int) -> ProviderError:
+    """What the daemon said at its end, with its own hints, or where to look."""
+    log = log_file(settings)
+    said = why_not_started(log, since)
+    message, hints = said or ("it ended without a word", ())
+    look = (("look closer", "sudo odc doctor"), ("its log", f"less {log}"))
+    return ProviderRefused(f"the cloud does not come up: {message}", *(hints or look))
+
+
+def _say_differences(wanted: Settings, running: Settings, changes: Mapping[str, object], say: Say, config: str) -> None:
+    """Which settings are not those that the daemon runs with, and how they come into effect."""
+    plain = Settings()
+    different = []
+    for name in Settings.__struct_fields__:
+        new, old = getattr(wanted, name), getattr(running, name)
+        typed_then = name in TYPED and changes.get(name) is None and new == getattr(plain, name)
+        if new != old and not typed_then:
+            different.append(name)
+            say(f"Not in effect: {_shown(name, new)} (it runs with {_shown(name, old)})")
+    if different:
+        typed = "".join(f" --{name} {value}" for name, value in changes.items() if value is not None)
+        say(f"To use other settings: odc{config} down && odc{config} up{typed}   (boxes go on)")
+
+
+def _shown(name: str, value: object) -> str:
+    return as_toml(name, msgspec.to_builtins(value))
+
+
+def _say_ready(health: Health, say: Say) -> None:
+    for problem in health.problems:
+        say(f"warning: {problem}")
+    mark = " (SIMULATED)" if health.simulated else ""
+    types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
+    say(f"ODC is up: {types}{mark}, disks {health.storage}. Next: gpu-dev reserve")

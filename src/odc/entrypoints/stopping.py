@@ -1,0 +1,175 @@
+"""`odc down`: stop the daemon and leave the boxes; or, with `--all`, end everything in order and leave nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from odc.adapters.engine.lxcfs import stop_lxcfs
+from odc.adapters.engine.simulated import devices_file
+from odc.adapters.localdisk.mounts import read_mounts
+from odc.adapters.localdisk.volumes import open_volumes
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.api.client import Client
+from odc.domain.errors import ProviderUnavailable
+from odc.domain.requests import EndAll
+from odc.entrypoints import boot
+from odc.entrypoints.bootstrap import engine_service, present_boxes
+from odc.entrypoints.neighbours import forget_claim
+from odc.entrypoints.running import daemon_pid, running_settings
+from odc.entrypoints.settings import Settings
+from odc.entrypoints.starting import started, wait_until_ready
+
+Say = Callable[[str], None]
+END_LIMIT_S = 300.0
+AGAIN_S = 2.0
+STOP_LIMIT_S = 45.0
+PAUSE_S = 0.05
+
+
+def down(settings: Settings, file: Path | None, everything: bool, say: Say) -> None:
+    """Stop the daemon, and forget that it starts at boot; with `everything`, end all reservations first.
+
+    Args:
+        settings: of the cloud; what the daemon runs with comes before them.
+        file: the settings file.
+        everything: end every reservation as if it was cancelled, then boxes that no record knows, and leave nothing
+            running or mounted. Records and disks stay.
+        say: hears what is done.
+
+    Raises:
+        ProviderError: something does not end; nothing was removed by force.
+    """
+    state = settings.state_folder
+    if not state.is_dir():
+        say(f"There is no cloud in {state}.")
+        return
+    was_up = daemon_pid(state) is not None
+    ours = _settings_of(settings, was_up)
+    if everything:
+        _end_reservations(ours, file, was_up, say)
+    _stop_daemon(ours)
+    if everything:
+        _end_strays(ours, say)
+        _leave_nothing(ours)
+        say("Everything is down. Records and disks are kept.")
+    elif was_up:
+        say("The daemon is down; boxes go on. Start it again: odc up")
+    else:
+        say("The daemon is down already; boxes go on. Start it: odc up. End them too: odc down --all")
+
+
+def _settings_of(settings: Settings, was_up: bool) -> Settings:
+    """What the daemon runs with; for one that is to run, the given settings with what was typed the last time."""
+    last = running_settings(settings.state_folder)
+    if last is None or was_up:
+        return last or settings
+    return msgspec.structs.replace(
+        settings, simulate=settings.simulate or last.simulate, disks=settings.disks or last.disks
+    )
+
+
+def _end_reservations(settings: Settings, file: Path | None, was_up: bool, say: Say) -> None:
+    """End every reservation in order, which only a daemon can; if none runs, one is started for it."""
+    if was_up:
+        wait_until_ready(settings, 0, lambda: daemon_pid(settings.state_folder) is None)
+        _end_all(settings, say)
+        return
+    count = _live_records(settings)
+    if not count:
+        return
+    _forget_boot(settings)
+    say(f"{count} reservations are not ended; the daemon is started to end them")
+    typed = {"simulate": settings.simulate or None, "disks": settings.disks or None}
+    with started(settings, file, typed, at_boot=False) as (since, died):
+        wait_until_ready(settings, since, died)
+        _end_all(settings, say)
+
+
+def _forget_boot(settings: Settings) -> None:
+    """No daemon starts by itself any more."""
+    if boot.is_enabled(settings.cloud):
+        boot.disable(settings.cloud)
+
+
+def _live_records(settings: Settings) -> int:
+    """How many reservations are not ended, by the records; no records are none."""
+    if not settings.database and not (settings.state_folder / "odc.db").exists():
+        return 0
+    store = SqlStateStore(settings.database_address)
+    try:
+        stored = store.observe()
+    finally:
+        store.close()
+    return len(stored.reservations) + len(stored.unreadable)
+
+
+def _end_all(settings: Settings, say: Say) -> None:
+    """Ask until every reservation has ended, also those that are made meanwhile."""
+    client = Client(settings.socket)
+    deadline = time.monotonic() + END_LIMIT_S
+    asked_at = 0.0
+    told = False
+    try:
+        while live := client.reservations(user="all").reservations:
+            if time.monotonic() - asked_at > AGAIN_S:
+                client.send(EndAll())
+                asked_at = time.monotonic()
+            if not told:
+                say(f"{len(live)} reservations are ending; their disks are made safe first")
+                told = True
+            if time.monotonic() > deadline:
+                names = ", ".join(view.id[:8] for view in live)
+                why = ("see why", f"gpu-dev --endpoint unix://{settings.socket} show {live[0].id}")
+                raise ProviderUnavailable(f"these do not end: {names}", why)
+            time.sleep(PAUSE_S)
+    finally:
+        client.close()
+
+
+def _stop_daemon(settings: Settings) -> None:
+    """Stop the daemon and wait for its end. None is no error.
+
+    Raises:
+        ProviderUnavailable: it does not end; the message says how to end it by force, which harms nothing.
+    """
+    _forget_boot(settings)
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while (pid := daemon_pid(settings.state_folder)) is not None:
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        if time.monotonic() > deadline:
+            raise ProviderUnavailable(f"the daemon (process {pid}) does not stop", ("by force", f"kill -9 {pid}"))
+        time.sleep(PAUSE_S)
+
+
+def _end_strays(settings: Settings, say: Say) -> None:
+    """End the boxes that no record knows, which ODC leaves alone otherwise: now the operator has said so."""
+    service = engine_service(settings)
+    if not service.socket.parent.is_dir():
+        return
+    cluster = present_boxes(settings)
+    for box in cluster.list_boxes():
+        say(f"ending box {box.name}, which no record knows; its disk stays as it is")
+        cluster.stop_box(box.name, box.uid, timedelta(seconds=settings.limits.grace_s))
+        cluster.remove_box(box.name, box.uid)
+        cluster.clean_up(box.name.reservation_id, box.name.attempt)
+
+
+def _leave_nothing(settings: Settings) -> None:
+    """Stop what serves boxes, unmount the disks, and give back the names. Boxes are gone; records and disks stay."""
+    engine_service(settings).stop()
+    stop_lxcfs(settings.state_folder / "lxcfs")
+    devices_file(settings.cloud).unlink(missing_ok=True)
+    forget_claim(settings)
+    folder = settings.disks_folder.resolve()
+    if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
+        open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()

@@ -36,3 +36,10 @@ def test_every_decision_is_in_the_index() -> None:
     folder = ROOT / "docs/decisions"
     index = (folder / "README.md").read_text()
     assert not [page.name for page in folder.glob("0*.md") if f"({page.name})" not in index]
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(named) > 50
+    assert not [name for name in sorted(named) if f"def {name}(" not in tests]

@@ -20,6 +20,7 @@ from typing import IO, Any
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name
+from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
@@ -174,6 +175,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
         service.stop()
         stop_lxcfs(state / "lxcfs")
         devices_file(cloud).unlink(missing_ok=True)
+        forget_rules(cloud)
         shutil.rmtree(state)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from odc.adapters.engine.firewall import forget_rules
 from odc.api.client import Client
 from odc.domain.errors import OdcError
 
@@ -285,6 +286,7 @@ def _sweep(cloud: Cloud) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     Path(f"/etc/cdi/odc-{cloud.name}-simulated.json").unlink(missing_ok=True)
+    forget_rules(cloud.name)
 
 
 def _processes_of(folders: list[Path]) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from odc import __version__
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions
+from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, machine_node, simulated_nodes
@@ -104,6 +105,7 @@ def build_cloud(settings: Settings) -> Cloud:
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     api = engine_service(settings).ensure()
+    keep_apart(settings.cloud, settings.network)
     program, smi = _install_box_programs(state)
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.localdisk.health import examine_storage
@@ -165,6 +166,9 @@ def _image(settings: Settings, version: str | None) -> Finding:
 
 
 def _programs(settings: Settings) -> Iterator[Finding]:
+    if os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None and is_kept_apart(settings.cloud) is False:
+        text = "the packet filter lacks the rule that keeps boxes of different reservations apart"
+        yield Finding("fail", "network", text, "run: sudo odc down && sudo odc up")
     if shutil.which("iptables") is None and shutil.which("nft") is None:
         text = "iptables is not installed: boxes get no network"
         yield Finding("fail", "network", text, "run: sudo apt-get install iptables")

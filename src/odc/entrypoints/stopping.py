@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.simulated import devices_file
 from odc.adapters.localdisk.mounts import read_mounts
@@ -169,6 +170,7 @@ def _leave_nothing(settings: Settings) -> None:
     engine_service(settings).stop()
     stop_lxcfs(settings.state_folder / "lxcfs")
     devices_file(settings.cloud).unlink(missing_ok=True)
+    forget_rules(settings.cloud)
     forget_claim(settings)
     folder = settings.disks_folder.resolve()
     if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):

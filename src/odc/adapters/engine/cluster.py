@@ -23,6 +23,7 @@ from odc.adapters.engine.container import (
     network_request,
 )
 from odc.adapters.engine.files import BoxFolders
+from odc.adapters.engine.firewall import keep_apart
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -118,6 +119,7 @@ class EngineCluster:
         """Start the box of this uid."""
         if not self._is_there(name, uid):
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+        keep_apart(self._options.cloud, self._options.network)
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")

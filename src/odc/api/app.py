@@ -6,30 +6,28 @@ threads; only `?wait=` waits, and on the event loop.
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, MediaType, Request, Router, get, post
 from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.params import Parameter
-from litestar.types import ExceptionHandlersMap
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from odc import __version__
 from odc.api import views
+from odc.api.bodies import MAX_BODY, StrictRequest
+from odc.api.faults import HANDLERS, documented
 from odc.api.messages import (
     WAIT_LIMIT_S,
     Availability,
     DiskList,
     Done,
     Envelope,
-    ErrorView,
     Health,
     History,
     Me,
@@ -37,18 +35,15 @@ from odc.api.messages import (
     ReservationView,
     StatusView,
 )
-from odc.api.watching import Bell, Subscribe
+from odc.api.watching import Bell, Subscribe, leaving
 from odc.control.queries import Queries
 from odc.control.requests import Requests
 from odc.domain.access import Principal
-from odc.domain.errors import InvalidRequest, InvariantError, OdcError, http_status
+from odc.domain.errors import InvariantError
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
-log = logging.getLogger(__name__)
-
-MAX_BODY = 1 << 20
-_ENVELOPE = msgspec.json.Decoder(Envelope)
+ERRORS = documented()
 HealthCheck = Callable[[], Health]
 
 
@@ -85,16 +80,18 @@ class Handlers:
     def _view(self, caller: Principal, reference: str) -> ReservationView:
         return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.look)
 
-    async def reservation(self, caller: Principal, reference: str, wait_s: float, version: int) -> ReservationView:
-        """One reservation; with a wait, as soon as its version is above the given one."""
+    async def reservation(
+        self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
+    ) -> ReservationView:
+        """One reservation; with a wait, as soon as its version is above the given one, or the client has `gone`."""
         ring = self._bell.next_ring()
         view: ReservationView = await in_thread(self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
-        while view.version <= version and not self._bell.closed:
+        while view.version <= version and not self._bell.closed and not gone.done():
             left = deadline - time.monotonic()
-            if left <= 0:
+            if not left > 0:
                 break
-            await self._bell.wait(ring, left)
+            await self._bell.wait(ring, left, gone)
             ring = self._bell.next_ring()
             if await in_thread(self._queries.version, view.id) > version:
                 view = await in_thread(self._view, caller, view.id)
@@ -135,18 +132,6 @@ class Handlers:
         return self._health()
 
 
-def strictly(body: bytes) -> Envelope:
-    """The body as a request, without any conversion.
-
-    Raises:
-        InvalidRequest: it is none; the message names the field.
-    """
-    try:
-        return _ENVELOPE.decode(body)
-    except msgspec.MsgspecError as error:
-        raise InvalidRequest(f"the request is not understood: {error}") from error
-
-
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run blocking work beside the event loop; Litestar bounds the number of threads."""
     from anyio import to_thread
@@ -155,63 +140,65 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _routes(handlers: Handlers) -> list[Any]:
-    @post("/v1/requests", status_code=200, request_max_body_size=MAX_BODY)
-    async def send(request: Request[Any, Any, Any], data: Envelope) -> ReservationView | Me | Done:
+    @post("/requests", status_code=200, request_max_body_size=MAX_BODY, request_class=StrictRequest, responses=ERRORS)
+    async def send(request: Request[Any, Any, Any], data: JSONBody[Envelope]) -> ReservationView | Me | Done:
         """Ask for something; a repeat with the same id acts once."""
-        # Decoded once more, strictly: the framework would take "8" for a number. `data` gives the route its schema.
-        envelope = strictly(await request.body())
-        answer: ReservationView | Me | Done = await in_thread(handlers.send, caller_of(request), envelope)
+        answer: ReservationView | Me | Done = await in_thread(handlers.send, caller_of(request), data)
         return answer
 
-    @get("/v1/reservations")
+    @get("/reservations", responses=ERRORS)
     async def reservations(
         request: Request[Any, Any, Any],
-        user: str = "me",
-        all_: bool = Parameter(query="all", default=False),
-        status: str = "",
+        user: FromQuery[str] = "me",
+        all: FromQuery[bool] = False,
+        status: FromQuery[str] = "",
     ) -> ReservationList:
         """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
-        found: ReservationList = await in_thread(handlers.reservations, caller_of(request), user, all_, status)
+        found: ReservationList = await in_thread(handlers.reservations, caller_of(request), user, all, status)
         return found
 
-    @get("/v1/reservations/{reference:str}")
+    @get("/reservations/{reference:str}", responses=ERRORS)
     async def reservation(
-        request: Request[Any, Any, Any], reference: str, wait: float = 0.0, version: int = -1
+        request: Request[Any, Any, Any],
+        reference: FromPath[str],
+        wait: FromQuery[float] = 0.0,
+        version: FromQuery[int] = -1,
     ) -> ReservationView:
         """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
-        return await handlers.reservation(caller_of(request), reference, wait, version)
+        async with leaving(request.receive) as gone:
+            return await handlers.reservation(caller_of(request), reference, wait, version, gone)
 
-    @get("/v1/reservations/{reference:str}/history")
-    async def history(request: Request[Any, Any, Any], reference: str) -> History:
+    @get("/reservations/{reference:str}/history", responses=ERRORS)
+    async def history(request: Request[Any, Any, Any], reference: FromPath[str]) -> History:
         """What happened to a reservation."""
         story: History = await in_thread(handlers.history, caller_of(request), reference)
         return story
 
-    @get("/v1/avail")
+    @get("/avail", responses=ERRORS)
     async def avail() -> Availability:
         """What could be had, by type, and when."""
         found: Availability = await in_thread(handlers.avail)
         return found
 
-    @get("/v1/status")
+    @get("/status", responses=ERRORS)
     async def status() -> StatusView:
         """The cloud as a whole."""
         found: StatusView = await in_thread(handlers.status)
         return found
 
-    @get("/v1/disks")
+    @get("/disks", responses=ERRORS)
     async def disks(request: Request[Any, Any, Any]) -> DiskList:
         """The caller's disks."""
         found: DiskList = await in_thread(handlers.disks, caller_of(request))
         return found
 
-    @get("/v1/me")
+    @get("/me", responses=ERRORS)
     async def me(request: Request[Any, Any, Any]) -> Me:
         """Who the caller is, as the server sees it."""
         found: Me = await in_thread(handlers.me, caller_of(request))
         return found
 
-    @get("/v1/health")
+    @get("/health", responses=ERRORS)
     async def health() -> Health:
         """Whether the cloud takes requests, and what it is made of."""
         found: Health = await in_thread(handlers.health)
@@ -220,30 +207,14 @@ def _routes(handlers: Handlers) -> list[Any]:
     return [send, reservations, reservation, history, avail, status, disks, me, health]
 
 
-def _answer(view: ErrorView, status: int) -> Response[ErrorView]:
-    return Response(view, status_code=status, media_type=MediaType.JSON)
-
-
-def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[ErrorView]:
-    if isinstance(error, InvariantError):
-        return _on_bug(request, error)
-    log.info("refused", extra={"path": request.url.path, "error": type(error).__name__, "reason": error.message})
-    return _answer(views.error_view(error), http_status(error))
-
-
-def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorView]:
-    if error.status_code >= 500:
-        return _on_bug(request, error)
-    name = {404: "NotFound", 405: "InvalidRequest"}.get(error.status_code, "InvalidRequest")
-    detail = f"{error.detail}: {error.extra}" if error.extra else str(error.detail)
-    return _answer(ErrorView(error=name, message=detail), error.status_code)
-
-
-def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
-    incident = uuid.uuid4().hex[:12]
-    log.error("failed", exc_info=error, extra={"path": request.url.path, "incident": incident})
-    message = f"the server failed unexpectedly; its log has incident {incident}"
-    return _answer(ErrorView(error="InvariantError", message=message), 500)
+_OPENAPI = OpenAPIConfig(
+    title="Open Developer Cloud",
+    version=__version__,
+    path="/v1/openapi.json",
+    render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
+    use_handler_docstrings=True,
+    operation_id_creator=lambda handler, _method, _path: handler.handler_name,
+)
 
 
 def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health: HealthCheck) -> Litestar:
@@ -256,17 +227,13 @@ def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health
         health: says whether the cloud is ready.
     """
     bell = Bell(subscribe)
-    on_error: ExceptionHandlersMap = {
-        OdcError: _on_odc_error,
-        HTTPException: _on_http_error,
-        Exception: _on_bug,
-    }
+    routes = _routes(Handlers(requests, queries, bell, health))
     config = AppConfig(
-        route_handlers=_routes(Handlers(requests, queries, bell, health)),
-        exception_handlers=on_error,
+        route_handlers=[Router("/v1", route_handlers=routes)],
+        exception_handlers=HANDLERS,
         on_startup=[bell.open],
         on_shutdown=[bell.close],
-        openapi_config=OpenAPIConfig(title="Open Developer Cloud", version=__version__, path="/v1/openapi"),
+        openapi_config=_OPENAPI,
         logging_config=None,
     )
     app = Litestar.from_config(config)

@@ -6,6 +6,7 @@ decode leniently: a server may know more fields than this client.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import time
@@ -164,7 +165,9 @@ class Client:
     def _once(
         connection: _UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes]:
-        connection.request(method, path, body=body, headers=headers)
+        # A server that refuses early has answered before it closed.
+        with contextlib.suppress(BrokenPipeError):
+            connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
 

@@ -1,54 +1,22 @@
-"""The API on a unix socket. Who calls is what the kernel says of the peer (SO_PEERCRED), and nothing else."""
+"""The API on a unix socket; `peers` says who calls."""
 
 from __future__ import annotations
 
 import asyncio
-import pwd
 import socket
 import stat
-import struct
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from odc.domain.access import Principal
+from odc.api.peers import Door, Recognize, peer_protocol, recognizer
 from odc.domain.errors import InvalidRequest, ProviderRefused
 
-_CREDENTIALS = struct.Struct("3i")
+__all__ = ["UnixServer", "is_served", "recognizer"]
+
 START_LIMIT_S = 20.0
-Recognize = Callable[[int], Principal]
-
-
-def recognizer(admins: frozenset[str]) -> Recognize:
-    """What makes a principal of a uid: root and the named users are operators."""
-
-    def recognize(uid: int) -> Principal:
-        try:
-            user = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            user = f"uid{uid}"
-        return Principal(id=f"unix:{uid}", user=user, admin=uid == 0 or user in admins)
-
-    return recognize
-
-
-def _protocol(recognize: Recognize) -> type[H11Protocol]:
-    class PeerProtocol(H11Protocol):
-        """HTTP on a unix socket whose peer the kernel has named."""
-
-        def connection_made(self, transport: Any) -> None:
-            """Note who is at the other end, once for the connection."""
-            super().connection_made(transport)
-            peer: socket.socket = transport.get_extra_info("socket")
-            raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            _, uid, _ = _CREDENTIALS.unpack(raw)
-            self.app_state = {**self.app_state, "principal": recognize(uid)}
-
-    return PeerProtocol
 
 
 def is_served(path: Path) -> bool:
@@ -79,7 +47,7 @@ class UnixServer:
         self._path = path
         config = uvicorn.Config(
             app,
-            http=_protocol(recognize),
+            http=peer_protocol(Door(recognize)),
             lifespan="on",
             log_config=None,
             access_log=False,

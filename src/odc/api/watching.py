@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar.types import Receive
 
 Subscribe = Callable[[Callable[[], None]], Callable[[], None]]
 
@@ -49,9 +53,30 @@ class Bell:
         """What the next ring sets. Take it before looking, so that no ring is missed between looking and waiting."""
         return self._next
 
-    async def wait(self, ring: asyncio.Event, timeout_s: float) -> None:
-        """Return when the ring has come, or when the time is over."""
+    async def wait(self, ring: asyncio.Event, timeout_s: float, gone: asyncio.Future[None]) -> None:
+        """Return when the ring has come, when the time is over, or when the client has gone."""
+        rung: asyncio.Future[bool] = asyncio.ensure_future(ring.wait())
+        either: set[asyncio.Future[Any]] = {rung, gone}
         try:
-            await asyncio.wait_for(ring.wait(), timeout_s)
-        except TimeoutError:
-            return
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            rung.cancel()
+
+
+@asynccontextmanager
+async def leaving(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
+    """What is done as soon as the client of this request has gone: nobody waits for one that hears no answer.
+
+    Args:
+        receive: the connection's, of a request without a body.
+    """
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.ensure_future(listen())
+    try:
+        yield gone
+    finally:
+        gone.cancel()

@@ -1,0 +1,187 @@
+"""HTTP on a unix socket whose peer the kernel has named (SO_PEERCRED): the only identity that there is.
+
+One user cannot take the server from the others: connections are counted by uid, and one that does not bring its
+request in time, or does not take its answer, is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+import msgspec
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from odc.api import views
+from odc.api.bodies import ARRIVAL_S
+from odc.domain.access import Principal
+from odc.domain.errors import InvalidRequest, LimitExceeded, OdcError, http_status
+
+CONNECTIONS_PER_USER = 256
+_CREDENTIALS = struct.Struct("3i")
+Recognize = Callable[[int], Principal]
+
+
+def recognizer(admins: frozenset[str]) -> Recognize:
+    """What makes a principal of a uid: root and the named users are operators."""
+
+    def recognize(uid: int) -> Principal:
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = f"uid{uid}"
+        return Principal(id=f"unix:{uid}", user=user, admin=uid == 0 or user in admins)
+
+    return recognize
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """The uid of the process at the other end, as it was when it connected."""
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[1])
+
+
+@dataclass(slots=True)
+class Door:
+    """What all connections of one server share.
+
+    Attributes:
+        recognize: makes a principal of the peer's uid.
+        most: connections of one user at once; more are told so and closed.
+        open: connections by uid.
+    """
+
+    recognize: Recognize
+    most: int = CONNECTIONS_PER_USER
+    open: Counter[int] = field(default_factory=Counter)
+
+
+class _Timer:
+    """Does something unless it is stopped within the time that a peer has; starting it twice counts once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+        self._loop = loop
+        self._action = action
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        if self._handle is None:
+            self._handle = self._loop.call_later(ARRIVAL_S, self._action)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class PeerProtocol(H11Protocol):
+    """One connection."""
+
+    door: Door
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._uid = -1
+        self._arrival = _Timer(self.loop, self._too_late)
+        self._taking = _Timer(self.loop, lambda: self.transport.abort())
+
+    def connection_made(self, transport: Any) -> None:
+        """Note who is at the other end, once for the connection."""
+        super().connection_made(transport)
+        self._uid = peer_uid(transport.get_extra_info("socket"))
+        self.door.open[self._uid] += 1
+        principal = self.door.recognize(self._uid)
+        self.app_state = {**self.app_state, "principal": principal}
+        if self.door.open[self._uid] > self.door.most:
+            self._refuse(LimitExceeded(f"{principal.user} has {self.door.most} connections open already; close some"))
+        else:
+            self._watch_arrival()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        self.door.open[self._uid] -= 1
+        if self.door.open[self._uid] <= 0:
+            del self.door.open[self._uid]
+        self._arrival.stop()
+        self._taking.stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take more of the request."""
+        super().data_received(data)
+        self._watch_arrival()
+
+    def _watch_arrival(self) -> None:
+        """While a request's head is not whole, its time runs; its body has a time of its own (`bodies`)."""
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._arrival.stop()
+        else:
+            self._arrival.start()
+
+    def _too_late(self) -> None:
+        self._refuse(InvalidRequest(f"no request came within {ARRIVAL_S:g} s"))
+
+    def on_response_complete(self) -> None:
+        """Serve the next request of the connection, unless the rest of this one's body would have to be read first."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._close()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The peer does not take its answer: its time runs, since the answer takes memory meanwhile."""
+        super().pause_writing()
+        self._taking.start()
+
+    def resume_writing(self) -> None:
+        """The peer has taken most of it."""
+        super().resume_writing()
+        self._taking.stop()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what nobody uses, with what nobody took."""
+        super().timeout_keep_alive_handler()
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all is answered in JSON, too."""
+        self._refuse(InvalidRequest("this is no HTTP request"))
+
+    def _refuse(self, error: OdcError) -> None:
+        """Answer without the application, and close. If it is at work for this connection, it is told of the end."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = msgspec.json.encode(views.error_view(error))
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            head = h11.Response(status_code=http_status(error), headers=headers)
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self._close()
+
+    def _close(self) -> None:
+        """Close when the peer has taken what is written; if it does not take it in time, all the same."""
+        self._arrival.stop()
+        self.transport.close()
+        self._taking.start()
+
+
+def peer_protocol(door: Door) -> type[H11Protocol]:
+    """The protocol of the server with this door."""
+
+    class Served(PeerProtocol):
+        """One connection to it."""
+
+    Served.door = door
+    return Served

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
-from odc.adapters.engine.container import EngineOptions, container_name
+from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
 from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
@@ -200,6 +200,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,
         processes=machine.processes,
+        pids_per_unit=pids_per_unit(machine.pids, nodes),
         sysctls=machine.sysctls,
         lxcfs=ensure_lxcfs(state / "lxcfs"),
         program=programs / "odc-box",

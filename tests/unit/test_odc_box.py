@@ -35,10 +35,10 @@ class Root:
         path.write_text(text)
         return path
 
-    def run(self, *command: str, program: str = "odc-box") -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, program: str = "odc-box", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.shell, str(box_files() / program), *command],
-            env={"PATH": os.environ["PATH"], "ODC_ROOT": str(self.path), "TZ": "UTC", "LC_ALL": "C"},
+            env={"PATH": os.environ["PATH"], "ODC_ROOT": str(self.path), "TZ": "UTC", "LC_ALL": "C", **variables},
             capture_output=True,
             text=True,
             timeout=30,
@@ -198,18 +198,21 @@ def test_the_environment_is_data_and_never_evaluated(root: Root) -> None:
 
 def test_the_greeting_tells_the_name_the_gpus_and_the_end(root: Root) -> None:
     root.put("run/odc/expires_at", f"{int(time.time()) + 8 * 3600 + 30}\n")
-    root.put("run/odc/motd", "Maintenance on Friday\n")
     done = root.run("motd")
     assert (done.returncode, done.stderr) == (0, "")
     assert "train   2 x h100   ? CPUs" in done.stdout
     assert "(in 8 h 00 min)   disk proj" in done.stdout
-    assert "  Maintenance on Friday\n" in done.stdout
     assert "SIMULATED" not in done.stdout
 
 
 def test_the_greeting_says_when_gpus_are_simulated(root: Root) -> None:
     root.put("run/odc/simulated", "")
     assert "2 x h100 SIMULATED" in root.run("motd").stdout
+
+
+def test_the_greeting_counts_processors_as_people_do(root: Root) -> None:
+    assert "2 x h100   1 CPU, 4.2 GiB" in root.run("motd", ODC_CPUS="1", ODC_MEMORY_GIB="4.2").stdout
+    assert "2 x h100   12 CPUs, 4.2 GiB" in root.run("motd", ODC_CPUS="12", ODC_MEMORY_GIB="4.2").stdout
 
 
 def test_an_end_that_is_not_known_is_not_told(root: Root) -> None:

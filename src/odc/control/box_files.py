@@ -99,7 +99,8 @@ def box_files(
     }
     if node.simulated:
         texts["simulated"] = "yes\n"
-    return {path: text.encode() for path, text in texts.items()}
+    files = {path: text.encode() for path, text in texts.items()}
+    return files | {"ca.crt": policy.box_certificates} if policy.box_certificates else files
 
 
 def briefing(record: Reservation, user: User) -> str:

@@ -37,6 +37,7 @@ class Policy:
         ssh_try: how long one try waits for a started box's SSH server.
         keys_fresh: how old fetched keys may be when a box starts.
         box_environment: variables for every login in every box; key: name, value: text.
+        box_certificates: certificate authorities that boxes trust beside the usual ones, as PEM; empty: none.
         timezone: the host's, as an IANA name or an offset; for times that people read inside boxes.
     """
 
@@ -52,6 +53,7 @@ class Policy:
     ssh_try: timedelta = timedelta(seconds=20)
     keys_fresh: timedelta = timedelta(minutes=1)
     box_environment: dict[str, str] = field(default_factory=dict)
+    box_certificates: bytes = b""
     timezone: str = "UTC"
 
 

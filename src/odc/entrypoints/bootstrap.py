@@ -9,7 +9,7 @@ from pathlib import Path
 
 from odc import __version__
 from odc.adapters.engine.cluster import EngineCluster
-from odc.adapters.engine.container import EngineOptions
+from odc.adapters.engine.container import EngineOptions, pids_per_unit
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs
@@ -110,7 +110,7 @@ def build_cloud(settings: Settings) -> Cloud:
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
     machine = look_at_machine()
-    options = _options(settings, machine, program, ensure_lxcfs(state / "lxcfs"))
+    options = _options(settings, machine, nodes, program, ensure_lxcfs(state / "lxcfs"))
     wake = LocalWake()
     ports = Ports(
         store=store,
@@ -136,7 +136,9 @@ def build_cloud(settings: Settings) -> Cloud:
     )
 
 
-def _options(settings: Settings, machine: Machine, program: Path, lxcfs: Path | None) -> EngineOptions:
+def _options(
+    settings: Settings, machine: Machine, nodes: tuple[Node, ...], program: Path, lxcfs: Path | None
+) -> EngineOptions:
     return EngineOptions(
         cloud=settings.cloud,
         state=settings.state_folder,
@@ -147,6 +149,7 @@ def _options(settings: Settings, machine: Machine, program: Path, lxcfs: Path | 
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,
         processes=machine.processes,
+        pids_per_unit=pids_per_unit(machine.pids, nodes),
         sysctls=machine.sysctls,
         lxcfs=lxcfs,
         program=program,
@@ -162,7 +165,7 @@ def present_boxes(settings: Settings) -> EngineCluster:
         ProviderError: the engine does not start.
     """
     api = engine_service(settings).ensure()
-    return EngineCluster(api, (), _options(settings, look_at_machine(), settings.state_folder, None))
+    return EngineCluster(api, (), _options(settings, look_at_machine(), (), settings.state_folder, None))
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:

@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         github_api: where GitHub's numeric user ids are asked for.
         box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
         environment: variables for every login in every box.
+        certificates: file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM.
         timezone: time zone of times that are shown inside boxes; empty: the host's.
         limits: per user and per step.
         types: GPU types that change or join the built-in ones.
@@ -92,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     github_api: str = "https://api.github.com"
     box_id_base: int = 1_000_000_000
     environment: Mapping[str, str] = {}
+    certificates: str = ""
     timezone: str = ""
     limits: LimitSettings = LimitSettings()
     types: tuple[GpuType, ...] = ()
@@ -131,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             grace=timedelta(seconds=limits.grace_s),
             missing=timedelta(seconds=limits.missing_s),
             box_environment=dict(self.environment),
+            box_certificates=Path(self.certificates).read_bytes() if self.certificates else b"",
             timezone=self.timezone or host_timezone(),
         )
 

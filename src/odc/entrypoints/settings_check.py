@@ -127,6 +127,14 @@ def _is_timezone(name: str) -> bool:
     return not name or not known or name in known
 
 
+def _is_pem(path: str) -> bool:
+    """Whether the file can be read and holds certificates; nothing is no file."""
+    try:
+        return not path or (Path(path).is_absolute() and b"-----BEGIN CERTIFICATE-----" in Path(path).read_bytes())
+    except OSError:
+        return False
+
+
 def _are_variables(pairs: Mapping[str, str]) -> bool:
     return all(_VARIABLE.fullmatch(name) and not set(text) & set("\n\r\0") for name, text in pairs.items())
 
@@ -151,6 +159,7 @@ _RULES: tuple[_Rule, ...] = (
     ("github_api", lambda text: text.startswith(("https://", "http://")), "an address that begins with https://"),
     ("box_id_base", lambda base: BOX_IDS <= base <= 2**32 - 2 - BOX_IDS, f"from {BOX_IDS} to {2**32 - 2 - BOX_IDS}"),
     ("environment", _are_variables, "names of letters, digits and _, texts of one line"),
+    ("certificates", _is_pem, "the whole path of a file with certificates in PEM form"),
     ("timezone", _is_timezone, 'an IANA name, such as "Europe/Berlin"'),
     ("admins", all, "names of Unix users"),
 )

@@ -19,7 +19,8 @@ for _plugin in $plugins; do
         [[ -d $_home ]] && fpath=($_home $fpath) && break
     done
 done
-autoload -Uz compinit && compinit -u -d "${ZSH_COMPDUMP:-$HOME/.zcompdump}"
+# Quietly: on a full disk it cannot keep what it found, and works all the same.
+autoload -Uz compinit && compinit -u -d "${ZSH_COMPDUMP:-$HOME/.zcompdump}" 2>/dev/null
 zstyle ':completion:*' menu select
 zstyle ':completion:*' matcher-list 'm:{a-zA-Z}={A-Za-z}'
 git_prompt_info() {

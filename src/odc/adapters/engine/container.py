@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.errors import ProviderRefused
+from odc.domain.node import Node
 
 SSH_PORT = 22
 ID_COUNT = 65536
 SUBNET_BITS = 28
 PERIOD_US = 100_000
-PIDS = 16384
+MOST_PIDS, LEAST_PIDS = 16384, 512
 _LXCFS_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
 _EXITS = {
     0: "its first process ended",
@@ -52,6 +53,7 @@ class EngineOptions:
         cpus: the machine's cores, by number.
         open_files: limit for each process.
         processes: limit for each user.
+        pids_per_unit: processes and threads that a box may have for each GPU or unit.
         sysctls: the kernel's network settings inside a box, by name.
         lxcfs: folder of lxcfs; None if it does not run.
         program: `odc-box` on the host.
@@ -68,11 +70,22 @@ class EngineOptions:
     cpus: Sequence[int]
     open_files: int
     processes: int
+    pids_per_unit: int
     sysctls: Mapping[str, str]
     lxcfs: Path | None
     program: Path
     gpu_kind: str
     grace_s: int = 30
+
+
+def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
+    """The share of one GPU or unit: whatever all boxes do together, the host keeps a quarter of its processes.
+
+    Args:
+        machine_pids: processes and threads that the kernel counts to.
+        nodes: all nodes of the machine.
+    """
+    return machine_pids * 3 // 4 // max(sum(node.units for node in nodes), 1)
 
 
 def container_name(cloud: str, name: BoxName) -> str:
@@ -212,7 +225,7 @@ def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
             "reservation": min(resources.request.memory_bytes, resources.limit.memory_bytes),
             "swap": resources.limit.memory_bytes,
         },
-        "pids": {"limit": PIDS},
+        "pids": {"limit": min(max(options.pids_per_unit * spec.units, LEAST_PIDS), MOST_PIDS)},
     }
 
 

@@ -49,6 +49,7 @@ class Machine:
         runtime: what starts containers.
         open_files: limit for each process.
         processes: limit for each user.
+        pids: processes and threads that the kernel counts to.
         sysctls: the kernel's network settings that boxes want and this kernel knows, by name.
     """
 
@@ -57,6 +58,7 @@ class Machine:
     runtime: str
     open_files: int
     processes: int
+    pids: int
     sysctls: Mapping[str, str]
 
 
@@ -81,6 +83,7 @@ def look_at_machine() -> Machine:
         runtime=runtime,
         open_files=OPEN_FILES if files == resource.RLIM_INFINITY else min(files, OPEN_FILES),
         processes=PROCESSES if processes == resource.RLIM_INFINITY else min(processes, PROCESSES),
+        pids=min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")),
         sysctls={name: value for name, value in SYSCTLS.items() if Path("/proc/sys", *name.split(".")).exists()},
     )
 

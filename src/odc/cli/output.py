@@ -15,10 +15,10 @@ from typing import TextIO
 
 import msgspec
 
+from odc.cli.folding import fold, plain
 from odc.domain.errors import OdcError
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
-_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ASCII = str.maketrans({"…": "...", "·": "-", "–": "-", "—": "-", "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'"})
@@ -37,6 +37,7 @@ class Output:
         width: columns of the terminal; None when piped: nothing is cut.
         height: lines of the terminal; None when piped.
         live: whether `out` is a terminal that can be redrawn.
+        beside: whether `err` is one: in a file there are no colours, and no line writes over another.
         asks: whether questions can be asked: both ends are terminals.
     """
 
@@ -46,11 +47,12 @@ class Output:
     width: int | None = None
     height: int | None = None
     live: bool = False
+    beside: bool = False
     asks: bool = False
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
-        self.out.write(fit(text, self.out) + "\n")
+        self.out.write("".join(f"{fit(part, self.out)}\n" for part in self._folded(text)))
         self.out.flush()
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -60,12 +62,13 @@ class Output:
 
     def note(self, text: str) -> None:
         """One line beside: it does not belong to the answer."""
-        self.err.write(fit(text, self.err) + "\n")
+        parts = self._folded(text) if self.beside else [plain(text)]
+        self.err.write("".join(f"{fit(part, self.err)}\n" for part in parts))
         self.err.flush()
 
     def passing(self, text: str) -> None:
         """A line beside that the next note writes over; only on a terminal. An empty one takes it away."""
-        if self.live:
+        if self.beside:
             self.err.write("\r\x1b[K" + fit(text, self.err)[: (self.width or 80) - 1])
             self.err.flush()
 
@@ -101,6 +104,7 @@ class Output:
         room = (self.height or len(lines) + 2) - 1 - self._rows(footer)
         shown: list[str] = []
         rows = 0
+        lines = [part for text in lines for part in self._folded(text)]
         for number, text in enumerate(lines):
             needed = self._rows(text)
             if rows + needed > room - (number < len(lines) - 1):
@@ -114,6 +118,9 @@ class Output:
         self.out.write((f"\x1b[{before}F\x1b[J" if before else "") + drawn)
         self.out.flush()
         return rows + self._rows(footer)
+
+    def _folded(self, text: str) -> list[str]:
+        return fold(text, self.width) if self.width else [text]
 
     def _rows(self, text: str) -> int:
         """Rows of the terminal that a line takes."""
@@ -169,11 +176,6 @@ class Output:
         return lines
 
 
-def plain(text: str) -> str:
-    """The text without colours."""
-    return _ESCAPE.sub("", text)
-
-
 def fit(text: str, stream: TextIO) -> str:
     """The text as the stream can carry it: no control characters but our own colours, and ASCII where it must be."""
     if _CONTROL.search(text):
@@ -198,6 +200,7 @@ def standard_output(no_colour: bool, term: str) -> Output:
     err: TextIO = sys.stderr or StringIO()
     is_terminal = out.isatty()
     capable = is_terminal and term != "dumb"
+    beside = err.isatty() and term != "dumb"
     output = Output(
         out=out,
         err=err,
@@ -205,6 +208,7 @@ def standard_output(no_colour: bool, term: str) -> Output:
         width=80 if is_terminal else None,
         height=24 if is_terminal else None,
         live=capable,
-        asks=capable and sys.stdin is not None and sys.stdin.isatty(),
+        beside=beside,
+        asks=capable and beside and sys.stdin is not None and sys.stdin.isatty(),
     )
     return output.measured()

@@ -32,7 +32,7 @@ class How:
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
-@click.option("--gpu-type", "-t", metavar="TYPE", help="GPU type; gpu-dev avail shows them.")
+@click.option("--gpu-type", "-t", metavar="TYPE", help="GPU type, such as h100 or cpu-x86; gpu-dev avail shows them.")
 @click.option("--gpus", "-g", callback=gpus_of, metavar="N", help="GPUs: 1, 2, 4, 8, up to a whole node.")
 @click.option("--hours", "-h", callback=hours_of, metavar="H", help="Hours: 0.0833 (5 minutes) to 24.")
 @click.option("--name", "-n", metavar="NAME", help="Its name; else the disk's.")

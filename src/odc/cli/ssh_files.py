@@ -86,6 +86,15 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
     )
 
 
+def options_of(path: Path, name: str) -> list[str]:
+    """What the file says of this name as options of the ssh command, where they come before everything else."""
+    for block in path.read_text().split("\n\n"):
+        host, *settings = block.splitlines()
+        if name in host.split()[1:]:
+            return [word for setting in settings for word in ("-o", setting.strip())]
+    return []
+
+
 def find_offline(folder: Path, reference: str) -> Path | None:
     """The file that a name or an id's beginning means, while the cloud does not answer."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
 _EPOCH = datetime(1970, 1, 1)
 _ZERO = timedelta(0)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 class LocalZone(tzinfo):
@@ -99,6 +101,18 @@ def until(moment: datetime, now: datetime) -> str:
 def left(moment: datetime, now: datetime) -> str:
     """`22:04 (7 h 58 min left)`."""
     return f"{clock(moment, now)} ({span(moment - now)} left)"
+
+
+def localised(text: str, now: datetime) -> str:
+    """The text with the server's times as the reader's: `until 2026-03-04T22:04:00Z` as `until 22:04`."""
+
+    def told(found: re.Match[str]) -> str:
+        try:
+            return clock(datetime.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC), now)
+        except (ValueError, OverflowError):
+            return found[0]
+
+    return _RFC3339.sub(told, text)
 
 
 def hours_text(hours: float) -> str:

@@ -124,10 +124,11 @@ def _refuse_type(request: Reserve, policy: Policy, look: Look) -> GpuType:
     here = sorted({node.gpu_type for node in look.nodes})
     if request.gpu_type not in here:
         near = near_match(request.gpu_type, here)
-        if near is None:
-            policy.catalog.get_type(request.gpu_type)
-        meant = f"; did you mean {near}?" if near else f"; it has {', '.join(here) or 'no nodes'}"
-        raise NotFound(f"this cloud has no {request.gpu_type[:40]!r}{meant}", ("what there is", "gpu-dev avail"))
+        meant = f"did you mean {near}? It has" if near else "it has"
+        has = ", ".join(here) or "no nodes"
+        raise NotFound(
+            f"this cloud has no {request.gpu_type[:40]!r}; {meant} {has}", ("what there is", "gpu-dev avail")
+        )
     return policy.catalog.get_type(request.gpu_type)
 
 
@@ -210,9 +211,10 @@ def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> 
         return
     user = own.get(disk.successor or "") or holder
     who = f"{user.name} ({short(user.id)})" if user else short(disk.holder)
+    until = f" until {user.expires_at:%Y-%m-%dT%H:%M:%SZ}" if user and user.expires_at else ""
     base = f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} -h {request.hours:g}"
     raise InvalidRequest(
-        f"disk {disk.name} is in use by {who}",
+        f"disk {disk.name} is in use by {who}{until}",
         ("another disk", f"{base} --disk {disk.name}-2"),
         ("no disk", f"{base} --disk none"),
         ("end that one", f"gpu-dev cancel {user.name if user else short(disk.holder)}"),

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from odc.cli.context import Session
+from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
 from odc.cli.output import standard_output
-from odc.cli.times import local_now
+from odc.cli.times import local_now, localised
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 
 INTERRUPTED = 130
@@ -41,33 +42,60 @@ def run(session: Session, arguments: list[str]) -> int:
     try:
         return int(group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False) or 0)
     except OdcError as error:
-        session.output.error(error, session.as_json)
+        _tell(session, error)
         return exit_code(error)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        session.output.error(_as_ours(error), session.as_json)
+        _tell(session, _as_ours(error, arguments))
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         session.output.note("")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the answer has seen enough; the interpreter must not complain while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the answer has seen enough.
+        _give_up_output()
         return 0
     except OSError as error:
-        refused = ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}")
-        session.output.error(refused, session.as_json)
+        place = error.filename or ("this machine" if _can_be_written() else "the answer could not be written")
+        refused = ProviderRefused(f"{place}: {error.strerror or error}")
+        _tell(session, refused)
         return exit_code(refused)
 
 
-def _as_ours(error: click.ClickException) -> InvalidRequest:
+def _tell(session: Session, error: OdcError) -> None:
+    """Show the error; to people with the server's times as theirs."""
+    if not session.as_json:
+        error = type(error)(localised(error.message, session.now()), *error.hints)
+    session.output.error(error, session.as_json)
+
+
+def _can_be_written() -> bool:
+    """Whether standard output takes what was written to it; what it does not take is given up."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _give_up_output()
+        return False
+    return True
+
+
+def _give_up_output() -> None:
+    """Let the interpreter end without a complaint about what is still to be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidRequest:
     """What was typed wrong, in our form, with the help that belongs to it."""
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "gpu-dev"
-    return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
+    typed = next((f"gpu-dev {word}" for word in arguments if word in COMMANDS), "gpu-dev")
+    path = context.command_path if context is not None else typed
+    is_type = getattr(error, "option_name", None) in ("-t", "--gpu-type")
+    values = [("what there is", "gpu-dev avail")] if is_type else []
+    return InvalidRequest(message[:1].lower() + message[1:], *values, ("its help", f"{path} --help"))
 
 
 if __name__ == "__main__":

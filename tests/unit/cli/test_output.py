@@ -123,8 +123,25 @@ def test_a_screen_that_just_fits_is_shown_whole() -> None:
 
 
 def test_passing_lines_are_for_terminals_only() -> None:
-    piped, live = an_output(), an_output(20, live=True)
+    piped, live = an_output(20, live=True), an_output(20, live=True, beside=True)
     piped.passing("waiting")
     live.passing("waiting " * 9)
     assert text_of(piped.err) == ""
     assert len(text_of(live.err).rpartition("\x1b[K")[2]) == 19
+
+
+def test_errors_in_a_file_have_no_colours_though_the_answer_is_on_a_terminal() -> None:
+    filed, seen = an_output(80, colour=True), an_output(80, colour=True, beside=True)
+    for output in (filed, seen):
+        output.error(InvalidRequest("no"), as_json=False)
+    assert text_of(filed.err) == "error: no\n"
+    assert text_of(seen.err) == "\x1b[31merror: \x1b[0mno\n"
+
+
+def test_long_lines_are_folded_on_terminals_and_never_when_piped() -> None:
+    text = "Starts by 14:20 (in 38 min) at the latest."
+    narrow, piped = an_output(30), an_output()
+    narrow.line(text)
+    piped.line(text)
+    assert text_of(narrow.out) == "Starts by 14:20 (in 38 min) at\n  the latest.\n"
+    assert text_of(piped.out) == text + "\n"

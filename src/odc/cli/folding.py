@@ -1,0 +1,58 @@
+"""Lines that are longer than the terminal is wide: folded between words, below what they belong to. Pure.
+
+A command or an address is never folded: it stands on a line of its own and can be pasted, also where the terminal
+itself must break it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_GAP = re.compile(r"( {2,})")
+_TO_PASTE = re.compile(
+    r"(?P<before>(?:.*?: )?)(?P<paste>(?:sudo )?(?:gpu-dev|odc|ssh|ssh-add|ssh-keygen) .*|\S+://\S+)"
+)
+STEP = 2
+
+
+def plain(text: str) -> str:
+    """The text without colours."""
+    return _ESCAPE.sub("", text)
+
+
+def fold(text: str, width: int) -> list[str]:
+    """The text as lines of at most this width, as far as its words and commands allow.
+
+    What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it.
+    """
+    if len(plain(text)) <= width:
+        return [text]
+    indent = len(text) - len(text.lstrip(" "))
+    parts = _GAP.split(text[indent:])
+    margin = indent + STEP
+    if len(parts) > 1:
+        column = indent + len(plain(parts[0] + parts[1]))
+        margin = column if column <= width // 2 else margin
+    lines = [" " * indent]
+    for gap, part in zip(["", *parts[1::2]], parts[::2], strict=True):
+        for number, word in enumerate(_words(part)):
+            _append(lines, gap if number == 0 else " ", word, margin, width)
+    return lines
+
+
+def _words(part: str) -> list[str]:
+    """What may not be broken: words; or a whole command or address, with the words before it."""
+    found = _TO_PASTE.fullmatch(part)
+    return [*found["before"].split(), found["paste"]] if found else part.split()
+
+
+def _append(lines: list[str], gap: str, word: str, margin: int, width: int) -> None:
+    """Put a word at the end of the last line, or on the next one."""
+    if not lines[-1].strip():
+        lines[-1] += word
+    elif len(plain(lines[-1] + gap + word)) <= width:
+        lines[-1] += gap + word
+    else:
+        fits = margin + len(plain(word)) <= width
+        lines.append(" " * (margin if fits else min(margin, STEP)) + word)

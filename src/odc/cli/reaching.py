@@ -1,0 +1,65 @@
+"""Before ssh: whether the box on this machine answers now. One that is restarting is waited for, with words."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+
+from odc.api.messages import ReservationView, SshView
+from odc.cli import screens
+from odc.cli.context import Session
+from odc.cli.waiting import wait_for
+
+PATIENCE_S = 60.0
+EVERY_S = 1.0
+BANNER = b"SSH-"
+
+
+def answers(ssh: SshView, timeout_s: float) -> bool:
+    """Whether sshd greets on this address; a port that is held but silent does not."""
+    try:
+        with socket.create_connection((ssh.host, ssh.port), timeout_s) as connection:
+            return connection.recv(len(BANNER)) == BANNER
+    except OSError:
+        return False
+
+
+def reachable(session: Session, view: ReservationView) -> ReservationView:
+    """The reservation once its box answers, or as it has ended.
+
+    Only boxes on this machine are tried: the way to another one may lead through the user's own ssh settings. After a
+    minute ssh itself shall say what is wrong.
+
+    Raises:
+        ProviderUnavailable: the cloud was away for long.
+        KeyboardInterrupt: the user gave up.
+    """
+    end = time.monotonic() + PATIENCE_S
+    told = False
+    while (ssh := _here(view)) and not answers(ssh, 2 * EVERY_S) and time.monotonic() < end:
+        if not told:
+            session.output.note(
+                f"The box of {screens.title(view)} does not answer ssh; waiting for it, it may be restarting."
+            )
+            told = True
+        time.sleep(EVERY_S)
+        view = until_up(session, session.client().reservation(view.id))
+    return view
+
+
+def until_up(session: Session, view: ReservationView) -> ReservationView:
+    """The reservation once it is active or has ended; what happens meanwhile is told."""
+    going_back = view.state == "ending" and view.requeue
+    return wait_for(session, view, ("active", *screens.ENDED, *(() if going_back else ("ending",))))
+
+
+def _here(view: ReservationView) -> SshView | None:
+    """How the first box is reached, if it is active and on this machine."""
+    ssh = view.boxes[0].ssh if view.state == "active" and view.mine and view.boxes else None
+    if ssh is None:
+        return None
+    try:
+        return ssh if ipaddress.ip_address(ssh.host).is_loopback else None
+    except ValueError:
+        return None

@@ -1,0 +1,58 @@
+"""Long lines on narrow terminals: no word and no command is broken, and nothing is lost."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odc.cli.folding import fold, plain
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    assert fold("  ssh       ssh train", 40) == ["  ssh       ssh train"]
+
+
+def test_a_fact_goes_on_below_itself() -> None:
+    assert fold("  box       train-0 on h100-node-1, GPUs 0-3, 1 CPU, 8.4 GiB", 40) == [
+        "  box       train-0 on h100-node-1, GPUs",
+        "            0-3, 1 CPU, 8.4 GiB",
+    ]
+
+
+def test_each_fact_of_a_line_is_whole() -> None:
+    assert fold("  ssh       ssh train        ssh dev@127.0.0.1 -p 35968", 40) == [
+        "  ssh       ssh train",
+        "            ssh dev@127.0.0.1 -p 35968",
+    ]
+
+
+def test_a_command_stands_alone_and_can_be_pasted() -> None:
+    command = "gpu-dev reserve -t h100 -g 1 -h 1 --disk my-project-2"
+    assert fold(f"  another disk   {command}", 40) == ["  another disk", f"  {command}"]
+    assert fold(f"The same by one command: {command}", 40) == ["The same by one command:", f"  {command}"]
+    assert fold("train expired 18:00. Disk proj safe. Again: gpu-dev reserve --like train", 40) == [
+        "train expired 18:00. Disk proj safe.",
+        "  Again: gpu-dev reserve --like train",
+    ]
+
+
+def test_an_address_stands_alone() -> None:
+    link = "vscode://vscode-remote/ssh-remote+train/home/dev"
+    assert fold(f"  VS Code   {link}", 40) == ["  VS Code", f"  {link}"]
+
+
+def test_colours_take_no_room() -> None:
+    text = "\x1b[31merror: \x1b[0m" + "x" * 33
+    assert fold(text, 40) == [text]
+
+
+@given(
+    st.lists(st.text("abc,.1", min_size=1, max_size=60), min_size=1),
+    st.integers(1, 90),
+    st.integers(0, 6),
+    st.sampled_from([" ", "  ", "     "]),
+)
+def test_nothing_is_lost_and_no_word_is_broken(words: list[str], width: int, indent: int, gap: str) -> None:
+    lines = fold(" " * indent + gap.join(words), width)
+    assert " ".join(lines).split() == words
+    assert all(len(plain(line)) <= width or len(line.split()) == 1 for line in lines)

@@ -35,6 +35,7 @@ from odc.api.messages import (
     ReservationView,
     StatusView,
 )
+from odc.api.threads import Threads
 from odc.api.watching import Bell, Subscribe, leaving
 from odc.control.queries import Queries
 from odc.control.requests import Requests
@@ -44,6 +45,7 @@ from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 ERRORS = documented()
+Anyone = Request[Any, Any, Any]
 HealthCheck = Callable[[], Health]
 
 
@@ -63,6 +65,7 @@ class Handlers:
     """The routes, over the control plane."""
 
     def __init__(self, requests: Requests, queries: Queries, bell: Bell, health: HealthCheck) -> None:
+        self.threads = Threads()
         self._requests = requests
         self._queries = queries
         self._bell = bell
@@ -85,7 +88,7 @@ class Handlers:
     ) -> ReservationView:
         """One reservation; with a wait, as soon as its version is above the given one, or the client has `gone`."""
         ring = self._bell.next_ring()
-        view: ReservationView = await in_thread(self._view, caller, reference)
+        view = await self.threads.run(caller, self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
         while view.version <= version and not self._bell.closed and not gone.done():
             left = deadline - time.monotonic()
@@ -93,8 +96,8 @@ class Handlers:
                 break
             await self._bell.wait(ring, left, gone)
             ring = self._bell.next_ring()
-            if await in_thread(self._queries.version, view.id) > version:
-                view = await in_thread(self._view, caller, view.id)
+            if await self.threads.run(caller, self._queries.version, view.id) > version:
+                view = await self.threads.run(caller, self._view, caller, view.id)
         return view
 
     def reservations(self, caller: Principal, user: str, ended: bool, status: str) -> ReservationList:
@@ -132,77 +135,63 @@ class Handlers:
         return self._health()
 
 
-async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run blocking work beside the event loop; Litestar bounds the number of threads."""
-    from anyio import to_thread
-
-    return await to_thread.run_sync(function, *arguments)
-
-
 def _routes(handlers: Handlers) -> list[Any]:
+    run = handlers.threads.run
+
     @post("/requests", status_code=200, request_max_body_size=MAX_BODY, request_class=StrictRequest, responses=ERRORS)
-    async def send(request: Request[Any, Any, Any], data: JSONBody[Envelope]) -> ReservationView | Me | Done:
+    async def send(request: Anyone, data: JSONBody[Envelope]) -> ReservationView | Me | Done:
         """Ask for something; a repeat with the same id acts once."""
-        answer: ReservationView | Me | Done = await in_thread(handlers.send, caller_of(request), data)
-        return answer
+        caller = caller_of(request)
+        return await run(caller, handlers.send, caller, data)
 
     @get("/reservations", responses=ERRORS)
     async def reservations(
-        request: Request[Any, Any, Any],
-        user: FromQuery[str] = "me",
-        all: FromQuery[bool] = False,
-        status: FromQuery[str] = "",
+        request: Anyone, user: FromQuery[str] = "me", all: FromQuery[bool] = False, status: FromQuery[str] = ""
     ) -> ReservationList:
         """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
-        found: ReservationList = await in_thread(handlers.reservations, caller_of(request), user, all, status)
-        return found
+        caller = caller_of(request)
+        return await run(caller, handlers.reservations, caller, user, all, status)
 
     @get("/reservations/{reference:str}", responses=ERRORS)
     async def reservation(
-        request: Request[Any, Any, Any],
-        reference: FromPath[str],
-        wait: FromQuery[float] = 0.0,
-        version: FromQuery[int] = -1,
+        request: Anyone, reference: FromPath[str], wait: FromQuery[float] = 0.0, version: FromQuery[int] = -1
     ) -> ReservationView:
         """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
         async with leaving(request.receive) as gone:
             return await handlers.reservation(caller_of(request), reference, wait, version, gone)
 
     @get("/reservations/{reference:str}/history", responses=ERRORS)
-    async def history(request: Request[Any, Any, Any], reference: FromPath[str]) -> History:
+    async def history(request: Anyone, reference: FromPath[str]) -> History:
         """What happened to a reservation."""
-        story: History = await in_thread(handlers.history, caller_of(request), reference)
-        return story
+        caller = caller_of(request)
+        return await run(caller, handlers.history, caller, reference)
 
     @get("/avail", responses=ERRORS)
-    async def avail() -> Availability:
+    async def avail(request: Anyone) -> Availability:
         """What could be had, by type, and when."""
-        found: Availability = await in_thread(handlers.avail)
-        return found
+        return await run(caller_of(request), handlers.avail)
 
     @get("/status", responses=ERRORS)
-    async def status() -> StatusView:
+    async def status(request: Anyone) -> StatusView:
         """The cloud as a whole."""
-        found: StatusView = await in_thread(handlers.status)
-        return found
+        return await run(caller_of(request), handlers.status)
 
     @get("/disks", responses=ERRORS)
-    async def disks(request: Request[Any, Any, Any]) -> DiskList:
+    async def disks(request: Anyone) -> DiskList:
         """The caller's disks."""
-        found: DiskList = await in_thread(handlers.disks, caller_of(request))
-        return found
+        caller = caller_of(request)
+        return await run(caller, handlers.disks, caller)
 
     @get("/me", responses=ERRORS)
-    async def me(request: Request[Any, Any, Any]) -> Me:
+    async def me(request: Anyone) -> Me:
         """Who the caller is, as the server sees it."""
-        found: Me = await in_thread(handlers.me, caller_of(request))
-        return found
+        caller = caller_of(request)
+        return await run(caller, handlers.me, caller)
 
     @get("/health", responses=ERRORS)
-    async def health() -> Health:
+    async def health(request: Anyone) -> Health:
         """Whether the cloud takes requests, and what it is made of."""
-        found: Health = await in_thread(handlers.health)
-        return found
+        return await run(caller_of(request), handlers.health)
 
     return [send, reservations, reservation, history, avail, status, disks, me, health]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import stat
 import threading
@@ -17,6 +18,7 @@ from odc.domain.errors import InvalidRequest, ProviderRefused
 __all__ = ["UnixServer", "is_served", "recognizer"]
 
 START_LIMIT_S = 20.0
+MOST_FILES = 65536
 
 
 def is_served(path: Path) -> bool:
@@ -30,6 +32,14 @@ def is_served(path: Path) -> bool:
     finally:
         probe.close()
     return True
+
+
+def allow_many_files() -> None:
+    """Every connection is a file: as many as this process may have at all, not as few as are usual for a shell."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class UnixServer:
@@ -68,6 +78,7 @@ class UnixServer:
         """
         if len(str(self._path)) > 100:
             raise InvalidRequest(f"the socket's path is too long for a unix socket: {self._path}")
+        allow_many_files()
         listener = self._bind()
         started = threading.Event()
 

@@ -1,0 +1,39 @@
+"""Blocking work beside the event loop: a few threads for each user, so that no user takes all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from odc.domain.access import Principal
+
+EACH = 8
+ALL = 64
+P = ParamSpec("P")
+Found = TypeVar("Found")
+
+
+class Threads:
+    """Runs work in threads; for one event loop. What finds no place waits its turn, without a thread."""
+
+    def __init__(self, each: int = EACH, most: int = ALL) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            each: threads of one user at once.
+            most: threads of all users at once.
+        """
+        self._each = each
+        self._most = most
+        self._all: CapacityLimiter | None = None
+        self._of: dict[str, CapacityLimiter] = {}
+
+    async def run(self, caller: Principal, work: Callable[P, Found], *args: P.args, **kwargs: P.kwargs) -> Found:
+        """What the work returns, or raises."""
+        if self._all is None:  # made here: it belongs to the loop that runs
+            self._all = CapacityLimiter(self._most)
+        own = self._of.setdefault(caller.id, CapacityLimiter(self._each))
+        async with own:
+            return await to_thread.run_sync(lambda: work(*args, **kwargs), limiter=self._all)

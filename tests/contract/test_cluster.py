@@ -265,7 +265,9 @@ def test_cleaning_up_an_early_attempt_leaves_the_later_one(stage: Stage) -> None
     uid = stage.cluster.create_box(second)
     stage.cluster.start_box(second.name, uid)
     stage.cluster.remove_box(first.name, old)
+    assert stage.cluster.list_remains() == ((first.name.reservation_id, 1), (second.name.reservation_id, 2))
     stage.cluster.clean_up(first.name.reservation_id, 1)
+    assert stage.cluster.list_remains() == ((second.name.reservation_id, 2),)
     stage.cluster.write_files(second.name, second.files)
     answers(stage, second)
 

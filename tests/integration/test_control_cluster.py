@@ -10,6 +10,7 @@ from tests.builders import a_node, an_id
 from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World, spec_of
 
 from odc.adapters.memory.cluster import NEVER
+from odc.api.views import status_view
 from odc.control.actions import Actions
 from odc.domain.box import BoxName, BoxState
 from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUnavailable
@@ -290,6 +291,23 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     assert [seen.uid for seen in world.cluster.peek()] == [uid]
     assert [seen.uid for seen in world.sight.look.quarantined] == [uid]
     assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
+    (outlook,) = world.queries.outlook()
+    assert (outlook.free, outlook.choices[1].start) == (0, None)
+    (node,) = status_view((outlook,), world.sight.look, world.clock.now()).nodes
+    assert (node.free, node.boxes) == (0, 1)
+
+
+def test_what_a_killed_daemon_left_beside_a_box_that_is_gone_is_taken_away_by_the_next() -> None:
+    world = World()
+    kept, ended = world.reserve(gpus=1), world.reserve(gpus=1)
+    left = next(spec_of(box) for box in world.cluster.peek() if box.name.reservation_id == ended.id)
+    world.cancel(ended)
+    world.settle()
+    world.cluster.remove_box(left.name, world.cluster.create_box(left))
+    assert left.name in world.cluster.leftovers()
+    world.build()
+    world.pass_once()
+    assert {name.reservation_id for name in world.cluster.leftovers()} == {kept.id}
 
 
 def test_a_box_of_an_attempt_that_the_record_does_not_know_is_left_alone() -> None:

@@ -208,6 +208,9 @@ def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) ->
             for place in record.places:
                 held[place.node] = held.get(place.node, 0) + record.spec.units
                 boxes[place.node] = boxes.get(place.node, 0) + 1
+    for box in look.quarantined:
+        held[box.node] = held.get(box.node, 0) + box.units
+        boxes[box.node] = boxes.get(box.node, 0) + 1
     nodes = tuple(
         NodeView(
             name=node.name,

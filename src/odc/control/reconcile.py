@@ -18,6 +18,7 @@ from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_picture
 from odc.control.runner import Runner
+from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
 from odc.domain.names import short
 from odc.domain.reservation import Reservation, State
@@ -54,6 +55,7 @@ class Reconciler:
         self._runner = runner
         self._actions = Actions(ports, policy)
         self._clock = ClockCheck(ports.store, ports.clock)
+        self._swept = False
 
     def reconcile_once(self) -> PassReport:
         """One pass.
@@ -67,14 +69,38 @@ class Reconciler:
         plans = plan_pools(seen, self._policy)
         decision = decide(seen, plans, self._policy)
         self._sight.show(_look(seen, clock, self._sight.look))
+        if seen.boxes is not None and not self._swept:
+            self._sweep(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()
         return PassReport(committed=committed, lost=lost, next_due=_next_due(seen))
 
+    def _sweep(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
+        """Once in a process's life: take away what one that died between a box's end and its clean-up left behind.
+
+        Their records do not ask for it any more: they have ended, or are at a later attempt. What cannot be taken
+        away is said, and left to the next process.
+        """
+        self._swept = True
+        here = {(box.name.reservation_id, box.name.attempt) for box in boxes}
+        try:
+            remains = [place for place in self._ports.cluster.list_remains() if place not in here]
+            for reservation_id, attempt in remains:
+                # Read after the list: whatever was made had its record before.
+                unknown = reservation_id in seen.stored.unreadable
+                if not unknown and _is_over(self._ports.store.find_reservation(reservation_id), attempt):
+                    self._ports.cluster.clean_up(reservation_id, attempt)
+        except ProviderError as error:
+            log.warning("remains of an earlier run stay", extra={"reason": error.message})
+
     def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
         return perform(decision, self._ports, self._actions, self._runner, seen.nodes or (), seen.boxes or ())
+
+
+def _is_over(record: Reservation | None, attempt: int) -> bool:
+    return record is None or attempt < record.attempt or record.state is State.ENDED
 
 
 def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:

@@ -23,6 +23,10 @@ class Cluster(Protocol):
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, running or not, by name. Others' containers are not shown and never touched."""
 
+    def list_remains(self) -> tuple[tuple[str, int], ...]:
+        """Reservation and attempt of whatever lies beside boxes, as `clean_up` deletes it: theirs, and those of boxes
+        that are gone; sorted."""
+
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with all it needs (network, files), but do not start it.
 

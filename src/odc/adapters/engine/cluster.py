@@ -65,6 +65,14 @@ class EngineCluster:
         boxes = (box_seen(entry) for entry in entries or ())
         return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
 
+    def list_remains(self) -> tuple[tuple[str, int], ...]:
+        """Reservation and attempt of every network and folder of this cloud."""
+        known = self._api.get("/networks/json", filters=self._label_filter()) or ()
+        labels = [network.get("labels") or {} for network in known]
+        networks = {(found.get("odc.reservation", ""), found.get("odc.attempt", "")) for found in labels}
+        found = networks | self._folders.attempts()
+        return tuple(sorted((key, int(number)) for key, number in found if key and number.isdecimal()))
+
     def _label_filter(self, *more: str) -> str:
         return json.dumps({"label": [f"odc.cloud={self._options.cloud}", *more]})
 

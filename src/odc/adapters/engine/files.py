@@ -61,6 +61,12 @@ class BoxFolders:
                 with contextlib.suppress(FileNotFoundError):
                     self._put(self.path(name), files)
 
+    def attempts(self) -> set[tuple[str, str]]:
+        """Reservation and attempt of every folder that is there."""
+        with _told("the boxes' files could not be listed"):
+            names = [path.name.rsplit("-", 2) for path in self._parent.glob("*-*-*")]
+        return {(name[0], name[1]) for name in names}
+
     def remove(self, reservation_id: str, attempt: int) -> None:
         """Delete the folders of the attempts up to this one; there may be none.
 

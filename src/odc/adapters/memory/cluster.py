@@ -73,6 +73,12 @@ class MemoryCluster:
             self._check_up()
             return self.peek()
 
+    def list_remains(self) -> tuple[tuple[str, int], ...]:
+        """What lies beside boxes, by reservation and attempt."""
+        with self.faults.around("list_remains"), self._lock:
+            self._check_up()
+            return tuple(sorted({(name.reservation_id, name.attempt) for name in self._leftovers}))
+
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box."""
         with self.faults.around("create_box"), self._lock:

@@ -34,7 +34,7 @@ from odc.domain.resources import Capacity, share_of
 IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
 ID_BASE = 1_000_000_000
 PORTS = 50
-FIRST_PORT, LAST_PORT = 36000, 39000
+FIRST_PORT, LAST_PORT = 39000, 42000
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
@@ -195,7 +195,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         state=state,
         listen="127.0.0.1",
         ports=(FIRST_PORT + block, FIRST_PORT + block + PORTS - 1),
-        network=f"10.{96 + block // PORTS // 16}.{block // PORTS % 16 * 16}.0/20",
+        network=f"10.{100 + block // PORTS // 16}.{block // PORTS % 16 * 16}.0/20",
         id_base=ID_BASE,
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,

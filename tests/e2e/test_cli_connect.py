@@ -49,6 +49,23 @@ def test_a_refused_key_is_explained(without_key: Person) -> None:
     assert held in without_key.run("gpu-dev", "connect", "train", "--diagnose").out
 
 
+def test_a_key_that_lies_elsewhere_opens_the_box_by_every_way(box: Person) -> None:
+    box.ok("config", "ssh-include", "enable")
+    box.run("mkdir", "my keys")
+    box.run("bash", "-c", "mv .ssh/id_ed25519 'my keys/work'; mv .ssh/id_ed25519.pub 'my keys/work.pub'")
+    try:
+        assert "ssh is refused" in box.ok("connect", "train", "--diagnose")
+        assert box.run("ssh", "-o", "BatchMode=yes", "train", "true").code == 255
+        box.ok("config", "set", "ssh_key", "my keys/work.pub")
+        assert box.in_box("train", "echo in").out == "in\n"
+        assert box.run("ssh", "-o", "BatchMode=yes", "train", "echo in").out == "in\n"
+        assert "ssh gets in. Next: gpu-dev connect train" in box.ok("connect", "train", "--diagnose")
+    finally:
+        box.run("bash", "-c", "mv 'my keys/work' .ssh/id_ed25519; mv 'my keys/work.pub' .ssh/id_ed25519.pub")
+        box.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+        box.ok("config", "ssh-include", "disable")
+
+
 def test_ones_own_ssh_settings_hold_but_never_hide_the_box(without_key: Person) -> None:
     settings = "Host *\\n IdentityFile ~/.ssh/aside\\n Port 9\\n User nobody\\n RemoteCommand tmux\\n"
     without_key.run("bash", "-c", f"printf '{settings}' > ~/.ssh/config")

@@ -174,7 +174,7 @@ def test_a_name_in_use_is_refused_with_a_free_one() -> None:
     world.reserve(name="train")
     with pytest.raises(InvalidRequest, match="you have a reservation train") as caught:
         world.ask(name="train")
-    assert "gpu-dev reserve -n train-2 …" in [hint.command for hint in caught.value.hints]
+    assert "gpu-dev reserve -t h100 -g 1 -h 1 -n train-2 --disk none" in [hint.command for hint in caught.value.hints]
     assert world.ask(BEN, name="train").name == "train"
     assert [world.ask(disk=disk).name for disk in ("none", "none")] == ["temporary", "temporary-2"]
 

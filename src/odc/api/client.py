@@ -30,7 +30,7 @@ from odc.api.messages import (
     StatusView,
 )
 from odc.domain import errors
-from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
+from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
 
 TIMEOUT_S = 40.0
@@ -49,8 +49,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def socket_path(endpoint: str) -> str:
+def socket_path(endpoint: str, *hints: Hint) -> str:
     """The socket of an endpoint: `unix:///path`, or the path itself.
+
+    Args:
+        endpoint: as it was set.
+        hints: more to say if it is none.
 
     Raises:
         InvalidRequest: it is neither.
@@ -58,7 +62,7 @@ def socket_path(endpoint: str) -> str:
     path = endpoint.removeprefix("unix://")
     if not path.startswith("/"):
         raise InvalidRequest(
-            f"the endpoint {endpoint!r} is not unix:///path", ("for example", "unix:///run/odc/odc.sock")
+            f"the endpoint {endpoint!r} is not unix:///path", ("for example", "unix:///run/odc/odc.sock"), *hints
         )
     return path
 
@@ -66,8 +70,19 @@ def socket_path(endpoint: str) -> str:
 class Client:
     """Asks the API on one unix socket. Not for several threads at once."""
 
-    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
-        self._path = socket_path(endpoint)
+    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S, said_by: tuple[Hint, ...] = ()) -> None:
+        """Connects when something is asked.
+
+        Args:
+            endpoint: the socket.
+            timeout_s: how long an answer may take.
+            said_by: what to say of the endpoint when nothing answers there.
+
+        Raises:
+            InvalidRequest: the endpoint is none.
+        """
+        self._said_by = said_by
+        self._path = socket_path(endpoint, *said_by)
         self._timeout_s = timeout_s
         self._connection: _UnixConnection | None = None
 
@@ -137,12 +152,11 @@ class Client:
         try:
             status, raw = self._exchange(method, path, body)
         except PermissionError as error:
-            raise ProviderUnavailable(f"you may not connect to {self._path}") from error
+            raise ProviderUnavailable(f"you may not connect to {self._path}", *self._said_by) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise ProviderUnavailable(
-                f"the cloud does not answer on {self._path}", ("start it", "sudo odc up"), ("look closer", "odc doctor")
-            ) from error
+            hints = (("start it", "sudo odc up"), ("look closer", "odc doctor"), *self._said_by)
+            raise ProviderUnavailable(f"the cloud does not answer on {self._path}", *hints) from error
         if status != 200:
             raise _error(raw, status)
         try:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
+import msgspec
 
-from odc.api.messages import Me
+from odc.api.messages import Me, ReservationView
 from odc.cli import include, references, screens
 from odc.cli.context import Session
-from odc.cli.local_keys import in_home, read_key
+from odc.cli.local_keys import find_public_keys, in_home, read_key
 from odc.cli.options import json_option, pass_session
-from odc.cli.settings_file import FILE, write_setting
+from odc.cli.settings_file import FILE, read_settings, write_setting
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.names import near_match
 from odc.domain.requests import SetGithubUser, SetOwnKeys
@@ -29,22 +31,37 @@ def config() -> None:
 def show(session: Session, as_json: bool) -> None:
     """Show who the cloud takes you for, your keys, and your files."""
     me = session.client().me()
-    views = references.live_views(session)
+    files = [_ssh_file(path, references.live_views(session)) for path in include.config_files(session.home)]
+    settings = str(session.folder / FILE)
     if as_json:
-        session.output.json(me)
+        mine = {"endpoint": session.endpoint, "settings": settings, "ssh_files": files}
+        session.output.json(msgspec.to_builtins(me) | mine)
         return
     session.output.lines(screens.me_lines(me))
     session.output.line(f"endpoint      {session.endpoint}")
-    session.output.line(f"settings      {session.folder / FILE}")
-    reachable = next((view for view in views if view.boxes and view.boxes[0].ssh), None)
-    for path in include.config_files(session.home):
-        state = "includes your reservations" if include.is_included(path) else "does not include your reservations"
-        if include.is_included(path) and reachable and reachable.boxes[0].ssh:
-            works = include.in_effect(path, reachable.name, reachable.boxes[0].ssh.port)
-            state += "" if works else ", but something in it stands in the way"
-        session.output.line(f"ssh           {path} {state}")
-    if not include.is_included(include.config_files(session.home)[0]):
+    session.output.line(f"settings      {settings}")
+    for file in files:
+        state = "includes your reservations" if file["included"] else "does not include your reservations"
+        state += ", but something in it stands in the way" if file["in_effect"] is False else ""
+        session.output.line(f"ssh           {file['path']} {state}")
+    if not me.keys:
+        session.output.line(f"Next: gpu-dev config set {_first_key(session)}")
+    elif not files[0]["included"]:
         session.output.line("Next: gpu-dev config ssh-include enable")
+
+
+def _ssh_file(path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
+    """A file of ssh's settings: whether it includes ours; and whether that works, None while there is no box to try."""
+    included = include.is_included(path)
+    ssh = next(((view.name, view.boxes[0].ssh) for view in views if view.boxes and view.boxes[0].ssh), None)
+    works = include.in_effect(path, ssh[0], ssh[1].port) if included and ssh else None
+    return {"path": str(path), "included": included, "in_effect": works}
+
+
+def _first_key(session: Session) -> str:
+    """What to set so that boxes open to a key: the one that lies here, else GitHub's."""
+    found = find_public_keys(session.home)
+    return f"ssh_key {in_home(session.home, found[0])}" if found else "github_user NAME"
 
 
 @config.command("set")
@@ -82,20 +99,30 @@ def _set_github_user(session: Session, login: str) -> str:
 def set_key_file(session: Session, path: Path) -> str:
     """Make the key in this file the user's own; what was done, as a sentence."""
     me = _me(session.client().send(SetOwnKeys(keys=(read_key(path),))))
+    write_setting(session.folder, "ssh_key", str(path))
     own = next(key for key in me.keys if key.source == "own")
     return f"{in_home(session.home, path)}: {own.fingerprint}"
 
 
 def _set_ssh_key(session: Session, value: str) -> str:
+    if not value:
+        _me(session.client().send(SetOwnKeys(keys=())))
+        write_setting(session.folder, "ssh_key", "")
+        return "no key of your own any more"
     path = Path(str(session.home) + value[1:]) if value == "~" or value.startswith("~/") else Path(value)
     return set_key_file(session, path.absolute())
 
 
 def _set_endpoint(session: Session, value: str) -> str:
     if value:
-        from odc.api.client import socket_path
+        from odc.api.client import Client
 
-        socket_path(value)
+        before = shlex.quote(read_settings(session.folder).get("endpoint", ""))
+        try:
+            Client(value).health()
+        except ProviderUnavailable as error:
+            session.output.note(f"It is kept, but {error.message}.")
+            session.output.note(f"As it was before: gpu-dev config set endpoint {before}")
     write_setting(session.folder, "endpoint", value)
     return f"endpoint: {value}" if value else "the usual endpoint"
 

@@ -46,11 +46,14 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
         sys.exit(_offline(session, reference, command, error))
     if diagnose:
         session.output.lines(diagnosis.key_lines(session))
+        path = ssh_files.config_path(session.folder, view.id)
+        if view.state == "active" and path.exists():
+            session.output.lines(diagnosis.verdict(view, _ssh_words(session, path, view.name)))
         return
     try:
         view = reaching.reachable(session, reaching.until_up(session, view))
     except KeyboardInterrupt:
-        session.output.note(f"{view.name} goes on. Come back: gpu-dev connect {view.name}")
+        session.output.note(screens.left_line(view))
         sys.exit(130)
     if view.state != "active":
         session.output.note(screens.ended_sentence(view, session.now()))

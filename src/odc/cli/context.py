@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odc.cli.output import Output
-from odc.cli.settings_file import read_endpoint
+from odc.cli.settings_file import FILE, read_endpoint
+from odc.domain.errors import Hint
 
 if TYPE_CHECKING:
     from odc.api.client import Client
@@ -26,7 +27,8 @@ class Session:
         output: where people look.
         now: the time, in the user's zone.
         agent: address of the user's SSH agent; empty for none.
-        endpoint_wanted: from the command line or the environment; empty for the settings' one.
+        endpoint_typed: from the command line; empty if it was not said.
+        endpoint_variable: from the environment; empty if it is not set.
         as_json: errors are JSON too.
     """
 
@@ -34,7 +36,8 @@ class Session:
     output: Output
     now: Callable[[], datetime]
     agent: str = ""
-    endpoint_wanted: str = ""
+    endpoint_typed: str = ""
+    endpoint_variable: str = ""
     as_json: bool = False
     _client: Client | None = field(default=None, repr=False)
 
@@ -46,12 +49,22 @@ class Session:
     @property
     def endpoint(self) -> str:
         """Where the cloud is asked: the command line, then the environment, then the settings, then the usual place."""
-        return self.endpoint_wanted or read_endpoint(self.folder) or DEFAULT_ENDPOINT
+        return self.endpoint_typed or self.endpoint_variable or read_endpoint(self.folder) or DEFAULT_ENDPOINT
+
+    def _said_by(self) -> tuple[Hint, ...]:
+        """What says where the cloud is, and how to unsay it; nothing for the usual place and for what was typed."""
+        if self.endpoint_typed:
+            return ()
+        if self.endpoint_variable:
+            return (Hint("GPU_DEV_ENDPOINT says so", "unset GPU_DEV_ENDPOINT"),)
+        if read_endpoint(self.folder):
+            return (Hint(f"{self.folder / FILE} says so", "gpu-dev config set endpoint ''"),)
+        return ()
 
     def client(self) -> Client:
         """The connection to the cloud; made when first asked for."""
         if self._client is None:
             from odc.api.client import Client
 
-            self._client = Client(self.endpoint)
+            self._client = Client(self.endpoint, said_by=self._said_by())
         return self._client

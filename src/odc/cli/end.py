@@ -103,8 +103,11 @@ def _told(view: ReservationView, now: datetime) -> str:
 def wait(session: Session, reference: str | None, as_json: bool) -> None:
     """Wait until a reservation is ready; exit 1 if it ends instead."""
     view = references.find(session, reference, ("queued", "preparing", "active"))
-    until = ("active", "expired", "cancelled", "failed")
-    view = wait_for(session, view, until)
+    try:
+        view = wait_for(session, view, ("active", *screens.ENDED))
+    except KeyboardInterrupt:
+        session.output.note(screens.left_line(view))
+        sys.exit(130)
     ssh_files.sync(session.folder, session.client().reservations().reservations)
     if as_json:
         session.output.json(view)

@@ -14,6 +14,7 @@ from odc.cli import questions, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
 from odc.cli.wish import Wish
+from odc.domain.catalog import Catalog, absent_type
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import check_hours
 from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name
@@ -22,27 +23,58 @@ OTHER = "a new disk …"
 USUAL_HOURS = "2"
 
 
-def ask_for(session: Session, wish: Wish, yes: bool) -> Wish:
-    """Ask for what is open, show the command that would do the same, and ask once more.
+def settled(wish: Wish, avail: Availability) -> Wish:
+    """The wish with a type that the cloud has, if one was said; a type without GPUs needs no count.
 
     Raises:
-        InvalidRequest: the cloud does not have what was said before.
-        KeyboardInterrupt: the user gave up.
+        NotFound: the cloud has no such type.
+        InvalidRequest: the cloud has no nodes.
     """
-    avail = session.client().avail()
     if not avail.types:
         raise InvalidRequest("this cloud has no nodes", ("look closer", "odc doctor"))
+    if wish.gpu_type is None:
+        return wish
+    view = _type_of(wish, avail)
+    if view is None:
+        here = [view.name for view in avail.types]
+        raise absent_type(wish.gpu_type, here, Catalog().types, lambda other: replace(wish, gpu_type=other).command())
+    return replace(wish, gpus=0) if wish.gpus is None and not view.has_gpus else wish
+
+
+def example(wish: Wish, avail: Availability) -> Wish:
+    """The wish with a likely value for what is open."""
+    first = next((view for view in avail.types if view.has_gpus), avail.types[0])
+    wish = replace(wish, gpu_type=wish.gpu_type or first.name, hours=wish.hours or float(USUAL_HOURS))
+    wish = settled(wish, avail)
+    return replace(wish, gpus=1) if wish.gpus is None else wish
+
+
+def _type_of(wish: Wish, avail: Availability) -> TypeView | None:
+    return next((view for view in avail.types if view.name == wish.gpu_type), None)
+
+
+def ask_for(session: Session, wish: Wish, avail: Availability, yes: bool) -> Wish:
+    """Ask for what is open, show the command that would do the same, and ask once more.
+
+    Args:
+        session: the command's.
+        wish: settled.
+        avail: what could be had.
+        yes: do not ask once more.
+
+    Raises:
+        KeyboardInterrupt: the user gave up.
+    """
     now = session.now()
     if wish.gpu_type is None:
-        wish = replace(wish, gpu_type=str(questions.select("GPU type?", type_lines(avail, now))))
-    view = next((view for view in avail.types if view.name == wish.gpu_type), None)
-    if view is None:
-        raise InvalidRequest(f"this cloud has no {wish.gpu_type}", ("what there is", "gpu-dev avail"))
-    if wish.gpus is None:
-        asked = questions.select("How many GPUs?", count_lines(view, avail, now)) if view.has_gpus else 0
-        wish = replace(wish, gpus=int(asked))
+        chosen = str(questions.select("GPU type?", type_lines(avail, now)))
+        wish = settled(replace(wish, gpu_type=chosen), avail)
+    view = _type_of(wish, avail)
+    if wish.gpus is None and view is not None:
+        wish = replace(wish, gpus=int(questions.select("How many GPUs?", count_lines(view, avail, now))))
     if wish.hours is None:
-        wish = replace(wish, hours=float(questions.text("For how many hours?", USUAL_HOURS, hours_fault)))
+        typed = questions.text("For how many hours?", USUAL_HOURS, hours_fault, session.output.note)
+        wish = replace(wish, hours=float(typed))
     if wish.disk is None:
         wish = replace(wish, disk=_ask_disk(session))
     session.output.line(f"The same by one command: {wish.command()}")
@@ -70,24 +102,24 @@ def count_lines(view: TypeView, avail: Availability, now: datetime) -> list[tupl
     return [(f"{choice.gpus:>2}  {choice_cell(choice, now, avail.now)}", choice.gpus) for choice in view.choices]
 
 
-def hours_fault(text: str) -> bool | str:
-    """True if these hours may be asked for, else what is wrong."""
+def hours_fault(text: str) -> str:
+    """Empty if these hours may be asked for, else what is wrong."""
     try:
         check_hours(float(text))
     except ValueError:
         return "a number, such as 2 or 0.5"
     except InvalidRequest as error:
         return error.message
-    return True
+    return ""
 
 
-def disk_name_fault(text: str) -> bool | str:
-    """True if a disk may have this name, else what is wrong."""
+def disk_name_fault(text: str) -> str:
+    """Empty if a disk may have this name, else what is wrong."""
     try:
         check_name(text, "disk")
     except InvalidRequest as error:
         return error.message
-    return True
+    return ""
 
 
 def disk_lines(disks: Iterable[DiskView]) -> list[tuple[str, str]]:
@@ -106,4 +138,6 @@ def _disk_note(disk: DiskView | None) -> str:
 
 def _ask_disk(session: Session) -> str:
     chosen = str(questions.select("Which disk is your home?", disk_lines(session.client().disks().disks)))
-    return chosen if chosen != OTHER else questions.text("Name of the new disk?", "", disk_name_fault)
+    if chosen != OTHER:
+        return chosen
+    return questions.text("Name of the new disk?", "", disk_name_fault, session.output.note)

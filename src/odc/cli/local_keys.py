@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
+from odc.cli.settings_file import private_half
 from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
@@ -43,6 +45,42 @@ def find_public_keys(home: Path) -> list[Path]:
             continue
         good.append(path)
     return good
+
+
+class KeyFile(NamedTuple):
+    """A key on this machine: its fingerprint, the file that says so, and the private half if it is here."""
+
+    fingerprint: str
+    path: Path
+    private: Path | None
+
+
+def key_files(home: Path, own: str) -> list[KeyFile]:
+    """The keys in `~/.ssh`, with a public half beside them or without, and the one that the user has set.
+
+    Args:
+        home: the user's.
+        own: the public key's file that the user has set; empty for none.
+    """
+    public = find_public_keys(home)
+    if own and Path(own) not in public and Path(own).is_file():
+        public.append(Path(own))
+    found = [KeyFile(fingerprint(read_key(path)), path, private_half(path)) for path in public]
+    known = {file.private for file in found}
+    folder = home / ".ssh"
+    others = [folder / name.removesuffix(".pub") for name in FIRST]
+    alone = [path for path in others if path not in known and path.is_file()]
+    return [*found, *(KeyFile(text, path, path) for path in alone if (text := _fingerprint_of_private(path)))]
+
+
+def _fingerprint_of_private(path: Path) -> str:
+    """The fingerprint of a private key's file, which says it without its passphrase; empty if it does not."""
+    try:
+        done = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    words = done.stdout.split()
+    return words[1] if done.returncode == 0 and len(words) > 1 else ""
 
 
 def in_home(home: Path, path: Path) -> str:

@@ -39,7 +39,8 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
         return answer
 
     def draw(output: Output) -> list[str]:
-        return screens.list_lines(ask().reservations, session.now(), output)
+        nothing = screens.nothing_line(user, status)
+        return screens.list_lines(ask().reservations, session.now(), output, nothing)
 
     if as_json:
         session.output.json(ask())

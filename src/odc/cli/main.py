@@ -72,7 +72,7 @@ def main(ctx: click.Context, endpoint: str | None) -> None:
     """Reserve GPUs, connect, work. Start with: gpu-dev reserve"""
     session = ctx.find_object(Session)
     if session is not None and endpoint:
-        session.endpoint_wanted = endpoint
+        session.endpoint_typed = endpoint
 
 
 @click.command("help")

@@ -113,14 +113,18 @@ class Output:
                 break
             shown.append(text)
             rows += needed
-        # In one piece: nobody sees the screen half drawn.
-        drawn = "".join(f"{fit(text, self.out)}\n" for text in (*shown, footer))
-        self.out.write((f"\x1b[{before}F\x1b[J" if before else "") + drawn)
+        # In one piece, each line over the old one: nobody sees the screen half drawn, or empty.
+        drawn = "".join(f"{fit(text, self.out)}{self._rest_away(text)}\n" for text in (*shown, footer))
+        self.out.write((f"\x1b[{before}F" if before else "") + drawn + "\x1b[J")
         self.out.flush()
         return rows + self._rows(footer)
 
     def _folded(self, text: str) -> list[str]:
         return fold(text, self.width) if self.width else [text]
+
+    def _rest_away(self, text: str) -> str:
+        """What takes away the rest of a line that stood there; behind a full row it would take the last character."""
+        return "" if self.width and plain(text) and len(plain(text)) % self.width == 0 else "\x1b[K"
 
     def _rows(self, text: str) -> int:
         """Rows of the terminal that a line takes."""

@@ -44,18 +44,23 @@ def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]
     return list(_answer(library.checkbox(question, choices=choices, instruction="(space marks, enter ends)")))
 
 
-def text(question: str, default: str, check: Callable[[str], bool | str]) -> str:
-    """What the user types.
+def text(question: str, default: str, fault: Callable[[str], str], tell: Callable[[str], None]) -> str:
+    """What the user types; asked again, with what was typed there to be changed, until nothing is wrong with it.
 
     Args:
         question: what is asked.
         default: stands there to be changed.
-        check: True, or what is wrong with the text so far.
+        fault: what is wrong with an answer; empty if nothing is.
+        tell: says it, however long it is.
 
     Raises:
         KeyboardInterrupt: the user gave up.
     """
-    return str(_answer(_library().text(question, default=default, validate=check)))
+    typed = str(_answer(_library().text(question, default=default))).strip()
+    while wrong := fault(typed):
+        tell(f"  {wrong}")
+        typed = str(_answer(_library().text(question, default=typed))).strip()
+    return typed
 
 
 def _library() -> Any:

@@ -97,20 +97,18 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
 
 def _completed(session: Session, wish: Wish, how: How) -> Wish:
     """With what is open asked for, or refused by name without a terminal."""
-    if wish.missing == ["-g N"] and _has_no_gpus(session, str(wish.gpu_type)):
-        return replace(wish, gpus=0)
+    if not wish.missing:
+        return wish
+    from odc.cli import interactive
+
+    avail = session.client().avail()
+    wish = interactive.settled(wish, avail)
     if not wish.missing:
         return wish
     if not how.asks:
-        hint = ("for example", "gpu-dev reserve -t h100 -g 1 -h 2")
-        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", hint, ("what there is", "gpu-dev avail"))
-    from odc.cli.interactive import ask_for
-
-    return ask_for(session, wish, how.yes)
-
-
-def _has_no_gpus(session: Session, gpu_type: str) -> bool:
-    return any(view.name == gpu_type and not view.has_gpus for view in session.client().avail().types)
+        example = ("for example", interactive.example(wish, avail).command())
+        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", example, ("what there is", "gpu-dev avail"))
+    return interactive.ask_for(session, wish, avail, how.yes)
 
 
 def _ensure_key(session: Session, how: How) -> None:
@@ -164,8 +162,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
             view = follow(session, view, ("active", *screens.ENDED), known=None if how.as_json else view)
     except KeyboardInterrupt:
         output.note("")
-        output.note(f"{view.name} stays {'queued' if view.state == 'queued' else 'reserved'}.")
-        output.note(f"Come back: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}")
+        output.note(screens.left_line(view))
         sys.exit(130)
     except ProviderUnavailable as error:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")

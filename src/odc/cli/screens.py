@@ -59,7 +59,7 @@ def until_cell(view: ReservationView, now: datetime) -> str:
     """What comes next for it, or when it ended."""
     if view.state == "active" and view.expires_at:
         text = f"{times.clock(view.expires_at, now)} ({times.span(view.expires_at - now)})"
-        return text + (" ending" if view.expires_at - now < SOON else "")
+        return text + (" ends soon" if view.expires_at - now < SOON else "")
     if view.state == "queued" and view.ready_by:
         return f"starts by {times.clock(view.ready_by, now)}"
     if view.state == "preparing" and view.ready_by:
@@ -80,10 +80,26 @@ def place_cell(view: ReservationView) -> str:
     return nodes + silent or "-"
 
 
-def list_lines(views: Sequence[ReservationView], now: datetime, output: Output) -> list[str]:
-    """The table of `gpu-dev list`."""
+def nothing_line(user: str, status: str) -> str:
+    """What `gpu-dev list` says when nothing is left of what was asked for: which of them were asked for.
+
+    Args:
+        user: `me`, `all`, or a user's name.
+        status: the states, with commas; empty for any.
+    """
+    if user == "me" and not status:
+        return "No reservations. Next: gpu-dev reserve"
+    which = f" that is {' or '.join(status.split(','))}" if status else ""
+    if user == "me":
+        return f"You have no reservation{which}. All of yours: gpu-dev list --all"
+    who = "Nobody has a" if user == "all" else f"{user} has no"
+    return f"{who} reservation{which}. Everyone's: gpu-dev list --user all --all"
+
+
+def list_lines(views: Sequence[ReservationView], now: datetime, output: Output, nothing: str = "") -> list[str]:
+    """The table of `gpu-dev list`; or, if there are none, what that means."""
     if not views:
-        return ["No reservations. Next: gpu-dev reserve"]
+        return [nothing or nothing_line("me", "")]
     others = any(not view.mine for view in views)
     header = ["NAME", "ID", "GPUS", "STATE", "UNTIL", "DISK", "NODE"]
     rows = []
@@ -134,6 +150,12 @@ def promise_line(view: ReservationView, now: datetime) -> str:
     if view.estimate:
         return f"May start at {times.until(view.estimate, now)}, when a node is added.{ahead}"
     return f"No promise yet.{ahead}"
+
+
+def left_line(view: ReservationView) -> str:
+    """What stays when one stops waiting, and how to come back."""
+    stays = "stays queued" if view.state == "queued" else "goes on"
+    return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}"
 
 
 def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:
@@ -324,5 +346,5 @@ def me_lines(me: Me) -> list[str]:
         label = "keys" if number == 0 else ""
         lines.append(f"{label:<13} {key.fingerprint} {key.kind} {key.comment} ({key.source})")
     if not me.keys:
-        lines.append("keys          none. Set them: gpu-dev config set github_user NAME")
+        lines.append("keys          none: nobody could enter a box of yours")
     return lines

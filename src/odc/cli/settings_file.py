@@ -37,6 +37,18 @@ def read_endpoint(folder: Path) -> str:
     return read_settings(folder).get("endpoint", "")
 
 
+def read_identity(folder: Path) -> Path | None:
+    """The private half of the key that the user has set, if it lies on this machine."""
+    public = read_settings(folder).get("ssh_key", "")
+    return private_half(Path(public)) if public else None
+
+
+def private_half(public: Path) -> Path | None:
+    """The private key beside a public one, if it is there."""
+    private = public.with_suffix("")
+    return private if public.suffix == ".pub" and private.is_file() else None
+
+
 def write_setting(folder: Path, key: str, value: str) -> None:
     """Set one; an empty value forgets it. The others stay."""
     settings = {**read_settings(folder), key: value}

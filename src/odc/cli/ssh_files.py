@@ -1,7 +1,8 @@
 """`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work; every command renews them.
 
 The host key is pinned under the reservation's whole id: a name that comes back as another box is never a stranger's.
-What the server says goes into these files only if it cannot mean anything else to ssh.
+What the server says goes into these files only if it cannot mean anything else to ssh. A key that the user has set and
+that lies where ssh does not look is named in them; then the usual ones are too, for ssh would not try them any more.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from odc.api.messages import BoxView, ReservationView
-from odc.cli.settings_file import write_whole
+from odc.cli.settings_file import read_identity, write_whole
 from odc.domain.names import short
 
 SUFFIX = "-sshconfig"
 KNOWN = "-known_hosts"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
+_QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
+_USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _REACHABLE = ("preparing", "active")
 
 
@@ -34,9 +37,10 @@ def sync(folder: Path, views: Iterable[ReservationView]) -> None:
         views: all of the user's live reservations.
     """
     wanted: dict[str, str] = {}
+    identities = identity_lines(folder.parent, read_identity(folder))
     for view in views:
         if view.mine and view.state in _REACHABLE and view.boxes and view.host_key:
-            wanted |= _files(folder, view)
+            wanted |= _files(folder, view, identities)
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in wanted.items():
         path = folder / name
@@ -47,13 +51,32 @@ def sync(folder: Path, views: Iterable[ReservationView]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _files(folder: Path, view: ReservationView) -> dict[str, str]:
+def identity_lines(home: Path, identity: Path | None) -> str:
+    """The lines that name the keys to try; none while ssh finds the key by itself.
+
+    Args:
+        home: the user's.
+        identity: the private half of the key that the user has set; None if it is not on this machine.
+    """
+    usual = [home / ".ssh" / name for name in _USUAL_KEYS]
+    if identity is None or identity in usual or not _QUOTABLE.fullmatch(str(identity)):
+        return ""
+    named = [identity, *(path for path in usual if path.exists())]
+    return "".join(f"  IdentityFile {_quoted(path)}\n" for path in named)
+
+
+def _quoted(path: Path) -> str:
+    """A path as ssh reads it whatever stands in it: `%` begins a token there."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+def _files(folder: Path, view: ReservationView, identities: str) -> dict[str, str]:
     """File name to text, of one reservation; nothing for one whose values are not plain words."""
     key = " ".join(view.host_key.split()[:2])
     if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id):
         return {}
     known = folder / f"{short(view.id)}{KNOWN}"
-    blocks = [_block(view, box, known) for box in view.boxes if box.ssh is not None]
+    blocks = [_block(view, box, known, identities) for box in view.boxes if box.ssh is not None]
     if not all(blocks):
         return {}
     return {
@@ -62,11 +85,10 @@ def _files(folder: Path, view: ReservationView) -> dict[str, str]:
     }
 
 
-def _block(view: ReservationView, box: BoxView, known: Path) -> str:
+def _block(view: ReservationView, box: BoxView, known: Path, identities: str) -> str:
     ssh = box.ssh
     if ssh is None or not all(_WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
         return ""
-    known_path = str(known).replace("%", "%%")
     names = f"{view.name} {box.name}" if box.rank == 0 else box.name
     return (
         f"Host {names}\n"
@@ -74,7 +96,7 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
         f"  Port {int(ssh.port)}\n"
         f"  User {ssh.user}\n"
         f"  HostKeyAlias {view.id}\n"
-        f'  UserKnownHostsFile "{known_path}"\n'
+        f"  UserKnownHostsFile {_quoted(known)}\n"
         "  GlobalKnownHostsFile /dev/null\n"
         "  StrictHostKeyChecking yes\n"
         "  CheckHostIP no\n"
@@ -82,7 +104,7 @@ def _block(view: ReservationView, box: BoxView, known: Path) -> str:
         # A port can be held while its box restarts: a handshake that never comes must end, with words.
         "  ConnectTimeout 20\n"
         "  ServerAliveInterval 30\n"
-        "  LogLevel ERROR\n"
+        f"  LogLevel ERROR\n{identities}"
     )
 
 

@@ -6,6 +6,8 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from odc.domain.limits import hours_text as hours_text
+
 _EPOCH = datetime(1970, 1, 1)
 _ZERO = timedelta(0)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -113,8 +115,3 @@ def localised(text: str, now: datetime) -> str:
             return found[0]
 
     return _RFC3339.sub(told, text)
-
-
-def hours_text(hours: float) -> str:
-    """`8 h`, `1.5 h`, `30 min`."""
-    return f"{round(hours * 60)} min" if hours < 1 else f"{hours:g} h"

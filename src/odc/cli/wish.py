@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from odc.api.messages import ReservationView
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, check_hours
 from odc.domain.names import DEFAULT_DISK, LONGEST, NO_DISK, check_name
-from odc.domain.requests import Reserve
+from odc.domain.requests import Reserve, reserve_command
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,7 @@ class Wish:
 
     def command(self) -> str:
         """The command that asks for the same."""
-        words = ["gpu-dev reserve"]
-        words += [f"-t {shlex.quote(self.gpu_type)}"] if self.gpu_type is not None else []
-        words += [f"-g {self.gpus}"] if self.gpus else []
-        words += [f"-h {self.hours:g}"] if self.hours is not None else []
-        words += [f"-n {shlex.quote(self.name)}"] if self.name is not None else []
-        words += [f"--disk {shlex.quote(self.disk)}"] if self.disk is not None else []
-        return " ".join(words)
+        return reserve_command(self.gpu_type, self.gpus, self.hours, self.name, self.disk)
 
 
 @contextmanager

@@ -26,15 +26,14 @@ class Gate:
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
-    def require(self, caller: Principal, act: Act, owner: str | None = None) -> None:
-        """Let the caller do this.
+    def require(self, caller: Principal, act: Act) -> None:
+        """Let the caller do this with the cloud itself.
 
         Raises:
             NotAllowed: with who could.
         """
-        if not allowed(caller, act, owner):
-            who = "an operator" if act is Act.OPERATE else "its owner"
-            raise NotAllowed(f"{caller.user} may not {act}; only {who} may")
+        if not allowed(caller, act):
+            raise NotAllowed(f"{caller.user} may not {act}; only an operator may")
 
     def resolve(self, caller: Principal, reference: str, act: Act) -> Reservation:
         """The reservation that is meant, if the caller may do this with it.
@@ -45,7 +44,9 @@ class Gate:
             NotAllowed: it may be seen, but this may not be done.
         """
         record = self._find(caller, reference)
-        self.require(caller, act, record.owner)
+        if not allowed(caller, act, record.owner):
+            mine = ("yours", "gpu-dev list")
+            raise NotAllowed(f"{caller.user} may not {act} {short(record.id)}: it is {record.user}'s", mine)
         return record
 
     def _find(self, caller: Principal, reference: str) -> Reservation:

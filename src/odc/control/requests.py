@@ -17,13 +17,22 @@ from odc.control.gate import Gate
 from odc.control.reserving import new_reservation
 from odc.domain import errors, lifecycle
 from odc.domain.access import Act, Principal
-from odc.domain.errors import Conflict, InvalidRequest, InvariantError, NotAllowed, RequestError
+from odc.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    InvariantError,
+    NotAllowed,
+    NotFound,
+    ProviderUnavailable,
+    RequestError,
+)
 from odc.domain.names import check_github_user
 from odc.domain.records import Change, Event, RequestRecord
 from odc.domain.requests import AcceptClock, Cancel, EndAll, Request, Reserve, SetGithubUser, SetOwnKeys
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.ssh_keys import parse_public_key
 from odc.domain.user import User
+from odc.ports.key_source import FetchedKeys
 
 TRIES = 8
 MAX_OWN_KEYS = 50
@@ -196,10 +205,18 @@ class Requests:
             fresh = replace(user, github_user="", github_id=0, github_keys=(), github_fault="", github_fetched_at=None)
         else:
             login = check_github_user(request.login)
-            fetched = self._ports.keys.fetch(login)
+            fetched = self._fetched(login)
             fresh = with_fetched(replace(user, github_user=login, github_id=0), fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
         return Effect(change=Change(users=(fresh,)), answer=replace(fresh, version=fresh.version + 1))
+
+    def _fetched(self, login: str) -> FetchedKeys:
+        """The login's keys; without them a key of one's own opens boxes as well."""
+        try:
+            return self._ports.keys.fetch(login)
+        except (NotFound, ProviderUnavailable) as error:
+            own = ("a key of your own", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub")
+            raise type(error)(error.message, *error.hints, own) from error
 
     def _set_own_keys(self, caller: Principal, request: SetOwnKeys) -> Effect:
         if len(request.keys) > MAX_OWN_KEYS:

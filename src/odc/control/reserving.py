@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from typing import NoReturn
 
 from msgspec.structs import replace
 
 from odc.control.context import Look, Policy, Ports
 from odc.domain.access import Principal
-from odc.domain.catalog import GpuType
+from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
-from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
-from odc.domain.limits import check_hours, check_user_limits
-from odc.domain.names import NO_DISK, check_name, free_name, near_match, probable_slip, short
+from odc.domain.errors import InvalidRequest, ProviderUnavailable
+from odc.domain.limits import check_hours, check_user_limits, hours_text
+from odc.domain.names import NO_DISK, check_name, free_name, probable_slip, short
 from odc.domain.node import Node
 from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
@@ -72,7 +73,7 @@ def new_reservation(
         at=now,
         actor=caller.user,
         kind="asked",
-        text=f"asked for {count}, {spec.hours:g} h, {where}",
+        text=f"asked for {count}, {hours_text(spec.hours)}, {where}",
     )
     return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(told,))
 
@@ -111,33 +112,26 @@ def check_spec(request: Reserve, policy: Policy, look: Look) -> Spec:
         if request.gpus != 0:
             raise InvalidRequest(
                 f"{request.gpu_type} has no GPUs; leave -g out",
-                ("without GPUs", f"gpu-dev reserve -t {request.gpu_type} -h {hours:g}"),
+                ("without GPUs", request.command(gpus=0)),
             )
         return Spec(gpu_type=request.gpu_type, gpus=0, units=1, hours=hours, disk=_disk_name(request))
-    _check_count(request, nodes, hours)
+    _check_count(request, nodes)
     return Spec(gpu_type=request.gpu_type, gpus=request.gpus, units=request.gpus, hours=hours, disk=_disk_name(request))
 
 
-def _refuse_type(request: Reserve, policy: Policy, look: Look) -> GpuType:
+def _refuse_type(request: Reserve, policy: Policy, look: Look) -> NoReturn:
     if look.at is None:
         raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", "gpu-dev avail"))
-    here = sorted({node.gpu_type for node in look.nodes})
-    if request.gpu_type not in here:
-        near = near_match(request.gpu_type, here)
-        meant = f"did you mean {near}? It has" if near else "it has"
-        has = ", ".join(here) or "no nodes"
-        raise NotFound(
-            f"this cloud has no {request.gpu_type[:40]!r}; {meant} {has}", ("what there is", "gpu-dev avail")
-        )
-    return policy.catalog.get_type(request.gpu_type)
+    here = {node.gpu_type for node in look.nodes}
+    raise absent_type(request.gpu_type, here, policy.catalog.types, lambda other: request.command(gpu_type=other))
 
 
-def _check_count(request: Reserve, nodes: Iterable[Node], hours: float) -> None:
+def _check_count(request: Reserve, nodes: Iterable[Node]) -> None:
     largest = max(node.units for node in nodes)
     counts = counts_on(largest)
     if request.gpus in counts:
         return
-    retry = f"gpu-dev reserve -t {request.gpu_type} -g {largest} -h {hours:g}"
+    retry = request.command(gpus=largest)
     if request.gpus > largest:
         raise InvalidRequest(
             f"no node has {request.gpus} {request.gpu_type}; the largest has {largest}", ("a whole node", retry)
@@ -161,7 +155,7 @@ def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
     if name in taken:
         raise InvalidRequest(
             f"you have a reservation {name} ({short(taken[name].id)}) already",
-            ("another name", f"gpu-dev reserve -n {free_name(name, taken)} …"),
+            ("another name", request.command(name=free_name(name, taken))),
             ("end that one", f"gpu-dev cancel {name}"),
         )
     return name
@@ -186,8 +180,8 @@ def _claim_disk(
         if near is not None and not request.new_disk:
             raise InvalidRequest(
                 f"you have no disk {name}; did you mean {near}?",
-                ("that one", f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} --disk {near}"),
-                ("a new one", f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} --disk {name} --yes"),
+                ("that one", request.command(disk=near)),
+                ("a new one", f"{request.command()} --yes"),
             )
         disk = Disk(
             id=uuid.uuid4().hex,
@@ -212,10 +206,9 @@ def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> 
     user = own.get(disk.successor or "") or holder
     who = f"{user.name} ({short(user.id)})" if user else short(disk.holder)
     until = f" until {user.expires_at:%Y-%m-%dT%H:%M:%SZ}" if user and user.expires_at else ""
-    base = f"gpu-dev reserve -t {request.gpu_type} -g {request.gpus} -h {request.hours:g}"
     raise InvalidRequest(
         f"disk {disk.name} is in use by {who}{until}",
-        ("another disk", f"{base} --disk {disk.name}-2"),
-        ("no disk", f"{base} --disk none"),
+        ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
+        ("no disk", request.command(disk=NO_DISK)),
         ("end that one", f"gpu-dev cancel {user.name if user else short(disk.holder)}"),
     )

@@ -7,7 +7,7 @@ becomes its own type, named after what NVML calls it (`rtx4090`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -122,6 +122,23 @@ class Catalog:
         if matching:
             return max(matching, key=lambda t: (len(t.match), t.min_memory_gib)).name
         return own_type_name(nvml_name)
+
+
+def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: Callable[[str], str]) -> NotFound:
+    """What to say of a type that the cloud does not have: a real one is no slip of the keyboard.
+
+    Args:
+        name: as it was typed.
+        here: the types that the cloud has.
+        known: every type of the catalog.
+        command: what to type for another type.
+    """
+    has = sorted(here)
+    near = None if name in known else near_match(name, has)
+    meant = f"did you mean {near}? It has" if near else "it has"
+    text = f"this cloud has no {name[:40]!r}; {meant} {', '.join(has) or 'no nodes'}"
+    that_one = [("that one", command(near))] if near else []
+    return NotFound(text, *that_one, ("what there is", "gpu-dev avail"))
 
 
 def own_type_name(nvml_name: str) -> str:

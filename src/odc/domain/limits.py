@@ -46,6 +46,11 @@ def check_hours(hours: object) -> float:
     return float(hours)
 
 
+def hours_text(hours: float) -> str:
+    """`8 h`, `1.5 h`, `30 min`."""
+    return f"{round(hours * 60)} min" if hours < 1 else f"{hours:g} h"
+
+
 def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: int) -> None:
     """Raise if one more reservation would pass the user's limits.
 

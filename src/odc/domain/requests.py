@@ -6,9 +6,29 @@ least 4 hexadecimal digits, or a name among the caller's own.
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 import msgspec
 
 from odc.domain.names import DEFAULT_DISK
+
+
+def reserve_command(
+    gpu_type: str | None = None,
+    gpus: int | None = None,
+    hours: float | None = None,
+    name: str | None = None,
+    disk: str | None = None,
+) -> str:
+    """What one types to reserve this, with whatever is known of it, ready to paste."""
+    words = ["gpu-dev reserve"]
+    words += [f"-t {shlex.quote(gpu_type)}"] if gpu_type is not None else []
+    words += [f"-g {gpus}"] if gpus else []
+    words += [f"-h {hours:g}"] if hours is not None else []
+    words += [f"-n {shlex.quote(name)}"] if name is not None else []
+    words += [f"--disk {shlex.quote(disk)}"] if disk is not None else []
+    return " ".join(words)
 
 
 class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reserve"):
@@ -29,6 +49,12 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str | None = None
     disk: str = DEFAULT_DISK
     new_disk: bool = False
+
+    def command(self, **changes: Any) -> str:
+        """What one types to ask for the same, but for these fields: hints keep what was asked for."""
+        asked = msgspec.structs.replace(self, **changes)
+        disk = None if asked.disk == DEFAULT_DISK else asked.disk
+        return reserve_command(asked.gpu_type, asked.gpus, asked.hours, asked.name, disk)
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cancel"):

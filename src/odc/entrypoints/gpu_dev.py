@@ -27,7 +27,7 @@ def main() -> None:
         output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),
         now=local_now,
         agent=environment.get("SSH_AUTH_SOCK", ""),
-        endpoint_wanted=environment.get("GPU_DEV_ENDPOINT", ""),
+        endpoint_variable=environment.get("GPU_DEV_ENDPOINT", ""),
     )
     code = run(session, sys.argv[1:])
     # The process ends: spare it the last search for cycles of garbage, a tenth of every short command's time.
@@ -45,8 +45,8 @@ def run(session: Session, arguments: list[str]) -> int:
         _tell(session, error)
         return exit_code(error)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
         _tell(session, _as_ours(error, arguments))
         return error.exit_code

@@ -103,17 +103,22 @@ def redrawn(output: Output, *screens: list[str]) -> str:
 
 def test_a_screen_is_redrawn_in_its_place() -> None:
     text = redrawn(an_output(80, height=24, live=True), ["one", "two"], ["three"])
-    assert text == "one\ntwo\nq ends\n\x1b[3F\x1b[Jthree\nq ends\n"
+    first, second = "one\x1b[K\ntwo\x1b[K\nq ends\x1b[K\n\x1b[J", "three\x1b[K\nq ends\x1b[K\n\x1b[J"
+    assert text == f"{first}\x1b[3F{second}"
 
 
 def test_wrapped_lines_count_as_the_rows_that_they_take() -> None:
     text = redrawn(an_output(10, height=24, live=True), ["x" * 25], ["y"])
-    assert "\x1b[4F\x1b[J" in text
+    assert "\x1b[4Fy\x1b[K" in text
+
+
+def test_a_full_row_keeps_its_last_character() -> None:
+    assert redrawn(an_output(10, height=24, live=True), ["x" * 10]).startswith("x" * 10 + "\n")
 
 
 def test_a_screen_higher_than_the_terminal_says_how_much_is_hidden() -> None:
     text = redrawn(an_output(80, height=6, live=True), [f"row {n}" for n in range(10)])
-    assert text == "row 0\nrow 1\nrow 2\n… 7 more lines\nq ends\n"
+    assert text.replace("\x1b[K", "") == "row 0\nrow 1\nrow 2\n… 7 more lines\nq ends\n\x1b[J"
 
 
 def test_a_screen_that_just_fits_is_shown_whole() -> None:

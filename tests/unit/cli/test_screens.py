@@ -17,10 +17,10 @@ DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", ex
 def test_the_list_at_80_columns() -> None:
     lines = screens.list_lines((a_view(), a_queued(), DEBUG), NOW, an_output(80))
     assert lines == [
-        "NAME   ID        GPUS      STATE   UNTIL                  DISK     NODE",
-        "train  b1946ac9  4 x h100  active  22:04 (8 h)            train    node-1",
-        "big    5e0d22b7  8 x h100  queued  starts by 14:42        default  position 1",
-        "debug  77ab3c10  1 x t4    active  14:16 (12 min) ending  none     node-1",
+        "NAME   ID        GPUS      STATE   UNTIL                     DISK     NODE",
+        "train  b1946ac9  4 x h100  active  22:04 (8 h)               train    node-1",
+        "big    5e0d22b7  8 x h100  queued  starts by 14:42           default  position 1",
+        "debug  77ab3c10  1 x t4    active  14:16 (12 min) ends soon  none     node-1",
     ]
 
 

@@ -1,0 +1,157 @@
+"""What `gpu-dev` answers to what people type: real processes against a cloud without containers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import Done, Person
+from tests.small_cloud import SmallCloud, small_cloud
+from tests.someone import someone
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
+    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture
+def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
+    """With a key set, and nothing reserved afterwards."""
+    person = someone(cloud, tmp_path)
+    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    yield person
+    person.ok("cancel", "--all", "--yes")
+
+
+def refused(person: Person, *arguments: str, code: int = 2) -> Done:
+    """What the command says when it must be refused."""
+    done = person.gpu_dev(*arguments)
+    assert (done.code, done.out) == (code, ""), done
+    return done
+
+
+def test_nothing_typed_shows_the_help(ada: Person) -> None:
+    assert ada.ok() == ada.ok("--help")
+    assert ada.ok("config") == ada.ok("config", "--help")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message", "hint"),
+    [
+        ("-t a100 -h 2", "this cloud has no 'a100'; it has cpu-x86, h100, t4", "gpu-dev avail"),
+        ("-t a100 -g 1 -h 2", "this cloud has no 'a100'; it has cpu-x86, h100, t4", "gpu-dev avail"),
+        ("-t h10 -h 2 --disk x", "did you mean h100?", "gpu-dev reserve -t h100 -h 2 --disk x"),
+        ("-t h10 -g 1 -h 2 -n y", "did you mean h100?", "gpu-dev reserve -t h100 -g 1 -h 2 -n y"),
+        ("-t t4 -h 2 -n y", "missing: -g N", "gpu-dev reserve -t t4 -g 1 -h 2 -n y"),
+        ("-g 2", "missing: -t TYPE, -h HOURS", "gpu-dev reserve -t h100 -g 2 -h 2"),
+        ("-t cpu-x86 --disk none", "missing: -h HOURS", "gpu-dev reserve -t cpu-x86 -h 2 --disk none"),
+        ("-t h100 -g 3 -h 2 -n y --disk x", "1, 2, 4, 8", "gpu-dev reserve -t h100 -g 8 -h 2 -n y --disk x"),
+        ("-t cpu-x86 -g 1 -h 2 -n y", "has no GPUs", "gpu-dev reserve -t cpu-x86 -h 2 -n y"),
+        ("-t h100 -g 1 -h", "option '-h' requires an argument", "gpu-dev reserve --help"),
+    ],
+)
+def test_a_refusal_keeps_what_was_typed_in_its_hint(ada: Person, typed: str, message: str, hint: str) -> None:
+    error = json.loads(refused(ada, "reserve", "--json", *typed.split()).err)
+    assert message in error["message"]
+    assert error["hint"] == hint
+
+
+def test_a_hint_for_a_taken_name_or_disk_keeps_what_was_typed(ada: Person) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "one", "--disk", "proj", "--wait")
+    named = refused(ada, "reserve", "-t", "h100", "-g", "2", "-h", "0.5", "-n", "one", "--disk", "other")
+    assert "gpu-dev reserve -t h100 -g 2 -h 0.5 -n one-2 --disk other" in named.err
+    held = refused(ada, "reserve", "-t", "h100", "-g", "2", "-h", "0.5", "-n", "two", "--disk", "proj")
+    assert "gpu-dev reserve -t h100 -g 2 -h 0.5 -n two --disk proj-2" in held.err
+    assert "gpu-dev reserve -t h100 -g 2 -h 0.5 -n two --disk none" in held.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("", "No reservations. Next: gpu-dev reserve"),
+        ("--status queued", "You have no reservation that is queued. All of yours: gpu-dev list --all"),
+        ("--user nobodyx", "nobodyx has no reservation. Everyone's: gpu-dev list --user all --all"),
+        ("--user all --status queued,active", "Nobody has a reservation that is queued or active."),
+    ],
+)
+def test_an_empty_list_says_what_was_looked_for(ada: Person, typed: str, told: str) -> None:
+    assert told in ada.ok("list", *typed.split())
+
+
+def test_a_short_time_is_told_in_minutes(ada: Person) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.0833", "-n", "brief", "--disk", "none", "--wait")
+    assert "asked for 1 x t4, 5 min, a temporary home" in ada.ok("show", "brief", "--history")
+
+
+def test_an_endpoint_is_checked_when_it_is_set_and_named_when_it_fails(ada: Person) -> None:
+    assert "not unix:///path" in refused(ada, "config", "set", "endpoint", "htpp:/x").err
+    told = ada.gpu_dev("config", "set", "endpoint", "unix:///nowhere/odc.sock")
+    assert told.code == 0
+    assert "the cloud does not answer on /nowhere/odc.sock" in told.err
+    assert "As it was before: gpu-dev config set endpoint ''" in told.err
+    by_file = ada.gpu_dev("list", GPU_DEV_ENDPOINT="")
+    assert by_file.code == 1
+    assert f"{ada.home}/.gpu-dev/config.toml says so   gpu-dev config set endpoint ''" in by_file.err
+    by_variable = ada.gpu_dev("list", GPU_DEV_ENDPOINT="unix:///else/odc.sock")
+    assert "GPU_DEV_ENDPOINT says so" in by_variable.err
+    typed = ada.gpu_dev("--endpoint", "unix:///third/odc.sock", "list")
+    assert "/third/odc.sock" in typed.err
+    assert "says so" not in typed.err
+
+
+def test_config_show_says_what_is_still_to_do(ada: Person) -> None:
+    assert ada.ok("config", "show").splitlines()[-1] == "Next: gpu-dev config ssh-include enable"
+    ada.ok("config", "ssh-include", "enable")
+    assert "Next:" not in ada.ok("config", "show")
+    ada.ok("config", "set", "ssh_key", "")
+    assert ada.ok("config", "show").splitlines()[-1] == "Next: gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub"
+    for half in ("id_ed25519", "id_ed25519.pub"):
+        (ada.home / ".ssh" / half).unlink()
+    assert ada.ok("config", "show").splitlines()[-1] == "Next: gpu-dev config set github_user NAME"
+
+
+def test_config_show_in_json_has_all_that_people_see(ada: Person) -> None:
+    shown = ada.json("config", "show")
+    assert shown["keys"][0]["source"] == "own"
+    assert shown["endpoint"] == f"unix://{ada.socket}"
+    assert shown["settings"] == f"{ada.home}/.gpu-dev/config.toml"
+    assert shown["ssh_files"] == [
+        {"path": f"{ada.home}/.ssh/config", "included": False, "in_effect": None},
+        {"path": f"{ada.home}/.cursor/ssh_config", "included": False, "in_effect": None},
+    ]
+
+
+def test_a_key_that_lies_elsewhere_is_named_for_ssh(ada: Person) -> None:
+    (ada.home / "keys of mine").mkdir()
+    for half in ("id_ed25519", "id_ed25519.pub"):
+        (ada.home / ".ssh" / half).rename(ada.home / "keys of mine" / half.replace("id_ed25519", "work"))
+    ada.ok("config", "set", "ssh_key", "~/keys of mine/work.pub")
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "train", "--disk", "none", "--wait")
+    file = next((ada.home / ".gpu-dev").glob("*-sshconfig"))
+    assert f"identityfile {ada.home}/keys of mine/work\n" in ada.run("ssh", "-F", str(file), "-G", "train").out
+    shown = ada.ok("connect", "train", "--diagnose")
+    assert "This file opens the box; if it has a passphrase: ssh-add ~/'keys of mine/work'" in shown
+
+
+def test_a_key_where_ssh_looks_by_itself_is_not_named(ada: Person) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "train", "--disk", "none", "--wait")
+    assert "IdentityFile" not in next((ada.home / ".gpu-dev").glob("*-sshconfig")).read_text()
+
+
+def test_a_key_file_without_its_public_half_is_found(ada: Person) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "train", "--disk", "none", "--wait")
+    fingerprint = ada.json("config", "show")["keys"][0]["fingerprint"]
+    (ada.home / ".ssh/id_ed25519.pub").unlink()
+    shown = ada.ok("connect", "train", "--diagnose")
+    assert f"a file has        {fingerprint} (~/.ssh/id_ed25519)" in shown
+    assert "This file opens the box" in shown
+
+
+def test_github_without_keys_is_no_dead_end(ada: Person) -> None:
+    told = refused(ada, "config", "set", "github_user", "octocat").err
+    assert "GitHub has no user octocat" in told
+    assert "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub" in told

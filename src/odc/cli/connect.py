@@ -53,7 +53,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     try:
         view = reaching.reachable(session, reaching.until_up(session, view))
     except KeyboardInterrupt:
-        session.output.note(screens.left_line(view))
+        session.output.note(screens.left_text(view))
         sys.exit(130)
     if view.state != "active":
         session.output.note(screens.ended_sentence(view, session.now()))

@@ -106,7 +106,7 @@ def wait(session: Session, reference: str | None, as_json: bool) -> None:
     try:
         view = wait_for(session, view, ("active", *screens.ENDED))
     except KeyboardInterrupt:
-        session.output.note(screens.left_line(view))
+        session.output.note(screens.left_text(view))
         sys.exit(130)
     ssh_files.sync(session.folder, session.client().reservations().reservations)
     if as_json:

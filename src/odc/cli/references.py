@@ -62,5 +62,9 @@ def pick(session: Session, views: Sequence[ReservationView], question: str) -> R
     Raises:
         KeyboardInterrupt: the user gave up; nothing happened.
     """
-    chosen: ReservationView = questions.select(question, lines_of(session, views))
+    try:
+        chosen: ReservationView = questions.select(question, lines_of(session, views))
+    except KeyboardInterrupt:
+        session.output.note("Nothing happened.")
+        raise
     return chosen

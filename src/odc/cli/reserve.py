@@ -162,7 +162,8 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
             view = follow(session, view, ("active", *screens.ENDED), known=None if how.as_json else view)
     except KeyboardInterrupt:
         output.note("")
-        output.note(screens.left_line(view))
+        output.note(screens.left_text(view))
+        output.note(f"End it: gpu-dev cancel {view.name}")
         sys.exit(130)
     except ProviderUnavailable as error:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")

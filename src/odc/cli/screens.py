@@ -152,10 +152,10 @@ def promise_line(view: ReservationView, now: datetime) -> str:
     return f"No promise yet.{ahead}"
 
 
-def left_line(view: ReservationView) -> str:
+def left_text(view: ReservationView) -> str:
     """What stays when one stops waiting, and how to come back."""
     stays = "stays queued" if view.state == "queued" else "goes on"
-    return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}   End it: gpu-dev cancel {view.name}"
+    return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}"
 
 
 def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:

@@ -99,7 +99,10 @@ def _set_github_user(session: Session, login: str) -> str:
 def set_key_file(session: Session, path: Path) -> str:
     """Make the key in this file the user's own; what was done, as a sentence."""
     me = _me(session.client().send(SetOwnKeys(keys=(read_key(path),))))
-    write_setting(session.folder, "ssh_key", str(path))
+    try:
+        write_setting(session.folder, "ssh_key", str(path))
+    except OSError as error:
+        session.note_once(f"Where the key lies cannot be remembered: {error.filename}: {error.strerror}")
     own = next(key for key in me.keys if key.source == "own")
     return f"{in_home(session.home, path)}: {own.fingerprint}"
 

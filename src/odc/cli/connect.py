@@ -58,10 +58,13 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     if view.state != "active":
         session.output.note(screens.ended_sentence(view, session.now()))
         sys.exit(1)
-    ssh_files.sync(session.folder, session.client().reservations().reservations or (view,))
+    ssh_files.renew(session, session.client().reservations().reservations or (view,))
     path = ssh_files.config_path(session.folder, view.id)
+    if not path.exists() and not view.mine:
+        raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
     if not path.exists():
-        raise InvalidRequest(f"{screens.title(view)} is not yours, or cannot be reached by ssh")
+        hint = ("a home that does", "HOME=$(mktemp -d) gpu-dev connect " + view.name)
+        raise InvalidRequest(f"{session.folder} cannot hold what ssh must know of {screens.title(view)}", hint)
     ssh = _ssh_words(session, path, view.name)
     code = _run(ssh, view.name, command)
     if code == REFUSED:

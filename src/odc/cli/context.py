@@ -40,6 +40,7 @@ class Session:
     endpoint_variable: str = ""
     as_json: bool = False
     _client: Client | None = field(default=None, repr=False)
+    _told: set[str] = field(default_factory=set, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -60,6 +61,12 @@ class Session:
         if read_endpoint(self.folder):
             return (Hint(f"{self.folder / FILE} says so", "gpu-dev config set endpoint ''"),)
         return ()
+
+    def note_once(self, text: str) -> None:
+        """Say beside the answer what need not be said again."""
+        if text not in self._told:
+            self._told.add(text)
+            self.output.note(text)
 
     def client(self) -> Client:
         """The connection to the cloud; made when first asked for."""

@@ -108,7 +108,7 @@ def wait(session: Session, reference: str | None, as_json: bool) -> None:
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
-    ssh_files.sync(session.folder, session.client().reservations().reservations)
+    ssh_files.renew(session, session.client().reservations().reservations)
     if as_json:
         session.output.json(view)
     elif view.state == "active":

@@ -78,7 +78,7 @@ def _write(path: Path, text: str) -> None:
     if target.exists() and not os.access(target, os.W_OK):
         raise InvalidRequest(f"{path} is read-only; it was left as it is", ("the line at its top", LINE))
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         write_whole(target, text.encode(errors="surrogateescape").decode("latin-1"), mode, encoding="latin-1")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -35,6 +36,8 @@ def read_key(path: Path) -> str:
 def find_public_keys(home: Path) -> list[Path]:
     """Public keys in `~/.ssh`, the usual ones first."""
     folder = home / ".ssh"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
     found = [folder / name for name in FIRST if (folder / name).is_file()]
     others = sorted(path for path in folder.glob("*.pub") if path not in found) if folder.is_dir() else []
     good = []
@@ -69,7 +72,7 @@ def key_files(home: Path, own: str) -> list[KeyFile]:
     known = {file.private for file in found}
     folder = home / ".ssh"
     others = [folder / name.removesuffix(".pub") for name in FIRST]
-    alone = [path for path in others if path not in known and path.is_file()]
+    alone = [path for path in others if path not in known and os.access(path, os.R_OK)]
     return [*found, *(KeyFile(text, path, path) for path in alone if (text := _fingerprint_of_private(path)))]
 
 

@@ -22,7 +22,7 @@ CACHE = "list.json"
 @click.command("list")
 @click.option("--all", "-a", "ended", is_flag=True, help="Ended ones too.")
 @click.option("--user", default="me", metavar="NAME|all", help="Another user's, or everyone's.")
-@click.option("--status", default="", metavar="STATUS", help="Only these: active, queued, …; several with commas.")
+@click.option("--status", default="", metavar="STATUS", help="Only these states, such as queued,active.")
 @click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds; q ends.")
 @json_option
 @pass_session
@@ -56,11 +56,12 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
 
 def _keep(session: Session, answer: ReservationList) -> None:
     """Bring the SSH files up to date, and keep the list for a time when the cloud does not answer."""
-    ssh_files.sync(session.folder, answer.reservations)
+    if not ssh_files.renew(session, answer.reservations):
+        return
     try:
         write_whole(session.folder / CACHE, msgspec.json.encode(answer).decode())
     except OSError as error:
-        session.output.note(f"The list cannot be kept for later: {error}")
+        session.note_once(f"The list cannot be kept for later: {error}")
 
 
 def _show_stale(session: Session) -> list[ReservationView]:

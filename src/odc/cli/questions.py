@@ -5,8 +5,12 @@ The library behind them is imported when the first question is asked.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
+
+POINTER = ">"
 
 
 def confirm(question: str, default: bool = True) -> bool:
@@ -30,7 +34,7 @@ def select(question: str, lines: Iterable[tuple[str, Any]]) -> Any:
     """
     library = _library()
     choices = [library.Choice(title=text, value=value) for text, value in lines]
-    return _answer(library.select(question, choices=choices))
+    return _answer(library.select(question, choices=choices, pointer=POINTER))
 
 
 def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]:
@@ -41,7 +45,8 @@ def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]
     """
     library = _library()
     choices = [library.Choice(title=text, value=value) for text, value in lines]
-    return list(_answer(library.checkbox(question, choices=choices, instruction="(space marks, enter ends)")))
+    how = "(space marks, enter ends)"
+    return list(_answer(library.checkbox(question, choices=choices, pointer=POINTER, instruction=how)))
 
 
 def text(question: str, default: str, fault: Callable[[str], str], tell: Callable[[str], None]) -> str:
@@ -64,8 +69,12 @@ def text(question: str, default: str, fault: Callable[[str], str], tell: Callabl
 
 
 def _library() -> Any:
+    """The library; where the terminal has no UTF-8, with marks that can be told apart there."""
     import questionary
 
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        common = import_module("questionary.prompts.common")
+        vars(common).update(INDICATOR_SELECTED="[x]", INDICATOR_UNSELECTED="[ ]")
     return questionary
 
 

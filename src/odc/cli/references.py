@@ -13,7 +13,7 @@ from odc.domain.errors import InvalidRequest
 def live_views(session: Session) -> tuple[ReservationView, ...]:
     """The user's live reservations; the SSH files are brought up to date with them."""
     views = session.client().reservations().reservations
-    ssh_files.sync(session.folder, views)
+    ssh_files.renew(session, views)
     return views
 
 

@@ -168,7 +168,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
     except ProviderUnavailable as error:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
         raise ProviderUnavailable(error.message, *error.hints, known) from error
-    ssh_files.sync(session.folder, session.client().reservations().reservations)
+    ssh_files.renew(session, session.client().reservations().reservations)
     failed = view.state in screens.ENDED
     if how.as_json:
         output.json(view)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest
@@ -19,7 +21,7 @@ def read_settings(folder: Path) -> dict[str, str]:
     path = folder / FILE
     try:
         text = path.read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
@@ -51,10 +53,24 @@ def private_half(public: Path) -> Path | None:
 
 def write_setting(folder: Path, key: str, value: str) -> None:
     """Set one; an empty value forgets it. The others stay."""
-    settings = {**read_settings(folder), key: value}
-    lines = [f"{name} = {_quoted(text)}" for name, text in sorted(settings.items()) if text]
     folder.mkdir(mode=0o700, exist_ok=True)
-    write_whole(folder / FILE, "".join(f"{line}\n" for line in lines))
+    with _alone(folder):
+        settings = {**read_settings(folder), key: value}
+        lines = [f"{name} = {_quoted(text)}" for name, text in sorted(settings.items()) if text]
+        write_whole(folder / FILE, "".join(f"{line}\n" for line in lines))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two commands that set something at once do it one after the other."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _quoted(text: str) -> str:

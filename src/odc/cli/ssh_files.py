@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from odc.api.messages import BoxView, ReservationView
+from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole
 from odc.domain.names import short
 
@@ -29,6 +30,17 @@ def config_path(folder: Path, view_id: str) -> Path:
     return folder / f"{short(view_id)}{SUFFIX}"
 
 
+def renew(session: Session, views: Iterable[ReservationView]) -> bool:
+    """As `sync`, for the user's own folder; where nothing can be written the command goes on without, and says so."""
+    try:
+        sync(session.folder, views)
+    except OSError as error:
+        reason = f"{error.filename or session.folder}: {error.strerror}"
+        session.note_once(f"ssh does not know your boxes by name here: {reason}")
+        return False
+    return True
+
+
 def sync(folder: Path, views: Iterable[ReservationView]) -> None:
     """Make the folder hold the files of exactly these live reservations.
 
@@ -44,11 +56,19 @@ def sync(folder: Path, views: Iterable[ReservationView]) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in wanted.items():
         path = folder / name
-        if not path.exists() or path.read_text() != text:
+        if _text_of(path) != text:
             write_whole(path, text)
     for path in folder.iterdir():
         if path.name.endswith((SUFFIX, KNOWN)) and path.name not in wanted:
             path.unlink(missing_ok=True)
+
+
+def _text_of(path: Path) -> str:
+    """What stands in the file; nothing if another command has just taken it away."""
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def identity_lines(home: Path, identity: Path | None) -> str:

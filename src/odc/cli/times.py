@@ -50,7 +50,9 @@ class LocalZone(tzinfo):
 
     @staticmethod
     def _offset(stamp: float) -> timedelta:
-        return timedelta(seconds=time.localtime(stamp).tm_gmtoff)
+        length = timedelta(seconds=time.localtime(stamp).tm_gmtoff)
+        # A TZ that is nonsense gives an offset that no place on earth has.
+        return length if abs(length) < timedelta(days=1) else _ZERO
 
 
 def local_now() -> datetime:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import pwd
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -23,7 +25,7 @@ def main() -> None:
     """Run one command and end the process with its exit code."""
     environment = os.environ
     session = Session(
-        home=Path(environment.get("HOME") or Path.home()),
+        home=home_folder(environment.get("HOME", "")),
         output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),
         now=local_now,
         agent=environment.get("SSH_AUTH_SOCK", ""),
@@ -35,18 +37,25 @@ def main() -> None:
     sys.exit(code)
 
 
+def home_folder(named: str) -> Path:
+    """The user's home: what the environment names, else what the machine knows of the user."""
+    if named:
+        return Path(named).absolute()
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return Path("/")
+
+
 def run(session: Session, arguments: list[str]) -> int:
     """Run one command; its exit code. Errors go to standard error and never end with 0."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session.as_json = "--json" in ours
     try:
-        return int(group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False) or 0)
+        return _command(session, arguments)
     except OdcError as error:
         _tell(session, error)
         return exit_code(error)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
     except click.ClickException as error:
         _tell(session, _as_ours(error, arguments))
         return error.exit_code
@@ -54,8 +63,7 @@ def run(session: Session, arguments: list[str]) -> int:
         session.output.note("")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the answer has seen enough.
-        _give_up_output()
+        _give_up(sys.stdout)
         return 0
     except OSError as error:
         place = error.filename or ("this machine" if _can_be_written() else "the answer could not be written")
@@ -64,11 +72,31 @@ def run(session: Session, arguments: list[str]) -> int:
         return exit_code(refused)
 
 
+def _command(session: Session, arguments: list[str]) -> int:
+    """Run one command; without one, the help is what was asked for."""
+    out = sys.stdout
+    try:
+        return int(group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except SystemExit:
+        # When nobody reads the answer any more click puts another stream in its place, and ends with 1: but whoever
+        # read it has seen enough.
+        if sys.stdout is not out:
+            return 0
+        raise
+
+
 def _tell(session: Session, error: OdcError) -> None:
     """Show the error; to people with the server's times as theirs."""
     if not session.as_json:
         error = type(error)(localised(error.message, session.now()), *error.hints)
-    session.output.error(error, session.as_json)
+    try:
+        session.output.error(error, session.as_json)
+    except OSError:
+        # Nobody can be told; the exit code says it.
+        _give_up(sys.stderr)
 
 
 def _can_be_written() -> bool:
@@ -77,14 +105,14 @@ def _can_be_written() -> bool:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        _give_up_output()
+        _give_up(sys.stdout)
         return False
     return True
 
 
-def _give_up_output() -> None:
+def _give_up(stream: TextIO) -> None:
     """Let the interpreter end without a complaint about what is still to be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidRequest:

@@ -1,0 +1,180 @@
+"""`gpu-dev` where the terminal, the home or the clock's zone is odd."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from tests.e2e.cloud import Person
+from tests.e2e.terminal import CTRL_C, DOWN, SPACE, terminal
+from tests.small_cloud import SmallCloud, small_cloud
+from tests.someone import someone
+
+from odc.entrypoints.gpu_dev import home_folder
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+LONG = "x" * 40
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
+    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture
+def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
+    """With two reservations, in a home whose name must be quoted."""
+    person = someone(cloud, tmp_path, "my home 100%")
+    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    person.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "one", "--disk", "none", "--wait")
+    person.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", LONG, "--wait")
+    yield person
+    person.ok("cancel", "--all", "--yes")
+
+
+@pytest.fixture
+def readonly(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing can be written, not even by root."""
+    folder = tmp_path / "readonly"
+    folder.mkdir()
+    if os.getuid():
+        folder.chmod(0o500)
+        yield folder
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "one"), ("cancel",), ("list", "--watch")])
+def test_without_colours_nothing_is_coloured_and_nothing_is_missing(ada: Person, command: tuple[str, ...]) -> None:
+    with terminal(ada, "gpu-dev", *command, NO_COLOR="1") as screen:
+        screen.expect("one", "1 x t4", "active")
+        screen.type(CTRL_C)
+        screen.ended()
+    assert not COLOURS.search(screen.raw)
+    with terminal(ada, "gpu-dev", *command) as screen:
+        screen.expect("one", "1 x t4", "active")
+        screen.type(CTRL_C)
+        screen.ended()
+    assert COLOURS.search(screen.raw)
+
+
+def test_a_dumb_terminal_gets_plain_lines_and_no_questions(ada: Person) -> None:
+    with terminal(ada, "gpu-dev", "list", "--watch", TERM="dumb") as screen:
+        screen.expect("one", "active")
+        screen.type(CTRL_C)
+        assert screen.ended() == 0
+    assert "\x1b" not in screen.raw
+    with terminal(ada, "gpu-dev", "reserve", TERM="dumb") as screen:
+        screen.expect("missing: -t TYPE, -g N, -h HOURS")
+        assert screen.ended() == 2
+    assert "\x1b" not in screen.raw
+
+
+def test_without_utf8_everything_is_ascii_and_marks_can_be_told_apart(ada: Person) -> None:
+    for command in (("list",), ("show", "one"), ("avail",), ("status",), ("help", "list")):
+        with terminal(ada, "gpu-dev", *command, **ASCII) as screen:
+            assert screen.ended() == 0
+            assert screen.raw.isascii()
+    with terminal(ada, "gpu-dev", "cancel", **ASCII) as screen:
+        screen.answer("> [ ] one", DOWN + SPACE)
+        screen.expect("  [ ] one", "> [x] xxx")
+        screen.type(CTRL_C)
+        assert screen.ended() == 130
+    assert screen.raw.isascii()
+
+
+def test_forty_columns_lose_no_fact(ada: Person) -> None:
+    listed = ada.json("list")["reservations"]
+    facts = [word for view in listed for word in (view["name"], view["id"][:8], view["state"])]
+    for command in (("list",), ("show", LONG)):
+        with terminal(ada, "gpu-dev", *command, columns=40) as screen:
+            assert screen.ended() == 0
+        assert all(len(line) <= 40 for line in screen.screen.lines)
+        wanted = facts if command == ("list",) else [LONG]
+        assert all(word in screen.screen.text for word in wanted)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Pacific/Chatham", "UTC"])
+def test_times_are_those_of_the_readers_zone(ada: Person, zone: str) -> None:
+    ends = datetime.fromisoformat(ada.view("one")["expires_at"])
+    local = ends.astimezone(ZoneInfo(zone))
+    assert f"{local:%H:%M}" in ada.ok("list", TZ=zone)
+    assert ada.json("show", "one")["expires_at"].endswith("Z")
+
+
+@pytest.mark.parametrize("zone", ["No/Where", ":", "UTC+25:99", "\x01", "x" * 5000])
+def test_a_zone_that_does_not_exist_stops_nothing(ada: Person, zone: str) -> None:
+    assert "one" in ada.ok("list", TZ=zone)
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/nonexistent/home", "readonly"])
+def test_a_home_that_cannot_be_written_stops_nothing_but_ssh_by_name(ada: Person, readonly: Path, home: str) -> None:
+    home = str(readonly) if home == "readonly" else home
+    for command in (("list",), ("show", "one"), ("status",), ("avail",), ("config", "show")):
+        done = ada.gpu_dev(*command, HOME=home)
+        assert (done.code, done.err.count("\n")) == (0, 1), done
+        assert f"ssh does not know your boxes by name here: {home}/.gpu-dev" in done.err
+    key = str(ada.home / ".ssh/id_ed25519.pub")
+    assert "SHA256:" in ada.ok("config", "set", "ssh_key", key, HOME=home)
+    asked = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "away", "--disk", "none", "--wait")
+    assert "Ready until" in ada.ok(*asked, HOME=home)
+    assert "away" in ada.ok("cancel", "away", "-y", HOME=home)
+    refused = ada.gpu_dev("config", "ssh-include", "enable", HOME=home)
+    assert refused.code == 2
+    assert f"{home}/.ssh/config" in refused.err
+    assert not Path("/nonexistent").exists()
+
+
+def test_without_a_home_in_the_environment_the_machines_word_counts() -> None:
+    assert home_folder("") == Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert home_folder("/some/where") == Path("/some/where")
+    assert home_folder("here") == Path.cwd() / "here"
+
+
+def test_two_who_set_something_at_once_lose_nothing(ada: Person) -> None:
+    lines = [
+        "gpu-dev config set endpoint unix:///else.sock",
+        "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub",
+        "gpu-dev list",
+    ]
+    everything = " & ".join(f"{line} >/dev/null 2>&1" for line in lines * 4)
+    ada.run("bash", "-c", f"rm ~/.gpu-dev/config.toml; {everything} & wait")
+    kept = (ada.home / ".gpu-dev/config.toml").read_text()
+    assert 'endpoint = "unix:///else.sock"' in kept
+    assert "id_ed25519.pub" in kept
+    files = sorted(path.name.partition("-")[2] for path in (ada.home / ".gpu-dev").iterdir())
+    assert files == ["", "", "known_hosts", "known_hosts", "sshconfig", "sshconfig"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("gpu-dev list >/dev/full", 1),
+        ("gpu-dev show one --json >/dev/full", 1),
+        ("gpu-dev --help >/dev/full", 1),
+        ("gpu-dev list | head -1; exit ${PIPESTATUS[0]}", 0),
+        ("gpu-dev list | true; exit ${PIPESTATUS[0]}", 0),
+        ("gpu-dev | true; exit ${PIPESTATUS[0]}", 0),
+        ("gpu-dev list <&-", 0),
+        ("gpu-dev list 2>&-", 0),
+        ("gpu-dev nope 2>&-", 2),
+        ("gpu-dev show nope 2>/dev/full", 2),
+        ("gpu-dev reserve <&-", 2),
+    ],
+)
+def test_what_cannot_be_read_or_written_ends_with_a_word_and_a_code(ada: Person, line: str, code: int) -> None:
+    done = ada.run("bash", "-c", line)
+    assert done.code == code, done
+    assert "Traceback" not in done.err
+    assert code == 0 or "2>" in line or done.err.startswith(("error: ", '{"error"')), done

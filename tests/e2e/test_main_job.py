@@ -50,36 +50,6 @@ def test_python_and_pip_work_at_the_first_try_and_land_on_the_disk(ada: Person) 
     assert theme == "2\n"
 
 
-def test_two_users_queue_behind_each_other_and_the_promise_comes_true(ada: Person, ben: Person) -> None:
-    ada.ok("reserve", "-t", "h100", "-g", "8", "-h", "1", "-n", "first", "--disk", "none", "--wait")
-    ben.ok("reserve", "-t", "h100", "-g", "8", "-h", "1", "-n", "second", "--disk", "none", "--no-wait")
-    waiting = eventually("a promise", lambda: (v := ben.view("second"))["ready_by"] and v)
-    assert waiting["state"] == "queued"
-    assert waiting["queue_position"] == 1
-    assert waiting["ahead"].startswith(ada.name)
-    ada.ok("cancel", "first", "--yes")
-    ready = ben.until("second", "active")
-    assert ready["active_at"] <= waiting["ready_by"]
-
-
-def test_users_cannot_see_or_touch_each_others_boxes(ada: Person, ben: Person) -> None:
-    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "mine", "--disk", "none", "--wait")
-    view = ada.view("mine")
-    port = str(view["boxes"][0]["ssh"]["port"])
-    for verb in ("show", "cancel", "connect"):
-        refused = ben.gpu_dev(verb, "mine")
-        assert refused.code == 2
-        assert "you have no reservation" in refused.err
-    seen = ben.json("list", "--user", "all")["reservations"]
-    other = next(entry for entry in seen if entry["id"] == view["id"])
-    assert other["boxes"] == []
-    assert other["name"] == ""
-    assert ben.gpu_dev("cancel", view["id"], "--yes").code == 2
-    ssh = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
-    assert ben.run(*ssh, "-p", port, "dev@127.0.0.1", "true").code == 255
-    assert ada.view("mine")["state"] == "active"
-
-
 def test_an_ended_reservation_still_answers(ada: Person) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "gone", "--disk", "kept", "--wait")
     ada.ok("cancel", "gone", "--yes")

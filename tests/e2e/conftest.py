@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
 from tests.e2e.installed import installed_bin
+from tests.github_server import GitHub, serve_github
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +18,17 @@ def bin_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cloud(bin_folder: Path) -> Iterator[Cloud]:
+def github() -> Iterator[GitHub]:
+    """What the cloud takes for GitHub."""
+    with serve_github() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
     """A cloud that is up, with short limits."""
-    made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5})
+    keys = {"github": github.address, "github_api": github.address}
+    made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5}, **keys)
     try:
         made.odc("up")
         yield made

@@ -197,6 +197,23 @@ def test_a_wait_is_told_from_the_queue_to_the_box(ada: Person) -> None:
     assert "waiting in the queue" not in screen.screen.text
 
 
+@pytest.mark.parametrize("typed", [("-n", "big", "--disk", "proj"), ("--disk", "none"), ("--disk", "proj"), ()])
+def test_the_sooner_line_starts_at_once_when_it_is_pasted(ada: Person, typed: tuple[str, ...]) -> None:
+    ada.ok("reserve", "-t", "h100", "-g", "4", "-h", "1", "-n", "half", "--disk", "none", "--wait")
+    with terminal(ada, "gpu-dev", "reserve", "-t", "h100", "-g", "8", "-h", "2", *typed) as screen:
+        screen.expect("Sooner: 4 x h100 now for", "gpu-dev cancel")
+        shown = screen.expect("waiting in the queue")
+        screen.type(CTRL_C)
+        assert screen.ended() == 130
+    [queued] = [view for view in ada.json("list")["reservations"] if view["state"] == "queued"]
+    pasted = re.search(r"Sooner: .*\n\s+(gpu-dev cancel (?:.|\n(?!Waiting))*)", shown)
+    assert pasted, shown
+    done = ada.run("bash", "-c", pasted[1].replace("\n", "") + " --wait")
+    assert done.code == 0, done
+    ready = ada.view(queued["name"])
+    assert (ready["state"], ready["gpus"], ready["disk"]) == ("active", 4, queued["disk"])
+
+
 @pytest.mark.parametrize("command", ["wait", "connect"])
 def test_leaving_a_wait_says_how_to_come_back(ada: Person, command: str) -> None:
     whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")

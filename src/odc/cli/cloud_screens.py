@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from odc.api.messages import Availability, ChoiceView, StatusView, TypeView
+from odc.api.messages import Availability, ChoiceView, ReservationView, StatusView, TypeView
 from odc.cli import times
 from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, simulated_line
-from odc.domain.limits import MAX_HOURS, MIN_HOURS
+from odc.domain.limits import MAX_HOURS, MIN_HOURS, hours_text
+from odc.domain.names import DEFAULT_DISK, NO_DISK
+from odc.domain.requests import reserve_command
 
 _STEP_H = 0.25
 
@@ -67,30 +69,36 @@ def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now:
     return [*row, waiting]
 
 
-def sooner_line(avail: Availability, gpu_type: str, gpus: int, hours: float, ready_by: datetime) -> str:
-    """A real alternative that starts at once: `Sooner: 4 x h100 now for 3 h      gpu-dev reserve …`; or empty.
+def sooner_line(avail: Availability, queued: ReservationView) -> str:
+    """A real alternative that starts at once: `Sooner: 4 x h100 now for 3 h      gpu-dev cancel …`; or empty.
 
-    Of the wished type: as many GPUs as can be had, for as long as they can be had.
+    Of the same type: as many GPUs as can be had, for as long as they can be had. It takes the name and the disk, so the
+    queued one is given up for it.
 
     Args:
         avail: what could be had.
-        gpu_type: wished.
-        gpus: wished.
-        hours: wished.
-        ready_by: the promise that it must beat.
+        queued: what waits.
     """
-    view = next((view for view in avail.types if view.name == gpu_type), None)
-    if view is None or ready_by <= avail.now:
+    view = next((view for view in avail.types if view.name == queued.gpu_type), None)
+    if view is None or queued.ready_by is None or queued.ready_by <= avail.now:
         return ""
+    wished = (queued.gpus, queued.hours)
     for choice in sorted(view.choices, key=lambda choice: -choice.gpus):
-        if choice.gpus > gpus or not fits_now(choice, avail.now):
+        if choice.gpus > queued.gpus or not fits_now(choice, avail.now):
             continue
-        length = hours if choice.until is None else min(hours, _whole_steps(choice.until - avail.now))
-        if length >= _STEP_H and (choice.gpus, length) != (gpus, hours):
-            count = f" -g {choice.gpus}" if choice.gpus else ""
-            what = f"{count_text(choice.gpus, gpu_type)} now for {times.hours_text(length)}"
-            return f"Sooner: {what}      gpu-dev reserve -t {gpu_type}{count} -h {length:g}"
+        length = queued.hours if choice.until is None else min(queued.hours, _whole_steps(choice.until - avail.now))
+        if length >= _STEP_H and (choice.gpus, length) != wished:
+            what = f"{count_text(choice.gpus, queued.gpu_type)} now for {hours_text(length)}"
+            return f"Sooner: {what}      {_instead_of(queued, choice.gpus, length)}"
     return ""
+
+
+def _instead_of(queued: ReservationView, gpus: int, hours: float) -> str:
+    """What one types to have this at once in place of what waits."""
+    disk = queued.disk or NO_DISK
+    name = queued.name if queued.name != disk else None
+    command = reserve_command(queued.gpu_type, gpus, hours, name, disk if disk != DEFAULT_DISK else None)
+    return f"gpu-dev cancel {queued.name} -y && {command}"
 
 
 def _whole_steps(length: timedelta) -> float:

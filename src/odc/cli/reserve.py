@@ -14,6 +14,7 @@ from odc.cli.options import gpus_of, hours_of, json_option, pass_session, yes_op
 from odc.cli.waiting import follow
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
+from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_slip
 from odc.domain.requests import Reserve
 
@@ -194,15 +195,13 @@ def _planned(session: Session, view: ReservationView) -> ReservationView:
 def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]:
     """What was asked for; and while it is queued and waited for, how to wait elsewhere."""
     disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
-    what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {times.hours_text(view.hours)}"
+    what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {hours_text(view.hours)}"
     word = "Queued" if view.state == "queued" else "Reserved"
     lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
     if view.state == "queued":
         lines.append(screens.promise_line(view, session.now()))
-    if view.state == "queued" and view.ready_by:
-        sooner = cloud_screens.sooner_line(
-            session.client().avail(), view.gpu_type, view.gpus, view.hours, view.ready_by
-        )
+    if view.state == "queued":
+        sooner = cloud_screens.sooner_line(session.client().avail(), view)
         lines += [sooner] if sooner else []
     if view.state == "queued" and how.wait:
         lines.append(f"Waiting. Ctrl+C leaves it queued; gpu-dev connect {view.name} comes back to it.")
@@ -213,7 +212,7 @@ def _result(session: Session, view: ReservationView) -> list[str]:
     now = session.now()
     if view.state == "active" and view.expires_at:
         return [
-            f"Ready until {times.clock(view.expires_at, now)} ({times.hours_text(view.hours)}).   "
+            f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
             f"ssh {view.name}   or   gpu-dev connect {view.name}",
             f"VS Code: {screens.links(view)[0][1]}",
         ]

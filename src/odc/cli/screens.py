@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from odc.api.messages import BoxView, DiskView, History, Me, PhaseView, ReservationView, SnapshotView
 from odc.cli import times
 from odc.cli.output import Output
+from odc.domain.limits import hours_text
 from odc.domain.names import short
 
 SOON = timedelta(minutes=15)
@@ -221,7 +222,7 @@ def gpus_text(indexes: Sequence[int]) -> str:
 def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
     asked = times.clock(view.created_at, now)
     if view.active_at is None:
-        return [("asked", f"{asked}, for {times.hours_text(view.hours)}"), *_phase_facts(view.phases)]
+        return [("asked", f"{asked}, for {hours_text(view.hours)}"), *_phase_facts(view.phases)]
     seconds = sum(phase.seconds or 0.0 for phase in view.phases)
     ready = f", ready after {seconds:.1f} s" if seconds and view.state == "active" else ""
     text = f"{times.clock(view.active_at, now)}, asked {asked}{ready}"

@@ -6,8 +6,6 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from odc.domain.limits import hours_text as hours_text
-
 _EPOCH = datetime(1970, 1, 1)
 _ZERO = timedelta(0)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)

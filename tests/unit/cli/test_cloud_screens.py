@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.cli.screen import NOW, an_output
+from tests.unit.cli.screen import NOW, a_queued, an_output
 
 from odc.api.messages import Availability, ChoiceView, NodeView, StatusView, TypeView
 from odc.cli import cloud_screens
@@ -91,14 +91,16 @@ def test_a_cell_says_now_or_when(choice: ChoiceView | None, told: str) -> None:
 
 def sooner(*choices: ChoiceView, gpus: int = 8, hours: float = 8, has_gpus: bool = True) -> str:
     view = a_type(choices=choices, has_gpus=has_gpus)
-    return cloud_screens.sooner_line(Availability(now=NOW, types=(view,)), "h100", gpus, hours, at(0.6))
+    queued = a_queued(gpus=gpus, hours=hours, ready_by=at(0.6))
+    return cloud_screens.sooner_line(Availability(now=NOW, types=(view,)), queued)
 
 
 def test_sooner_is_the_most_gpus_that_can_be_had_now() -> None:
     line = sooner(
         ChoiceView(gpus=2, start=NOW), ChoiceView(gpus=4, start=NOW, until=at(3.3)), ChoiceView(gpus=8, start=at(0.6))
     )
-    assert line == "Sooner: 4 x h100 now for 3.25 h      gpu-dev reserve -t h100 -g 4 -h 3.25"
+    command = "gpu-dev cancel big -y && gpu-dev reserve -t h100 -g 4 -h 3.25 -n big"
+    assert line == f"Sooner: 4 x h100 now for 3.25 h      {command}"
 
 
 def test_sooner_may_be_the_same_for_a_shorter_time() -> None:
@@ -114,7 +116,8 @@ def test_there_is_no_sooner_without_a_real_one() -> None:
     assert sooner() == ""
     assert sooner(ChoiceView(gpus=4, start=at(0.5))) == ""
     assert sooner(ChoiceView(gpus=4, start=NOW, until=at(0.1))) == ""
-    assert cloud_screens.sooner_line(AVAIL, "b200", 1, 1, at(1)) == ""
+    assert cloud_screens.sooner_line(AVAIL, a_queued(gpu_type="b200")) == ""
+    assert cloud_screens.sooner_line(AVAIL, a_queued(ready_by=None)) == ""
 
 
 def test_status_shows_types_nodes_and_what_is_odd() -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from odc.cli import times
+from odc.domain.limits import hours_text
 
 NOW = datetime(2026, 3, 4, 14, 4, tzinfo=timezone(timedelta(hours=1)))
 
@@ -58,7 +59,7 @@ def test_a_moment_stands_with_its_duration() -> None:
 
 @pytest.mark.parametrize(("hours", "told"), [(8, "8 h"), (1.5, "1.5 h"), (0.5, "30 min"), (0.0833, "5 min")])
 def test_hours_are_told_as_they_were_asked_for(hours: float, told: str) -> None:
-    assert times.hours_text(hours) == told
+    assert hours_text(hours) == told
 
 
 @pytest.fixture(params=["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from odc.api.messages import DiskView, ReservationList, ReservationView
-from odc.cli import cloud_screens, references, screens, ssh_files, times
+from odc.cli import cloud_screens, references, screens, show_screen, ssh_files, times
 from odc.cli.context import Session
 from odc.cli.options import json_option, pass_session, refuse_watched_json
 from odc.cli.output import Output
@@ -99,11 +99,11 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
         if as_json:
             session.output.json(story)
         else:
-            session.output.lines(screens.history_lines(story, view.owner if view.mine else "", session.now()))
+            session.output.lines(show_screen.history_lines(story, view.owner if view.mine else "", session.now()))
     elif as_json:
         session.output.json(view)
     else:
-        session.output.lines(screens.show_lines(view, session.now(), session.output, _disk_of(session, view)))
+        session.output.lines(show_screen.show_lines(view, session.now(), session.output, _disk_of(session, view)))
 
 
 def _disk_of(session: Session, view: ReservationView) -> DiskView | None:

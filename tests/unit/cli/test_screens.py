@@ -8,7 +8,7 @@ import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
 
 from odc.api.messages import DiskView, EventView, History, KeyView, Me, PhaseView
-from odc.cli import screens
+from odc.cli import screens, show_screen
 
 SOON = NOW + timedelta(minutes=12)
 DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
@@ -60,8 +60,8 @@ def test_the_list_of_everyone_names_the_users_and_nothing_private() -> None:
 
 def test_pretended_gpus_are_called_so() -> None:
     assert screens.list_lines((a_view(simulated=True),), NOW, an_output(80))[-1] == "Simulated: h100."
-    assert "4 x h100 (simulated)" in screens.show_lines(a_view(simulated=True), NOW, an_output())[0]
-    assert "(simulated)" in screens.show_lines(an_ended(simulated=True), NOW, an_output())[0]
+    assert "4 x h100 (simulated)" in show_screen.show_lines(a_view(simulated=True), NOW, an_output())[0]
+    assert "(simulated)" in show_screen.show_lines(an_ended(simulated=True), NOW, an_output())[0]
 
 
 def test_an_empty_list_says_what_to_type() -> None:
@@ -87,7 +87,7 @@ def test_show_of_an_active_one() -> None:
     disk = DiskView(name="train", size_bytes=100 * 2**30, used_bytes=12 * 2**30, created_at=NOW)
     phases = tuple(PhaseView(name=name, seconds=s) for name, s in (("disk", 0.2), ("box", 0.4), ("ssh", 0.1)))
     view = a_view(snapshot=a_snapshot(taken_at=NOW - timedelta(hours=20)), phases=phases)
-    assert screens.show_lines(view, NOW + timedelta(minutes=2), an_output(80), disk) == [
+    assert show_screen.show_lines(view, NOW + timedelta(minutes=2), an_output(80), disk) == [
         "train (b1946ac9)   4 x h100   active until 22:04 (7 h 58 min left)",
         "",
         "  ssh       ssh train        ssh dev@10.0.0.5 -p 30122",
@@ -104,7 +104,7 @@ def test_show_of_an_active_one() -> None:
 
 def test_show_of_a_queued_one() -> None:
     view = a_queued(trouble="the image is not there", disk_new=True)
-    assert screens.show_lines(view, NOW, an_output(80)) == [
+    assert show_screen.show_lines(view, NOW, an_output(80)) == [
         "big (5e0d22b7)   8 x h100   queued, starts by 14:42 (in 38 min) at the latest",
         "",
         "  queue     position 1, behind user2, 8 x h100",
@@ -117,7 +117,7 @@ def test_show_of_a_queued_one() -> None:
 
 
 def test_show_of_an_expired_one_says_that_the_disk_is_safe() -> None:
-    lines = screens.show_lines(an_ended(), NOW, an_output(80))
+    lines = show_screen.show_lines(an_ended(), NOW, an_output(80))
     assert lines[0] == "train (b1946ac9)   4 x h100   expired yesterday 22:04"
     assert lines[1] == "  disk      train is safe: snapshot 22:04:41, verified, 12 GB"
     assert lines[-1] == "Again: gpu-dev reserve --like train"
@@ -132,7 +132,7 @@ def test_a_snapshot_of_another_day_is_told_with_its_day() -> None:
 
 def test_an_unverified_snapshot_is_not_called_safe() -> None:
     view = an_ended(snapshot=a_snapshot(verified=False))
-    assert "safe" not in " ".join(screens.show_lines(view, NOW, an_output()))
+    assert "safe" not in " ".join(show_screen.show_lines(view, NOW, an_output()))
     assert "safe" not in screens.ended_sentence(view, NOW)
 
 
@@ -146,23 +146,23 @@ def test_the_end_in_one_sentence() -> None:
 
 def test_one_that_ends_says_what_comes_after() -> None:
     ending = a_view(state="ending")
-    assert screens.show_lines(ending, NOW, an_output())[-1] == (
+    assert show_screen.show_lines(ending, NOW, an_output())[-1] == (
         "Its disk train is being made safe. Again: gpu-dev reserve --like train"
     )
-    again = screens.show_lines(a_view(state="ending", requeue=True, reason="node lost"), NOW, an_output())
+    again = show_screen.show_lines(a_view(state="ending", requeue=True, reason="node lost"), NOW, an_output())
     assert again[-1].startswith("It goes back to the queue")
 
 
 def test_of_anothers_reservation_only_what_is_public_is_shown() -> None:
     view = a_view(name="", owner="user2", mine=False, boxes=(), disk=None)
-    text = "\n".join(screens.show_lines(view, NOW, an_output()))
+    text = "\n".join(show_screen.show_lines(view, NOW, an_output()))
     assert "user2" in text
     for private in ("ssh", "vscode", "disk", "train"):
         assert private not in text
 
 
 def test_an_operator_sees_no_links_into_anothers_box() -> None:
-    text = "\n".join(screens.show_lines(a_view(mine=False), NOW, an_output()))
+    text = "\n".join(show_screen.show_lines(a_view(mine=False), NOW, an_output()))
     assert "vscode" not in text
     assert "gpu-dev connect" not in text
     assert f"gpu-dev cancel {ID}" in text
@@ -171,7 +171,7 @@ def test_an_operator_sees_no_links_into_anothers_box() -> None:
 def test_a_silent_box_is_shown_as_such() -> None:
     view = a_view(boxes=(a_box(state="unreachable"),))
     assert screens.place_cell(view) == "node-1 (unreachable)"
-    assert any(line.endswith("unreachable") for line in screens.show_lines(view, NOW, an_output()))
+    assert any(line.endswith("unreachable") for line in show_screen.show_lines(view, NOW, an_output()))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_story_is_told_with_you_in_it() -> None:
         EventView(at=NOW - timedelta(days=1), actor="octocat", kind="asked", text="asked for 4 x h100"),
         EventView(at=NOW, actor="odc", kind="placed", text="promised", when=NOW + timedelta(minutes=3)),
     )
-    assert screens.history_lines(History(id=ID, name="train", events=events), "octocat", NOW) == [
+    assert show_screen.history_lines(History(id=ID, name="train", events=events), "octocat", NOW) == [
         "yesterday:",
         "14:04:00  you  asked for 4 x h100",
         "today:",
@@ -217,4 +217,4 @@ def test_who_one_is() -> None:
     [(100, "100 bytes"), (65536, "64 KB"), (2**29, "0.5 GB"), (12 * 2**30, "12 GB"), (1500 * 2**30, "1500 GB")],
 )
 def test_sizes_are_read_at_a_glance(size_bytes: int, text: str) -> None:
-    assert screens.size_text(size_bytes) == text
+    assert show_screen.size_text(size_bytes) == text

@@ -1,0 +1,167 @@
+"""What `gpu-dev show` says of one reservation, while it lives and afterwards, and its story. Pure: the time and the
+terminal are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from odc.api.messages import BoxView, DiskView, History, PhaseView, ReservationView, SnapshotView
+from odc.cli import times
+from odc.cli.output import Output
+from odc.cli.screens import LIVE, gpus_text, headline, links, snapshot_text
+from odc.domain.limits import hours_text
+
+_UNITS = ("bytes", "KB", "MB", "GB")
+
+
+def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:
+    """The screen of `gpu-dev show`.
+
+    Args:
+        view: the reservation.
+        now: in the reader's zone.
+        output: the terminal.
+        disk: its disk as `gpu-dev` knows it beside; None if it was not asked for.
+    """
+    if not view.name:
+        return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
+    if view.state not in LIVE:
+        return ended_lines(view, now, output)
+    return [headline(view, now, output), "", *_aligned(_facts(view, now, disk)), "", _next_line(view)]
+
+
+def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(9, *(len(name) for name, _ in facts)) if facts else 0
+    return [f"  {name:<{width}} {text}" for name, text in facts]
+
+
+def _facts(view: ReservationView, now: datetime, disk: DiskView | None) -> list[tuple[str, str]]:
+    facts = [] if view.mine else [("owner", view.owner)]
+    for box in view.boxes:
+        facts += _box_facts(view, box)
+    if view.queue_position:
+        facts.append(("queue", f"position {view.queue_position}" + (f", behind {view.ahead}" if view.ahead else "")))
+    facts.append(("disk", disk_text(view, now, disk)))
+    if view.trouble:
+        facts.append(("trouble", f"{view.trouble}; it is tried again"))
+    if view.reason:
+        facts.append(("reason", view.reason))
+    if view.attempt > 1:
+        facts.append(("attempt", f"{view.attempt}"))
+    return facts + _time_facts(view, now)
+
+
+def _box_facts(view: ReservationView, box: BoxView) -> list[tuple[str, str]]:
+    facts = []
+    if box.ssh and view.state in ("preparing", "active"):
+        by_name = f"ssh {view.name}        " if view.mine and box.rank == 0 else ""
+        facts.append(("ssh", by_name + box.ssh.command))
+        if view.mine and box.rank == 0:
+            facts += links(view)
+    where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
+    share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
+    odd = f", {box.state}" if box.state not in ("running", "") else ""
+    return [*facts, ("box", where + share + odd)]
+
+
+def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
+    asked = times.clock(view.created_at, now)
+    if view.active_at is None:
+        return [("asked", f"{asked}, for {hours_text(view.hours)}"), *_phase_facts(view.phases)]
+    seconds = sum(phase.seconds or 0.0 for phase in view.phases)
+    ready = f", ready after {seconds:.1f} s" if seconds and view.state == "active" else ""
+    text = f"{times.clock(view.active_at, now)}, asked {asked}{ready}"
+    return [("started", text), *_phase_facts(view.phases)]
+
+
+def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
+    done = ", ".join(f"{p.name} {p.seconds:.1f} s" if p.seconds is not None else f"{p.name} …" for p in phases)
+    return [("phases", done)] if done else []
+
+
+def _next_line(view: ReservationView) -> str:
+    if not view.mine:
+        return f"End it: gpu-dev cancel {view.id}"
+    if view.state == "ending" and view.requeue:
+        return f"It goes back to the queue, at its old place. Wait for it: gpu-dev wait {view.name}"
+    if view.state == "ending":
+        safe = f"Its disk {view.disk} is being made safe. " if view.disk else ""
+        return f"{safe}Again: gpu-dev reserve --like {view.name}"
+    if view.state == "active":
+        return f"Next: gpu-dev connect {view.name}"
+    return f"Wait for it: gpu-dev wait {view.name}"
+
+
+def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None) -> str:
+    """The disk, how full it is, and its last snapshot."""
+    if view.disk is None:
+        return "none: the home is temporary, and lost at the end"
+    size = ""
+    if disk is not None:
+        total = size_text(disk.size_bytes)
+        used = size_text(disk.used_bytes).removesuffix(total[total.index(" ") :]) if disk.used_bytes else ""
+        size = f", {used} of {total}" if used else f", {total}"
+    fault = f", {disk.fault}" if disk is not None and disk.fault else ""
+    if view.snapshot is None:
+        return f"{view.disk}{size}, {'new' if view.disk_new else 'no snapshot yet'}{fault}"
+    taken = times.clock(view.snapshot.taken_at, now)
+    return f"{view.disk}{size}, last snapshot {taken}, {_verified(view.snapshot)}{fault}"
+
+
+def size_text(size_bytes: int) -> str:
+    """`12 GB`, `0.5 GB`, `64 KB`: in steps of 1024; half of a unit or more counts as that unit."""
+    value, unit = float(size_bytes), 0
+    while value >= 512 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    number = f"{value:.0f}" if value >= 10 or not unit else f"{value:.1f}".removesuffix(".0")
+    return f"{number} {_UNITS[unit]}"
+
+
+def _verified(snapshot: SnapshotView) -> str:
+    return "verified" if snapshot.verified else "not verified"
+
+
+def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[str]:
+    """How a reservation ended, and that its disk is safe."""
+    facts = [] if view.mine else [("owner", view.owner)]
+    if view.reason:
+        facts.append(("reason", view.reason))
+    if view.disk and view.snapshot:
+        used = f", {size_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
+        safe = "is safe" if view.snapshot.verified else "is kept"
+        text = f"{view.disk} {safe}: {snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"
+        facts.append(("disk", text))
+    elif view.disk:
+        facts.append(
+            ("disk", f"{view.disk} was never written to" if view.active_at is None else f"{view.disk} is kept")
+        )
+    again = [f"Again: gpu-dev reserve --like {view.name}"] if view.mine else []
+    return [headline(view, now, output), *_aligned([*facts, *_time_facts(view, now)]), *again]
+
+
+def history_lines(history: History, me: str, now: datetime) -> list[str]:
+    """The story of a reservation; the day stands above its first event.
+
+    Args:
+        history: the events.
+        me: the reader's name as an actor; empty if the reader is none of them.
+        now: in the reader's zone.
+    """
+    width = max((len(_actor(event.actor, me)) for event in history.events), default=0)
+    lines: list[str] = []
+    before = ""
+    for event in history.events:
+        at = event.at.astimezone(now.tzinfo)
+        date = times.day(at, now)
+        if date != before:
+            lines.append(f"{date or 'today'}:")
+            before = date
+        when = f" {times.clock(event.when, now)}" if event.when else ""
+        lines.append(f"{at:%H:%M:%S}  {_actor(event.actor, me):<{width}}  {event.text}{when}")
+    return lines
+
+
+def _actor(actor: str, me: str) -> str:
+    return "you" if me and actor == me else actor

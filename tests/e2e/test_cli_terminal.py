@@ -90,6 +90,24 @@ def test_watching_redraws_in_place_and_restores_the_terminal(ada: Person, key: s
         assert screen.is_restored
 
 
+def test_a_shell_is_a_whole_terminal(ada: Person) -> None:
+    reserve(ada, "one", "--wait")
+    reserve(ada, "two", "--wait")
+    with terminal(ada, "gpu-dev", "connect", columns=91, rows=33) as screen:
+        screen.answer("Which one?", DOWN + ENTER)
+        screen.expect("two", "➜")
+        screen.type("stty size; tput colors; hostname" + ENTER)
+        screen.expect("\n33 91\n256\ntwo\n")
+        screen.type("sleep 1000 && echo slept" + ENTER)
+        screen.type(CTRL_C)
+        screen.answer("^C", "echo st''ill here" + ENTER)
+        screen.expect("still here\n")
+        screen.type("exit 3" + ENTER)
+        assert screen.ended() == 3
+        assert screen.is_restored
+    assert "slept\n" not in screen.screen.text.replace("echo slept\n", "")
+
+
 def test_a_slip_in_an_id_never_runs_as_a_command(ada: Person) -> None:
     reserve(ada, "train", "--wait")
     done = ada.gpu_dev("connect", "trian", "--", "echo", "ran")

@@ -151,6 +151,16 @@ def test_a_key_file_without_its_public_half_is_found(ada: Person) -> None:
     assert "This file opens the box" in shown
 
 
+def test_beside_json_stands_nothing_but_an_error_in_json(ada: Person) -> None:
+    whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none", "--json")
+    done = ada.gpu_dev(*whole, "-n", "told", "--wait")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["state"] == "active"
+    away = ada.gpu_dev(*whole, "--wait", GPU_DEV_ENDPOINT="unix:///nowhere.sock")
+    assert (away.code, away.out) == (1, "")
+    assert json.loads(away.err)["error"] == "ProviderUnavailable"
+
+
 def test_github_without_keys_is_no_dead_end(ada: Person) -> None:
     told = refused(ada, "config", "set", "github_user", "octocat").err
     assert "GitHub has no user octocat" in told

@@ -39,6 +39,7 @@ class Output:
         live: whether `out` is a terminal that can be redrawn.
         beside: whether `err` is one: in a file there are no colours, and no line writes over another.
         asks: whether questions can be asked: both ends are terminals.
+        quiet: nothing but errors stands beside the answer: a script reads that too.
     """
 
     out: TextIO
@@ -49,6 +50,7 @@ class Output:
     live: bool = False
     beside: bool = False
     asks: bool = False
+    quiet: bool = False
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
@@ -62,6 +64,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """One line beside: it does not belong to the answer."""
+        if self.quiet:
+            return
+        self._beside(text)
+
+    def _beside(self, text: str) -> None:
         parts = self._folded(text) if self.beside else [plain(text)]
         self.err.write("".join(f"{fit(part, self.err)}\n" for part in parts))
         self.err.flush()
@@ -138,10 +145,10 @@ class Output:
             view = {"error": type(error).__name__, "message": error.message, "hint": first}
             self.err.write(msgspec.json.encode(view).decode() + "\n")
             return
-        self.note(self.paint("error: ", "red") + error.message)
+        self._beside(self.paint("error: ", "red") + error.message)
         width = max((len(hint.label) for hint in error.hints), default=0)
         for hint in error.hints:
-            self.note(f"  {hint.label:<{width}}   {hint.command}")
+            self._beside(f"  {hint.label:<{width}}   {hint.command}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
         """Aligned columns under a header. On a narrow terminal the spare columns give way, then each row is a block.

@@ -6,6 +6,7 @@ import gc
 import os
 import pwd
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -51,6 +52,7 @@ def run(session: Session, arguments: list[str]) -> int:
     """Run one command; its exit code. Errors go to standard error and never end with 0."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session.as_json = "--json" in ours
+    session.output = replace(session.output, quiet=session.as_json and not session.output.beside)
     try:
         return _command(session, arguments)
     except OdcError as error:

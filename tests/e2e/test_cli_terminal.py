@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.e2e.cloud import Person
+from tests.e2e.cloud import Cloud, Person
 from tests.e2e.terminal import CTRL_C, DOWN, ENTER, ESCAPE, SPACE, terminal
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
@@ -76,6 +76,20 @@ def test_leaving_a_wait_leaves_it_queued_and_says_how_to_come_back(ada: Person, 
         assert "Come back: gpu-dev connect big" in screen.screen.text
         assert screen.is_restored
     assert ben.view("big")["state"] == "queued"
+
+
+def test_a_wait_outlives_the_daemon(ada: Person, ben: Person, cloud: Cloud) -> None:
+    whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")
+    ada.ok(*whole, "-n", "first", "--wait")
+    with terminal(ben, "gpu-dev", *whole, "-n", "second") as screen:
+        screen.expect("waiting in the queue, position 1")
+        cloud.kill()
+        screen.expect("The cloud does not answer; waiting for it. The reservation stays.")
+        cloud.odc("up")
+        screen.expect("The cloud answers again.", "waiting in the queue, position 1")
+        ada.ok("cancel", "first", "--yes")
+        screen.expect("Ready until", "ssh second")
+        assert screen.ended() == 0
 
 
 @pytest.mark.parametrize("key", ["q", CTRL_C], ids=["q", "ctrl-c"])

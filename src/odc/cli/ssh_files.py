@@ -93,7 +93,7 @@ def _quoted(path: Path) -> str:
 def _files(folder: Path, view: ReservationView, identities: str) -> dict[str, str]:
     """File name to text, of one reservation; nothing for one whose values are not plain words."""
     key = " ".join(view.host_key.split()[:2])
-    if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id):
+    if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id) or not _QUOTABLE.fullmatch(str(folder)):
         return {}
     known = folder / f"{short(view.id)}{KNOWN}"
     blocks = [_block(view, box, known, identities) for box in view.boxes if box.ssh is not None]

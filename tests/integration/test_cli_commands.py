@@ -151,6 +151,16 @@ def test_a_key_file_without_its_public_half_is_found(ada: Person) -> None:
     assert "This file opens the box" in shown
 
 
+def test_old_rows_are_those_of_the_cloud_that_is_asked(ada: Person) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "seen", "--disk", "none", "--wait")
+    ada.ok("list")
+    ada.ok("list", "--all")
+    away = ada.gpu_dev("list", GPU_DEV_ENDPOINT="unix:///elsewhere.sock")
+    assert (away.code, away.out) == (1, "")
+    assert ada.gpu_dev("connect", "seen", GPU_DEV_ENDPOINT="unix:///elsewhere.sock").code == 1
+    assert list((ada.home / ".gpu-dev").glob("*-sshconfig"))
+
+
 def test_beside_json_stands_nothing_but_an_error_in_json(ada: Person) -> None:
     whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none", "--json")
     done = ada.gpu_dev(*whole, "-n", "told", "--wait")

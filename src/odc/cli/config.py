@@ -138,7 +138,7 @@ def ssh_include() -> None:
 @ssh_include.command()
 @pass_session
 def enable(session: Session) -> None:
-    """Put the Include line at the top of ~/.ssh/config and ~/.cursor/ssh_config."""
+    """Add the Include line to ~/.ssh/config and ~/.cursor/ssh_config."""
     for path in include.config_files(session.home):
         done = include.enable(path)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")

@@ -103,8 +103,11 @@ def _run(ssh: list[str], name: str, command: tuple[str, ...]) -> int:
 
 def _offline(session: Session, reference: str | None, command: tuple[str, ...], error: OdcError) -> int:
     """Connect by the file that is there, while the cloud does not answer."""
-    files = sorted(session.folder.glob(f"*{ssh_files.SUFFIX}")) if session.folder.is_dir() else []
-    path = ssh_files.find_offline(session.folder, reference) if reference else files[0] if len(files) == 1 else None
+    if reference:
+        path = ssh_files.find_offline(session.folder, session.endpoint, reference)
+    else:
+        files = ssh_files.files_of(session.folder, session.endpoint)
+        path = files[0] if len(files) == 1 else None
     if path is None:
         raise error
     name = path.read_text().split()[1]

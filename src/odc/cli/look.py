@@ -19,6 +19,13 @@ from odc.domain.errors import OdcError, ProviderUnavailable
 CACHE = "list.json"
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The last list that was seen, and of which cloud."""
+
+    endpoint: str
+    answer: ReservationList
+
+
 @click.command("list")
 @click.option("--all", "-a", "ended", is_flag=True, help="Ended ones too.")
 @click.option("--user", default="me", metavar="NAME|all", help="Another user's, or everyone's.")
@@ -32,7 +39,7 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
 
     def ask() -> ReservationList:
         answer = session.client().reservations(user=user, ended=ended, status=status)
-        if user == "me" and not status:
+        if user == "me" and not status and not ended:
             _keep(session, answer)
         else:
             references.live_views(session)
@@ -59,7 +66,8 @@ def _keep(session: Session, answer: ReservationList) -> None:
     if not ssh_files.renew(session, answer.reservations):
         return
     try:
-        write_whole(session.folder / CACHE, msgspec.json.encode(answer).decode())
+        kept = Kept(endpoint=session.endpoint, answer=answer)
+        write_whole(session.folder / CACHE, msgspec.json.encode(kept).decode())
     except OSError as error:
         session.note_once(f"The list cannot be kept for later: {error}")
 
@@ -68,14 +76,17 @@ def _show_stale(session: Session) -> list[ReservationView]:
     """Show the last list that was seen, marked as old; those of it that ssh may still reach."""
     path: Path = session.folder / CACHE
     try:
-        answer = msgspec.json.decode(path.read_bytes(), type=ReservationList)
+        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
     except (OSError, msgspec.MsgspecError):
         return []
+    if kept.endpoint != session.endpoint:
+        return []
+    answer = kept.answer
     now = session.now()
     session.output.line(f"STALE, as of {times.clock(answer.now, now)}: the cloud does not answer now.")
     session.output.lines(screens.list_lines(answer.reservations, now, session.output))
     views = [view for view in answer.reservations if view.state == "active"]
-    return [view for view in views if ssh_files.find_offline(session.folder, view.name)]
+    return [view for view in views if ssh_files.find_offline(session.folder, session.endpoint, view.name)]
 
 
 def _with_boxes(session: Session, error: OdcError, reachable: list[ReservationView]) -> OdcError:

@@ -9,6 +9,7 @@ import click
 
 from odc import __version__
 from odc.cli.context import Session
+from odc.domain.errors import InvalidRequest
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "reserve": ("odc.cli.reserve:reserve", "Reserve GPUs; asks when options are missing."),
@@ -85,7 +86,7 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     for word in words:
         found = command.get_command(context, word) if isinstance(command, click.Group) else None
         if found is None:
-            ctx.fail(f"no command {' '.join(words)!r}. See: gpu-dev help")
+            raise InvalidRequest(f"no command {' '.join(words)!r}", ("the commands", "gpu-dev help"))
         command = found
         context = click.Context(command, info_name=word, parent=context, **command.context_settings)
     click.echo(command.get_help(context))

@@ -3,6 +3,8 @@
 The host key is pinned under the reservation's whole id: a name that comes back as another box is never a stranger's.
 What the server says goes into these files only if it cannot mean anything else to ssh. A key that the user has set and
 that lies where ssh does not look is named in them; then the usual ones are too, for ssh would not try them any more.
+
+The last line of a file says which cloud it is of: a command takes away what is over in its own cloud only.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ KNOWN = "-known_hosts"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
 _QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
+_CLOUD = "# of the cloud on "
 _USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _REACHABLE = ("preparing", "active")
 
@@ -33,7 +36,7 @@ def config_path(folder: Path, view_id: str) -> Path:
 def renew(session: Session, views: Iterable[ReservationView]) -> bool:
     """As `sync`, for the user's own folder; where nothing can be written the command goes on without, and says so."""
     try:
-        sync(session.folder, views)
+        sync(session.folder, views, session.endpoint)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
         session.note_once(f"ssh does not know your boxes by name here: {reason}")
@@ -41,26 +44,41 @@ def renew(session: Session, views: Iterable[ReservationView]) -> bool:
     return True
 
 
-def sync(folder: Path, views: Iterable[ReservationView]) -> None:
-    """Make the folder hold the files of exactly these live reservations.
+def sync(folder: Path, views: Iterable[ReservationView], endpoint: str) -> None:
+    """Make the folder hold the files of exactly these live reservations of a cloud; other clouds' stay.
 
     Args:
         folder: `~/.gpu-dev`; made if it is not there.
-        views: all of the user's live reservations.
+        views: all of the user's live reservations there.
+        endpoint: of the cloud.
     """
     wanted: dict[str, str] = {}
     identities = identity_lines(folder.parent, read_identity(folder))
     for view in views:
         if view.mine and view.state in _REACHABLE and view.boxes and view.host_key:
-            wanted |= _files(folder, view, identities)
+            wanted |= _files(folder, view, identities, cloud_of(endpoint))
     folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in wanted.items():
         path = folder / name
         if _text_of(path) != text:
             write_whole(path, text)
-    for path in folder.iterdir():
-        if path.name.endswith((SUFFIX, KNOWN)) and path.name not in wanted:
+    for path in folder.glob(f"*{SUFFIX}"):
+        if path.name not in wanted and is_of(path, endpoint):
             path.unlink(missing_ok=True)
+    for path in folder.glob(f"*{KNOWN}"):
+        if not path.with_name(path.name.replace(KNOWN, SUFFIX)).exists():
+            path.unlink(missing_ok=True)
+
+
+def cloud_of(endpoint: str) -> str:
+    """The cloud as a file names it: its socket; empty for one whose name a line cannot hold."""
+    path = endpoint.removeprefix("unix://")
+    return path if _QUOTABLE.fullmatch(path) else ""
+
+
+def is_of(path: Path, endpoint: str) -> bool:
+    """Whether the file is of this cloud."""
+    return _text_of(path).rpartition(_CLOUD)[2].strip() == cloud_of(endpoint)
 
 
 def _text_of(path: Path) -> str:
@@ -90,7 +108,7 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("%", "%%") + '"'
 
 
-def _files(folder: Path, view: ReservationView, identities: str) -> dict[str, str]:
+def _files(folder: Path, view: ReservationView, identities: str, cloud: str) -> dict[str, str]:
     """File name to text, of one reservation; nothing for one whose values are not plain words."""
     key = " ".join(view.host_key.split()[:2])
     if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id) or not _QUOTABLE.fullmatch(str(folder)):
@@ -100,7 +118,7 @@ def _files(folder: Path, view: ReservationView, identities: str) -> dict[str, st
     if not all(blocks):
         return {}
     return {
-        config_path(folder, view.id).name: "\n".join(blocks),
+        config_path(folder, view.id).name: "\n".join([*blocks, f"{_CLOUD}{cloud}\n"]),
         known.name: f"{view.id} {key}\n",
     }
 
@@ -137,9 +155,14 @@ def options_of(path: Path, name: str) -> list[str]:
     return []
 
 
-def find_offline(folder: Path, reference: str) -> Path | None:
+def files_of(folder: Path, endpoint: str) -> list[Path]:
+    """The files of a cloud's reservations, also while it does not answer."""
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_of(path, endpoint)]
+
+
+def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
     """The file that a name or an id's beginning means, while the cloud does not answer."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in files_of(folder, endpoint):
         if path.name.startswith(short(reference)) and len(reference) >= 4:
             return path
         if reference in path.read_text().partition("\n")[0].split()[1:]:

@@ -108,7 +108,7 @@ class Terminal:
         self.master, self.slave = os.openpty()
         self.screen = Screen(*size)
         self.raw = ""
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.resize(*size)
         self.before = termios.tcgetattr(self.slave)
         entry = pwd.getpwnam(person.name)
         os.fchown(self.slave, entry.pw_uid, entry.pw_gid)
@@ -132,6 +132,11 @@ class Terminal:
             stdout=self.slave,
             stderr=self.slave,
         )
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the terminal another size; what stands on it stays where it is."""
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.columns, self.screen.rows = columns, rows
 
     def read(self, seconds: float) -> bool:
         """Draw what the program writes within some seconds; False if that was nothing."""

@@ -240,3 +240,14 @@ def test_watching_never_scrolls_a_small_terminal(ada: Person, rows: int) -> None
         assert screen.ended() == 0
     assert len(screen.screen.lines) <= rows
     assert "\x1b[2J" not in screen.raw
+
+
+def test_watching_follows_the_size_of_the_terminal(ada: Person) -> None:
+    ada.ok(*T4, "-n", "one", "--disk", "none", "--wait")
+    with terminal(ada, "gpu-dev", "list", "--watch", columns=80) as screen:
+        screen.expect("NAME", "DISK", "node-2", "q or Ctrl+C ends")
+        screen.resize(40, 10)
+        shown = screen.expect("  disk   none", "  node   node-2", "q or Ctrl+C ends")
+        assert shown.count("1 x t4") == 1
+        screen.type("q")
+        assert screen.ended() == 0

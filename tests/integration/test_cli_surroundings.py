@@ -136,6 +136,17 @@ def test_a_home_that_cannot_be_written_stops_nothing_but_ssh_by_name(ada: Person
     assert not Path("/nonexistent").exists()
 
 
+def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person) -> None:
+    (ada.home / ".gpu-dev/config.toml").write_text("endpoint = ")
+    done = ada.gpu_dev("show", "one")
+    assert done.code == 0
+    assert "ssh one" in done.out
+    assert "config.toml is broken" in done.err
+    refused = ada.gpu_dev("config", "set", "endpoint", f"unix://{ada.socket}")
+    assert refused.code == 2
+    assert "config.toml is broken" in refused.err
+
+
 def test_without_a_home_in_the_environment_the_machines_word_counts() -> None:
     assert home_folder("") == Path(pwd.getpwuid(os.getuid()).pw_dir)
     assert home_folder("/some/where") == Path("/some/where")

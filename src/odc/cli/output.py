@@ -126,6 +126,11 @@ class Output:
         self.out.flush()
         return rows + self._rows(footer)
 
+    def clear(self) -> int:
+        """Take away everything on the terminal; the rows that stand there then: none."""
+        self.out.write("\x1b[H\x1b[2J")
+        return 0
+
     def _folded(self, text: str) -> list[str]:
         return fold(text, self.width) if self.width else [text]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from odc.api.messages import BoxView, ReservationView
 from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole
+from odc.domain.errors import InvalidRequest
 from odc.domain.names import short
 
 SUFFIX = "-sshconfig"
@@ -39,9 +40,12 @@ def renew(session: Session, views: Iterable[ReservationView]) -> bool:
         sync(session.folder, views, session.endpoint)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
-        session.note_once(f"ssh does not know your boxes by name here: {reason}")
-        return False
-    return True
+    except InvalidRequest as error:
+        reason = error.message
+    else:
+        return True
+    session.note_once(f"ssh does not know your boxes by name here: {reason}")
+    return False
 
 
 def sync(folder: Path, views: Iterable[ReservationView], endpoint: str) -> None:

@@ -23,10 +23,15 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
         draw: the screen for the terminal as it is now.
     """
     before = 0
+    last = session.output.measured()
     try:
         with _keys(session.output) as pressed:
             while True:
                 output = session.output.measured()
+                if output.live and output != last:
+                    # The terminal has another size, and has moved what stood there.
+                    before = output.clear()
+                last = output
                 lines = _drawn(draw, output)
                 if output.live:
                     before = output.redraw(lines, output.paint("q or Ctrl+C ends", "dim"), before)

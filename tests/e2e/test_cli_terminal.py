@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import pytest
 from tests.e2e.cloud import Cloud, Person
-from tests.e2e.terminal import CTRL_C, DOWN, ENTER, ESCAPE, SPACE, terminal
+from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
-
-QUESTIONS = ("GPU type?", "How many GPUs?", "For how many hours?", "Which disk", "Reserve it?")
 
 
 def reserve(person: Person, name: str, *more: str) -> None:
     person.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", name, "--disk", "none", *more)
-
-
-@pytest.mark.parametrize("key", [ESCAPE, CTRL_C], ids=["esc", "ctrl-c"])
-def test_giving_up_at_any_question_reserves_nothing(ada: Person, key: str) -> None:
-    for last in QUESTIONS:
-        with terminal(ada, "gpu-dev", "reserve") as screen:
-            for question in QUESTIONS[: QUESTIONS.index(last)]:
-                screen.answer(question, DOWN + ENTER if question == QUESTIONS[0] else ENTER)
-            screen.answer(last, key)
-            assert screen.ended() == 130, last
-            assert "Nothing happened: nothing was reserved." in screen.screen.text
-            assert screen.is_restored
-    assert ada.json("list")["reservations"] == []
 
 
 def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
@@ -40,17 +25,6 @@ def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
         assert screen.ended() == 0
     view = ada.view("default")
     assert (view["gpu_type"], view["gpus"], view["hours"], view["disk"]) == ("h100", 2, 0.5, "default")
-
-
-@pytest.mark.parametrize("command", ["show", "connect", "cancel", "wait"])
-def test_esc_leaves_the_choice_among_several(ada: Person, command: str) -> None:
-    reserve(ada, "one")
-    reserve(ada, "two")
-    with terminal(ada, "gpu-dev", command) as screen:
-        screen.answer("Which one", ESCAPE)
-        assert screen.ended() == 130
-        assert screen.is_restored
-    assert len(ada.json("list")["reservations"]) == 2
 
 
 def test_cancel_ends_only_what_is_marked(ada: Person) -> None:
@@ -92,18 +66,6 @@ def test_a_wait_outlives_the_daemon(ada: Person, ben: Person, cloud: Cloud) -> N
         assert screen.ended() == 0
 
 
-@pytest.mark.parametrize("key", ["q", CTRL_C], ids=["q", "ctrl-c"])
-def test_watching_redraws_in_place_and_restores_the_terminal(ada: Person, key: str) -> None:
-    with terminal(ada, "gpu-dev", "list", "--watch") as screen:
-        screen.expect("No reservations")
-        reserve(ada, "late")
-        screen.expect("late", "q or Ctrl+C ends")
-        assert "No reservations" not in screen.screen.text
-        screen.type(key)
-        assert screen.ended() == 0
-        assert screen.is_restored
-
-
 def test_a_shell_is_a_whole_terminal(ada: Person) -> None:
     reserve(ada, "one", "--wait")
     reserve(ada, "two", "--wait")
@@ -128,11 +90,3 @@ def test_a_slip_in_an_id_never_runs_as_a_command(ada: Person) -> None:
     assert (done.code, done.out) == (2, "")
     assert "did you mean train?" in done.err
     assert ada.gpu_dev("connect", "--", "cat; exit 7", input="from here").out == "from here"
-
-
-def test_anothers_reservation_is_not_repeated(ada: Person, ben: Person) -> None:
-    reserve(ada, "hers")
-    refused = ben.gpu_dev("reserve", "--like", ada.view("hers")["id"])
-    assert refused.code == 2
-    assert f"is {ada.name}'s, not yours" in refused.err
-    assert "gpu-dev reserve -t t4 -g 1 -h 0.5" in refused.err

@@ -187,9 +187,3 @@ def test_a_disk_in_use_is_refused_with_its_holder(ada: Person) -> None:
     near = ada.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "heldd")
     assert near.code == 2
     assert "did you mean held?" in near.err
-
-
-def test_missing_options_are_named_without_a_terminal(ada: Person) -> None:
-    done = ada.gpu_dev("reserve")
-    assert done.code == 2
-    assert all(option in done.err for option in ("-t", "-g", "-h"))

@@ -48,6 +48,7 @@ def test_users_cannot_see_or_touch_each_others_boxes(ada: Person, ben: Person) -
         refused = ben.gpu_dev(*command)
         assert (refused.code, refused.out) == (2, "")
         assert told in refused.err
+    assert "gpu-dev reserve -t t4 -g 1 -h 0.5" in ben.gpu_dev("reserve", "--like", view["id"]).err
     ssh = ("ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes")
     port = str(view["boxes"][0]["ssh"]["port"])
     assert ben.run(*ssh, "-p", port, "dev@127.0.0.1", "true").code == 255

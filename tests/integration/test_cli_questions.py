@@ -15,6 +15,7 @@ from tests.someone import someone
 
 BACK = "\x7f"
 GIVING_UP = pytest.mark.parametrize("key", [ESCAPE, CTRL_C], ids=["esc", "ctrl-c"])
+QUESTIONS = ("GPU type?", "How many GPUs?", "For how many hours?", "Which disk", "Reserve it?")
 T4 = ("reserve", "-t", "t4", "-g", "1", "-h", "1")
 
 
@@ -97,6 +98,19 @@ def test_yes_leaves_only_what_is_open_to_ask(ada: Person) -> None:
 
 
 @GIVING_UP
+def test_giving_up_at_any_question_reserves_nothing(ada: Person, key: str) -> None:
+    for last in QUESTIONS:
+        with terminal(ada, "gpu-dev", "reserve") as screen:
+            for question in QUESTIONS[: QUESTIONS.index(last)]:
+                screen.answer(question, DOWN + ENTER if question == QUESTIONS[0] else ENTER)
+            screen.answer(last, key)
+            assert screen.ended() == 130, last
+            assert "Nothing happened: nothing was reserved." in screen.screen.text
+            assert screen.is_restored
+    assert live(ada) == []
+
+
+@GIVING_UP
 def test_giving_up_at_the_name_of_a_new_disk_reserves_nothing(ada: Person, key: str) -> None:
     with terminal(ada, "gpu-dev", "reserve") as screen:
         to_new_disk(screen)
@@ -176,11 +190,14 @@ def test_giving_up_a_pick_says_that_nothing_happened(ada: Person, command: str, 
 def test_giving_up_a_cancel_ends_nothing(ada: Person, key: str) -> None:
     ada.ok(*T4, "-n", "one", "--disk", "none", "--wait")
     ada.ok(*T4, "-n", "two", "--disk", "none", "--wait")
-    with terminal(ada, "gpu-dev", "cancel") as screen:
-        screen.answer("Which ones?", SPACE + ENTER)
-        screen.answer("End one", key)
-        assert screen.ended() == 130
-        assert "Nothing was cancelled." in screen.screen.text
+    for questions in (["Which ones?"], ["Which ones?", "End one"]):
+        with terminal(ada, "gpu-dev", "cancel") as screen:
+            for question in questions[:-1]:
+                screen.answer(question, SPACE + ENTER)
+            screen.answer(questions[-1], key)
+            assert screen.ended() == 130
+            assert "Nothing was cancelled." in screen.screen.text
+            assert screen.is_restored
     assert live(ada) == ["one", "two"]
 
 
@@ -225,6 +242,18 @@ def test_leaving_a_wait_says_how_to_come_back(ada: Person, command: str) -> None
         assert screen.ended() == 130
         assert screen.is_restored
     assert ada.view("second")["state"] == "queued"
+
+
+@pytest.mark.parametrize("key", ["q", CTRL_C], ids=["q", "ctrl-c"])
+def test_watching_redraws_in_place_and_restores_the_terminal(ada: Person, key: str) -> None:
+    with terminal(ada, "gpu-dev", "list", "--watch") as screen:
+        screen.expect("No reservations")
+        ada.ok(*T4, "-n", "late", "--disk", "none", "--no-wait")
+        screen.expect("late", "q or Ctrl+C ends")
+        assert "No reservations" not in screen.screen.text
+        screen.type(key)
+        assert screen.ended() == 0
+        assert screen.is_restored
 
 
 @pytest.mark.parametrize("rows", [3, 4, 7])

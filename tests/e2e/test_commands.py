@@ -85,8 +85,29 @@ def test_ones_own_key_is_taken_from_a_file(cyd: Person) -> None:
     assert "is a private key; it stays with you" in refused(cyd, "config", "set", "ssh_key", "~/.ssh/id_ed25519").err
     assert "cannot be read" in refused(cyd, "config", "set", "ssh_key", "~/.ssh/nope.pub").err
     assert "did you mean ssh_key?" in refused(cyd, "config", "set", "ssh_kye", "x").err
+    cyd.run("bash", "-c", "(echo '# two of them'; echo; cat .ssh/*.pub) > several; ssh-keygen -qt rsa -N '' -f new")
+    cyd.run("bash", "-c", "cat new.pub >> several")
+    assert cyd.ok("config", "set", "ssh_key", "several").count("SHA256:") == 2
     cyd.ok("config", "set", "ssh_key", "")
     assert cyd.json("config", "show")["keys"] == []
+    assert "holds no public key" in refused(cyd, "config", "set", "ssh_key", "/dev/null").err
+
+
+def test_who_has_keys_in_an_agent_only_is_offered_those(cyd: Person) -> None:
+    lines = [
+        "ssh-add -q ~/.ssh/id_ed25519 && mv ~/.ssh/id_ed25519* ~",
+        "gpu-dev reserve -t t4 -g 1 -h 0.5 -n agent --disk none --wait",
+        "gpu-dev reserve -t t4 -g 1 -h 0.5 -n agent --disk none --wait --yes >/dev/null",
+        "gpu-dev connect agent -- echo in",
+    ]
+    try:
+        done = cyd.run("ssh-agent", "bash", "-c", "\n".join(lines))
+        assert "ssh-add -L > ~/agent.pub && gpu-dev config set ssh_key ~/agent.pub" in done.err
+        assert "Your agent's: SHA256:" in done.err
+        assert done.out == "in\n"
+    finally:
+        cyd.run("bash", "-c", "mv ~/id_ed25519* ~/.ssh")
+        cyd.ok("config", "set", "ssh_key", "")
 
 
 def test_ssh_works_by_name_from_a_home_with_a_space(cyd: Person) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from odc.api.messages import Me, ReservationView
 from odc.cli import include, references, screens
 from odc.cli.context import Session
-from odc.cli.local_keys import find_public_keys, in_home, read_key
+from odc.cli.local_keys import find_public_keys, in_home, read_keys
 from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, read_settings, write_setting
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
@@ -98,18 +98,23 @@ def _set_github_user(session: Session, login: str) -> str:
 
 def set_key_file(session: Session, path: Path) -> str:
     """Make the key in this file the user's own; what was done, as a sentence."""
-    me = _me(session.client().send(SetOwnKeys(keys=(read_key(path),))))
+    told = set_keys(session, read_keys(path))
     try:
         write_setting(session.folder, "ssh_key", str(path))
     except OSError as error:
         session.note_once(f"Where the key lies cannot be remembered: {error.filename}: {error.strerror}")
-    own = next(key for key in me.keys if key.source == "own")
-    return f"{in_home(session.home, path)}: {own.fingerprint}"
+    return f"{in_home(session.home, path)}: {told}"
+
+
+def set_keys(session: Session, keys: tuple[str, ...]) -> str:
+    """Make these keys the user's own; their fingerprints, with commas."""
+    me = _me(session.client().send(SetOwnKeys(keys=keys)))
+    return ", ".join(key.fingerprint for key in me.keys if key.source == "own")
 
 
 def _set_ssh_key(session: Session, value: str) -> str:
     if not value:
-        _me(session.client().send(SetOwnKeys(keys=())))
+        set_keys(session, ())
         write_setting(session.folder, "ssh_key", "")
         return "no key of your own any more"
     path = Path(str(session.home) + value[1:]) if value == "~" or value.startswith("~/") else Path(value)

@@ -10,9 +10,10 @@ from pathlib import Path
 from odc.api.messages import KeyView, Me, ReservationView
 from odc.cli import screens
 from odc.cli.context import Session
-from odc.cli.local_keys import KeyFile, agent_fingerprints, in_home, key_files
+from odc.cli.local_keys import KeyFile, agent_keys, in_home, key_files
 from odc.cli.settings_file import read_settings
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.ssh_keys import fingerprint
 
 _PROBE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=INFO", "-o", "RemoteCommand=none")
 
@@ -85,7 +86,7 @@ def _silent(view: ReservationView) -> list[str]:
 def key_lines(session: Session) -> list[str]:
     """Which keys the box accepts, which the agent and the files have, and what would help."""
     me = session.client().me()
-    held = agent_fingerprints(session.agent)
+    held = [fingerprint(key) for key in agent_keys(session.agent)]
     files = key_files(session.home, read_settings(session.folder).get("ssh_key", ""))
     lines = [f"  the box accepts   {key.fingerprint} ({_origin(key, me)})" for key in me.keys]
     lines += [f"  your agent has    {text}" for text in held] or ["  your agent has    no key"]

@@ -12,25 +12,30 @@ from odc.cli.settings_file import private_half
 from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
+_LONGEST_FILE = 1 << 16
 FIRST = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
 
 
-def read_key(path: Path) -> str:
-    """The public key in a file.
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The public keys in a file, which mostly holds one; comments and empty lines between them are left out.
 
     Raises:
-        InvalidRequest: there is none; a private key is not read further than its first line.
+        InvalidRequest: there is none, or a line is none; a private key goes nowhere.
     """
     try:
         with path.open(errors="replace") as file:
-            line = file.readline(8192)
+            text = file.read(_LONGEST_FILE)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
-    if "PRIVATE KEY" in line:
+    if "PRIVATE KEY" in text:
         public = path.with_name(path.name + ".pub")
-        hint = ("the public one", f"gpu-dev config set ssh_key {public}")
+        hint = ("the public one", f"gpu-dev config set ssh_key {shlex.quote(str(public))}")
         raise InvalidRequest(f"{path} is a private key; it stays with you. Give the public one", hint)
-    return parse_public_key(line.strip())
+    lines = [line.strip() for line in text.splitlines()]
+    keys = tuple(parse_public_key(line) for line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise InvalidRequest(f"{path} holds no public key")
+    return keys
 
 
 def find_public_keys(home: Path) -> list[Path]:
@@ -43,7 +48,7 @@ def find_public_keys(home: Path) -> list[Path]:
     good = []
     for path in [*found, *others]:
         try:
-            read_key(path)
+            read_keys(path)
         except InvalidRequest:
             continue
         good.append(path)
@@ -68,7 +73,7 @@ def key_files(home: Path, own: str) -> list[KeyFile]:
     public = find_public_keys(home)
     if own and Path(own) not in public and Path(own).is_file():
         public.append(Path(own))
-    found = [KeyFile(fingerprint(read_key(path)), path, private_half(path)) for path in public]
+    found = [KeyFile(fingerprint(key), path, private_half(path)) for path in public for key in read_keys(path)]
     known = {file.private for file in found}
     folder = home / ".ssh"
     others = [folder / name.removesuffix(".pub") for name in FIRST]
@@ -91,8 +96,8 @@ def in_home(home: Path, path: Path) -> str:
     return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))
 
 
-def agent_fingerprints(agent: str) -> list[str]:
-    """Fingerprints of the keys that the agent holds; none without an agent.
+def agent_keys(agent: str) -> list[str]:
+    """The public keys of what the agent holds; none without an agent.
 
     Args:
         agent: the agent's socket; empty for none.
@@ -104,10 +109,10 @@ def agent_fingerprints(agent: str) -> list[str]:
         done = subprocess.run(["ssh-add", "-L"], env=environment, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    prints = []
+    keys = []
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         try:
-            prints.append(fingerprint(parse_public_key(line)))
+            keys.append(parse_public_key(line))
         except InvalidRequest:
             continue
-    return prints
+    return keys

@@ -113,23 +113,26 @@ def _completed(session: Session, wish: Wish, how: How) -> Wish:
 
 
 def _ensure_key(session: Session, how: How) -> None:
-    """Without a key nobody could enter the box: offer the one that lies here, before anything is queued."""
+    """Without a key nobody could enter the box: offer what is here, before anything is queued."""
     if session.client().me().keys:
         return
-    from odc.cli.config import set_key_file
-    from odc.cli.local_keys import find_public_keys, in_home
+    from odc.cli.config import set_key_file, set_keys
+    from odc.cli.local_keys import agent_keys, find_public_keys, in_home
 
-    found = find_public_keys(session.home)
-    github = ("GitHub's", "gpu-dev config set github_user NAME")
-    if not found:
-        raise InvalidRequest("you have set no SSH key", github, ("make one", "ssh-keygen -t ed25519"))
-    if not how.yes:
-        if not how.asks:
-            own = ("this one", f"gpu-dev config set ssh_key {in_home(session.home, found[0])}")
-            raise InvalidRequest("you have set no SSH key", own, github)
-        if not questions.confirm(f"You have set no SSH key. Use {in_home(session.home, found[0])}?"):
-            raise KeyboardInterrupt
-    session.output.note(set_key_file(session, found[0]))
+    files, held = find_public_keys(session.home), agent_keys(session.agent)
+    if files:
+        what = in_home(session.home, files[0])
+        own = ("this one", f"gpu-dev config set ssh_key {what}")
+    elif held:
+        what = "what your SSH agent holds"
+        own = ("your agent's", "ssh-add -L > ~/agent.pub && gpu-dev config set ssh_key ~/agent.pub")
+    else:
+        own = ("make one", "ssh-keygen -t ed25519")
+    if not (files or held) or not (how.yes or how.asks):
+        raise InvalidRequest("you have set no SSH key", own, ("GitHub's", "gpu-dev config set github_user NAME"))
+    if not how.yes and not questions.confirm(f"You have set no SSH key. Use {what}?"):
+        raise KeyboardInterrupt
+    session.output.note(set_key_file(session, files[0]) if files else f"Your agent's: {set_keys(session, tuple(held))}")
 
 
 def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:

@@ -81,6 +81,8 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
         meant = f"; did you mean {near}?" if near else f"; there are {', '.join(setters)}"
         raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", "gpu-dev config set github_user NAME"))
     told = setters[key](session, value)
+    if key != "endpoint":
+        references.live_views(session)
     session.output.json({"key": key, "value": value, "message": told}) if as_json else session.output.line(told)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime
@@ -145,6 +146,16 @@ def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person) -> N
     refused = ada.gpu_dev("config", "set", "endpoint", f"unix://{ada.socket}")
     assert refused.code == 2
     assert "config.toml is broken" in refused.err
+
+
+def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        with terminal(ada, "gpu-dev", "--endpoint", f"{tmp_path}/silent.sock", "list") as screen:
+            screen.answer("Waiting for the cloud to answer.", CTRL_C)
+            assert screen.ended() == 130
+            assert "Traceback" not in screen.screen.text
 
 
 def test_without_a_home_in_the_environment_the_machines_word_counts() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -34,6 +36,7 @@ from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailabl
 from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
 
 TIMEOUT_S = 40.0
+SLOW_S = 1.0
 SEND_TRIES = 3
 View = TypeVar("View")
 
@@ -70,18 +73,26 @@ def socket_path(endpoint: str, *hints: Hint) -> str:
 class Client:
     """Asks the API on one unix socket. Not for several threads at once."""
 
-    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S, said_by: tuple[Hint, ...] = ()) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float = TIMEOUT_S,
+        said_by: tuple[Hint, ...] = (),
+        slow: Callable[[], None] | None = None,
+    ) -> None:
         """Connects when something is asked.
 
         Args:
             endpoint: the socket.
             timeout_s: how long an answer may take.
             said_by: what to say of the endpoint when nothing answers there.
+            slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
 
         Raises:
             InvalidRequest: the endpoint is none.
         """
         self._said_by = said_by
+        self._slow = slow
         self._path = socket_path(endpoint, *said_by)
         self._timeout_s = timeout_s
         self._connection: _UnixConnection | None = None
@@ -116,7 +127,8 @@ class Client:
     def reservation(self, reference: str, wait_s: float = 0, version: int = -1) -> ReservationView:
         """One reservation; with a wait, as soon as its version is above the given one."""
         query = f"?{urlencode({'wait': wait_s, 'version': version})}" if wait_s else ""
-        return self._ask("GET", f"/v1/reservations/{quote(reference or ' ', safe='')}{query}", ReservationView)
+        path = f"/v1/reservations/{quote(reference or ' ', safe='')}{query}"
+        return self._ask("GET", path, ReservationView, expected_s=wait_s)
 
     def history(self, reference: str) -> History:
         """The story of a reservation."""
@@ -148,9 +160,10 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None) -> View:
+    def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None, expected_s: float = 0) -> View:
         try:
-            status, raw = self._exchange(method, path, body)
+            with self._told_when_slow(expected_s):
+                status, raw = self._exchange(method, path, body)
         except PermissionError as error:
             raise ProviderUnavailable(f"you may not connect to {self._path}", *self._said_by) from error
         except (OSError, http.client.HTTPException) as error:
@@ -163,6 +176,19 @@ class Client:
             return msgspec.json.decode(raw, type=kind)
         except msgspec.MsgspecError as error:
             raise ProviderUnavailable(f"the cloud's answer is not understood: {error}") from error
+
+    @contextlib.contextmanager
+    def _told_when_slow(self, expected_s: float) -> Iterator[None]:
+        if self._slow is None:
+            yield
+            return
+        timer = threading.Timer(expected_s + SLOW_S, self._slow)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json"} if body is not None else {}

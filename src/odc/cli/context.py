@@ -52,6 +52,10 @@ class Session:
         """Where the cloud is asked: the command line, then the environment, then the settings, then the usual place."""
         return self.endpoint_typed or self.endpoint_variable or read_endpoint(self.folder) or DEFAULT_ENDPOINT
 
+    def _say_slow(self) -> None:
+        self.output.passing("")
+        self.note_once("Waiting for the cloud to answer.")
+
     def _said_by(self) -> tuple[Hint, ...]:
         """What says where the cloud is, and how to unsay it; nothing for the usual place and for what was typed."""
         if self.endpoint_typed:
@@ -73,5 +77,5 @@ class Session:
         if self._client is None:
             from odc.api.client import Client
 
-            self._client = Client(self.endpoint, said_by=self._said_by())
+            self._client = Client(self.endpoint, said_by=self._said_by(), slow=self._say_slow)
         return self._client

@@ -151,6 +151,11 @@ def test_a_key_file_without_its_public_half_is_found(ada: Person) -> None:
     assert "This file opens the box" in shown
 
 
+def test_a_command_without_its_dashes_is_refused_with_them(ada: Person) -> None:
+    told = refused(ada, "connect", "train", "nvidia-smi", "a b").err
+    assert "gpu-dev connect train -- nvidia-smi 'a b'" in told
+
+
 def test_old_rows_are_those_of_the_cloud_that_is_asked(ada: Person) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "seen", "--disk", "none", "--wait")
     ada.ok("list")

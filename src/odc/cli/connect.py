@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +21,25 @@ class WithCommand(click.Command):
     """What stands behind `--` is a command for the box and never an ID: a slip in an ID must not run as a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what stands behind the first `--` as it is."""
+        """Keep what stands behind the first `--` as it is.
+
+        Raises:
+            InvalidRequest: a command stands there without `--`.
+        """
         end = args.index("--") if "--" in args else len(args)
         ctx.meta[_COMMAND] = tuple(args[end + 1 :])
-        return super().parse_args(ctx, args[:end])
+        left = super().parse_args(ctx, args[:end])
+        if left:
+            meant = shlex.join([str(ctx.params["reference"]), "--", *left, *args[end + 1 :]])
+            raise InvalidRequest("a command for the box stands behind --", ("for example", f"gpu-dev connect {meant}"))
+        return left
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """The line of the help, with the command."""
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND]"]
 
 
-@click.command(cls=WithCommand)
+@click.command(cls=WithCommand, context_settings={"allow_extra_args": True})
 @click.argument("reference", metavar="[ID]", required=False)
 @click.option("--diagnose", is_flag=True, help="Say which keys the box accepts and which you have.")
 @click.pass_context

@@ -143,9 +143,10 @@ def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person) -> N
     assert done.code == 0
     assert "ssh one" in done.out
     assert "config.toml is broken" in done.err
-    refused = ada.gpu_dev("config", "set", "endpoint", f"unix://{ada.socket}")
-    assert refused.code == 2
-    assert "config.toml is broken" in refused.err
+    for setting in (("endpoint", f"unix://{ada.socket}"), ("ssh_key", "~/.ssh/id_ed25519.pub")):
+        refused = ada.gpu_dev("config", "set", *setting)
+        assert refused.code == 2
+        assert "config.toml is broken" in refused.err
 
 
 def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tmp_path: Path) -> None:

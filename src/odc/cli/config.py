@@ -31,7 +31,8 @@ def config() -> None:
 def show(session: Session, as_json: bool) -> None:
     """Show who the cloud takes you for, your keys, and your files."""
     me = session.client().me()
-    files = [_ssh_file(path, references.live_views(session)) for path in include.config_files(session.home)]
+    views = references.live_views(session)
+    files = [_ssh_file(path, views) for path in include.config_files(session.home)]
     settings = str(session.folder / FILE)
     if as_json:
         mine = {"endpoint": session.endpoint, "settings": settings, "ssh_files": files}
@@ -100,7 +101,9 @@ def _set_github_user(session: Session, login: str) -> str:
 
 def set_key_file(session: Session, path: Path) -> str:
     """Make the key in this file the user's own; what was done, as a sentence."""
-    told = set_keys(session, read_keys(path))
+    keys = read_keys(path)
+    read_settings(session.folder)  # settings that are broken are refused before anything is done
+    told = set_keys(session, keys)
     try:
         write_setting(session.folder, "ssh_key", str(path))
     except OSError as error:

@@ -84,6 +84,16 @@ def test_a_shell_is_a_whole_terminal(ada: Person) -> None:
     assert "slept\n" not in screen.screen.text.replace("echo slept\n", "")
 
 
+def test_a_command_in_the_box_ends_by_ctrl_c(ada: Person) -> None:
+    reserve(ada, "one", "--wait")
+    with terminal(ada, "gpu-dev", "connect", "one", "--", "echo started; sleep 1000") as screen:
+        screen.answer("started", CTRL_C)
+        assert screen.ended() == 130
+        assert screen.is_restored
+    assert "Traceback" not in screen.screen.text
+    assert ada.view("one")["state"] == "active"
+
+
 def test_a_slip_in_an_id_never_runs_as_a_command(ada: Person) -> None:
     reserve(ada, "train", "--wait")
     done = ada.gpu_dev("connect", "trian", "--", "echo", "ran")

@@ -96,6 +96,8 @@ class Client:
         self._path = socket_path(endpoint, *said_by)
         self._timeout_s = timeout_s
         self._connection: _UnixConnection | None = None
+        self.asked_at = 0.0
+        """When the last question was asked, in seconds since 1970: the answer knows nothing of what came later."""
 
     def send(self, request: Request) -> ReservationView | Me | Done:
         """Ask for something; sent again after a lost connection, under the same id.
@@ -161,6 +163,7 @@ class Client:
             self._connection = None
 
     def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None, expected_s: float = 0) -> View:
+        self.asked_at = time.time()
         try:
             with self._told_when_slow(expected_s):
                 status, raw = self._exchange(method, path, body)

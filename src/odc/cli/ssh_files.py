@@ -24,6 +24,7 @@ KNOWN = "-known_hosts"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
 _QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
+_CLOCK_TICK_S = 0.01
 _CLOUD = "# of the cloud on "
 _USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _REACHABLE = ("preparing", "active")
@@ -37,7 +38,7 @@ def config_path(folder: Path, view_id: str) -> Path:
 def renew(session: Session, views: Iterable[ReservationView]) -> bool:
     """As `sync`, for the user's own folder; where nothing can be written the command goes on without, and says so."""
     try:
-        sync(session.folder, views, session.endpoint)
+        sync(session.folder, views, session.endpoint, session.client().asked_at)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:
@@ -48,13 +49,16 @@ def renew(session: Session, views: Iterable[ReservationView]) -> bool:
     return False
 
 
-def sync(folder: Path, views: Iterable[ReservationView], endpoint: str) -> None:
+def sync(folder: Path, views: Iterable[ReservationView], endpoint: str, asked_at: float) -> None:
     """Make the folder hold the files of exactly these live reservations of a cloud; other clouds' stay.
+
+    So do files that another command has written since these were asked for: they are of reservations made meanwhile.
 
     Args:
         folder: `~/.gpu-dev`; made if it is not there.
         views: all of the user's live reservations there.
         endpoint: of the cloud.
+        asked_at: when the cloud was asked for them, in seconds since 1970.
     """
     wanted: dict[str, str] = {}
     identities = identity_lines(folder.parent, read_identity(folder))
@@ -67,11 +71,19 @@ def sync(folder: Path, views: Iterable[ReservationView], endpoint: str) -> None:
         if _text_of(path) != text:
             write_whole(path, text)
     for path in folder.glob(f"*{SUFFIX}"):
-        if path.name not in wanted and is_of(path, endpoint):
+        if path.name not in wanted and is_of(path, endpoint) and not _is_newer(path, asked_at):
             path.unlink(missing_ok=True)
     for path in folder.glob(f"*{KNOWN}"):
         if not path.with_name(path.name.replace(KNOWN, SUFFIX)).exists():
             path.unlink(missing_ok=True)
+
+
+def _is_newer(path: Path, moment: float) -> bool:
+    """Whether the file was written after this moment, as far as the file system's clock can tell."""
+    try:
+        return path.stat().st_mtime > moment - _CLOCK_TICK_S
+    except FileNotFoundError:
+        return False
 
 
 def cloud_of(endpoint: str) -> str:

@@ -30,7 +30,6 @@ class Policy:
         limits: per user and per step.
         image: the image of boxes, as the cluster names it.
         ports: SSH ports of boxes, first and last.
-        listen: address of the host at which boxes' SSH listens.
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
@@ -46,7 +45,6 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     image: str = "localhost/odc/box:1"
     ports: tuple[int, int] = (30000, 31999)
-    listen: str = "127.0.0.1"
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)

@@ -14,7 +14,10 @@ import msgspec
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import near_match
 
-_VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|quadro|amd|instinct|graphics)\b", re.IGNORECASE)
+_SAYS_NOTHING = re.compile(
+    r"\b(nvidia|geforce|tesla|quadro|amd|instinct|graphics|generation|sxm\d*|pcie|nvl|hbm\w*)\b", re.ASCII
+)
+_MEMORY = re.compile(r"\b(\d{1,4}) ?gb\b", re.ASCII)
 _TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}", re.ASCII)
 
 
@@ -142,7 +145,11 @@ def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: C
 
 
 def own_type_name(nvml_name: str) -> str:
-    """A type name made of what NVML calls a GPU: `NVIDIA GeForce RTX 4090` is `rtx4090`."""
-    plain = _VENDOR_WORDS.sub(" ", nvml_name.lower())
-    name = re.sub(r"[^a-z0-9]+", "", plain)
-    return name[:30] or "gpu"
+    """A type name made of what NVML calls a GPU: its model, and its memory where that belongs to the name.
+
+    `NVIDIA GeForce RTX 4090` is `rtx4090`, `Tesla V100-SXM2-32GB` is `v100-32gb`.
+    """
+    plain = _SAYS_NOTHING.sub(" ", nvml_name.lower())
+    memory = _MEMORY.search(plain)
+    model = re.sub(r"[^a-z0-9]+", "", _MEMORY.sub(" ", plain))[:24] or "gpu"
+    return f"{model}-{memory[1]}gb" if memory else model

@@ -7,13 +7,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from odc import __version__
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, pids_per_unit
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs
-from odc.adapters.engine.nodes import machine_capacity, machine_node, simulated_nodes
+from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.engine.simulated import device_kind, write_devices
 from odc.adapters.github.key_source import GitHubKeySource
@@ -78,8 +80,10 @@ def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
     machine = machine_capacity()
     kept = Capacity(cpu_millis=int(settings.keep_cpus * 1000), memory_bytes=int(settings.keep_memory_gib * 2**30))
     if settings.simulate:
-        return simulated_nodes(settings.simulate, policy.catalog, machine, kept)
-    return (machine_node(find_gpus(), policy.catalog, machine, kept),)
+        nodes = simulated_nodes(settings.simulate, policy.catalog, machine, kept)
+    else:
+        nodes = machine_nodes(find_gpus(), policy.catalog, machine, kept, settings.keep_types)
+    return tuple(replace(node, address=settings.box_address) for node in nodes)
 
 
 def engine_service(settings: Settings) -> EngineService:

@@ -18,6 +18,7 @@ import msgspec
 
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
+from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.system.gpus import driver_version, find_gpus
@@ -27,11 +28,12 @@ from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachabl
 from odc.entrypoints.bootstrap import engine_service, find_nodes
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
-from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings import EVERYWHERE, Settings
 
 BUILD = "run: sudo odc image build        (about 2 minutes)"
 LEAST_FILES = 4096
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
+DESCRIBE = "run: sudo nvidia-ctk cdi generate --device-name-strategy=uuid --output=/etc/cdi/nvidia.yaml"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -187,19 +189,31 @@ def _gpus(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "GPUs", f"SIMULATED: {text}")
         return
     found = find_gpus()
-    if not found:
-        text = f"none; the machine serves {nodes[0].units} x {nodes[0].gpu_type}"
-        yield Finding("warn", "GPUs", text, "try it: odc up --simulate h100=1x8")
-        return
-    text = f"{len(found)} x {found[0].name}, driver {driver_version()}, as {nodes[0].gpu_type}"
-    yield Finding("ok", "GPUs", text)
-    if not any(Path(folder).glob("nvidia*") for folder in CDI_FOLDERS if Path(folder).is_dir()):
-        hint = "run: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-        yield Finding("fail", "CDI", "the GPUs are not described to the engine", hint)
+    for gpu_type, gpus in by_type(found, settings.policy().catalog).items():
+        use = "kept for the host" if gpu_type in settings.keep_types else f"lent as {gpu_type}"
+        yield Finding("ok", "GPUs", f"{len(gpus)} x {gpus[0].name}, driver {driver_version()}, {use}")
+    if not any(node.gpus for node in nodes):
+        text = f"none to lend; the machine serves {nodes[0].units} x {nodes[0].gpu_type}"
+        yield Finding("warn", "GPUs", text, "" if found else "try it: odc up --simulate h100=1x8")
+    described = "".join(_descriptions())
+    unknown = [gpu for node in nodes for gpu in node.gpus if gpu not in described]
+    if unknown:
+        text = f"{len(unknown)} GPUs are not described to the engine by their UUIDs, such as {unknown[0]}"
+        yield Finding("fail", "CDI", text, DESCRIBE)
+
+
+def _descriptions() -> Iterator[str]:
+    """What the machine says of its NVIDIA GPUs to engines."""
+    for folder in CDI_FOLDERS:
+        for path in Path(folder).glob("*nvidia*"):
+            yield path.read_text(errors="replace")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     check_listen(settings.listen)
+    if settings.listen in EVERYWHERE and not settings.address:
+        text = f"boxes listen on every address, but users are told {settings.box_address}"
+        yield Finding("warn", "address", text, 'set what they can reach: address = "HOST" in the settings')
     first, last = settings.ports
     taken = taken_ports(settings.listen, settings.ports)
     text = f"{first} to {last} on {settings.listen}"

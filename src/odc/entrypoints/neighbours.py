@@ -18,10 +18,9 @@ from pathlib import Path
 import msgspec
 
 from odc.domain.errors import ProviderRefused
-from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings import EVERYWHERE, Settings
 
 FOLDER = Path("/run/odc/clouds")
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # a comparison
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +146,7 @@ def _shown(value: object) -> str:
 
 
 def _same_ports(ours: Claim, other: Claim) -> bool:
-    same_place = ours.listen == other.listen or ours.listen in _EVERYWHERE or other.listen in _EVERYWHERE
+    same_place = ours.listen == other.listen or ours.listen in EVERYWHERE or other.listen in EVERYWHERE
     return same_place and ours.ports[0] <= other.ports[1] and other.ports[0] <= ours.ports[1]
 
 

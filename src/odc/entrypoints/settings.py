@@ -21,6 +21,8 @@ from odc.entrypoints.settings_check import check_settings, unknown_key, wrong_ty
 
 DEFAULT_FILE = Path("/etc/odc/odc.toml")
 DEFAULT_SOCKET = "/run/odc/odc.sock"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
+"""Addresses that mean every address of the machine, and the machine as it reaches itself."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         admins: Unix users who may operate the cloud, beside root.
         simulate: pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.
         listen: address of the host at which boxes' SSH listens.
+        address: name or address by which users reach boxes; empty: `listen`, or this machine if that is everywhere.
         ports: first and last SSH port of boxes.
         network: addresses from which each reservation gets its own small network, in CIDR form.
         disks: folder of the users' disks; empty: in the state folder.
@@ -64,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         image: image of boxes.
         keep_cpus: cores kept for the host.
         keep_memory_gib: memory kept for the host.
+        keep_types: GPU types of the machine that are kept for the host, such as that of its display.
         github: where public keys are fetched from.
         github_api: where GitHub's numeric user ids are asked for.
         box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
@@ -81,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     admins: tuple[str, ...] = ()
     simulate: str = ""
     listen: str = "127.0.0.1"
+    address: str = ""
     ports: tuple[int, int] = (30000, 31999)
     network: str = "10.90.0.0/16"
     disks: str = ""
@@ -89,6 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     image: str = "localhost/odc/box:1"
     keep_cpus: float = 0
     keep_memory_gib: float = 1
+    keep_types: tuple[str, ...] = ()
     github: str = "https://github.com"
     github_api: str = "https://api.github.com"
     box_id_base: int = 1_000_000_000
@@ -113,6 +119,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The records' address, as SQLAlchemy reads it."""
         return self.database or f"sqlite:///{self.state_folder / 'odc.db'}"
 
+    @property
+    def box_address(self) -> str:
+        """Where SSH to boxes is reached; of a machine that listens everywhere, what holds on the machine itself."""
+        return self.address or EVERYWHERE.get(self.listen, self.listen)
+
     def policy(self) -> Policy:
         """The settings as the control plane reads them."""
         limits = self.limits
@@ -128,7 +139,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ),
             image=self.image,
             ports=self.ports,
-            listen=self.listen,
             disk_bytes=int(self.disk_gib * 2**30),
             grace=timedelta(seconds=limits.grace_s),
             missing=timedelta(seconds=limits.missing_s),

@@ -29,6 +29,7 @@ BOX_IDS = 65536
 BOX_ADDRESSES = 16
 """Addresses of one reservation's network."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:-]*", re.ASCII)
 _EXPECTED = re.compile(r"^(?P<words>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _KINDS = {
     "`str`": "text",
@@ -150,6 +151,8 @@ _RULES: tuple[_Rule, ...] = (
     ("socket", lambda path: Path(path).is_absolute(), "a whole path, from /"),
     ("ports", _are_ports, "two numbers from 1024 to 65535, the smaller first, such as [30000, 31999]"),
     ("listen", _is_address, 'an address of this machine, such as "127.0.0.1", or "0.0.0.0" for all of them'),
+    ("address", lambda text: not text or bool(_HOST.fullmatch(text)), "a host's name or address, such as gpu1.lab"),
+    ("keep_types", all, "names of GPU types"),
     ("disk_gib", _number(0.01), "at least 0.01"),
     ("disk_file_gib", _number(0.2), "at least 0.2"),
     ("keep_cpus", _number(0), "0 or more"),

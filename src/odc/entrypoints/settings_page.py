@@ -21,6 +21,7 @@ EXAMPLES: dict[str, object] = {
     "admins": ("ada", "ben"),
     "simulate": "h100=2x8,t4=1x4",
     "listen": "0.0.0.0",  # noqa: S104  # an example of what may be chosen
+    "address": "gpu1.lab.example",
     "ports": (20000, 20999),
     "network": "10.44.0.0/16",
     "disks": "/srv/btrfs/disks",
@@ -29,6 +30,7 @@ EXAMPLES: dict[str, object] = {
     "image": "localhost/lab/box:1",
     "keep_cpus": 2,
     "keep_memory_gib": 4,
+    "keep_types": ("t400-4gb",),
     "github": "https://github.example",
     "github_api": "https://github.example/api/v3",
     "box_id_base": 2_000_000_000,

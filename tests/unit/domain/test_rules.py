@@ -208,6 +208,9 @@ def test_the_built_in_types_are_the_guides_table() -> None:
         ("NVIDIA L40S", 44.5, "l40s"),
         ("NVIDIA A10", 22.0, "a10"),
         ("NVIDIA GeForce RTX 4090", 23.6, "rtx4090"),
+        ("Tesla V100-SXM2-32GB", 31.7, "v100-32gb"),
+        ("NVIDIA RTX 6000 Ada Generation", 48.0, "rtx6000ada"),
+        ("NVIDIA T400 4GB", 4.0, "t400-4gb"),
         ("NVIDIA RTX A6000", 47.5, "rtxa6000"),
         ("", 1.0, "gpu"),
     ],
@@ -217,7 +220,7 @@ def test_a_real_gpu_is_of_the_type_that_its_name_says_or_of_its_own(nvml: str, g
 
 
 def test_a_name_of_its_own_may_be_a_type_name() -> None:
-    assert own_type_name("NVIDIA " + "x" * 99) == "x" * 30
+    assert own_type_name("NVIDIA " + "x" * 99) == "x" * 24
     Catalog([GpuType(name=own_type_name("NVIDIA GeForce RTX 4090"), gpus_per_node=2)])
 
 

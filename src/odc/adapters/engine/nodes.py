@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from odc.domain.catalog import Catalog
@@ -25,6 +25,40 @@ class FoundGpu:
     uuid: str
     name: str
     memory_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Division:
+    """A machine that is divided among nodes, in so many equal units.
+
+    Attributes:
+        machine: all of it.
+        kept: the host's part of it.
+        total: units.
+    """
+
+    machine: Capacity
+    kept: Capacity
+    total: int
+
+    def node(self, name: str, gpu_type: str, gpus: tuple[str, ...], units: int, simulated: bool = False) -> Node:
+        """The node that has these units of it."""
+        whole, host = self._part(self.machine, units), self._part(self.kept, units)
+        return Node(
+            name=name,
+            gpu_type=gpu_type,
+            gpus=gpus,
+            units=units,
+            capacity=whole,
+            allocatable=allocatable(whole, host),
+            simulated=simulated,
+        )
+
+    def _part(self, capacity: Capacity, units: int) -> Capacity:
+        return Capacity(
+            cpu_millis=capacity.cpu_millis * units // self.total,
+            memory_bytes=capacity.memory_bytes * units // self.total,
+        )
 
 
 def machine_capacity() -> Capacity:
@@ -55,26 +89,13 @@ def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capaci
     total = sum(count * units for _, count, units, _ in wanted)
     if sum(count for _, count, _, _ in wanted) > MAX_NODES:
         raise InvalidRequest(f"at most {MAX_NODES} nodes can be simulated", _EXAMPLE)
+    division = _Division(machine, kept, total)
     nodes = []
     for name, count, units, has_gpus in wanted:
-        whole = Capacity(
-            cpu_millis=max(machine.cpu_millis * units // total, 1), memory_bytes=machine.memory_bytes * units // total
-        )
-        host = Capacity(cpu_millis=kept.cpu_millis * units // total, memory_bytes=kept.memory_bytes * units // total)
         for number in range(1, count + 1):
             node = f"{name}-node-{number}"
             gpus = tuple(f"SIM-{node}-{index}" for index in range(units)) if has_gpus else ()
-            nodes.append(
-                Node(
-                    name=node,
-                    gpu_type=name,
-                    gpus=gpus,
-                    units=units,
-                    capacity=whole,
-                    allocatable=allocatable(whole, host),
-                    simulated=True,
-                )
-            )
+            nodes.append(division.node(node, name, gpus, units, simulated=True))
     return tuple(sorted(nodes, key=lambda node: node.name))
 
 
@@ -94,19 +115,43 @@ def _parse(part: str, catalog: Catalog) -> tuple[str, int, int, bool]:
     return name, int(count), int(units), gpu_type.has_gpus
 
 
-def machine_node(gpus: Iterable[FoundGpu], catalog: Catalog, machine: Capacity, kept: Capacity) -> Node:
-    """The machine as one node. GPUs of several types cannot be one node: the most frequent type is served.
+def machine_nodes(
+    gpus: Iterable[FoundGpu], catalog: Catalog, machine: Capacity, kept: Capacity, kept_types: Collection[str] = ()
+) -> tuple[Node, ...]:
+    """The machine as nodes: one for each type of GPU that it lends, since a node is of one type.
 
-    A machine without GPUs serves the CPU type of its processor.
+    Cores and memory are divided among them by their GPUs. The node of the most frequent type has the machine's name, so
+    that a GPU of another type that is added or taken away renames nothing that boxes run on. A machine that lends no
+    GPU serves the CPU type of its processor.
+
+    Args:
+        gpus: what was found.
+        catalog: the known types.
+        machine: what is divided among the nodes.
+        kept: the host's part of it.
+        kept_types: types that are not lent, such as that of the machine's display.
+
+    Returns:
+        By name.
     """
-    found = list(gpus)
-    usable = allocatable(machine, kept)
-    name = platform.node() or "node-1"
-    if not found:
+    lent = {name: found for name, found in by_type(gpus, catalog).items() if name not in kept_types}
+    host = platform.node() or "node-1"
+    if not lent:
         cpu_type = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
         units = catalog.get_type(cpu_type).units_per_node
-        return Node(name=name, gpu_type=cpu_type, units=units, capacity=machine, allocatable=usable)
-    types = [catalog.type_of_gpu(gpu.name, gpu.memory_gib) for gpu in found]
-    chosen = max(sorted(set(types)), key=types.count)
-    ours = tuple(gpu.uuid for gpu, gpu_type in zip(found, types, strict=True) if gpu_type == chosen)
-    return Node(name=name, gpu_type=chosen, gpus=ours, units=len(ours), capacity=machine, allocatable=usable)
+        return (_Division(machine, kept, units).node(host, cpu_type, (), units),)
+    division = _Division(machine, kept, sum(map(len, lent.values())))
+    first = max(lent, key=lambda name: len(lent[name]))
+    nodes = [
+        division.node(host if name == first else f"{host}-{name}", name, tuple(gpu.uuid for gpu in found), len(found))
+        for name, found in lent.items()
+    ]
+    return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def by_type(gpus: Iterable[FoundGpu], catalog: Catalog) -> dict[str, list[FoundGpu]]:
+    """The GPUs of each type, in the driver's order; the types by name."""
+    types: dict[str, list[FoundGpu]] = {}
+    for gpu in gpus:
+        types.setdefault(catalog.type_of_gpu(gpu.name, gpu.memory_gib), []).append(gpu)
+    return dict(sorted(types.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -34,7 +35,10 @@ from odc.domain.resources import Capacity, share_of
 IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
 ID_BASE = 1_000_000_000
 PORTS = 50
-FIRST_PORT, LAST_PORT = 39000, 42000
+FIRST_PORT = 43000
+BLOCKS = 6
+LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
+"""0 to 9: one for each run at the same time; each has so many blocks of ports and addresses of its own."""
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
@@ -103,16 +107,16 @@ class Engine:
         }
         return {path: text.encode() for path, text in texts.items()}
 
-    def ssh(self, spec: BoxSpec, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the box by real ssh, as `dev`."""
+    def ssh_command(self, spec: BoxSpec, command: str) -> list[str]:
+        """Real ssh to the box, as `dev`."""
         options = ["-F", "none", "-i", str(self.keys.private), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        return ["ssh", *options, "-p", str(spec.ssh_port), "dev@127.0.0.1", command]
+
+    def ssh(self, spec: BoxSpec, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the box by real ssh."""
         return subprocess.run(
-            ["ssh", *options, "-p", str(spec.ssh_port), "dev@127.0.0.1", command],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
+            self.ssh_command(spec, command), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
 
     def up(self, spec: BoxSpec, deadline_s: float = 30) -> str:
@@ -176,7 +180,8 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
         stop_lxcfs(state / "lxcfs")
         devices_file(cloud).unlink(missing_ok=True)
         forget_rules(cloud)
-        shutil.rmtree(state)
+        # lxcfs may end only now, and then deletes its own file here.
+        subprocess.run(["rm", "-rf", "--one-file-system", str(state)], check=True)
 
 
 def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> Engine:
@@ -189,13 +194,14 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         (programs / name).chmod(0o755)
     write_devices(cloud, nodes, catalog, state, programs / "nvidia-smi-simulated")
     machine = look_at_machine()
-    block = (uuid.uuid4().int % ((LAST_PORT - FIRST_PORT) // PORTS)) * PORTS
+    block = LANE * BLOCKS + next(_blocks) % BLOCKS
+    first_port = FIRST_PORT + block * PORTS
     options = EngineOptions(
         cloud=cloud,
         state=state,
         listen="127.0.0.1",
-        ports=(FIRST_PORT + block, FIRST_PORT + block + PORTS - 1),
-        network=f"10.{100 + block // PORTS // 16}.{block // PORTS % 16 * 16}.0/20",
+        ports=(first_port, first_port + PORTS - 1),
+        network=f"10.{110 + block // 16}.{block % 16 * 16}.0/20",
         id_base=ID_BASE,
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,
@@ -258,3 +264,5 @@ def free_port(first: int, last: int) -> int:
 
 
 _given: list[int] = []
+# From anywhere: a run that was killed may have left its first block taken.
+_blocks = itertools.count(os.getpid())

@@ -48,6 +48,9 @@ def test_python_and_pip_work_at_the_first_try_and_land_on_the_disk(ada: Person) 
     assert ada.in_box("py", "sudo -n id -u").out == "0\n"
     theme = ada.in_box("py", "grep -c -x -e 'ZSH_THEME=\"robbyrussell\"' -e 'plugins=(git)' .zshrc").out
     assert theme == "2\n"
+    ada.ok("cancel", "py", "--yes")
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "again", "--disk", "pydisk", "--wait")
+    assert ada.in_box("again", "cd / && python -c 'import tiny; print(tiny.x + 1)'").out == "42\n"
 
 
 def test_an_ended_reservation_still_answers(ada: Person) -> None:

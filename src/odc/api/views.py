@@ -125,7 +125,7 @@ def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
                 gpus=place.gpus,
                 gpu_indexes=indexes,
                 cpus=resources.cpus if resources else 0,
-                memory_gib=resources.limit.memory_bytes * 10 // 2**30 / 10 if resources else 0.0,
+                memory_gib=resources.limit.memory_gib if resources else 0.0,
                 ssh=SshView(
                     host=host,
                     port=place.ssh_port,

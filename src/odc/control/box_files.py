@@ -73,14 +73,13 @@ def box_files(
     """
     spec = record.spec
     resources = share_of(node.allocatable, spec.units, node.units)
-    memory_gib = resources.limit.memory_bytes / 2**30
     gpus = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else f"{spec.gpu_type} (no GPUs)"
     environment = {
         **policy.box_environment,
         "ODC_NAME": record.name,
         "ODC_RESERVATION": record.id,
         "ODC_CPUS": str(resources.cpus),
-        "ODC_MEMORY_GIB": f"{memory_gib:.1f}",
+        "ODC_MEMORY_GIB": str(resources.limit.memory_gib),
         "OMP_NUM_THREADS": str(resources.cpus),
         "MAKEFLAGS": f"-j{resources.cpus}",
         "CMAKE_BUILD_PARALLEL_LEVEL": str(resources.cpus),

@@ -21,6 +21,11 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     cpu_millis: int
     memory_bytes: int
 
+    @property
+    def memory_gib(self) -> float:
+        """As people read it: rounded down to a tenth, so that no more is promised than is there."""
+        return self.memory_bytes * 10 // 2**30 / 10
+
 
 class BoxResources(msgspec.Struct, frozen=True, kw_only=True):
     """What one box may use.

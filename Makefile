@@ -27,7 +27,7 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2
-	$(PY) -m pytest tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs
+	$(PY) -m pytest tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs,systemd
 
 test-quick: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2

@@ -32,5 +32,14 @@ def _btrfs() -> str:
     return "" if Path("/dev/loop-control").exists() else "there are no loop devices"
 
 
-MISSING: dict[str, Callable[[], str]] = {"podman": _podman, "postgresql": _postgresql, "btrfs": _btrfs}
+def _systemd() -> str:
+    return "" if shutil.which("systemd-analyze") else "systemd-analyze is not installed"
+
+
+MISSING: dict[str, Callable[[], str]] = {
+    "podman": _podman,
+    "postgresql": _postgresql,
+    "btrfs": _btrfs,
+    "systemd": _systemd,
+}
 """Marker to a function that says why the component cannot be used; empty if it can."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from litestar import Litestar
 from tests.builders import a_node
 
 from odc.adapters.memory.blob_store import MemoryBlobStore
@@ -40,6 +41,7 @@ class SmallCloud:
     socket: Path
     cluster: MemoryCluster
     volumes: MemoryVolumes
+    app: Litestar
 
     @property
     def endpoint(self) -> str:
@@ -72,12 +74,13 @@ def small_cloud(folder: Path, nodes: Iterable[Node] = NODES) -> Iterator[SmallCl
     loop = PassLoop(Reconciler(ports, policy, sight, runner), ports, holder="tests")
     requests, queries = Requests(ports, policy, sight, gate), Queries(ports, policy, sight, gate)
     socket = folder / "odc.sock"
-    server = UnixServer(build_app(requests, queries, wake.subscribe, _healthy), socket, recognizer(frozenset()))
+    app = build_app(requests, queries, wake.subscribe, _healthy)
+    server = UnixServer(app, socket, recognizer(frozenset()))
     passes = threading.Thread(target=loop.run, name="passes")
     server.start()
     passes.start()
     try:
-        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes)
+        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app)
     finally:
         loop.stop()
         passes.join(30)

@@ -11,16 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from litestar import Litestar, MediaType, Request, Router, get, post
+from litestar import Litestar, Request, Router, get, post
 from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from odc import __version__
 from odc.api import views
 from odc.api.bodies import MAX_BODY, StrictRequest
+from odc.api.document import CONFIG, ClosedMessages
 from odc.api.faults import HANDLERS, documented
 from odc.api.messages import (
     WAIT_LIMIT_S,
@@ -196,16 +194,6 @@ def _routes(handlers: Handlers) -> list[Any]:
     return [send, reservations, reservation, history, avail, status, disks, me, health]
 
 
-_OPENAPI = OpenAPIConfig(
-    title="Open Developer Cloud",
-    version=__version__,
-    path="/v1/openapi.json",
-    render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
-    use_handler_docstrings=True,
-    operation_id_creator=lambda handler, _method, _path: handler.handler_name,
-)
-
-
 def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health: HealthCheck) -> Litestar:
     """The application.
 
@@ -222,7 +210,8 @@ def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health
         exception_handlers=HANDLERS,
         on_startup=[bell.open],
         on_shutdown=[bell.close],
-        openapi_config=_OPENAPI,
+        openapi_config=CONFIG,
+        plugins=[ClosedMessages()],
         logging_config=None,
     )
     app = Litestar.from_config(config)

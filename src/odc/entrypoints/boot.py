@@ -31,16 +31,17 @@ def unit_text(command: list[str], log: Path, folders: Iterable[Path]) -> str:
     when the file systems of its folders are there, and tries again for ever, but not with wrong settings. What boxes
     could inherit is left alone: no mount namespace of its own, since boxes' disks are mounts of the host; no system
     call filter and no `NoNewPrivileges`, since sudo works in boxes. What is taken away from all of them are rights
-    over the whole machine that no box has anyway.
+    over the whole machine that no box has anyway. Dollars in the command are dollars (the colon): doubled ones would
+    not be halved in the program's own path.
 
     Args:
-        command: the daemon's.
+        command: the daemon's. systemd takes no program with a quote or a backslash in its path.
         log: what it says is appended there.
         folders: what it cannot be without.
 
     Source: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5).
     """
-    words = " ".join(_quoted(word).replace("$", "$$") for word in command)
+    words = " ".join(_quoted(word) for word in command)
     mounts = " ".join(_quoted(str(folder)) for folder in folders)
     return f"""\
 [Unit]
@@ -54,7 +55,7 @@ StartLimitIntervalSec=0
 Type=exec
 Environment=HOME=/root
 EnvironmentFile=-/etc/default/odc
-ExecStart={words}
+ExecStart=:{words}
 StandardOutput=append:{_specifiers(str(log))}
 StandardError=inherit
 KillMode=process

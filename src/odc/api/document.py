@@ -1,0 +1,45 @@
+"""The OpenAPI document that describes the API, made from the routes and the messages themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from litestar import MediaType
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Schema
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+
+from odc import __version__
+
+if TYPE_CHECKING:
+    from litestar._openapi.schema_generation import SchemaCreator
+
+CONFIG = OpenAPIConfig(
+    title="Open Developer Cloud",
+    version=__version__,
+    path="/v1/openapi.json",
+    render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
+    use_handler_docstrings=True,
+    operation_id_creator=lambda handler, _method, _path: handler.handler_name,
+)
+
+
+class ClosedMessages(OpenAPISchemaPlugin):
+    """Says of the messages that take no unknown field that they take none; the framework leaves it out."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether it is such a message."""
+        if field_definition.is_union or not field_definition.is_subclass_of(msgspec.Struct):
+            return False
+        return bool(field_definition.type_.__struct_config__.forbid_unknown_fields)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
+        """The framework's description, closed."""
+        others = (plugin for plugin in schema_creator.plugins if plugin is not self)
+        framework = next(plugin for plugin in others if schema_creator.plugin_supports_field(plugin, field_definition))
+        schema = framework.to_openapi_schema(field_definition, schema_creator)
+        schema.additional_properties = False
+        return schema

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.links import links_in
+
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
@@ -176,6 +178,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
         if engine is not None:
             engine.start_service()
             engine.forget_everything()
+            eventually("every bridge is gone", lambda: not links_in(engine.options.network))
         service.stop()
         stop_lxcfs(state / "lxcfs")
         devices_file(cloud).unlink(missing_ok=True)

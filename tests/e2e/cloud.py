@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.links import links_in
+
 from odc.adapters.engine.firewall import forget_rules
 from odc.api.client import Client
 from odc.domain.errors import OdcError
@@ -196,6 +198,10 @@ class Cloud:
             ["podman", "network", "ls", "--format", "{{.Name}}"], capture_output=True, text=True, check=True
         )
         return [name for name in done.stdout.split() if name.startswith(f"odc-{self.name}-")]
+
+    def links(self) -> list[str]:
+        """The bridges of its boxes, by their addresses."""
+        return links_in(str(self.settings["network"]))
 
     def mounts(self) -> list[str]:
         """Mounts of disks that some reservation holds."""

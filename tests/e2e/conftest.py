@@ -66,4 +66,5 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
             person.gpu_dev("wait", view["id"])
     eventually("every box is gone", lambda: not shared.boxes())
     eventually("every network is gone", lambda: not shared.networks())
+    eventually("every bridge is gone", lambda: not shared.links())
     eventually("every mount is gone", lambda: not shared.mounts())

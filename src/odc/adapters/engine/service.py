@@ -23,6 +23,7 @@ from pathlib import Path
 
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.children import reap, start_detached
+from odc.adapters.engine.namespaces import share_namespaces
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,7 @@ class EngineService:
         if program is None:
             raise ProviderRefused("Podman is not installed", ("install it", "sudo apt-get install podman"))
         self.stop()
+        share_namespaces()
         fresh = self._folder / "containers.conf.new"
         fresh.write_text(configuration(look_at_machine()))
         fresh.replace(self._folder / "containers.conf")

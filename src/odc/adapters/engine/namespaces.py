@@ -1,0 +1,54 @@
+"""Where the boxes' network namespaces are mounted: shared, so that whoever cleans up after a box sees them.
+
+A box with a user namespace is started, and later cleaned up after, in a mount namespace of the engine's own, which sees
+what was mounted meanwhile only below a shared mount. systemd shares everything; elsewhere the engine shares this folder
+when it starts its first container without a user namespace, and ODC's boxes all have one. Then the clean-up found no
+network, and bridges, addresses and port rules of ended boxes stayed for ever.
+
+Source: Podman 4.3, `libpod/oci_conmon_linux.go` (createRootlessContainer), `pkg/netns/netns_linux.go` (NewNS).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+from odc.domain.errors import ProviderUnavailable
+
+FOLDER = Path("/run/netns")
+
+
+def share_namespaces(folder: Path = FOLDER) -> None:
+    """Make the folder a shared mount, with what is mounted in it. Repeatable, also by several processes at once.
+
+    Raises:
+        ProviderUnavailable: the folder cannot be made or mounted; boxes' networks could not be taken away.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        held = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ProviderUnavailable(f"{folder} cannot be made: {error.strerror or error}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not _is_shared(folder):
+            _mount("--rbind", str(folder), str(folder))
+            _mount("--make-rshared", str(folder))
+    finally:
+        os.close(held)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether the mount that holds the folder is shared. Source: proc(5), `/proc/[pid]/mountinfo`."""
+    shown = subprocess.run(
+        ["findmnt", "--noheadings", "--output", "PROPAGATION", "--target", str(folder)], capture_output=True, text=True
+    )
+    return "shared" in shown.stdout.split(",")[0]
+
+
+def _mount(*words: str) -> None:
+    done = subprocess.run(["mount", *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ProviderUnavailable(f"the boxes' networks cannot be shared: {done.stderr.strip()}")

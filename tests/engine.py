@@ -24,7 +24,7 @@ from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
 from odc.adapters.engine.firewall import forget_rules
-from odc.adapters.engine.image import box_files
+from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.service import EngineService, look_at_machine
@@ -34,7 +34,7 @@ from odc.domain.catalog import Catalog
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 
-IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
+IMAGE = "localhost/odc/box:1"
 ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
@@ -217,6 +217,9 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         grace_s=2,
     )
     api = service.ensure()
+    images = Images(service.environment)
+    if not images.is_current(IMAGE):
+        images.build(IMAGE, lambda step: None)
     return Engine(
         cloud=cloud,
         state=state,

@@ -30,6 +30,7 @@ def cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
     keys = {"github": github.address, "github_api": github.address}
     made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5}, **keys)
     try:
+        made.odc("image", "build")
         made.odc("up")
         yield made
     finally:

@@ -122,7 +122,8 @@ class Terminal:
             **extra,
         }
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
+            # Whoever runs the tests in the background of a shell has them ignore Ctrl+C.
+            ["env", "--default-signal=INT,QUIT", "setsid", "--ctty", *command],
             env=env,
             cwd=person.home,
             user=entry.pw_uid,

@@ -93,6 +93,8 @@ def test_pipx_installs_gpu_dev(wheel: Path, folder: Path) -> None:
     ok(*pipx, wheel, **places)
     assert {program.name for program in (folder / "bin").iterdir()} == {"gpu-dev", "odc"}
     assert ok(folder / "bin/gpu-dev", "--version") == VERSION
+    lacking = run(folder / "bin/odc", "up")
+    assert "  pipx install --force 'open-developer-cloud[server]'" in lacking.err
 
 
 def test_an_editable_install_of_the_checkout_runs_its_source(folder: Path) -> None:

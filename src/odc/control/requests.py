@@ -197,7 +197,7 @@ class Requests:
             disks=tuple(disk for change in changes for disk in change.disks),
             events=tuple(event for change in changes for event in change.events),
         )
-        return Effect(change=change, answer=f"{len(changes)} reservations are ending; their disks are kept")
+        return Effect(change=change, answer=f"ending: {len(changes)}; disks are kept")
 
     def _set_github_user(self, caller: Principal, request: SetGithubUser) -> Effect:
         user = self._user(caller)

@@ -233,7 +233,8 @@ def _missing(error: ModuleNotFoundError) -> ProviderRefused:
         raise error
     extra = EXTRAS.get(name, "server")
     text = f"this installation has only the part for developers, gpu-dev: {name} is not there"
-    return ProviderRefused(text, ("install the rest", f"pip install 'open-developer-cloud[{extra}]'"))
+    install = "pipx install --force" if "pipx" in Path(sys.prefix).parts else "pip install"
+    return ProviderRefused(text, ("install the rest", f"{install} 'open-developer-cloud[{extra}]'"))
 
 
 def main() -> None:

@@ -159,9 +159,9 @@ _TAKEN = (
 )
 """What a stranger has taken: the port, or the addresses that go with it. Another place may do."""
 
+_NO_IMAGE = ("no such image", "image not known")
+
 _LASTING = (
-    "no such image",
-    "image not known",
     "exec format error",
     "executable file not found",
     "no such file or directory: oci",
@@ -178,6 +178,7 @@ def error_of(status: int, words: str) -> ProviderError:
     | the engine says | error |
     |---|---|
     | the port or the network's addresses are taken | PlaceTaken |
+    | there is no such image | ProviderRefused, with what makes one |
     | 400, 404, or words that stay true (see `_LASTING`) | ProviderRefused |
     | anything else | ProviderUnavailable |
 
@@ -188,6 +189,8 @@ def error_of(status: int, words: str) -> ProviderError:
     lower = words.lower()
     if any(part in lower for part in _TAKEN):
         return PlaceTaken(f"the engine: {words}")
+    if any(part in lower for part in _NO_IMAGE):
+        return ProviderRefused(f"the engine: {words}; the operator makes the cloud's own by: odc image build")
     if status in (400, 404) or any(part in lower for part in _LASTING):
         return ProviderRefused(f"the engine: {words}")
     return ProviderUnavailable(f"the engine: {words}")

@@ -165,7 +165,7 @@ class EngineCluster:
     def _last_words(self, uid: str) -> str:
         """The last line that the box said."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=5)
-        return telling_line(_unframed(raw).decode(errors="replace")) or "it said nothing"
+        return telling_line(_unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""

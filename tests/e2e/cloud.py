@@ -216,6 +216,14 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
+def addresses(number: int) -> dict[str, Any]:
+    """The settings of where boxes are reached that a cloud of this number has in this lane."""
+    place = 4 * LANE + number
+    first_port = 34000 + 100 * place
+    network = f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
+    return {"ports": [first_port, first_port + 99], "network": network}
+
+
 def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings: Any) -> Cloud:
     """A cloud that is not up yet, with a name, ports and a network of its own.
 
@@ -225,8 +233,6 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         number: 0 to 3, another one for each cloud of a lane that runs at the same time.
         settings: more of them; `limits` as a mapping.
     """
-    place = 4 * LANE + number
-    first_port, network = 34000 + 100 * place, f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
     name = f"{name}{LANE}{number}"
     _sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
     folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
@@ -235,8 +241,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "cloud": name,
         "state": str(folder / "state"),
         "socket": str(folder / "odc.sock"),
-        "ports": [first_port, first_port + 99],
-        "network": network,
+        **addresses(number),
         "simulate": "h100=1x8,t4=1x4,cpu-x86=1x4",
         "disk_gib": 0.5,
         "disk_file_gib": 6,
@@ -276,7 +281,7 @@ def destroy(cloud: Cloud) -> None:
 def _sweep(cloud: Cloud) -> None:
     """Remove by force what a cloud of this name left, also one of a run that was killed."""
     folders = [path for path in Path("/var/tmp").glob(f"odc-{cloud.name}-*") if path.is_dir()]
-    for pid in _processes_of(folders):
+    for pid in processes_of(folders):
         os.kill(pid, signal.SIGKILL)
     for box in cloud.boxes():
         subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
@@ -295,7 +300,7 @@ def _sweep(cloud: Cloud) -> None:
     forget_rules(cloud.name)
 
 
-def _processes_of(folders: list[Path]) -> list[int]:
+def processes_of(folders: list[Path]) -> list[int]:
     """Daemons, engines and helpers that were started with one of these folders."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

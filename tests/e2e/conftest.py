@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import LANE, Cloud, Person, add_person, destroy, eventually, make_cloud
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
 
@@ -69,3 +69,36 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     eventually("every network is gone", lambda: not shared.networks())
     eventually("every bridge is gone", lambda: not shared.links())
     eventually("every mount is gone", lambda: not shared.mounts())
+
+
+@pytest.fixture(scope="session")
+def spare_cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
+    """A cloud beside the shared one, which tests may stop, empty and restore; it is not up yet."""
+    keys = {"github": github.address, "github_api": github.address}
+    olga = f"odc-e2e{LANE}2-o"
+    made = make_cloud(bin_folder, number=2, limits={"missing_s": 1, "grace_s": 2}, admins=[olga], **keys)
+    try:
+        yield made
+    finally:
+        destroy(made)
+
+
+@pytest.fixture
+def spare(spare_cloud: Cloud) -> Iterator[Cloud]:
+    """That cloud, up; after the test nothing of its boxes is left."""
+    spare_cloud.odc("up")
+    yield spare_cloud
+    if not spare_cloud.is_ready() or spare_cloud.boxes():
+        spare_cloud.odc("down", "--all")
+
+
+@pytest.fixture(scope="session")
+def dora(spare_cloud: Cloud) -> Person:
+    """A developer of the spare cloud."""
+    return add_person(spare_cloud, "d")
+
+
+@pytest.fixture(scope="session")
+def olga(spare_cloud: Cloud) -> Person:
+    """A Unix user who may operate the spare cloud."""
+    return add_person(spare_cloud, "o")

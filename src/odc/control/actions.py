@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from odc.control.box_files import box_files, box_spec, briefing, holder_of
+from odc.control.box_files import box_files, box_spec, briefing, holder_of, reservation_of
 from odc.control.context import Policy, Ports
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
@@ -84,6 +84,7 @@ class Actions:
             with _phase(ready.phases, "disk", f"{disk.size_bytes / 2**30:g} GB"):
                 if not disk.made:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
+                self._take_from_unknown(disk)
                 home = self._ports.volumes.attach(disk.id, holder_of(record))
                 self._still_ours(record, disk)
         specs = self._specs(record, nodes, user, disk, home)
@@ -195,6 +196,16 @@ class Actions:
         now = self._ports.store.find_reservation(record.id)
         if now is None or now.attempt != record.attempt or now.state is not record.state:
             raise Superseded(f"{record.id} has moved on")
+
+    def _take_from_unknown(self, disk: Disk) -> None:
+        """Detach the volume from a holder that no record knows, as after a backup was restored, once the operator has
+        removed its box: nobody else ever would.
+        """
+        holder = self._ports.volumes.list_attached().get(disk.id)
+        if holder is None or self._ports.store.find_reservation(reservation_of(holder)) is not None:
+            return
+        if all(box.name.reservation_id != reservation_of(holder) for box in self._ports.cluster.list_boxes()):
+            self._ports.volumes.detach(disk.id, holder)
 
     def _still_ours(self, record: Reservation, disk: Disk) -> None:
         """Give the volume back if the attempt was over before it was attached: another daemon has cleaned up after it,

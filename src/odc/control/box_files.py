@@ -19,6 +19,11 @@ def holder_of(record: Reservation) -> str:
     return f"{record.id}-{record.attempt}"
 
 
+def reservation_of(holder: str) -> str:
+    """The id of the reservation that holds a volume under this name."""
+    return holder.rpartition("-")[0]
+
+
 def box_names(record: Reservation) -> tuple[BoxName, ...]:
     """The boxes of the current attempt, in rank order."""
     return tuple(BoxName(record.id, record.attempt, rank) for rank in range(len(record.places)))

@@ -40,9 +40,10 @@ def check_folder(state: Path) -> None:
     """
     with _explained(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if state.stat().st_mode & 0o022:
-            text = f"the state folder {state} may be written by others than root"
-            raise ProviderRefused(text, ("choose one of its own", 'state = "/…" in the settings'))
+        if state.stat().st_mode & 0o077:
+            text = f"the state folder {state} is open to others than root: the records lie there"
+            own = ("or choose one of its own", 'state = "/…" in the settings')
+            raise ProviderRefused(text, ("close it", f"sudo chmod 700 {state}"), own)
         probe = state / ".writable"
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()

@@ -148,7 +148,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 def _some_engine(settings: Settings) -> Iterator[EngineService]:
     """The cloud's own service if it runs, else one for the moment."""
     own = engine_service(settings)
-    if own.socket.exists():
+    if own.answers():
         yield own
         return
     with tempfile.TemporaryDirectory(prefix="odc-doctor-") as folder:
@@ -167,17 +167,22 @@ def _image(settings: Settings, version: str | None) -> Finding:
     return Finding("ok", "image", settings.image)
 
 
+def _is_installed(program: str) -> bool:
+    """Also where only root's path leads: anyone may ask."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
+
+
 def _programs(settings: Settings) -> Iterator[Finding]:
     if os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None and is_kept_apart(settings.cloud) is False:
         text = "the packet filter lacks the rule that keeps boxes of different reservations apart"
         yield Finding("fail", "network", text, "run: sudo odc down && sudo odc up")
-    if shutil.which("iptables") is None and shutil.which("nft") is None:
+    if not _is_installed("iptables") and not _is_installed("nft"):
         text = "iptables is not installed: boxes get no network"
         yield Finding("fail", "network", text, "run: sudo apt-get install iptables")
-    if shutil.which("ssh-keygen") is None:
+    if not _is_installed("ssh-keygen"):
         text = "ssh-keygen is not installed: boxes get no host keys"
         yield Finding("fail", "ssh", text, "run: sudo apt-get install openssh-client")
-    if shutil.which("lxcfs") is None:
+    if not _is_installed("lxcfs"):
         text = "lxcfs is not installed: free shows the host's memory inside boxes"
         yield Finding("warn", "lxcfs", text, "run: sudo apt-get install lxcfs")
 

@@ -47,8 +47,7 @@ def build_image(settings: Settings, fresh: bool, say: Say) -> None:
 
 def _version(settings: Settings) -> str | None:
     """What it was made from; empty: not by ODC; None: there is none."""
-    service = engine_service(settings)
-    service.ensure()
+    engine_service(settings).configure()
     return images(settings).version_of(settings.image)
 
 

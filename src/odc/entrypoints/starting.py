@@ -51,11 +51,11 @@ def up(settings: Settings, file: Path | None, changes: Mapping[str, object], say
         since = _size(log_file(running))
         _say_ready(wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None), say)
         return
-    if is_served(Path(settings.socket)):
-        text = f"another cloud answers on {settings.socket}"
-        raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
-    check_before_start(settings)
     find_nodes(settings, settings.policy())
+    check_before_start(settings)
+    if is_served(Path(settings.socket)):
+        text = f"another server answers on {settings.socket}"
+        raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
     ensure_image(settings, say)
     with started(settings, file, changes) as (since, died):
         health = wait_until_ready(settings, since, died)

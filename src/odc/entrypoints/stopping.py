@@ -15,7 +15,7 @@ import msgspec
 from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.simulated import devices_file
-from odc.adapters.localdisk.mounts import read_mounts
+from odc.adapters.localdisk.mounts import read_mounts, unmount_copies
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.client import Client
@@ -168,10 +168,12 @@ def _end_strays(settings: Settings, say: Say) -> None:
 def _leave_nothing(settings: Settings) -> None:
     """Stop what serves boxes, unmount the disks, and give back the names. Boxes are gone; records and disks stay."""
     engine_service(settings).stop()
+    folder = settings.disks_folder.resolve()
+    for place in (settings.state_folder.resolve(), folder):
+        unmount_copies(place)
     stop_lxcfs(settings.state_folder / "lxcfs")
     devices_file(settings.cloud).unlink(missing_ok=True)
     forget_rules(settings.cloud)
     forget_claim(settings)
-    folder = settings.disks_folder.resolve()
     if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
         open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()

@@ -126,12 +126,23 @@ class EngineService:
             ProviderRefused: Podman is not installed, or does not start; with its last words.
         """
         api = PodmanApi(self.socket, self.revive)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder()
         with self._locked():
-            if not self._answers():
+            if not self.answers():
                 self._start()
                 self._await_answer()
         return api
+
+    def configure(self) -> None:
+        """Write down the engine's configuration, for its own commands; they need no service."""
+        self._make_folder()
+        with self._locked():
+            self._write_configuration()
+
+    def _make_folder(self) -> None:
+        # Whichever command is the first: the folder around it, with the records, is closed to others too.
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def revive(self) -> None:
         """Start the service if nobody listens on its socket, at most once in a few seconds.
@@ -172,7 +183,8 @@ class EngineService:
             fcntl.flock(lock, fcntl.LOCK_EX | how)
             yield
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the service runs; it is not started."""
         try:
             return self.socket.exists() and bool(PodmanApi(self.socket).text("/_ping"))
         except ProviderError:
@@ -186,7 +198,7 @@ class EngineService:
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + START_LIMIT_S
-        while not self._answers():
+        while not self.answers():
             if time.monotonic() > deadline:
                 raise ProviderUnavailable(f"Podman's service does not come up: {self._last_words()}")
             time.sleep(0.02)
@@ -197,12 +209,15 @@ class EngineService:
             raise ProviderRefused("Podman is not installed", ("install it", "sudo apt-get install podman"))
         self.stop()
         share_namespaces()
-        fresh = self._folder / "containers.conf.new"
-        fresh.write_text(configuration(look_at_machine()))
-        fresh.replace(self._folder / "containers.conf")
+        self._write_configuration()
         command = [program, "system", "service", "--time", "0", f"unix://{self.socket}"]
         pid = start_detached(command, self._folder / "podman.log", self.environment)
         self._pid_file.write_text(str(pid))
+
+    def _write_configuration(self) -> None:
+        fresh = self._folder / "containers.conf.new"
+        fresh.write_text(configuration(look_at_machine()))
+        fresh.replace(self._folder / "containers.conf")
 
     def _pid(self) -> int | None:
         """The running service's process, if the noted one is really it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,22 +102,45 @@ def seen_elsewhere(mount: Mount) -> str | None:
 
     The same source at the same target is only a copy of our table, which every new container has for a moment.
     """
-    ours = Path("/proc/self/ns/mnt").stat().st_ino
-    looked_at = {ours}
+    for process, others in _other_tables():
+        for other in others:
+            if other.device == mount.device and other.source == mount.source and other.target != mount.target:
+                return _name(process)
+    return None
+
+
+def unmount_copies(folder: Path) -> None:
+    """Unmount the copies of our mounts at and below the folder that processes with mounts of their own keep.
+
+    The engine's monitor of a box keeps what was mounted when the box was started, also what is another cloud's, until
+    that box ends. Where the host does not share its mounts, as without systemd, what we unmount stays in use there.
+    """
+    ours = {_place(mount) for mount in read_mounts() if mount.target.is_relative_to(folder)}
+    for process, others in _other_tables():
+        for copy in reversed(others):
+            if _place(copy) in ours:
+                with suppress(ProviderUnavailable):  # the process has ended, and its table with it
+                    run("nsenter", f"--mount={process}/ns/mnt", "umount", "--lazy", str(copy.target))
+
+
+def _place(mount: Mount) -> tuple[str, Path, Path]:
+    return mount.device, mount.source, mount.target
+
+
+def _other_tables() -> Iterator[tuple[Path, list[Mount]]]:
+    """Every other table of mounts on the machine, with one of the processes that see it."""
+    looked_at = {Path("/proc/self/ns/mnt").stat().st_ino}
     for process in _processes():
         try:
             namespace = (process / "ns/mnt").stat().st_ino
             if namespace in looked_at:
                 continue
             looked_at.add(namespace)
-            others = read_mounts(process.name)
+            mounts = read_mounts(process.name)
         except OSError:
             # It has ended meanwhile.
             continue
-        for other in others:
-            if other.device == mount.device and other.source == mount.source and other.target != mount.target:
-                return _name(process)
-    return None
+        yield process, mounts
 
 
 def _processes() -> Iterator[Path]:

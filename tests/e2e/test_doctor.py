@@ -1,0 +1,78 @@
+"""`odc doctor` with the installed command: a line for everything, ok or what to do; and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import Cloud, Done, Person, eventually, processes_of
+from tests.e2e.operated import left_of, stranger
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+
+def levels(done: Done) -> dict[str, str]:
+    """Subject to level, of what `--json` printed."""
+    return {finding["subject"]: finding["level"] for finding in json.loads(done.out)}
+
+
+def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud) -> None:
+    found = levels(spare.odc("doctor", "--json"))
+    # The tests' ports lie where outgoing connections take theirs, and their disk is small.
+    loud = {"ports": "warn", "space": "warn"}
+    subjects = ("daemon", "cgroups", "limits", "engine", "image", "GPUs", "disks", "HTTPS")
+    assert found == {**dict.fromkeys(subjects, "ok"), **loud}
+    lines = spare.odc("doctor").out.splitlines()
+    assert f"ok    daemon      0.1.0 answers on {spare.socket}" in lines
+    assert "ok    GPUs        SIMULATED: 4 x cpu-x86, 8 x h100, 4 x t4" in lines
+    for finding in json.loads(spare.odc("doctor", "--json").out):
+        assert (finding["level"] == "ok") == (finding["hint"] == "")
+
+
+def test_who_is_not_root_is_told_what_they_may_see(spare: Cloud, dora: Person) -> None:
+    done = dora.run("odc", "--config", str(spare.config), "doctor", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = levels(done)
+    only_root = {finding["subject"] for finding in json.loads(done.out) if finding["text"] == "only root can look"}
+    assert only_root == {"engine", "image", "disks"}
+    assert {found[subject] for subject in ("daemon", "cgroups", "limits", "GPUs", "HTTPS")} == {"ok"}
+
+
+def test_what_is_missing_is_named_with_what_to_type(
+    spare_cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        sick = stranger(spare_cloud, "sick", image="localhost/odc/none:1", github=address)
+        done = sick.odc("doctor", check=False)
+        assert levels(sick.odc("doctor", "--json", check=False))["image"] == "fail"
+    assert done.code == 1
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    image = lines.index("fail image localhost/odc/none:1 is not built")
+    assert lines[image + 1].startswith("run: sudo odc image build")
+    https = lines.index(f"warn HTTPS {address} cannot be reached: [Errno 111] Connection refused")
+    assert lines[https + 1] == "users set their own keys: gpu-dev config set ssh_key FILE"
+    assert f"warn daemon the cloud does not answer on {spare_cloud.folder}/sick.sock" in lines
+    assert not (spare_cloud.folder / "sick").exists()
+    assert (list(tmp_path.iterdir()), processes_of([tmp_path])) == ([], [])
+
+
+def test_a_cloud_that_is_down_stays_down(spare: Cloud) -> None:
+    spare.odc("down", "--all")
+    assert levels(spare.odc("doctor", "--json"))["engine"] == "ok"
+    assert left_of(spare) == []
+
+
+def test_an_engine_that_died_is_not_started_for_a_cloud_that_is_down(spare: Cloud) -> None:
+    spare.odc("down")
+    pid = spare.engine_pid()
+    os.kill(pid, signal.SIGKILL)
+    eventually("the engine is gone", lambda: spare.engine_pid() == 0)
+    assert levels(spare.odc("doctor", "--json"))["engine"] == "ok"
+    assert spare.engine_pid() == 0

@@ -1,0 +1,132 @@
+"""The operator's commands with the installed `odc`: up, down, serve, image build; and what settings files may hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import Cloud, Person, eventually, processes_of
+from tests.e2e.operated import left_of, reserve, stranger
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+
+def test_up_says_what_there_is_what_is_not_in_effect_and_what_to_type(spare: Cloud) -> None:
+    again = spare.odc("up").out.splitlines()
+    assert again[0] == "It is up already."
+    assert again[1].startswith("ODC is up: 4 x cpu-x86, 8 x h100, 4 x t4 (SIMULATED), disks btrfs file of 6 GB, ")
+    assert again[1].endswith(" free. Next: gpu-dev reserve")
+    other = spare.odc("up", "--simulate", "t4=1x4").out.splitlines()
+    was = 'simulate = "h100=1x8,t4=1x4,cpu-x86=1x4"'
+    assert other[:2] == ["It is up already.", f'Not in effect: simulate = "t4=1x4" (it runs with {was})']
+    how = other[2].removeprefix("To use other settings: ").removesuffix("   (boxes go on)")
+    try:
+        done = subprocess.run(["sh", "-c", f"PATH={spare.bin}:$PATH; {how}"], capture_output=True, text=True)
+        last = done.stdout.splitlines()[-1]
+        assert re.fullmatch(r"ODC is up: 4 x t4 \(SIMULATED\), disks .* free\. Next: gpu-dev reserve", last), done
+        assert "Not in effect" not in spare.odc("up", "--simulate", "t4=1x4").out
+    finally:
+        spare.odc("down")
+
+
+def test_what_needs_root_is_refused_to_others_with_the_whole_command(spare: Cloud, dora: Person) -> None:
+    for command in ("up", "down --all", "serve", "backup records.db", "restore .bashrc", "image build"):
+        done = dora.run("odc", "--config", str(spare.config), *command.split())
+        assert (done.code, done.out) == (2, "")
+        told = ["error: a cloud for all users of the machine is run by root"]
+        assert done.err.splitlines() == [*told, f"  as root   sudo odc --config {spare.config} {command}"]
+    assert spare.is_ready()
+
+
+def test_after_down_a_box_goes_on_and_down_all_ends_it_and_leaves_nothing_but_records_and_disks(
+    spare: Cloud, dora: Person
+) -> None:
+    reserve(dora, "work", disk="kept")
+    down = "The daemon is down; boxes go on. Start it again: odc up\n"
+    assert spare.odc("down").out == down
+    assert spare.odc("down").out.startswith("The daemon is down already; boxes go on.")
+    assert dora.in_box("work", "cat file").out == "work\n"
+    dora.in_box("work", "echo the last second >> file")
+    told = spare.odc("down", "--all").out
+    assert "the daemon is started to end them" in told
+    assert told.endswith("Everything is down. Records and disks are kept.\n")
+    assert left_of(spare) == []
+    assert spare.odc("down", "--all").out == "Everything is down. Records and disks are kept.\n"
+    spare.odc("up")
+    assert "work" in dora.ok("list", "--all")
+    ended = dora.view("work")
+    assert (ended["state"], ended["snapshot"]["verified"]) == ("cancelled", True)
+    files = [path.read_text() for path in (spare.state / "disks/volumes").glob("*/home/file")]
+    assert "work\nthe last second\n" in files
+
+
+def test_serve_is_the_daemon_in_the_foreground_and_there_is_one(spare: Cloud, dora: Person) -> None:
+    spare.odc("down")
+    command = [str(spare.bin / "odc"), "--config", str(spare.config), "serve"]
+    daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        eventually("it is ready", spare.is_ready)
+        reserve(dora, "on")
+        second = spare.odc("serve", check=False)
+        assert second.code == 1
+        assert f"error: process {daemon.pid} serves {spare.state} already" in second.err
+        assert "stop it   odc down" in second.err
+        assert dora.view("on")["state"] == "active"
+    finally:
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    assert dora.in_box("on", "cat file").out == "on\n"
+
+
+def test_a_current_image_is_not_built_again_and_the_first_command_leaves_a_closed_folder(spare_cloud: Cloud) -> None:
+    told = stranger(spare_cloud, "fresh").odc("image", "build").out
+    assert told.startswith("The image localhost/odc/box:1 is current; nothing to do.")
+    assert (spare_cloud.folder / "fresh").stat().st_mode & 0o777 == 0o700
+    assert processes_of([spare_cloud.folder / "fresh"]) == []
+
+
+def test_a_state_folder_that_is_open_to_others_is_refused(spare_cloud: Cloud) -> None:
+    folder = spare_cloud.folder / "open"
+    folder.mkdir(mode=0o755)
+    refused = stranger(spare_cloud, "open").odc("up", check=False)
+    assert refused.code == 1
+    assert f"the state folder {folder} is open to others than root" in refused.err
+    assert f"sudo chmod 700 {folder}" in refused.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_user_in_admins_sees_and_ends_what_is_anothers(spare: Cloud, dora: Person, olga: Person) -> None:
+    key = reserve(dora, "hers")
+    assert "hers" in olga.ok("list", "--user", "all")
+    assert olga.view(key)["owner"] == dora.name
+    olga.ok("cancel", key, "--yes")
+    dora.until(key, "cancelled")
+    assert f"{olga.name}  asked to end it\n" in dora.ok("show", key, "--history")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('simulat = "t4=1x4"', ["there is no setting 'simulat'", 'did you mean   simulate = "t4=1x4"']),
+        ("ports = [70000, 70001]", ["ports = [70000, 70001] is not allowed", "from 1024 to 65535"]),
+        ('ports = "30000-31999"', ["ports: expected a list, got text", "for example   ports = [30000, 31999]"]),
+        ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "odc up --simulate h100=2x8,t4=1x4"]),
+        ("[limits]\nattempt = 2", ["there is no setting 'attempt' in [limits]", "attempts = 2"]),
+        ("this is no TOML", ["are no TOML"]),
+    ],
+)
+def test_a_settings_file_that_cannot_work_is_refused_by_name_and_nothing_is_started(
+    bin_folder: Path, tmp_path: Path, line: str, told: list[str]
+) -> None:
+    config = tmp_path / "odc.toml"
+    # What must never be used: nothing of it may be made.
+    config.write_text(f'cloud = "never"\nstate = "{tmp_path}/state"\nsocket = "{tmp_path}/odc.sock"\n{line}\n')
+    command = [str(bin_folder / "odc"), "--config", str(config), "up"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    for words in told:
+        assert words in done.stderr
+    assert str(config) in done.stderr or "--simulate" in done.stderr
+    assert list(tmp_path.iterdir()) == [config]

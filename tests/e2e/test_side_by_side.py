@@ -1,0 +1,51 @@
+"""Two clouds on one machine: each has its own boxes, and what one has is refused to the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.e2e.cloud import Cloud, Person
+from tests.e2e.operated import left_of, reserve, rules_of, stranger
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+
+def test_boxes_of_both_run_and_the_end_of_one_cloud_leaves_the_other_alone(
+    cloud: Cloud, spare: Cloud, ada: Person, dora: Person
+) -> None:
+    reserve(ada, "here", disk="mine")
+    reserve(dora, "there", disk="mine")
+    assert (ada.in_box("here", "cat file").out, dora.in_box("there", "cat file").out) == ("here\n", "there\n")
+    networks, rules, memory = cloud.networks(), rules_of(cloud), ada.in_box("here", "free -b | awk '/Mem:/{print $2}'")
+    spare.odc("down", "--all")
+    assert left_of(spare) == []
+    assert ada.in_box("here", "cat file").out == "here\n"
+    assert (cloud.networks(), rules_of(cloud)) == (networks, rules)
+    assert len(networks) == len(rules) == 1
+    assert ada.in_box("here", "free -b | awk '/Mem:/{print $2}'") == memory
+    reserve(ada, "more")
+    assert ada.view("here")["state"] == "active"
+
+
+def test_what_another_cloud_has_is_refused_by_its_name_and_the_setting_and_nothing_is_started(
+    cloud: Cloud, spare_cloud: Cloud
+) -> None:
+    theirs: dict[str, Any] = {**cloud.settings, "disks": str(cloud.state / "disks")}
+    for name in ("cloud", "socket", "ports", "network", "disks"):
+        refused = stranger(spare_cloud, f"same-{name}", **{name: theirs[name]}).odc("up", check=False)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith(f"error: {name} ")
+        assert f"is taken by the cloud {cloud.name!r}, whose state is in {cloud.state}" in refused.err
+        assert f"{name} = … in the settings" in refused.err
+        assert not (spare_cloud.folder / f"same-{name}").exists()
+    assert cloud.is_ready()
+
+
+def test_a_cloud_whose_daemon_is_down_still_has_what_its_boxes_use(spare: Cloud) -> None:
+    spare.odc("down")
+    network = spare.settings["network"]
+    refused = stranger(spare, "rival", network=network).odc("up", check=False)
+    assert refused.code == 1
+    assert f"error: network {network} is taken by the cloud {spare.name!r}" in refused.err
+    assert not (spare.folder / "rival").exists()

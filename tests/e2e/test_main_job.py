@@ -25,16 +25,6 @@ def test_a_file_survives_its_box(ada: Person, cloud: Cloud) -> None:
     assert ada.in_box("proj", "stat -c '%U %G %y' old").out.startswith("dev dev 2001-02-03")
 
 
-def test_the_box_shows_its_own_share(ada: Person) -> None:
-    ada.ok("reserve", "-t", "h100", "-g", "4", "-h", "0.5", "-n", "share", "--disk", "none", "--wait")
-    box = ada.view("share")["boxes"][0]
-    assert int(ada.in_box("share", "nproc").out) == min(box["cpus"], 2)
-    total = int(ada.in_box("share", "free -m | awk '/Mem:/ {print $2}'").out) / 1024
-    assert total == pytest.approx(box["memory_gib"], abs=0.2)
-    shm = int(ada.in_box("share", "df -m --output=size /dev/shm | tail -1").out) / 1024
-    assert shm == pytest.approx(box["memory_gib"] / 1.5 / 2, rel=0.1)
-
-
 def test_python_and_pip_work_at_the_first_try_and_land_on_the_disk(ada: Person) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "py", "--disk", "pydisk", "--wait")
     make = (

@@ -50,7 +50,7 @@ def test_after_down_a_box_goes_on_and_down_all_ends_it_and_leaves_nothing_but_re
     assert dora.in_box("work", "cat file").out == "work\n"
     dora.in_box("work", "echo the last second >> file")
     told = spare.odc("down", "--all").out
-    assert "the daemon is started to end them" in told
+    assert "the daemon is started for that" in told
     assert told.endswith("Everything is down. Records and disks are kept.\n")
     assert left_of(spare) == []
     assert spare.odc("down", "--all").out == "Everything is down. Records and disks are kept.\n"

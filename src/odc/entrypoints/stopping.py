@@ -87,7 +87,7 @@ def _end_reservations(settings: Settings, file: Path | None, was_up: bool, say: 
     if not count:
         return
     _forget_boot(settings)
-    say(f"{count} reservations are not ended; the daemon is started to end them")
+    say(f"{_counted(count)} not ended; the daemon is started for that")
     typed = {"simulate": settings.simulate or None, "disks": settings.disks or None}
     with started(settings, file, typed, at_boot=False) as (since, died):
         wait_until_ready(settings, since, died)
@@ -112,6 +112,10 @@ def _live_records(settings: Settings) -> int:
     return len(stored.reservations) + len(stored.unreadable)
 
 
+def _counted(count: int) -> str:
+    return "1 reservation is" if count == 1 else f"{count} reservations are"
+
+
 def _end_all(settings: Settings, say: Say) -> None:
     """Ask until every reservation has ended, also those that are made meanwhile."""
     client = Client(settings.socket)
@@ -124,7 +128,7 @@ def _end_all(settings: Settings, say: Say) -> None:
                 client.send(EndAll())
                 asked_at = time.monotonic()
             if not told:
-                say(f"{len(live)} reservations are ending; their disks are made safe first")
+                say(f"{_counted(len(live))} ending; disks are made safe first")
                 told = True
             if time.monotonic() > deadline:
                 names = ", ".join(view.id[:8] for view in live)

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.image import IMAGE, ensure_image
 from tests.links import links_in
 
 from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
 from odc.adapters.engine.firewall import forget_rules
-from odc.adapters.engine.image import Images, box_files
+from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.service import EngineService, look_at_machine
@@ -34,7 +35,6 @@ from odc.domain.catalog import Catalog
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 
-IMAGE = "localhost/odc/box:1"
 ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
@@ -167,6 +167,7 @@ class Engine:
 @contextmanager
 def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
     """A service, a cloud name, ports and a network of the test session's own; nothing of them is left afterwards."""
+    ensure_image()
     cloud = f"odceng{uuid.uuid4().hex[:6]}"
     state = Path(tempfile.mkdtemp(prefix=f"{cloud}-", dir="/var/tmp"))
     service = EngineService(state / "engine")
@@ -217,9 +218,6 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         grace_s=2,
     )
     api = service.ensure()
-    images = Images(service.environment)
-    if not images.is_current(IMAGE):
-        images.build(IMAGE, lambda step: None)
     return Engine(
         cloud=cloud,
         state=state,

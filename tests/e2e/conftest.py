@@ -9,11 +9,13 @@ import pytest
 from tests.e2e.cloud import LANE, Cloud, Person, add_person, destroy, eventually, make_cloud
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
+from tests.image import ensure_image
 
 
 @pytest.fixture(scope="session")
 def bin_folder() -> Path:
-    """The installed commands."""
+    """The installed commands, with the image of this checkout for the boxes that they start."""
+    ensure_image()
     return installed_bin()
 
 
@@ -30,7 +32,6 @@ def cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
     keys = {"github": github.address, "github_api": github.address}
     made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5}, **keys)
     try:
-        made.odc("image", "build")
         made.odc("up")
         yield made
     finally:

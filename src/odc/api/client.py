@@ -211,8 +211,9 @@ class Client:
         # A server that refuses early has answered before it closed.
         with contextlib.suppress(BrokenPipeError):
             connection.request(method, path, body=body, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        # Closed here: what the interpreter closes by itself swallows a Ctrl+C that comes at that moment.
+        with connection.getresponse() as answer:
+            return answer.status, answer.read()
 
 
 def _error(raw: bytes, status: int) -> OdcError:

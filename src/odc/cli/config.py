@@ -146,11 +146,12 @@ def ssh_include() -> None:
 
 
 @ssh_include.command()
+@click.option("--block", is_flag=True, help="Write the reservations themselves there, for editors without Include.")
 @pass_session
-def enable(session: Session) -> None:
+def enable(session: Session, block: bool) -> None:
     """Add the Include line to ~/.ssh/config and ~/.cursor/ssh_config."""
     for path in include.config_files(session.home):
-        done = include.enable(path)
+        done = include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
     references.live_views(session)
     session.output.line("Next: ssh NAME")
@@ -159,7 +160,7 @@ def enable(session: Session) -> None:
 @ssh_include.command()
 @pass_session
 def disable(session: Session) -> None:
-    """Take the Include line away again; nothing else changes."""
+    """Take the Include line or block away again; nothing else changes."""
     for path in include.config_files(session.home):
         done = include.disable(path)
         told = "does not include your reservations any more" if done else "had no such line"

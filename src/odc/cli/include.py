@@ -1,7 +1,9 @@
 """The line `Include ~/.gpu-dev/*-sshconfig` in the SSH configurations of OpenSSH (and VS Code) and Cursor.
 
-It must stand before any Host block, so it goes to the top. A user's file is never damaged: it is written whole, keeps
-its mode, a link stays a link, and what enable adds is exactly what disable takes away.
+It must stand before any Host block, so it goes to the top. For editors that do not follow an Include, a managed block
+may stand there instead: the reservations themselves between two marks, written anew by every command. A user's file
+is never damaged: it is written whole, keeps its mode, a link stays a link, and what enable adds is exactly what disable
+takes away.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from odc.cli.settings_file import write_whole
 from odc.domain.errors import InvalidRequest
 
 LINE = "Include ~/.gpu-dev/*-sshconfig"
+BEGIN = "# >>> your reservations, by gpu-dev: do not edit, every command writes them anew >>>"
+END = "# <<< your reservations <<<"
 _BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
+_MANAGED = re.compile(f"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
+_FOR_ALL = "Host *\n"
+"""Ends the block: what the user has said for every host must not belong to the last reservation."""
 
 
 def config_files(home: Path) -> tuple[Path, ...]:
@@ -24,43 +31,72 @@ def config_files(home: Path) -> tuple[Path, ...]:
 
 
 def is_included(path: Path) -> bool:
-    """Whether the file has the line where it counts for every name: before any Host or Match block."""
+    """Whether the file has the line, or the managed block, where it counts: before any Host or Match block."""
     try:
         text = path.read_text(errors="surrogateescape")
     except OSError:
         return False
     for line in text.splitlines():
-        if line.strip() == LINE:
+        if line.strip() == LINE or line == BEGIN:
             return True
         if _BLOCK.match(line):
             return False
     return False
 
 
-def enable(path: Path) -> bool:
-    """Put the line at the top; False if it is there.
+def enable(path: Path, block: bool = False) -> bool:
+    """Put the line at the top, or a managed block that `refresh` fills; each takes the other's place.
+
+    Returns:
+        False if it is there.
 
     Raises:
         InvalidRequest: the file cannot be written; it stays as it is.
     """
-    if is_included(path):
-        return False
     text = _read(path)
-    _write(path, f"{LINE}\n{text}")
+    managed = _MANAGED.search(text) is not None
+    if managed == block and is_included(path):
+        return False
+    _write(path, (_managed("") if block else f"{LINE}\n") + _without(text))
     return True
 
 
 def disable(path: Path) -> bool:
-    """Take away the line that `enable` put at the top; False if none is there. A line elsewhere is the user's own.
+    """Take away what `enable` put there; False if nothing is there. A line that is not at the top is the user's own.
 
     Raises:
         InvalidRequest: the file cannot be written; it stays as it is.
     """
     text = _read(path)
-    if not text.startswith(f"{LINE}\n"):
+    rest = _without(text)
+    if rest == text:
         return False
-    _write(path, text.removeprefix(f"{LINE}\n"))
+    _write(path, rest)
     return True
+
+
+def refresh(path: Path, hosts: str) -> None:
+    """Bring the managed block up to date; a file without one stays as it is.
+
+    Args:
+        path: the file.
+        hosts: the Host blocks of all reservations.
+
+    Raises:
+        InvalidRequest: the file cannot be read or written; it stays as it is.
+    """
+    text = _read(path)
+    fresh = _MANAGED.sub(lambda _: _managed(hosts), text, count=1)
+    if fresh != text:
+        _write(path, fresh)
+
+
+def _managed(hosts: str) -> str:
+    return f"{BEGIN}\n{hosts}{_FOR_ALL if hosts else ''}{END}\n"
+
+
+def _without(text: str) -> str:
+    return _MANAGED.sub("", text.removeprefix(f"{LINE}\n"), count=1)
 
 
 def _read(path: Path) -> str:

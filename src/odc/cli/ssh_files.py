@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from odc.api.messages import BoxView, ReservationView
+from odc.cli import include
 from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole
 from odc.domain.errors import InvalidRequest
@@ -53,6 +54,7 @@ def sync(folder: Path, views: Iterable[ReservationView], endpoint: str, asked_at
     """Make the folder hold the files of exactly these live reservations of a cloud; other clouds' stay.
 
     So do files that another command has written since these were asked for: they are of reservations made meanwhile.
+    A managed block in the user's SSH configurations follows.
 
     Args:
         folder: `~/.gpu-dev`; made if it is not there.
@@ -76,6 +78,9 @@ def sync(folder: Path, views: Iterable[ReservationView], endpoint: str, asked_at
     for path in folder.glob(f"*{KNOWN}"):
         if not path.with_name(path.name.replace(KNOWN, SUFFIX)).exists():
             path.unlink(missing_ok=True)
+    hosts = "".join(_text_of(path).partition(_CLOUD)[0] for path in sorted(folder.glob(f"*{SUFFIX}")))
+    for path in include.config_files(folder.parent):
+        include.refresh(path, hosts)
 
 
 def _is_newer(path: Path, moment: float) -> bool:

@@ -6,6 +6,8 @@ Nobody waits inside a request: the answer is the record, and the passes do the w
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 
 import msgspec
 from msgspec.structs import replace
@@ -34,7 +36,10 @@ from odc.domain.ssh_keys import parse_public_key
 from odc.domain.user import User
 from odc.ports.key_source import FetchedKeys
 
-TRIES = 8
+TRIES = 12
+PAUSE_S = 0.002
+"""The first pause after a lost race; each is up to twice as long as the one before, so that losers stop meeting."""
+LONGEST_PAUSE_S = 0.05
 MAX_OWN_KEYS = 50
 
 Answer = Reservation | User | str
@@ -92,14 +97,14 @@ class Requests:
             status=200,
             answer=b"",
         )
-        for _ in range(TRIES):
+        for tries in range(TRIES):
             known = self._ports.store.find_request(request_id)
             if known is not None:
                 return self._repeat(caller, digest, known)
             try:
                 return self._once(caller, request, row)
             except Conflict:
-                continue
+                time.sleep(random.uniform(0, min(PAUSE_S * 2**tries, LONGEST_PAUSE_S)))  # noqa: S311  # no secret
         raise Conflict("too many others change the same things at this moment", ("again", "the same command"))
 
     def _once(self, caller: Principal, request: Request, row: RequestRecord) -> Answer:

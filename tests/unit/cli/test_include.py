@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,63 @@ def test_disabling_undoes_enabling_byte_for_byte(tmp_path: Path, before: bytes) 
     assert include.disable(path)
     assert path.read_bytes() == before
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+HOSTS = "Host train\n  Port 30001\n"
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"Port 2222\nHost x\n  Port 1", b"# caf\xe9\r\nHost *\r\n", b"Match all\n  " + OURS]
+)
+def test_a_managed_block_changes_nothing_else_and_goes_without_a_trace(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(before)
+    assert include.enable(path, block=True)
+    assert not include.enable(path, block=True)
+    for hosts in (HOSTS, HOSTS.replace("train", "other"), ""):
+        include.refresh(path, hosts)
+        told = path.read_bytes()
+        assert told.startswith(include.BEGIN.encode())
+        assert told.endswith(include.END.encode() + b"\n" + before)
+        assert hosts.encode() in told
+        assert include.is_included(path)
+    assert include.disable(path)
+    assert path.read_bytes() == before
+
+
+def test_the_line_and_the_block_take_each_others_place(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(b"Host *\n")
+    include.enable(path)
+    assert include.enable(path, block=True)
+    include.refresh(path, HOSTS)
+    assert include.LINE not in path.read_text()
+    assert include.enable(path)
+    assert path.read_bytes() == OURS + b"Host *\n"
+
+
+def test_a_file_without_a_block_is_never_filled(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    include.refresh(path, HOSTS)
+    assert not path.exists()
+    path.write_bytes(OURS)
+    include.refresh(path, HOSTS)
+    assert path.read_bytes() == OURS
+
+
+def test_what_the_user_says_for_every_host_holds_beside_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("User everywhere\nHost other\n  Port 7\n")
+    include.enable(path, block=True)
+    include.refresh(path, HOSTS)
+
+    def told(host: str) -> list[str]:
+        done = subprocess.run(["ssh", "-F", path, "-G", host], capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if line.startswith(("user ", "port "))]
+
+    assert told("train") == ["user everywhere", "port 30001"]
+    assert told("other") == ["user everywhere", "port 7"]
+    assert told("third") == ["user everywhere", "port 22"]
 
 
 def test_a_line_of_the_users_own_stays(tmp_path: Path) -> None:

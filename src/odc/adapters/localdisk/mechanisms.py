@@ -108,7 +108,7 @@ class Folders:
     """
 
     name = "folders with hard-linked copies"
-    _SAME = ("rsync", "-aHAXS", "--numeric-ids")
+    _SAME = ("rsync", "-aHAXS", "--numeric-ids", "--modify-window=-1")
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make a folder."""
@@ -127,6 +127,8 @@ class Folders:
         if doubtful:
             given = b"\0".join(os.fsencode(path) for path in doubtful)
             run(*self._SAME, "--checksum", "--from0", "--files-from=-", f"{volume}/", f"{target}/", given=given)
+            # The folders around what was exchanged have a new time now.
+            run(*self._SAME, f"{volume}/", f"{target}/")
         run("sync", "-f", str(target))
         different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{volume}/", f"{target}/").strip()
         if different:

@@ -1,0 +1,21 @@
+"""The image of boxes as this checkout makes it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from odc.adapters.engine.image import Images
+from odc.adapters.engine.service import EngineService
+
+IMAGE = "localhost/odc/box:1"
+
+
+def ensure_image() -> None:
+    """Build it, unless the engine has it."""
+    with tempfile.TemporaryDirectory(prefix="odc-image-") as folder:
+        service = EngineService(Path(folder, "engine"))
+        service.configure()
+        images = Images(service.environment)
+        if not images.is_current(IMAGE):
+            images.build(IMAGE, lambda step: None)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, eventually, processes_of
+from tests.e2e.cloud import Cloud, Person, destroy, eventually, make_cloud, processes_of
 from tests.e2e.operated import left_of, reserve, stranger
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
@@ -31,6 +31,25 @@ def test_up_says_what_there_is_what_is_not_in_effect_and_what_to_type(spare: Clo
         spare.odc("down")
 
 
+def test_what_was_typed_the_last_time_still_holds_until_something_else_is_typed(bin_folder: Path) -> None:
+    cloud = make_cloud(bin_folder, number=3)
+    text = cloud.config.read_text()
+    cloud.config.write_text("".join(line for line in text.splitlines(True) if not line.startswith("simulate")))
+    try:
+        assert "4 x t4 (SIMULATED)" in cloud.odc("up", "--simulate", "t4=1x4").out
+        cloud.odc("down")
+        again = cloud.odc("up").out
+        assert again.startswith("As the last time: --simulate t4=1x4 (the machine's own GPUs: odc ")
+        assert "4 x t4 (SIMULATED)" in again
+        assert "Not in effect" not in cloud.odc("up").out
+        cloud.odc("down")
+        assert "SIMULATED" not in cloud.odc("up", "--simulate", "none").out
+        cloud.odc("down")
+        assert "SIMULATED" not in cloud.odc("up").out
+    finally:
+        destroy(cloud)
+
+
 def test_what_needs_root_is_refused_to_others_with_the_whole_command(spare: Cloud, dora: Person) -> None:
     for command in ("up", "down --all", "serve", "backup records.db", "restore .bashrc", "image build"):
         done = dora.run("odc", "--config", str(spare.config), *command.split())
@@ -44,7 +63,7 @@ def test_after_down_a_box_goes_on_and_down_all_ends_it_and_leaves_nothing_but_re
     spare: Cloud, dora: Person
 ) -> None:
     reserve(dora, "work", disk="kept")
-    down = "The daemon is down; boxes go on. Start it again: odc up\n"
+    down = f"The daemon is down; boxes go on. Start it again: odc --config {spare.config} up\n"
     assert spare.odc("down").out == down
     assert spare.odc("down").out.startswith("The daemon is down already; boxes go on.")
     assert dora.in_box("work", "cat file").out == "work\n"
@@ -72,7 +91,7 @@ def test_serve_is_the_daemon_in_the_foreground_and_there_is_one(spare: Cloud, do
         second = spare.odc("serve", check=False)
         assert second.code == 1
         assert f"error: process {daemon.pid} serves {spare.state} already" in second.err
-        assert "stop it   odc down" in second.err
+        assert f"stop it   odc --config {spare.config} down" in second.err
         assert dora.view("on")["state"] == "active"
     finally:
         daemon.terminate()
@@ -112,7 +131,7 @@ def test_a_user_in_admins_sees_and_ends_what_is_anothers(spare: Cloud, dora: Per
         ('simulat = "t4=1x4"', ["there is no setting 'simulat'", 'did you mean   simulate = "t4=1x4"']),
         ("ports = [70000, 70001]", ["ports = [70000, 70001] is not allowed", "from 1024 to 65535"]),
         ('ports = "30000-31999"', ["ports: expected a list, got text", "for example   ports = [30000, 31999]"]),
-        ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "odc up --simulate h100=2x8,t4=1x4"]),
+        ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "up --simulate h100=2x8,t4=1x4"]),
         ("[limits]\nattempt = 2", ["there is no setting 'attempt' in [limits]", "attempts = 2"]),
         ("this is no TOML", ["are no TOML"]),
     ],

@@ -58,7 +58,7 @@ def test_records_are_taken_back_only_without_a_daemon_and_from_a_backup_and_thos
     reserve(dora, "newest")
     refused = spare.odc("restore", str(older), check=False)
     assert refused.code == 1
-    assert re.search(r"error: process \d+ serves .* already\n +stop it +odc down", refused.err)
+    assert re.search(r"error: process \d+ serves .* already\n +stop it +odc .*down", refused.err)
     spare.odc("down")
     noise, empty = tmp_path / "noise", tmp_path / "empty"
     noise.write_text("no records\n" * 1000)
@@ -122,7 +122,7 @@ def test_a_clock_that_jumped_while_the_daemon_was_down_ends_nothing_until_an_ope
     store.commit(Change(reservations=(replace(record, expires_at=clock.now() - timedelta(minutes=1)),)))
     store.close()
     warning = "warning: the clock jumped forward by 2:00:00; no reservation ends by time until you say that it is right"
-    assert f"{warning}: odc clock accept\n" in spare.odc("up").out
+    assert f"{warning}: odc --config {spare.config} clock accept\n" in spare.odc("up").out
     assert f"{warning}: odc clock accept\n" in dora.ok("status")
     refused = dora.run("odc", "--config", str(spare.config), "clock", "accept")
     assert (refused.code, refused.out) == (2, "")

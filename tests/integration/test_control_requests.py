@@ -232,7 +232,7 @@ def test_keys_are_checked_counted_and_none_is_kept_twice() -> None:
     assert world.queries.me(ADA).keys == (KEY,)
 
 
-def test_what_is_free_and_when_is_answered_from_the_plan() -> None:
+def test_what_is_free_and_when_is_answered_from_the_plan_and_is_what_will_be_promised() -> None:
     world = World()
     world.reserve(gpus=4, hours=2.0)
     (outlook,) = world.queries.outlook()
@@ -242,8 +242,9 @@ def test_what_is_free_and_when_is_answered_from_the_plan() -> None:
         1: now,
         2: now,
         4: now,
-        8: now + 2 * HOUR + world.policy.limits.stop,
+        8: now + 2 * HOUR + world.policy.limits.stop + world.policy.limits.prepare,
     }
+    assert world.reserve(gpus=8, hours=1.0).ready_by == outlook.choices[8].start
 
 
 def test_a_disk_says_who_holds_it() -> None:

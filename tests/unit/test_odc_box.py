@@ -201,8 +201,27 @@ def test_the_greeting_tells_the_name_the_gpus_and_the_end(root: Root) -> None:
     done = root.run("motd")
     assert (done.returncode, done.stderr) == (0, "")
     assert "train   2 x h100   ? CPUs" in done.stdout
-    assert "(in 8 h 00 min)   disk proj" in done.stdout
+    assert "(in 8 h)   disk proj" in done.stdout
     assert "SIMULATED" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(245, "(in 4 min)"), (3600 * 2 + 65 * 60 + 5, "(in 3 h 5 min)"), (-70, "(in 0 min)")]
+)
+def test_the_greeting_tells_how_long_it_goes_on(root: Root, seconds: int, told: str) -> None:
+    root.put("run/odc/expires_at", f"{int(time.time()) + seconds}\n")
+    assert told in root.run("motd").stdout
+
+
+def test_the_end_is_told_with_its_zone_and_with_the_day_when_it_is_not_today(root: Root) -> None:
+    now = int(time.time())
+    days = {}
+    for seconds in (30, 24 * 3600):
+        ends = now + seconds
+        root.put("run/odc/expires_at", f"{ends}\n")
+        days[seconds] = root.run("motd", TZ="UTC").stdout
+        assert f"{time.strftime('%H:%M', time.gmtime(ends))} UTC (in " in days[seconds]
+    assert f"ends {time.strftime('%a', time.gmtime(now + 24 * 3600))} " in days[24 * 3600]
 
 
 def test_the_greeting_says_when_gpus_are_simulated(root: Root) -> None:

@@ -196,7 +196,7 @@ class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         gpus: on one node; 0 for a type without GPUs.
-        start: the latest start; equal to the answer's `now` for at once; None if it never fits.
+        start: when SSH would answer at the latest; equal to the answer's `now` for at once; None if it never fits.
         until: a reservation that starts then may last until here at most; None if there is no end in sight.
     """
 

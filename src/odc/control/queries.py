@@ -14,6 +14,7 @@ from odc.domain.access import Act, Principal
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest
 from odc.domain.node import Node
+from odc.domain.promise import ready_by
 from odc.domain.records import Event, ReservationQuery, Stored
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.user import User
@@ -162,15 +163,16 @@ class Queries:
             free=_free(picture),
             live=tuple(record for record in ours if record.occupies),
             queued=tuple(record for record in ours if record.state is State.QUEUED),
-            choices={count if has_gpus else 0: self._opening(plan.free_for(count)) for count in units},
+            choices={count if has_gpus else 0: self._opening(plan.free_for(count), now) for count in units},
         )
 
-    def _opening(self, opening: Opening) -> Opening:
-        """The opening as a user's reservation could use it: the limits around the hours taken off."""
-        if opening.until is None:
-            return opening
-        end = opening.until - self._policy.limits.prepare - self._policy.limits.stop
-        return Opening(start=opening.start, until=end)
+    def _opening(self, opening: Opening, now: datetime) -> Opening:
+        """The opening as a user's reservation could use it: at once, or by the promise that it would get; and without
+        the limits around the hours."""
+        start, until, limits = opening.start, opening.until, self._policy.limits
+        if start is not None and start > now:
+            start = ready_by(start, limits)
+        return Opening(start=start, until=None if until is None else until - limits.prepare - limits.stop)
 
 
 def _free(picture: Picture) -> int:

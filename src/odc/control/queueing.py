@@ -112,9 +112,13 @@ def _place(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observ
     )
     move.record = placed
     move.tasks.append(Task(TaskName.PREPARE, placed))
-    where = ", ".join(f"{place.node} ({len(place.gpus)} GPUs)" if place.gpus else place.node for place in places)
+    where = ", ".join(f"{place.node} ({_counted(len(place.gpus))})" if place.gpus else place.node for place in places)
     move.tell(record, seen.now, "placed", f"placed on {where}; SSH answers at the latest", promised)
     return move
+
+
+def _counted(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def _promised(record: Reservation, new: datetime, move: Move, seen: Observation) -> datetime:

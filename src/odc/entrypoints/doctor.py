@@ -20,6 +20,7 @@ from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
+from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.system.gpus import driver_version, find_gpus
 from odc.api.client import Client
@@ -243,7 +244,7 @@ def _internet(settings: Settings) -> Iterator[Finding]:
     except urllib.error.HTTPError:
         pass
     except (OSError, ValueError) as error:
-        text = f"{settings.github} cannot be reached: {getattr(error, 'reason', error)}"
+        text = f"{settings.github} cannot be reached: {why_not(error)}"
         yield Finding("warn", "HTTPS", text, "users set their own keys: gpu-dev config set ssh_key FILE")
         return
     yield Finding("ok", "HTTPS", f"{settings.github} answers")

@@ -6,7 +6,9 @@ Commands import what they need when they run: a light installation has `odc` too
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,9 +17,11 @@ import click
 import msgspec
 
 from odc import __version__
+from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.settings import Settings, read_settings
 
+_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|backup|restore|clock|image)\b)")
 INTERRUPTED = 130
 ENDED = 143
 EXTRAS = {"psycopg": "server,postgresql"}
@@ -39,6 +43,33 @@ def _settings(file: Path | None, **changes: object) -> Settings:
     return read_settings(file, changes)
 
 
+def _pasteable(text: str) -> str:
+    """The text with the settings file that was typed in every command of ours: they are meant for the same cloud."""
+    words = sys.argv[1:]
+    if "--config" not in words[:-1]:
+        return text
+    file = shlex.quote(words[words.index("--config") + 1])
+    return _OWN_COMMAND.sub(lambda _: f"odc --config {file} ", text)
+
+
+def _say(text: str) -> None:
+    """One line; on a terminal folded between words, so that a command in it can still be pasted."""
+    text = _pasteable(text)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in fold(text, width) if width else [text]:
+        click.echo(line)
+
+
+def _last_time(file: Path | None, typed: dict[str, str | None]) -> dict[str, str | None]:
+    """What is typed now, with what was typed for this cloud the last time where neither this nor the file says it."""
+    from odc.entrypoints.running import last_typed
+
+    settings, plain = _settings(file, **typed), Settings()
+    last = last_typed(settings.state_folder)
+    open_ = {name for name, value in typed.items() if value is None and getattr(settings, name) == getattr(plain, name)}
+    return {name: last.get(name) if name in open_ else value for name, value in typed.items()}
+
+
 def _need_root() -> None:
     if os.geteuid() != 0:
         raise NotAllowed("a cloud for all users of the machine is run by root", ("as root", f"sudo {_typed()}"))
@@ -49,7 +80,10 @@ def _typed() -> str:
 
 
 simulate_option = click.option(
-    "--simulate", metavar="TYPE=NODESxGPUS,…", help="Pretend these nodes instead of the machine's own GPUs."
+    "--simulate",
+    metavar="TYPE=NODESxGPUS,…|none",
+    callback=lambda ctx, param, value: "" if value == "none" else value,
+    help="Pretend these nodes instead of the machine's own GPUs.",
 )
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
 
@@ -59,12 +93,14 @@ disks_option = click.option("--disks", type=click.Path(path_type=str), help="Fol
 @disks_option
 @click.pass_obj
 def up(file: Path | None, simulate: str | None, disks: str | None) -> None:
-    """Start the cloud, now and at every boot; wait until it is ready."""
+    """Start the cloud, now and at every boot; wait until it is ready. What was typed the last time still holds."""
     _need_root()
     from odc.entrypoints import starting
 
-    changes = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
-    starting.up(_settings(file, **changes), file, changes, click.echo)
+    typed = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
+    changes = _last_time(file, typed)
+    remembered = {name: value for name, value in changes.items() if value and typed[name] is None}
+    starting.up(_settings(file, **changes), file, changes, remembered, _say)
 
 
 @group.command()
@@ -79,7 +115,7 @@ def down(file: Path | None, everything: bool, yes: bool) -> None:
     settings = _settings(file)
     if everything and not yes and sys.stdin.isatty():
         click.confirm("End every reservation of every user?", abort=True)
-    stopping.down(settings, file, everything, click.echo)
+    stopping.down(settings, file, everything, _say)
 
 
 @group.command()
@@ -98,7 +134,8 @@ def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
         set_up_logs(file=settings.state_folder / "odc.log")
         run(settings)
     except OdcError as error:
-        log_cannot_start(error)
+        if not sys.stderr.isatty():
+            log_cannot_start(error)
         raise
 
 
@@ -106,16 +143,16 @@ def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def doctor(file: Path | None, as_json: bool) -> None:
-    """Look at everything that the cloud needs; each line is ok or says what to do."""
+    """Check what the cloud needs: each line is ok or says what to do."""
     from odc.entrypoints.doctor import examine
 
-    findings = examine(_settings(file))
+    findings = examine(_settings(file, **_last_time(file, {"simulate": None, "disks": None})))
     if as_json:
         click.echo(msgspec.json.encode(findings).decode())
     for finding in () if as_json else findings:
-        click.echo(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
+        _say(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
         if finding.hint:
-            click.echo(f"{'':17} {finding.hint}")
+            _say(f"{'':17} {finding.hint}")
     if any(finding.level == "fail" for finding in findings):
         sys.exit(1)
 
@@ -128,7 +165,7 @@ def backup(file: Path | None, target: Path) -> None:
     _need_root()
     from odc.entrypoints import backups
 
-    backups.back_up(_settings(file), target.absolute(), click.echo)
+    backups.back_up(_settings(file), target.absolute(), _say)
 
 
 @group.command()
@@ -139,7 +176,7 @@ def restore(file: Path | None, source: Path) -> None:
     _need_root()
     from odc.entrypoints import backups
 
-    backups.restore(_settings(file), source.absolute(), click.echo)
+    backups.restore(_settings(file), source.absolute(), _say)
 
 
 @group.group()
@@ -176,15 +213,15 @@ def image_build(file: Path | None, fresh: bool) -> None:
     _need_root()
     from odc.entrypoints.image_building import build_image
 
-    build_image(_settings(file), fresh, click.echo)
+    build_image(_settings(file), fresh, _say)
 
 
 def show_error(error: OdcError) -> None:
     """`error: …`, then one aligned line for each way on."""
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {_pasteable(error.message)}", err=True)
     width = max((len(hint.label) for hint in error.hints), default=0)
     for hint in error.hints:
-        click.echo(f"  {hint.label:<{width}}   {hint.command}", err=True)
+        click.echo(f"  {hint.label:<{width}}   {_pasteable(hint.command)}", err=True)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
-"""The daemon that serves a state folder: its lock, and the settings that it runs with.
+"""The daemon that serves a state folder: its lock, the settings that it runs with, and what was typed for it.
 
-The lock is the truth: the kernel frees it however the process ends. What stands in the files beside it is only valid
-while the lock is held.
+The lock is the truth: the kernel frees it however the process ends. That the settings in the file beside it are in
+effect is only true while the lock is held. What was typed for `odc up` holds until something else is typed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -76,10 +76,26 @@ def daemon_pid(state: Path) -> int | None:
 
 def note_settings(settings: Settings) -> None:
     """Write down what the daemon runs with; only root may read it."""
-    path = _settings_file(settings.state_folder)
+    _write(_settings_file(settings.state_folder), settings)
+
+
+def note_typed(state: Path, typed: Mapping[str, str]) -> None:
+    """Write down the settings that the command line gave, by name: the next `odc up` means the same cloud."""
+    _write(_typed_file(state), typed)
+
+
+def last_typed(state: Path) -> dict[str, str]:
+    """The settings that the command line gave the last time, by name; none if nobody knows."""
+    try:
+        return msgspec.json.decode(_typed_file(state).read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _write(path: Path, what: object) -> None:
     fresh = path.with_suffix(".new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(settings))
+        file.write(msgspec.json.encode(what))
     fresh.replace(path)
 
 
@@ -93,3 +109,7 @@ def running_settings(state: Path) -> Settings | None:
 
 def _settings_file(state: Path) -> Path:
     return state / "running.json"
+
+
+def _typed_file(state: Path) -> Path:
+    return state / "typed.json"

@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         state: folder of the records, logs and boxes' files.
         socket: where the API listens.
         database: address of the records, such as `postgresql+psycopg://…`; empty: SQLite in the state folder.
-        admins: Unix users who may operate the cloud, beside root.
+        admins: Unix users who see and may end everybody's reservations, and may accept the clock, as root does.
         simulate: pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.
         listen: address of the host at which boxes' SSH listens.
         address: name or address by which users reach boxes; empty: `listen`, or this machine if that is everywhere.

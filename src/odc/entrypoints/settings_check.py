@@ -81,7 +81,7 @@ def wrong_type(error: msgspec.ValidationError, where: str, settings: type[msgspe
     name = re.split(r"[.\[]", path)[0]
     hints = []
     if name in settings.__struct_fields__:
-        hints.append(Hint("it is", meanings(settings)[name]))
+        hints.append(Hint("what it is", f"{name}: {meanings(settings)[name]}"))
         default = getattr(settings(), name)
         if isinstance(default, int | float | str) or (default and isinstance(default, tuple)):
             hints.append(Hint("for example", as_toml(name, default)))

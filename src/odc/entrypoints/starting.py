@@ -20,7 +20,7 @@ from odc.entrypoints.before_start import check_before_start
 from odc.entrypoints.bootstrap import engine_service, find_nodes
 from odc.entrypoints.image_building import ensure_image
 from odc.entrypoints.logs import why_not_started
-from odc.entrypoints.running import daemon_pid, running_settings
+from odc.entrypoints.running import daemon_pid, note_typed, running_settings
 from odc.entrypoints.settings import Settings
 from odc.entrypoints.settings_check import as_toml
 
@@ -32,26 +32,32 @@ TYPED = ("simulate", "disks")
 """Settings that the command line may give."""
 
 
-def up(settings: Settings, file: Path | None, changes: Mapping[str, object], say: Say) -> None:
+def up(
+    settings: Settings, file: Path | None, changes: Mapping[str, object], remembered: Mapping[str, object], say: Say
+) -> None:
     """Start the cloud and wait until it is ready; if it is up, say so, and which of these settings it does not have.
 
     Args:
         settings: with the command line's changes.
         file: the settings file, to be named again in the daemon's command.
         changes: the command line's, likewise.
+        remembered: those of them that were typed the last time, and not now.
         say: hears what is being done; the last line is what there is.
 
     Raises:
         OdcError: it does not come up, with the daemon's own reason. What was started for it has been stopped again.
     """
+    find_nodes(settings, settings.policy())
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
         say("It is up already.")
-        _say_differences(settings, running, changes, say, "" if file is None else f" --config {file}")
+        _say_differences(settings, running, changes, say)
         since = _size(log_file(running))
         _say_ready(wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None), say)
         return
-    find_nodes(settings, settings.policy())
+    for name, value in remembered.items():
+        back = " (the machine's own GPUs: odc up --simulate none)" if name == "simulate" else ""
+        say(f"As the last time: --{name} {value}{back}")
     check_before_start(settings)
     if is_served(Path(settings.socket)):
         text = f"another server answers on {settings.socket}"
@@ -59,6 +65,7 @@ def up(settings: Settings, file: Path | None, changes: Mapping[str, object], say
     ensure_image(settings, say)
     with started(settings, file, changes) as (since, died):
         health = wait_until_ready(settings, since, died)
+    note_typed(settings.state_folder, {name: str(value) for name, value in changes.items() if value is not None})
     if not boot.has_systemd():
         say("It does not start at boot: there is no systemd here.")
     _say_ready(health, say)
@@ -188,7 +195,7 @@ def _reason(settings: Settings, since: int) -> ProviderError:
     return ProviderRefused(f"the cloud does not come up: {message}", *(hints or look))
 
 
-def _say_differences(wanted: Settings, running: Settings, changes: Mapping[str, object], say: Say, config: str) -> None:
+def _say_differences(wanted: Settings, running: Settings, changes: Mapping[str, object], say: Say) -> None:
     """Which settings are not those that the daemon runs with, and how they come into effect."""
     plain = Settings()
     different = []
@@ -200,7 +207,7 @@ def _say_differences(wanted: Settings, running: Settings, changes: Mapping[str, 
             say(f"Not in effect: {_shown(name, new)} (it runs with {_shown(name, old)})")
     if different:
         typed = "".join(f" --{name} {value}" for name, value in changes.items() if value is not None)
-        say(f"To use other settings: odc{config} down && odc{config} up{typed}   (boxes go on)")
+        say(f"To use other settings: odc down && odc up{typed}   (boxes go on)")
 
 
 def _shown(name: str, value: object) -> str:

@@ -95,8 +95,13 @@ def _errors(name: str) -> Iterator[None]:
             raise ProviderUnavailable(f"GitHub answers no more questions for now (about {name})") from error
         raise ProviderUnavailable(f"GitHub does not give the keys of {name}: status {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error) or type(error).__name__
-        raise ProviderUnavailable(f"GitHub cannot be asked about {name}: {reason}") from error
+        raise ProviderUnavailable(f"GitHub cannot be asked about {name}: {why_not(error)}") from error
+
+
+def why_not(error: BaseException) -> str:
+    """Why an address could not be asked, in the system's words but without its numbers."""
+    reason = getattr(error, "reason", error)
+    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
 
 
 def _key(line: str) -> str | None:

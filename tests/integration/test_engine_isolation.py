@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import socket
+import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.engine import Engine, private_engine
@@ -34,6 +39,54 @@ def test_boxes_of_one_reservation_reach_each_other_and_no_others_even_when_some_
         assert reaches(engine, first, address(engine, second))
         assert not reaches(engine, other, address(engine, first))
         assert not reaches(engine, first, address(engine, other))
+
+
+KNOCK = """
+import socket, struct, subprocess, sys
+port = int(sys.argv[1])
+way = subprocess.run(["ip", "route", "get", "8.8.8.8"], capture_output=True, text=True).stdout.split()
+gateway, name = way[way.index("via") + 1], way[way.index("dev") + 1]
+subprocess.run(["ping", "-c1", "-W1", gateway], capture_output=True)
+mac = next(line.split()[3] for line in open("/proc/net/arp") if line.startswith(gateway + " "))
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind((name, 0))
+own = socket.inet_aton(way[way.index("src") + 1])
+said = b"knock"
+datagram = struct.pack("!4H", 40000, port, 8 + len(said), 0) + said
+head = struct.pack("!2B3H2BH4s4s", 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, 0, own, socket.inet_aton("127.0.0.1"))
+total = sum(struct.unpack("!10H", head))
+while total >> 16:
+    total = (total & 0xffff) + (total >> 16)
+head = head[:10] + struct.pack("!H", 0xffff - total) + head[12:]
+link.send(bytes.fromhex(mac.replace(":", "")) + link.getsockname()[4] + b"\\x08\\x00" + head + datagram)
+print("sent")
+"""
+
+
+def test_no_box_reaches_the_machines_own_loopback_by_packets_made_by_hand() -> None:
+    with private_engine("h100=1x1") as engine, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
+        service.bind(("127.0.0.1", 0))
+        service.settimeout(1)
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        knock = f"sudo python3 -c {shlex.quote(KNOCK)} {service.getsockname()[1]}"
+        assert engine.ssh(spec, knock).stdout == "sent\n"
+        with pytest.raises(TimeoutError):
+            service.recv(64)
+        with let_through(service.getsockname()[1]):
+            assert engine.ssh(spec, knock).stdout == "sent\n"
+            assert service.recv(64) == b"knock"
+
+
+@contextmanager
+def let_through(port: int) -> Iterator[None]:
+    """Past our rules, and those of any cloud beside: what they keep out would come in."""
+    rule = ["PREROUTING", "-d", "127.0.0.1", "-p", "udp", "--dport", str(port), "-j", "ACCEPT"]
+    subprocess.run(["iptables", "-w", "-t", "mangle", "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "-w", "-t", "mangle", "-D", *rule], check=True)
 
 
 def test_the_rule_is_made_once_and_goes_with_its_cloud() -> None:

@@ -174,11 +174,11 @@ def _is_installed(program: str) -> bool:
 
 
 def _programs(settings: Settings) -> Iterator[Finding]:
-    if os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None and is_kept_apart(settings.cloud) is False:
-        text = "the packet filter lacks the rule that keeps boxes of different reservations apart"
+    if os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None and not is_kept_apart(settings.cloud):
+        text = "the packet filter lacks the rules that keep boxes from each other and from this machine's own services"
         yield Finding("fail", "network", text, "run: sudo odc down && sudo odc up")
-    if not _is_installed("iptables") and not _is_installed("nft"):
-        text = "iptables is not installed: boxes get no network"
+    if not _is_installed("iptables"):
+        text = "iptables is not installed: boxes cannot be kept apart"
         yield Finding("fail", "network", text, "run: sudo apt-get install iptables")
     if not _is_installed("ssh-keygen"):
         text = "ssh-keygen is not installed: boxes get no host keys"

@@ -1,10 +1,14 @@
-"""Nobody enters a cloud's boxes but through their published ports: one rule of the host's packet filter for each cloud.
+"""Nobody enters a cloud's boxes but through their published ports, and no box reaches what listens on the machine's own
+loopback: two rules of the host's packet filter for each cloud.
 
-The engine's own isolation is not enough: netavark takes the rule that leads to it away whenever any network ends, and
-does nothing against containers that are not isolated themselves. This one stands in `mangle`, which is asked before
-every `ACCEPT` of `filter`, and matches by destination, so that a forged sender does not pass it.
+The engine's own isolation is not enough. netavark takes the rule that leads to it away whenever any network ends, and
+does nothing against containers that are not isolated themselves. And so that ports can be published on 127.0.0.1 it
+lets the kernel route to the loopback from the boxes' bridges, which a box with raw sockets can use (CVE-2020-8558).
+The rules stand in `mangle`, which is asked before every `ACCEPT` of `filter`, and match by destination: a forged sender
+does not pass them.
 
-Source: netavark 1.4, `firewall/varktables/types.rs` (the jump to NETAVARK_ISOLATION_1 has the policy OnComplete).
+Source: netavark 1.4, `firewall/varktables/types.rs` (the jump to NETAVARK_ISOLATION_1 has the policy OnComplete),
+`network/bridge.rs` (route_localnet).
 """
 
 from __future__ import annotations
@@ -22,36 +26,46 @@ _LIMIT_S = 30.0
 
 
 def keep_apart(cloud: str, network: str) -> None:
-    """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port. Repeatable.
+    """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port; and what is
+    for the machine's loopback and comes from elsewhere. Repeatable.
 
-    Boxes of one reservation share a bridge: what they send each other is not routed. Without iptables nothing is done:
-    such an engine filters with nftables, where its isolation lasts.
+    Boxes of one reservation share a bridge: what they send each other is not routed.
 
     Args:
-        cloud: names the rule.
+        cloud: names the rules.
         network: addresses of the cloud's networks, in CIDR form.
 
     Raises:
-        ProviderUnavailable: the rule could not be made; no box is to be started.
+        ProviderUnavailable: a rule could not be made; no box is to be started.
     """
     program = _program()
     if program is None:
-        return
-    rule = ["FORWARD", "-d", network, "-m", "physdev", "!", "--physdev-is-bridged", "-m", "conntrack", "!"]
-    rule += ["--ctstate", "ESTABLISHED,RELATED,DNAT", "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"]
-    if _run(program, "-C", *rule).returncode == 0:
-        return
-    done = _run(program, "-I", *rule)
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines()
-        reason = words[0] if words else f"status {done.returncode}"
-        raise ProviderUnavailable(f"boxes cannot be kept apart: {reason}", ("see what is missing", "sudo odc doctor"))
+        raise _not_apart("iptables is not installed")
+    there = {_place(rule) for rule in _rules(program, cloud)}
+    for rule in _wanted(cloud, network):
+        if _place(rule) in there:
+            continue
+        done = _run(program, "-I", *rule)
+        if done.returncode != 0:
+            words = done.stderr.strip().splitlines()
+            raise _not_apart(words[0] if words else f"status {done.returncode}")
 
 
-def is_kept_apart(cloud: str) -> bool | None:
-    """Whether the cloud's rule is there; None where no rule of ODC is needed."""
+def _not_apart(reason: str) -> ProviderUnavailable:
+    return ProviderUnavailable(f"boxes cannot be kept apart: {reason}", ("see what is missing", "sudo odc doctor"))
+
+
+def _wanted(cloud: str, network: str) -> list[list[str]]:
+    apart = ["FORWARD", "-d", network, "-m", "physdev", "!", "--physdev-is-bridged"]
+    apart += ["-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED,DNAT"]
+    outside = ["PREROUTING", "-d", "127.0.0.0/8", "!", "-i", "lo"]
+    return [[*rule, "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"] for rule in (apart, outside)]
+
+
+def is_kept_apart(cloud: str) -> bool:
+    """Whether the cloud's rules are there."""
     program = _program()
-    return None if program is None else bool(_rules(program, cloud))
+    return program is not None and {rule[0] for rule in _rules(program, cloud)} == {"FORWARD", "PREROUTING"}
 
 
 def forget_rules(cloud: str) -> None:
@@ -68,8 +82,13 @@ def _comment(cloud: str) -> str:
 
 def _rules(program: str, cloud: str) -> list[list[str]]:
     """The rules that carry the cloud's name, also those for addresses that the settings do not name any more."""
-    lines = [shlex.split(line) for line in _run(program, "-S", "FORWARD").stdout.splitlines()]
+    lines = [shlex.split(line) for line in _run(program, "-S").stdout.splitlines()]
     return [words[1:] for words in lines if words[:1] == ["-A"] and _comment(cloud) in words]
+
+
+def _place(rule: list[str]) -> tuple[str, str]:
+    """The chain and the destination, which tell a cloud's rules apart."""
+    return rule[0], rule[rule.index("-d") + 1]
 
 
 def _program() -> str | None:

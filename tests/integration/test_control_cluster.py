@@ -154,6 +154,22 @@ def test_a_silent_node_that_comes_back_has_its_boxes_still() -> None:
     assert [box.uid for box in world.cluster.peek()] == [uid]
 
 
+def test_gpus_of_a_node_that_has_another_name_now_are_given_once_and_the_operator_is_told() -> None:
+    world = World()
+    record = world.reserve(gpus=4, hours=8.0)
+    world.cluster.take_node("node-1")
+    world.cluster.put_node(a_node("renamed", gpus=a_node("node-1").gpus))
+    other, third = world.reserve(BEN, gpus=4), world.reserve(BEN, gpus=1)
+    world.pass_time(MINUTE)
+    held = [gpu for one in (record, other) for place in world.get(one).places for gpu in place.gpus]
+    assert sorted(held) == sorted(a_node("node-1").gpus)
+    assert (world.get(record).state, world.get(third).state) == (State.ACTIVE, State.QUEUED)
+    assert (
+        f"reservation {record.id}: its node node-1 is not in this cloud any more; it is left alone"
+        in world.sight.look.problems
+    )
+
+
 def test_a_node_that_takes_nothing_new_keeps_the_boxes_that_it_has() -> None:
     world = World()
     record = world.reserve(hours=1.0)

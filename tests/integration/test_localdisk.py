@@ -233,6 +233,21 @@ def test_whatever_stands_in_the_markers_place_is_cleared_or_moved_aside(storage:
     assert [path.read_text() for path in storage.home(disk).glob(".odc-disk.*/precious")] == ["data"]
 
 
+def test_a_user_who_makes_their_home_read_only_locks_nobody_out(btrfs: Path) -> None:
+    with btrfs_storage(btrfs / an_id()) as storage:
+        disk_id = an_id()
+        storage.volumes.create(disk_id, 64 * MIB)
+        for step, act in enumerate((storage.volumes.attach, storage.volumes.snapshot)):
+            storage.write(disk_id, f"work{step}", 5)
+            storage.remove_marker(disk_id)
+            subprocess.run(["btrfs", "property", "set", "-ts", storage.home(disk_id), "ro", "true"], check=True)
+            with pytest.raises(OSError, match="Read-only"):
+                storage.write(disk_id, "more", 1)
+            act(disk_id, "r-1")
+            storage.volumes.detach(disk_id, "r-1")
+        assert storage.files(disk_id) == {"work0": 5, "work1": 5}
+
+
 def test_a_snapshot_keeps_owners_links_times_and_attributes(storage: LocalStorage, disk: str) -> None:
     home = storage.home(disk)
     (home / "a").write_text("text")

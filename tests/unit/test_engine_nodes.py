@@ -49,6 +49,15 @@ def test_a_type_that_is_kept_for_the_host_is_no_node_and_takes_no_share() -> Non
     assert (node.name, node.gpu_type, node.capacity) == (NAME, "h100", MACHINE)
 
 
+def test_nothing_renames_a_node_that_boxes_run_on() -> None:
+    known = {"h100": "lab1", "cpu-x86": "lab1-cpu-x86"}
+    more = gpus(9, "Tesla T4", 15.7, first=50)
+    nodes = machine_nodes([*H100, *more], Catalog(), MACHINE, KEPT, known=known)
+    assert {node.gpu_type: node.name for node in nodes} == {"h100": "lab1", "t4": NAME}
+    same = machine_nodes([*H100, *more], Catalog(), MACHINE, KEPT, known={"h100": NAME})
+    assert {node.gpu_type: node.name for node in same} == {"h100": NAME, "t4": f"{NAME}-t4"}
+
+
 @pytest.mark.parametrize("kept_types", [[], ["h100"]])
 def test_a_machine_that_lends_no_gpu_lends_its_processors(kept_types: list[str]) -> None:
     (node,) = machine_nodes(H100 if kept_types else [], Catalog(), MACHINE, KEPT, kept_types)

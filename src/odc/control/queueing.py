@@ -34,12 +34,11 @@ class FreeThings:
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
         occupying = [record for record in held if record.occupies]
-        taken = {(place.node, gpu) for record in occupying for place in record.places for gpu in place.gpus}
-        taken |= {(box.node, gpu) for box in boxes for gpu in box.gpus}
+        # By identity alone: a GPU that has come to a node of another name is the same GPU.
+        taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
+        taken |= {gpu for box in boxes for gpu in box.gpus}
         self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
-        self._gpus = {
-            node.name: [gpu for gpu in node.gpus if (node.name, gpu) not in taken] for node in self._nodes.values()
-        }
+        self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
         first, last = policy.ports
         self._ports = [port for port in range(first, last + 1) if port not in used]

@@ -77,6 +77,10 @@ class Reconciler:
             self._ports.wake.ring()
         return PassReport(committed=committed, lost=lost, next_due=_next_due(seen))
 
+    def note_failure(self, why: str) -> None:
+        """The pass could not be done: what queries know stays, with the reason beside it."""
+        self._sight.show(replace(self._sight.look, problems=(f"the cloud's passes fail: {why}",)))
+
     def _sweep(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Once in a process's life: take away what one that died between a box's end and its clean-up left behind.
 
@@ -133,6 +137,13 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
         f"reservation {record.id}: it has no end; it goes on until: gpu-dev cancel {short(record.id)}"
         for record in seen.stored.reservations
         if record.state is State.ACTIVE and record.expires_at is None
+    ]
+    here = {node.name for node in seen.nodes or ()}
+    problems += [
+        f"reservation {record.id}: its node {place.node} is not in this cloud any more; it is left alone"
+        for record in seen.stored.reservations
+        for place in record.places
+        if seen.nodes is not None and record.occupies and place.node not in here
     ]
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
@@ -191,5 +202,6 @@ class PassLoop:
             report = self._reconciler.reconcile_once()
         except ProviderError as error:
             log.warning("pass failed", extra={"reason": error.message})
+            self._reconciler.note_failure(error.message)
             return timedelta(seconds=1)
         return max(report.next_due - self._ports.clock.now(), timedelta(milliseconds=1))

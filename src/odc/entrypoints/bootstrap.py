@@ -30,6 +30,7 @@ from odc.api.messages import Health
 from odc.control.context import Policy, Ports, Sight
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
+from odc.entrypoints.running import known_nodes, note_nodes
 from odc.entrypoints.settings import Settings
 
 NVIDIA_KIND = "nvidia.com/gpu"
@@ -82,7 +83,8 @@ def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
     if settings.simulate:
         nodes = simulated_nodes(settings.simulate, policy.catalog, machine, kept)
     else:
-        nodes = machine_nodes(find_gpus(), policy.catalog, machine, kept, settings.keep_types)
+        known = known_nodes(settings.state_folder)
+        nodes = machine_nodes(find_gpus(), policy.catalog, machine, kept, settings.keep_types, known)
     return tuple(replace(node, address=settings.box_address) for node in nodes)
 
 
@@ -106,6 +108,8 @@ def build_cloud(settings: Settings) -> Cloud:
     nodes = find_nodes(settings, policy)
     state = settings.state_folder
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not settings.simulate:
+        note_nodes(state, {node.gpu_type: node.name for node in nodes})
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     api = engine_service(settings).ensure()

@@ -86,8 +86,24 @@ def note_typed(state: Path, typed: Mapping[str, str]) -> None:
 
 def last_typed(state: Path) -> dict[str, str]:
     """The settings that the command line gave the last time, by name; none if nobody knows."""
+    return _read(_typed_file(state))
+
+
+def note_nodes(state: Path, names: Mapping[str, str]) -> None:
+    """Write down what the machine's nodes are called, by GPU type; those that are known keep their names."""
+    known = known_nodes(state)
+    if names.items() - known.items():
+        _write(_nodes_file(state), known | dict(names))
+
+
+def known_nodes(state: Path) -> dict[str, str]:
+    """What the machine's nodes are called, by GPU type; nothing if nobody knows."""
+    return _read(_nodes_file(state))
+
+
+def _read(path: Path) -> dict[str, str]:
     try:
-        return msgspec.json.decode(_typed_file(state).read_bytes(), type=dict[str, str])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
     except (OSError, msgspec.MsgspecError):
         return {}
 
@@ -113,3 +129,7 @@ def _settings_file(state: Path) -> Path:
 
 def _typed_file(state: Path) -> Path:
     return state / "typed.json"
+
+
+def _nodes_file(state: Path) -> Path:
+    return state / "nodes.json"

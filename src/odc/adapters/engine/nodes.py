@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from odc.domain.catalog import Catalog
 from odc.domain.errors import InvalidRequest, NotFound
@@ -116,13 +117,17 @@ def _parse(part: str, catalog: Catalog) -> tuple[str, int, int, bool]:
 
 
 def machine_nodes(
-    gpus: Iterable[FoundGpu], catalog: Catalog, machine: Capacity, kept: Capacity, kept_types: Collection[str] = ()
+    gpus: Iterable[FoundGpu],
+    catalog: Catalog,
+    machine: Capacity,
+    kept: Capacity,
+    kept_types: Collection[str] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Node, ...]:
     """The machine as nodes: one for each type of GPU that it lends, since a node is of one type.
 
-    Cores and memory are divided among them by their GPUs. The node of the most frequent type has the machine's name, so
-    that a GPU of another type that is added or taken away renames nothing that boxes run on. A machine that lends no
-    GPU serves the CPU type of its processor.
+    Cores and memory are divided among them by their GPUs. The node of the most frequent type gets the machine's name,
+    the others that and their type. A machine that lends no GPU serves the CPU type of its processor.
 
     Args:
         gpus: what was found.
@@ -130,6 +135,8 @@ def machine_nodes(
         machine: what is divided among the nodes.
         kept: the host's part of it.
         kept_types: types that are not lent, such as that of the machine's display.
+        known: type to name, of the nodes that there were before: boxes run on them, so nothing renames them, neither a
+            machine that is called otherwise nor GPUs that were added.
 
     Returns:
         By name.
@@ -139,14 +146,23 @@ def machine_nodes(
     if not lent:
         cpu_type = "cpu-arm" if platform.machine() in ("aarch64", "arm64") else "cpu-x86"
         units = catalog.get_type(cpu_type).units_per_node
-        return (_Division(machine, kept, units).node(host, cpu_type, (), units),)
+        name = _names([cpu_type], host, known)[cpu_type]
+        return (_Division(machine, kept, units).node(name, cpu_type, (), units),)
     division = _Division(machine, kept, sum(map(len, lent.values())))
-    first = max(lent, key=lambda name: len(lent[name]))
+    names = _names(sorted(lent, key=lambda name: -len(lent[name])), host, known)
     nodes = [
-        division.node(host if name == first else f"{host}-{name}", name, tuple(gpu.uuid for gpu in found), len(found))
-        for name, found in lent.items()
+        division.node(names[name], name, tuple(gpu.uuid for gpu in found), len(found)) for name, found in lent.items()
     ]
     return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def _names(types: Iterable[str], host: str, known: Mapping[str, str]) -> dict[str, str]:
+    """Type to node; the first that is new gets the machine's own name, if no node has it."""
+    names: dict[str, str] = {}
+    for name in types:
+        taken = {*known.values(), *names.values()}
+        names[name] = known.get(name) or (f"{host}-{name}" if host in taken else host)
+    return names
 
 
 def by_type(gpus: Iterable[FoundGpu], catalog: Catalog) -> dict[str, list[FoundGpu]]:

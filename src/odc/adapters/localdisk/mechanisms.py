@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from odc.domain.errors import ProviderUnavailable
 
 _SUBVOLUME_INODE = 256
 """The top folder of every subvolume has this number (Source: btrfs(5))."""
+_GET_FLAGS, _SET_FLAGS, _READ_ONLY = 0x80089419, 0x4008941A, 1 << 1
 
 
 class Mechanism(Protocol):
@@ -23,6 +26,9 @@ class Mechanism(Protocol):
 
     def identity(self, volume: Path) -> str:
         """What no other folder is, however it is named: tells an unmounted or exchanged volume from the right one."""
+
+    def make_writable(self, volume: Path) -> None:
+        """Take back what its user may have done to the volume as a whole, so that it can be used and copied."""
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Copy the volume, exactly and durably, to a target that is not there; then verify it.
@@ -73,6 +79,21 @@ class Btrfs:
             return "no subvolume"
         return _shown(volume)["UUID"]
 
+    def make_writable(self, volume: Path) -> None:
+        """Clear the flag that makes a subvolume read-only, which its owner may set without any right.
+
+        Source: linux/btrfs.h, BTRFS_IOC_SUBVOL_GETFLAGS and _SETFLAGS.
+        """
+        descriptor = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_ino != _SUBVOLUME_INODE:
+                return
+            flags = struct.unpack("Q", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
+            if flags & _READ_ONLY:
+                fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("Q", flags & ~_READ_ONLY))
+        finally:
+            os.close(descriptor)
+
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Take a read-only snapshot: whole or not at all, by btrfs itself, which shares everything."""
         run("btrfs", "subvolume", "snapshot", "-r", str(volume), str(target))
@@ -117,6 +138,9 @@ class Folders:
     def identity(self, volume: Path) -> str:
         """Its inode."""
         return f"inode {volume.stat().st_ino}"
+
+    def make_writable(self, volume: Path) -> None:
+        """A folder has no such flag."""
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Copy with rsync, then give files of their own to those whose age only seems unchanged."""

@@ -98,6 +98,7 @@ class LocalVolumes:
             if is_read_only(home):
                 text = f"the storage of disk {disk_id} takes no writes: it stopped after an error, as on a full host"
                 raise ProviderUnavailable(text, _LOOK)
+            self._mechanism.make_writable(home)
             self._check_marker(disk_id, home)
             found = self._attached().get(disk_id)
             if found is None:
@@ -130,6 +131,7 @@ class LocalVolumes:
                 holder = self._attached().get(disk_id)
                 if holder is not None:
                     raise ProviderUnavailable(f"disk {disk_id} is still attached to {holder.target.name}")
+                self._mechanism.make_writable(home)
                 self._check_marker(disk_id, home)
                 self._snapshots.take(home, disk_id, snapshot_id)
             return self._snapshots.describe(disk_id, snapshot_id)

@@ -237,6 +237,11 @@ class MemoryCluster:
         with self._lock:
             self._nodes[node.name] = node
 
+    def take_node(self, name: str) -> None:
+        """The node is in no list any more, as after it was renamed."""
+        with self._lock:
+            del self._nodes[name]
+
     def put_stranger(self, spec: BoxSpec, state: BoxState = BoxState.RUNNING) -> str:
         """A box of this cloud that no record knows, as after an old backup was restored; its uid."""
         with self._lock:

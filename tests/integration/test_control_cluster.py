@@ -164,10 +164,8 @@ def test_gpus_of_a_node_that_has_another_name_now_are_given_once_and_the_operato
     held = [gpu for one in (record, other) for place in world.get(one).places for gpu in place.gpus]
     assert sorted(held) == sorted(a_node("node-1").gpus)
     assert (world.get(record).state, world.get(third).state) == (State.ACTIVE, State.QUEUED)
-    assert (
-        f"reservation {record.id}: its node node-1 is not in this cloud any more; it is left alone"
-        in world.sight.look.problems
-    )
+    told = f"reservation {record.id}: its node node-1 is not in this cloud any more; it is left alone"
+    assert told in world.sight.look.problems
 
 
 def test_a_node_that_takes_nothing_new_keeps_the_boxes_that_it_has() -> None:

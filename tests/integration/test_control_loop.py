@@ -72,6 +72,18 @@ def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
     assert fuse.blown
 
 
+def test_while_the_store_does_not_answer_everyone_may_read_why() -> None:
+    world = World()
+
+    def fail() -> None:
+        raise ProviderUnavailable("the records are damaged")
+
+    world.build(Fuse(1, False, fail, ("store",), "observe"))
+    with running(world):
+        eventually(lambda: world.sight.look.problems == ("the cloud's passes fail: the records are damaged",))
+        eventually(lambda: world.sight.look.problems == ())
+
+
 def test_the_end_of_a_reservation_needs_no_ring() -> None:
     world = World()
     record = world.reserve()

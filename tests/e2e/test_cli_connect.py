@@ -68,6 +68,7 @@ def test_a_key_that_lies_elsewhere_opens_the_box_by_every_way(box: Person) -> No
 
 def test_ones_own_ssh_settings_hold_but_never_hide_the_box(without_key: Person) -> None:
     settings = "Host *\\n IdentityFile ~/.ssh/aside\\n Port 9\\n User nobody\\n RemoteCommand tmux\\n"
+    settings += " ProxyJump nowhere.example\\n ProxyCommand false\\n"
     without_key.run("bash", "-c", f"printf '{settings}' > ~/.ssh/config")
     assert without_key.in_box("train", "whoami").out == "dev\n"
 

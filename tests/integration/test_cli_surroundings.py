@@ -137,8 +137,9 @@ def test_a_home_that_cannot_be_written_stops_nothing_but_ssh_by_name(ada: Person
     assert not Path("/nonexistent").exists()
 
 
-def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person) -> None:
-    (ada.home / ".gpu-dev/config.toml").write_text("endpoint = ")
+@pytest.mark.parametrize("content", [b"endpoint = ", b"endpoint = '\xe9'"])
+def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person, content: bytes) -> None:
+    (ada.home / ".gpu-dev/config.toml").write_bytes(content)
     done = ada.gpu_dev("show", "one")
     assert done.code == 0
     assert "ssh one" in done.out
@@ -147,6 +148,15 @@ def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person) -> N
         refused = ada.gpu_dev("config", "set", *setting)
         assert refused.code == 2
         assert "config.toml is broken" in refused.err
+
+
+def test_what_is_no_file_holds_nobody_up(ada: Person) -> None:
+    (ada.home / ".ssh/config").symlink_to("/dev/zero")
+    assert "one" in ada.ok("list", timeout=20)
+    settings = ada.home / ".gpu-dev/config.toml"
+    settings.unlink(missing_ok=True)
+    os.mkfifo(settings)
+    assert f"{settings} is no file" in ada.gpu_dev("list", timeout=20).err
 
 
 def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tmp_path: Path) -> None:

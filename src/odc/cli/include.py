@@ -85,6 +85,8 @@ def refresh(path: Path, hosts: str) -> None:
     Raises:
         InvalidRequest: the file cannot be read or written; it stays as it is.
     """
+    if not path.is_file():
+        return
     text = _read(path)
     fresh = _MANAGED.sub(lambda _: _managed(hosts), text, count=1)
     if fresh != text:

@@ -21,10 +21,21 @@ def hours_of(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     if value is None:
         return None
     try:
-        return float(value)
+        return float(_plain(value))
     except ValueError:
         text = f"hours must be a number from {MIN_HOURS} to {MAX_HOURS:g}, such as 2 or 0.5, not {value[:20]!r}"
         raise InvalidRequest(text, ("its help", f"{ctx.command_path} --help")) from None
+
+
+def _plain(text: str) -> str:
+    """A number as people write it, and not all that Python takes for one.
+
+    Raises:
+        ValueError: it has other characters.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return text
 
 
 def gpus_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -36,7 +47,7 @@ def gpus_of(ctx: click.Context, param: click.Parameter, value: str | None) -> in
     if value is None:
         return None
     try:
-        return int(value)
+        return int(_plain(value))
     except ValueError:
         text = f"GPUs must be a whole number, such as 1, 2, 4 or 8, not {value[:20]!r}"
         raise InvalidRequest(text, ("its help", f"{ctx.command_path} --help")) from None

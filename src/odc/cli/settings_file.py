@@ -19,8 +19,10 @@ def read_settings(folder: Path) -> dict[str, str]:
         InvalidRequest: the file cannot be read; it stays as it is.
     """
     path = folder / FILE
+    if path.exists() and not path.is_file():
+        raise InvalidRequest(f"{path} is no file", ("look", f"ls -l {path}"))
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -28,8 +30,8 @@ def read_settings(folder: Path) -> dict[str, str]:
     import tomllib
 
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(content.decode())
+    except ValueError as error:
         raise InvalidRequest(f"{path} is broken: {error}", ("look", f"less {path}")) from error
     return {key: str(value) for key, value in values.items()}
 

@@ -9,6 +9,7 @@ The last line of a file says which cloud it is of: a command takes away what is 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -163,8 +164,16 @@ def _block(view: ReservationView, box: BoxView, known: Path, identities: str) ->
         # A port can be held while its box restarts: a handshake that never comes must end, with words.
         "  ConnectTimeout 20\n"
         "  ServerAliveInterval 30\n"
-        f"  LogLevel ERROR\n{identities}"
+        f"  LogLevel ERROR\n{_no_detour(ssh.host)}{identities}"
     )
+
+
+def _no_detour(host: str) -> str:
+    """A box on this machine is not behind the proxy or jump host that the user's settings name for every host."""
+    try:
+        return "  ProxyCommand none\n" if ipaddress.ip_address(host).is_loopback else ""
+    except ValueError:
+        return ""
 
 
 def options_of(path: Path, name: str) -> list[str]:

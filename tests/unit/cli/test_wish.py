@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import click
 import pytest
 from tests.unit.cli.screen import a_view, an_ended
 
 from odc.api.messages import DiskView
 from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
+from odc.cli.options import gpus_of, hours_of
+from odc.cli.reserve import reserve
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest
 from odc.domain.requests import Reserve
@@ -100,3 +103,11 @@ def test_a_refusal_says_what_would_be_taken(wish: Wish, typed: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         wish.check()
     assert refused.value.hints[0].command == typed
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "1e", "one"])
+def test_only_what_people_take_for_a_number_is_one(text: str) -> None:
+    context = click.Context(reserve)
+    for read in (hours_of, gpus_of):
+        with pytest.raises(InvalidRequest, match="must be a"):
+            read(context, context.command.params[0], text)

@@ -13,7 +13,11 @@ from tests.e2e.cloud import Person
 from tests.e2e.terminal import ENTER, terminal
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
+from tests.unit.cli.screen import an_output
 
+from odc.cli.context import Session
+from odc.cli.diagnosis import explain
+from odc.cli.times import local_now
 from odc.domain.access import Principal
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import Reserve, SetOwnKeys
@@ -90,9 +94,14 @@ def test_connect_and_wait_say_what_happens_to_one_that_is_ending(ada: Person, cl
     ada.ok(*T4, "-n", "train", "--disk", "proj")
     cloud.volumes.faults.add("snapshot", ProviderUnavailable("the disk is slow"), times=10**6)
     ada.ok("cancel", "train", "-y")
+    why = "is ending: it was cancelled. Its disk proj is being made safe: gpu-dev show train"
     done = ada.gpu_dev("connect", "train")
     assert done.code == 1
-    assert "is ending: it was cancelled. Its disk proj is being made safe: gpu-dev show train" in done.err
+    assert why in done.err
+    session = Session(home=ada.home, output=an_output(), now=local_now, endpoint_typed=cloud.endpoint)
+    [told] = explain(session, session.client().reservation("train"), ["ssh"], is_command=False)
+    session.client().close()
+    assert told.endswith(why)
     with terminal(ada, "gpu-dev", "wait", "train") as screen:
         screen.expect("  ending")
         cloud.volumes.faults.clear()

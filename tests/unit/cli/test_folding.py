@@ -54,6 +54,13 @@ def test_a_headline_goes_on_a_step_to_the_right_and_its_facts_stay_whole() -> No
     ]
 
 
+def test_a_short_aside_in_brackets_is_not_broken() -> None:
+    assert fold("Starts by tomorrow 04:14 (in 3 h 50 min) at the latest.", 36) == [
+        "Starts by tomorrow 04:14",
+        "  (in 3 h 50 min) at the latest.",
+    ]
+
+
 def test_colours_take_no_room() -> None:
     text = "\x1b[31merror: \x1b[0m" + "x" * 33
     assert fold(text, 40) == [text]

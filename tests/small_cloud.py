@@ -42,6 +42,7 @@ class SmallCloud:
     cluster: MemoryCluster
     volumes: MemoryVolumes
     app: Litestar
+    requests: Requests
 
     @property
     def endpoint(self) -> str:
@@ -54,7 +55,7 @@ def _healthy() -> Health:
 
 
 @contextmanager
-def small_cloud(folder: Path, nodes: Iterable[Node] = NODES) -> Iterator[SmallCloud]:
+def small_cloud(folder: Path, nodes: Iterable[Node] = NODES, admins: Iterable[str] = ()) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
     wake, clock, sight = LocalWake(), SystemClock(), Sight()
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
@@ -75,12 +76,12 @@ def small_cloud(folder: Path, nodes: Iterable[Node] = NODES) -> Iterator[SmallCl
     requests, queries = Requests(ports, policy, sight, gate), Queries(ports, policy, sight, gate)
     socket = folder / "odc.sock"
     app = build_app(requests, queries, wake.subscribe, _healthy)
-    server = UnixServer(app, socket, recognizer(frozenset()))
+    server = UnixServer(app, socket, recognizer(frozenset(admins)))
     passes = threading.Thread(target=loop.run, name="passes")
     server.start()
     passes.start()
     try:
-        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app)
+        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app, requests=requests)
     finally:
         loop.stop()
         passes.join(30)

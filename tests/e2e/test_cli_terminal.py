@@ -21,7 +21,7 @@ def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
         screen.answer("Which disk", ENTER)
         screen.expect("The same by one command: gpu-dev reserve -t h100 -g 2 -h 0.5 --disk default")
         screen.answer("Reserve it?", "y")
-        screen.expect("Ready until", "ssh default")
+        screen.expect("Ready until", "gpu-dev connect default")
         assert screen.ended() == 0
     view = ada.view("default")
     assert (view["gpu_type"], view["gpus"], view["hours"], view["disk"]) == ("h100", 2, 0.5, "default")
@@ -62,7 +62,7 @@ def test_a_wait_outlives_the_daemon(ada: Person, ben: Person, cloud: Cloud) -> N
         cloud.odc("up")
         screen.expect("The cloud answers again.", "waiting in the queue, position 1")
         ada.ok("cancel", "first", "--yes")
-        screen.expect("Ready until", "ssh second")
+        screen.expect("Ready until", "gpu-dev connect second")
         assert screen.ended() == 0
 
 

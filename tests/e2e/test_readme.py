@@ -40,6 +40,7 @@ def ada(bin_folder: Path) -> Iterator[Person]:
         cloud.odc("up")
         person = add_person(cloud, "a")
         person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+        person.ok("config", "ssh-include", "enable")
         yield person
     finally:
         destroy(cloud)

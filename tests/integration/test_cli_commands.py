@@ -49,7 +49,11 @@ def test_nothing_typed_shows_the_help(ada: Person) -> None:
         ("-t t4 -h 2 -n y", "missing: -g N", "gpu-dev reserve -t t4 -g 1 -h 2 -n y"),
         ("-g 2", "missing: -t TYPE, -h HOURS", "gpu-dev reserve -t h100 -g 2 -h 2"),
         ("-t cpu-x86 --disk none", "missing: -h HOURS", "gpu-dev reserve -t cpu-x86 -h 2 --disk none"),
-        ("-t h100 -g 3 -h 2 -n y --disk x", "1, 2, 4, 8", "gpu-dev reserve -t h100 -g 8 -h 2 -n y --disk x"),
+        ("-t h100 -g 3 -h 2 -n y --disk x", "1, 2, 4, 8", "gpu-dev reserve -t h100 -g 4 -h 2 -n y --disk x"),
+        ("-t h100 -g 16 -h 2", "the largest has 8", "gpu-dev reserve -t h100 -g 8 -h 2"),
+        ("-t cpu -h 2", "did you mean cpu-x86?", "gpu-dev reserve -t cpu-x86 -h 2"),
+        ("-t T4 -h 2", "missing: -g N", "gpu-dev reserve -t t4 -g 1 -h 2"),
+        ("-t t4 -h 2 --dsk x", "no such option '--dsk'. Did you mean --disk?", "gpu-dev reserve --help"),
         ("-t cpu-x86 -g 1 -h 2 -n y", "has no GPUs", "gpu-dev reserve -t cpu-x86 -h 2 -n y"),
         ("-t h100 -g 1 -h", "option '-h' requires an argument", "gpu-dev reserve --help"),
     ],
@@ -72,7 +76,8 @@ def test_a_hint_for_a_taken_name_or_disk_keeps_what_was_typed(ada: Person) -> No
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("", "No reservations. Next: gpu-dev reserve"),
+        ("", "No reservations now. Ended ones: gpu-dev list --all\nNext: gpu-dev reserve"),
+        ("--user all", "Nobody has a reservation. Ended ones: gpu-dev list --user all --all"),
         ("--status queued", "You have no reservation that is queued. All of yours: gpu-dev list --all"),
         ("--user nobodyx", "nobodyx has no reservation. Everyone's: gpu-dev list --user all --all"),
         ("--user all --status queued,active", "Nobody has a reservation that is queued or active."),
@@ -180,3 +185,26 @@ def test_github_without_keys_is_no_dead_end(ada: Person) -> None:
     told = refused(ada, "config", "set", "github_user", "octocat").err
     assert "GitHub has no user octocat" in told
     assert "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub" in told
+
+
+def test_names_are_told_once_ssh_knows_them(ada: Person) -> None:
+    one = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "none", "--wait")
+    enable = "gpu-dev config ssh-include enable"
+    told = ada.ok(*one, "-n", "one").splitlines()
+    assert told[-2].endswith(" (1 h).   gpu-dev connect one")
+    assert told[-1] == f"By name from ssh, VS Code and Cursor: {enable}"
+    shown = ada.ok("show", "one")
+    assert f"  names     {enable}\n" in shown
+    assert "ssh one" not in shown
+    assert ada.ok("config", "ssh-include", "enable").splitlines()[-1] == "Next: ssh one"
+    told = ada.ok(*one, "-n", "two").splitlines()
+    assert told[-2].endswith(" (1 h).   ssh two   or   gpu-dev connect two")
+    assert told[-1].startswith("VS Code: vscode://")
+    assert "ssh two        ssh dev@" in ada.ok("show", "two")
+
+
+def test_a_folder_of_cursor_is_never_made(ada: Person) -> None:
+    assert ".cursor" not in ada.ok("config", "ssh-include", "enable")
+    assert not (ada.home / ".cursor").exists()
+    (ada.home / ".cursor").mkdir()
+    assert ".cursor/ssh_config: includes your reservations now" in ada.ok("config", "ssh-include", "enable")

@@ -207,7 +207,7 @@ def test_a_wait_is_told_from_the_queue_to_the_box(ada: Person) -> None:
     with terminal(ada, "gpu-dev", *whole, "-n", "second") as screen:
         screen.expect("Queued 8 x h100", "Starts by", "waiting in the queue, position 1")
         ada.ok("cancel", "first", "-y")
-        told = screen.expect("Ready until", "ssh second")
+        told = screen.expect("Ready until", "gpu-dev connect second")
         assert screen.ended() == 0
     order = [told.index(words) for words in ("Queued", "Waiting.", "placed", "box ", "ssh ", "Ready until")]
     assert order == sorted(order)

@@ -76,6 +76,7 @@ def test_a_dumb_terminal_gets_plain_lines_and_no_questions(ada: Person) -> None:
         screen.type(CTRL_C)
         assert screen.ended() == 0
     assert "\x1b" not in screen.raw
+    assert re.match(r"\d\d:\d\d:\d\d\r\nNAME ", screen.raw)
     with terminal(ada, "gpu-dev", "reserve", TERM="dumb") as screen:
         screen.expect("missing: -t TYPE, -g N, -h HOURS")
         assert screen.ended() == 2
@@ -142,7 +143,7 @@ def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person, cont
     (ada.home / ".gpu-dev/config.toml").write_bytes(content)
     done = ada.gpu_dev("show", "one")
     assert done.code == 0
-    assert "ssh one" in done.out
+    assert "ssh dev@" in done.out
     assert "config.toml is broken" in done.err
     for setting in (("endpoint", f"unix://{ada.socket}"), ("ssh_key", "~/.ssh/id_ed25519.pub")):
         refused = ada.gpu_dev("config", "set", *setting)

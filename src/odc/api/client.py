@@ -78,6 +78,7 @@ class Client:
         endpoint: str,
         timeout_s: float = TIMEOUT_S,
         said_by: tuple[Hint, ...] = (),
+        meanwhile: Callable[[], tuple[Hint, ...]] = tuple,
         slow: Callable[[], None] | None = None,
     ) -> None:
         """Connects when something is asked.
@@ -86,12 +87,14 @@ class Client:
             endpoint: the socket.
             timeout_s: how long an answer may take.
             said_by: what to say of the endpoint when nothing answers there.
+            meanwhile: what can be done while nothing answers; asked only then.
             slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
 
         Raises:
             InvalidRequest: the endpoint is none.
         """
         self._said_by = said_by
+        self._meanwhile = meanwhile
         self._slow = slow
         self._path = socket_path(endpoint, *said_by)
         self._timeout_s = timeout_s
@@ -168,10 +171,12 @@ class Client:
             with self._told_when_slow(expected_s):
                 status, raw = self._exchange(method, path, body)
         except PermissionError as error:
-            raise ProviderUnavailable(f"you may not connect to {self._path}", *self._said_by) from error
+            raise ProviderUnavailable(
+                f"you may not connect to {self._path}", *self._said_by, *self._meanwhile()
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            hints = (("start it", "sudo odc up"), ("look closer", "odc doctor"), *self._said_by)
+            hints = (("start it", "sudo odc up"), ("look closer", "odc doctor"), *self._said_by, *self._meanwhile())
             raise ProviderUnavailable(f"the cloud does not answer on {self._path}", *hints) from error
         if status != 200:
             raise _error(raw, status)

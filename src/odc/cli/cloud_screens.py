@@ -31,7 +31,13 @@ def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime) 
         return f"by {_short_clock(choice.start, now)}"
     if choice.until is None or choice.until - server_now >= timedelta(hours=MAX_HOURS):
         return "now"
-    return f"now, {times.span(choice.until - server_now)}"
+    return f"now, {_short_span(choice.until - server_now)}"
+
+
+def _short_span(length: timedelta) -> str:
+    """`1.5 h`, `3 h`, `45 min`: in half hours from one hour on, rounded down: cells are narrow."""
+    halves = length // timedelta(minutes=30)
+    return f"{halves / 2:g} h" if halves >= 2 else f"{length // timedelta(minutes=1)} min"
 
 
 def _short_clock(moment: datetime, now: datetime) -> str:
@@ -47,7 +53,7 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
     counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
     rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
-    lines = output.table(header if counts else ["TYPE", "FREE", "NOW", "WAITING"], rows)
+    lines = output.table(header if counts else ["TYPE", "FREE", "NOW", "WAITING"], rows, spare=("WAITING",))
     cells = [cell for row in rows for cell in row]
     if any(cell.startswith("now, ") for cell in cells):
         lines.append('"now, 3 h": free now for at most 3 h.')

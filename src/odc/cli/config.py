@@ -41,14 +41,15 @@ def show(session: Session, as_json: bool) -> None:
     session.output.lines(screens.me_lines(me))
     session.output.line(f"endpoint      {session.endpoint}")
     session.output.line(f"settings      {settings}")
-    for file in files:
+    in_use = set(map(str, include.files_in_use(session.home)))
+    for file in (file for file in files if file["path"] in in_use):
         state = "includes your reservations" if file["included"] else "does not include your reservations"
         state += ", but something in it stands in the way" if file["in_effect"] is False else ""
         session.output.line(f"ssh           {file['path']} {state}")
     if not me.keys:
         session.output.line(f"Next: gpu-dev config set {_first_key(session)}")
     elif not files[0]["included"]:
-        session.output.line("Next: gpu-dev config ssh-include enable")
+        session.output.line(f"Next: {include.ENABLE}")
 
 
 def _ssh_file(path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
@@ -149,19 +150,19 @@ def ssh_include() -> None:
 @click.option("--block", is_flag=True, help="Write the reservations themselves there, for editors without Include.")
 @pass_session
 def enable(session: Session, block: bool) -> None:
-    """Add the Include line to ~/.ssh/config and ~/.cursor/ssh_config."""
-    for path in include.config_files(session.home):
+    """Add the Include line to ~/.ssh/config, and to ~/.cursor/ssh_config if Cursor is there."""
+    for path in include.files_in_use(session.home):
         done = include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
-    references.live_views(session)
-    session.output.line("Next: ssh NAME")
+    ready = [view.name for view in references.live_views(session) if view.state == "active"]
+    session.output.line(f"Next: ssh {ready[0]}" if ready else "Next: gpu-dev reserve")
 
 
 @ssh_include.command()
 @pass_session
 def disable(session: Session) -> None:
     """Take the Include line or block away again; nothing else changes."""
-    for path in include.config_files(session.home):
+    for path in include.files_in_use(session.home):
         done = include.disable(path)
         told = "does not include your reservations any more" if done else "had no such line"
         if include.is_included(path):

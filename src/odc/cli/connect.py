@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from odc.cli import references, screens, ssh_files, times
+from odc.api.messages import ReservationView
+from odc.cli import last_seen, references, screens, ssh_files, times
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 
@@ -65,21 +66,31 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
         session.output.note(screens.left_text(view))
         sys.exit(130)
     if view.state != "active":
-        session.output.note(screens.ended_sentence(view, session.now()))
+        session.output.note(screens.end_sentence(view, session.now()))
         sys.exit(1)
-    ssh_files.renew(session, session.client().reservations().reservations or (view,))
+    ssh = _ssh_words(session, _renewed_file(session, view), view.name)
+    code = _run(ssh, view.name, command)
+    if code == REFUSED:
+        for line in diagnosis.explain(session, view, ssh, bool(command)):
+            session.output.note(line)
+    sys.exit(code)
+
+
+def _renewed_file(session: Session, view: ReservationView) -> Path:
+    """What ssh must know of the reservation, as a file.
+
+    Raises:
+        InvalidRequest: it is not the user's, or the file cannot be written.
+    """
+    if not references.live_views(session):
+        ssh_files.renew(session, (view,))
     path = ssh_files.config_path(session.folder, view.id)
     if not path.exists() and not view.mine:
         raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
     if not path.exists():
         hint = ("a home that does", "HOME=$(mktemp -d) gpu-dev connect " + view.name)
         raise InvalidRequest(f"{session.folder} cannot hold what ssh must know of {screens.title(view)}", hint)
-    ssh = _ssh_words(session, path, view.name)
-    code = _run(ssh, view.name, command)
-    if code == REFUSED:
-        for line in diagnosis.explain(session, view, ssh, bool(command)):
-            session.output.note(line)
-    sys.exit(code)
+    return path
 
 
 def _ssh_words(session: Session, path: Path, name: str) -> list[str]:
@@ -112,14 +123,20 @@ def _run(ssh: list[str], name: str, command: tuple[str, ...]) -> int:
 
 def _offline(session: Session, reference: str | None, command: tuple[str, ...], error: OdcError) -> int:
     """Connect by the file that is there, while the cloud does not answer."""
-    if reference:
-        path = ssh_files.find_offline(session.folder, session.endpoint, reference)
-    else:
-        files = ssh_files.files_of(session.folder, session.endpoint)
-        path = files[0] if len(files) == 1 else None
+    path = ssh_files.find_offline(session.folder, session.endpoint, reference) if reference else _only_file(session)
     if path is None:
         raise error
-    name = path.read_text().split()[1]
-    seen = times.clock(session.now().fromtimestamp(path.stat().st_mtime, session.now().tzinfo), session.now())
+    name = ssh_files.name_of(path)
+    seen = times.clock(last_seen.written_at(session, path), session.now())
     session.output.note(f"The cloud does not answer; connecting to {name} by what was known at {seen}.")
     return _run(_ssh_words(session, path, name), name, command)
+
+
+def _only_file(session: Session) -> Path | None:
+    """The only file that is there, or the one that the user picks; None if there is none, or nobody can be asked."""
+    files = ssh_files.files_of(session.folder, session.endpoint)
+    if len(files) < 2 or not session.output.asks:
+        return files[0] if len(files) == 1 else None
+    lines = [(f"{ssh_files.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
+    path: Path = references.chosen(session, "The cloud does not answer. Which of the known ones?", lines)
+    return path

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from odc.api.client import Client
 
 DEFAULT_ENDPOINT = "unix:///run/odc/odc.sock"
+_MOST_BOXES = 3
 
 
 @dataclass
@@ -66,6 +67,13 @@ class Session:
             return (Hint(f"{self.folder / FILE} says so", "gpu-dev config set endpoint ''"),)
         return ()
 
+    def _ways_in(self) -> tuple[Hint, ...]:
+        """How the boxes that are known here are reached while the cloud does not answer."""
+        from odc.cli import ssh_files
+
+        names = ssh_files.names_of(self.folder, self.endpoint)
+        return tuple(Hint("your boxes", f"gpu-dev connect {name}") for name in names[:_MOST_BOXES])
+
     def note_once(self, text: str) -> None:
         """Say beside the answer what need not be said again."""
         if text not in self._told:
@@ -77,5 +85,5 @@ class Session:
         if self._client is None:
             from odc.api.client import Client
 
-            self._client = Client(self.endpoint, said_by=self._said_by(), slow=self._say_slow)
+            self._client = Client(self.endpoint, said_by=self._said_by(), meanwhile=self._ways_in, slow=self._say_slow)
         return self._client

@@ -31,8 +31,8 @@ def explain(session: Session, view: ReservationView, ssh: Sequence[str], is_comm
         view = session.client().reservation(view.id)
     except ProviderUnavailable as error:
         return [f"{error.message}; your box goes on. Again: gpu-dev connect {view.name}"]
-    if view.state in screens.ENDED:
-        return [screens.ended_sentence(view, session.now())]
+    if view.state in ("ending", *screens.ENDED):
+        return [screens.end_sentence(view, session.now())]
     if view.state != "active":
         return [f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"]
     match _probed(ssh, view.name):

@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import questions, references, screens, ssh_files
+from odc.cli import questions, references, screens
 from odc.cli.context import Session
 from odc.cli.options import json_option, pass_session, yes_option
 from odc.cli.waiting import wait_for
@@ -29,8 +29,9 @@ def cancel(session: Session, reference: str | None, everything: bool, yes: bool,
     """End a reservation now; its disk is kept. Without an ID, asks which."""
     try:
         views = _chosen(session, reference, everything)
-        if views and session.output.asks and not yes and not as_json:
-            _confirm(views)
+        ending = [view for view in views if _can_end(view)]
+        if ending and session.output.asks and not yes and not as_json:
+            _confirm(ending)
     except KeyboardInterrupt:
         session.output.note(NOTHING)
         sys.exit(130)
@@ -51,7 +52,7 @@ def _chosen(session: Session, reference: str | None, everything: bool) -> Sequen
         raise InvalidRequest("--all and an ID together; give one of them")
     if reference is not None:
         return [references.find(session, reference)]
-    live = [view for view in references.live_views(session) if view.state != "ending" or view.requeue]
+    live = [view for view in references.live_views(session) if _can_end(view)]
     if everything:
         return live
     if not live:
@@ -63,6 +64,11 @@ def _chosen(session: Session, reference: str | None, everything: bool) -> Sequen
     return _pick_several(session, live) if len(live) > 1 else live
 
 
+def _can_end(view: ReservationView) -> bool:
+    """Whether it has not ended, and is not on its way there."""
+    return view.state in screens.LIVE and (view.state != "ending" or view.requeue)
+
+
 def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence[ReservationView]:
     picked: list[ReservationView] = questions.select_several("Which ones?", references.lines_of(session, live))
     if not picked:
@@ -71,12 +77,13 @@ def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence
 
 
 def _confirm(views: Sequence[ReservationView]) -> None:
-    """Ask once more; enter alone ends one, but not several.
+    """Ask once more; enter alone ends one of the user's own, but not several, and nothing of somebody else.
 
     Raises:
         KeyboardInterrupt: the user does not want it.
     """
-    if not questions.confirm(f"End {references.listed(views)}?", default=len(views) == 1):
+    default = len(views) == 1 and views[0].mine
+    if not questions.confirm(f"End {references.listed(views)}?", default=default):
         raise KeyboardInterrupt
 
 
@@ -108,7 +115,7 @@ def wait(session: Session, reference: str | None, as_json: bool) -> None:
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
-    ssh_files.renew(session, session.client().reservations().reservations)
+    references.live_views(session)
     if as_json:
         session.output.json(view)
     elif view.state == "active":

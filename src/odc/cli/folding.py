@@ -13,6 +13,8 @@ _GAP = re.compile(r"( {2,})")
 _TO_PASTE = re.compile(
     r"(?P<before>(?:.*?: )?)(?P<paste>(?:sudo )?(?:gpu-dev|odc|ssh|ssh-add|ssh-keygen) .*|\S+://\S+)"
 )
+_WORD = re.compile(r"\([^()]{1,24}\)\S*|\S+")
+_LABEL_AND_FACT = 3
 STEP = 2
 
 
@@ -24,27 +26,32 @@ def plain(text: str) -> str:
 def fold(text: str, width: int) -> list[str]:
     """The text as lines of at most this width, as far as its words and commands allow.
 
-    What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it.
+    What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it;
+    a headline of several facts continues a step to the right. A fact that has room on a line of its own is not broken.
     """
     if len(plain(text)) <= width:
         return [text]
     indent = len(text) - len(text.lstrip(" "))
     parts = _GAP.split(text[indent:])
     margin = indent + STEP
-    if len(parts) > 1:
+    if len(parts) == _LABEL_AND_FACT or (indent and len(parts) > 1):
         column = indent + len(plain(parts[0] + parts[1]))
         margin = column if column <= width // 2 else margin
     lines = [" " * indent]
     for gap, part in zip(["", *parts[1::2]], parts[::2], strict=True):
-        for number, word in enumerate(_words(part)):
+        for number, word in enumerate(_words(part, width - margin)):
             _append(lines, gap if number == 0 else " ", word, margin, width)
     return lines
 
 
-def _words(part: str) -> list[str]:
-    """What may not be broken: words; or a whole command or address, with the words before it."""
+def _words(part: str, room: int) -> list[str]:
+    """What may not be broken: a part for which there is room; else words and short asides in brackets, or a whole
+    command or address, with the words before it.
+    """
+    if 0 < len(plain(part)) <= room:
+        return [part]
     found = _TO_PASTE.fullmatch(part)
-    return [*found["before"].split(), found["paste"]] if found else part.split()
+    return [*found["before"].split(), found["paste"]] if found else _WORD.findall(part)
 
 
 def _append(lines: list[str], gap: str, word: str, margin: int, width: int) -> None:

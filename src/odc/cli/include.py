@@ -16,6 +16,7 @@ from pathlib import Path
 from odc.cli.settings_file import write_whole
 from odc.domain.errors import InvalidRequest
 
+ENABLE = "gpu-dev config ssh-include enable"
 LINE = "Include ~/.gpu-dev/*-sshconfig"
 BEGIN = "# >>> your reservations, by gpu-dev: do not edit, every command writes them anew >>>"
 END = "# <<< your reservations <<<"
@@ -25,9 +26,19 @@ _FOR_ALL = "Host *\n"
 """Ends the block: what the user has said for every host must not belong to the last reservation."""
 
 
+def ssh_file(home: Path) -> Path:
+    """What OpenSSH and VS Code read."""
+    return home / ".ssh" / "config"
+
+
 def config_files(home: Path) -> tuple[Path, ...]:
-    """The files that carry the line."""
-    return home / ".ssh" / "config", home / ".cursor" / "ssh_config"
+    """The files that may carry the line."""
+    return ssh_file(home), home / ".cursor" / "ssh_config"
+
+
+def files_in_use(home: Path) -> tuple[Path, ...]:
+    """Those of them that somebody reads: Cursor's only where Cursor is."""
+    return tuple(path for path in config_files(home) if path == ssh_file(home) or path.parent.is_dir())
 
 
 def is_included(path: Path) -> bool:

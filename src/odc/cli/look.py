@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
-import msgspec
 
 from odc.api.messages import DiskView, ReservationList, ReservationView
-from odc.cli import cloud_screens, references, screens, show_screen, ssh_files, times
+from odc.cli import cloud_screens, include, last_seen, references, screens, show_screen, times
 from odc.cli.context import Session
 from odc.cli.options import json_option, pass_session, refuse_watched_json
 from odc.cli.output import Output
-from odc.cli.settings_file import write_whole
 from odc.cli.watching import watch as watch_screen
-from odc.domain.errors import OdcError, ProviderUnavailable
-
-CACHE = "list.json"
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The last list that was seen, and of which cloud."""
-
-    endpoint: str
-    answer: ReservationList
+from odc.domain.errors import ProviderUnavailable
 
 
 @click.command("list")
@@ -40,13 +27,13 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
     def ask() -> ReservationList:
         answer = session.client().reservations(user=user, ended=ended, status=status)
         if user == "me" and not status and not ended:
-            _keep(session, answer)
+            last_seen.keep(session, answer.reservations)
         else:
             references.live_views(session)
         return answer
 
     def draw(output: Output) -> list[str]:
-        nothing = screens.nothing_line(user, status)
+        nothing = screens.nothing_lines(user, status, ended)
         return screens.list_lines(ask().reservations, session.now(), output, nothing)
 
     if as_json:
@@ -57,44 +44,19 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
         return
     try:
         session.output.lines(draw(session.output))
-    except ProviderUnavailable as error:
-        raise _with_boxes(session, error, _show_stale(session)) from error
+    except ProviderUnavailable:
+        _show_stale(session)
+        raise
 
 
-def _keep(session: Session, answer: ReservationList) -> None:
-    """Bring the SSH files up to date, and keep the list for a time when the cloud does not answer."""
-    if not ssh_files.renew(session, answer.reservations):
+def _show_stale(session: Session) -> None:
+    """Show the list that was seen last, marked as old."""
+    kept = last_seen.find_kept(session)
+    if kept is None:
         return
-    try:
-        kept = Kept(endpoint=session.endpoint, answer=answer)
-        write_whole(session.folder / CACHE, msgspec.json.encode(kept).decode())
-    except OSError as error:
-        session.note_once(f"The list cannot be kept for later: {error}")
-
-
-def _show_stale(session: Session) -> list[ReservationView]:
-    """Show the last list that was seen, marked as old; those of it that ssh may still reach."""
-    path: Path = session.folder / CACHE
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-    except (OSError, msgspec.MsgspecError):
-        return []
-    if kept.endpoint != session.endpoint:
-        return []
-    answer = kept.answer
-    now = session.now()
-    session.output.line(f"STALE, as of {times.clock(answer.now, now)}: the cloud does not answer now.")
-    session.output.lines(screens.list_lines(answer.reservations, now, session.output))
-    views = [view for view in answer.reservations if view.state == "active"]
-    return [view for view in views if ssh_files.find_offline(session.folder, session.endpoint, view.name)]
-
-
-def _with_boxes(session: Session, error: OdcError, reachable: list[ReservationView]) -> OdcError:
-    """The error, with how the boxes are reached meanwhile."""
-    if not reachable:
-        return error
-    hint = ("your boxes", f"gpu-dev connect {reachable[0].name}")
-    return type(error)(error.message, *error.hints, hint)
+    (seen, views), now = kept, session.now()
+    session.output.line(f"STALE, as of {times.clock(seen, now)}: the cloud does not answer now.")
+    session.output.lines(screens.list_lines(views, now, session.output))
 
 
 @click.command()
@@ -114,7 +76,9 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
     elif as_json:
         session.output.json(view)
     else:
-        session.output.lines(show_screen.show_lines(view, session.now(), session.output, _disk_of(session, view)))
+        by_name = include.is_included(include.ssh_file(session.home))
+        disk = _disk_of(session, view)
+        session.output.lines(show_screen.show_lines(view, session.now(), session.output, disk, by_name))
 
 
 def _disk_of(session: Session, view: ReservationView) -> DiskView | None:

@@ -38,6 +38,11 @@ def _plain(text: str) -> str:
     return text
 
 
+def gpu_type_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A type as the cloud writes it: `H100` is `h100`."""
+    return value.lower() if value is not None else None
+
+
 def gpus_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """A count of GPUs; which counts there are is the cloud's matter.
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from odc.api.messages import ReservationView
-from odc.cli import questions, screens, ssh_files
+from odc.cli import last_seen, questions, screens
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest
 
 
 def live_views(session: Session) -> tuple[ReservationView, ...]:
-    """The user's live reservations; the SSH files are brought up to date with them."""
+    """The user's live reservations; what is known while the cloud does not answer is brought up to date with them."""
     views = session.client().reservations().reservations
-    ssh_files.renew(session, views)
+    last_seen.keep(session, views)
     return views
 
 
@@ -43,8 +44,8 @@ def find(session: Session, reference: str | None, states: Sequence[str] = screen
 
 
 def listed(views: Sequence[ReservationView]) -> str:
-    """`train (b1946ac9), big (5e0d22b7)`."""
-    return ", ".join(screens.title(view) for view in views)
+    """`train (b1946ac9), big (5e0d22b7) of user2`: one that is not the reader's with its owner."""
+    return ", ".join(screens.title(view) + ("" if view.mine else f" of {view.owner}") for view in views)
 
 
 def lines_of(session: Session, views: Sequence[ReservationView]) -> list[tuple[str, ReservationView]]:
@@ -57,14 +58,24 @@ def lines_of(session: Session, views: Sequence[ReservationView]) -> list[tuple[s
 
 
 def pick(session: Session, views: Sequence[ReservationView], question: str) -> ReservationView:
-    """Let the user choose one.
+    """Let the user choose one. Raises as `chosen` does."""
+    view: ReservationView = chosen(session, question, lines_of(session, views))
+    return view
+
+
+def chosen(session: Session, question: str, lines: Sequence[tuple[str, Any]]) -> Any:
+    """The value of the line that the user chooses.
+
+    Args:
+        session: the command's.
+        question: what is asked.
+        lines: text and value of each.
 
     Raises:
         KeyboardInterrupt: the user gave up; nothing happened.
     """
     try:
-        chosen: ReservationView = questions.select(question, lines_of(session, views))
+        return questions.select(question, lines)
     except KeyboardInterrupt:
         session.output.note("Nothing happened.")
         raise
-    return chosen

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import cloud_screens, questions, references, screens, ssh_files, times
+from odc.cli import cloud_screens, include, questions, references, screens, times
 from odc.cli.context import Session
-from odc.cli.options import gpus_of, hours_of, json_option, pass_session, yes_option
+from odc.cli.options import gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.waiting import follow
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
@@ -33,7 +33,13 @@ class How:
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
-@click.option("--gpu-type", "-t", metavar="TYPE", help="GPU type, such as h100 or cpu-x86; gpu-dev avail shows them.")
+@click.option(
+    "--gpu-type",
+    "-t",
+    callback=gpu_type_of,
+    metavar="TYPE",
+    help="GPU type, such as h100 or cpu-x86; gpu-dev avail shows them.",
+)
 @click.option("--gpus", "-g", callback=gpus_of, metavar="N", help="GPUs: 1, 2, 4, 8, up to a whole node.")
 @click.option("--hours", "-h", callback=hours_of, metavar="H", help="Hours: 0.0833 (5 minutes) to 24.")
 @click.option("--name", "-n", metavar="NAME", help="Its name; else the disk's.")
@@ -172,7 +178,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
     except ProviderUnavailable as error:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
         raise ProviderUnavailable(error.message, *error.hints, known) from error
-    ssh_files.renew(session, session.client().reservations().reservations)
+    references.live_views(session)
     failed = view.state in screens.ENDED
     if how.as_json:
         output.json(view)
@@ -214,13 +220,14 @@ def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]
 def _result(session: Session, view: ReservationView) -> list[str]:
     now = session.now()
     if view.state == "active" and view.expires_at:
-        return [
-            f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
-            f"ssh {view.name}   or   gpu-dev connect {view.name}",
-            f"VS Code: {screens.links(view)[0][1]}",
-        ]
+        ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
+        if not include.is_included(include.ssh_file(session.home)):
+            by_name = f"By name from ssh, VS Code and Cursor: {include.ENABLE}"
+            return [f"{ready}gpu-dev connect {view.name}", by_name]
+        by_name = f"VS Code: {screens.links(view)[0][1]}"
+        return [f"{ready}ssh {view.name}   or   gpu-dev connect {view.name}", by_name]
     if view.state == "queued":
-        return [f"Wait for it: gpu-dev connect {view.name}"]
+        return [f"Connect when it is ready: gpu-dev connect {view.name}"]
     if view.state == "ending":
-        return [f"It is ending: {view.reason or 'as asked'}.   gpu-dev show {view.name}"]
+        return [screens.end_sentence(view, now)]
     return [f"It is being made ready.   gpu-dev connect {view.name}"]

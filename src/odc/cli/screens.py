@@ -14,6 +14,7 @@ from odc.domain.names import short
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
+_RESERVE = "Next: gpu-dev reserve"
 LIVE = ("queued", "preparing", "active", "ending")
 ENDED = ("expired", "cancelled", "failed")
 
@@ -57,6 +58,8 @@ def state_colour(view: ReservationView, now: datetime) -> str:
 def until_cell(view: ReservationView, now: datetime) -> str:
     """What comes next for it, or when it ended."""
     if view.state == "active" and view.expires_at:
+        if view.expires_at <= now:
+            return times.over(view.expires_at, now)
         text = f"{times.clock(view.expires_at, now)} ({times.span(view.expires_at - now)})"
         return text + (" ends soon" if view.expires_at - now < SOON else "")
     if view.state == "queued" and view.ready_by:
@@ -79,26 +82,34 @@ def place_cell(view: ReservationView) -> str:
     return nodes + silent or "-"
 
 
-def nothing_line(user: str, status: str) -> str:
+def nothing_lines(user: str, status: str, ended: bool) -> list[str]:
     """What `gpu-dev list` says when nothing is left of what was asked for: which of them were asked for.
 
     Args:
         user: `me`, `all`, or a user's name.
         status: the states, with commas; empty for any.
+        ended: ended ones were asked for too.
     """
-    if user == "me" and not status:
-        return "No reservations. Next: gpu-dev reserve"
-    which = f" that is {' or '.join(status.split(','))}" if status else ""
+    if status:
+        which = f"reservation that is {' or '.join(status.split(','))}"
+        if user == "me":
+            return [f"You have no {which}. All of yours: gpu-dev list --all"]
+        who = "Nobody has a" if user == "all" else f"{user} has no"
+        return [f"{who} {which}. Everyone's: gpu-dev list --user all --all"]
     if user == "me":
-        return f"You have no reservation{which}. All of yours: gpu-dev list --all"
-    who = "Nobody has a" if user == "all" else f"{user} has no"
-    return f"{who} reservation{which}. Everyone's: gpu-dev list --user all --all"
+        first = "No reservations." if ended else "No reservations now. Ended ones: gpu-dev list --all"
+        return [first, _RESERVE]
+    if user == "all":
+        return ["Nobody has a reservation. " + (_RESERVE if ended else "Ended ones: gpu-dev list --user all --all")]
+    return [f"{user} has no reservation. Everyone's: gpu-dev list --user all --all"]
 
 
-def list_lines(views: Sequence[ReservationView], now: datetime, output: Output, nothing: str = "") -> list[str]:
+def list_lines(
+    views: Sequence[ReservationView], now: datetime, output: Output, nothing: Sequence[str] = ()
+) -> list[str]:
     """The table of `gpu-dev list`; or, if there are none, what that means."""
     if not views:
-        return [nothing or nothing_line("me", "")]
+        return list(nothing) or nothing_lines("me", "", ended=False)
     others = any(not view.mine for view in views)
     header = ["NAME", "ID", "GPUS", "STATE", "UNTIL", "DISK", "NODE"]
     rows = []
@@ -176,12 +187,30 @@ def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) 
 
 
 def ended_sentence(view: ReservationView, now: datetime) -> str:
-    """The same in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
+    """How it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
     when = f" {times.clock(view.ended_at, now)}" if view.ended_at else ""
     text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
-    if view.disk and view.snapshot and view.snapshot.verified:
+    if view.disk and view.snapshot and view.active_at is None:
+        text += f" Disk {view.disk} is as it was."
+    elif view.disk and view.snapshot and view.snapshot.verified:
         text += f" Disk {view.disk} safe, {snapshot_text(view, view.snapshot, now)} verified."
     return f"{text} Again: gpu-dev reserve --like {view.name}"
+
+
+def end_sentence(view: ReservationView, now: datetime) -> str:
+    """Why one that is not live any more, or not for long, is so; and what to type next."""
+    if view.state != "ending":
+        return ended_sentence(view, now)
+    if view.requeue:
+        return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: gpu-dev wait {view.name}"
+    if view.reason.startswith("by "):
+        why = f"it was cancelled {view.reason}"
+    elif view.expires_at and view.expires_at <= now:
+        why = f"its time was over at {times.clock(view.expires_at, now)}"
+    else:
+        why = view.reason or "it was cancelled"
+    safe = f"Its disk {view.disk} is being made safe: gpu-dev show {view.name}"
+    return f"{title(view)} is ending: {why}. " + (safe if view.disk else f"Again: gpu-dev reserve --like {view.name}")
 
 
 def me_lines(me: Me) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from odc.api.messages import BoxView, DiskView, History, PhaseView, ReservationView, SnapshotView
 from odc.cli import times
+from odc.cli.include import ENABLE
 from odc.cli.output import Output
 from odc.cli.screens import LIVE, gpus_text, headline, links, snapshot_text
 from odc.domain.limits import hours_text
@@ -16,7 +17,9 @@ from odc.domain.limits import hours_text
 _UNITS = ("bytes", "KB", "MB", "GB")
 
 
-def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None) -> list[str]:
+def show_lines(
+    view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None, by_name: bool = True
+) -> list[str]:
     """The screen of `gpu-dev show`.
 
     Args:
@@ -24,12 +27,13 @@ def show_lines(view: ReservationView, now: datetime, output: Output, disk: DiskV
         now: in the reader's zone.
         output: the terminal.
         disk: its disk as `gpu-dev` knows it beside; None if it was not asked for.
+        by_name: whether the reader's ssh knows reservations by name.
     """
     if not view.name:
         return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
     if view.state not in LIVE:
         return ended_lines(view, now, output)
-    return [headline(view, now, output), "", *_aligned(_facts(view, now, disk)), "", _next_line(view)]
+    return [headline(view, now, output), "", *_aligned(_facts(view, now, disk, by_name)), "", _next_line(view)]
 
 
 def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
@@ -37,15 +41,17 @@ def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name:<{width}} {text}" for name, text in facts]
 
 
-def _facts(view: ReservationView, now: datetime, disk: DiskView | None) -> list[tuple[str, str]]:
+def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name: bool) -> list[tuple[str, str]]:
     facts = [] if view.mine else [("owner", view.owner)]
     for box in view.boxes:
-        facts += _box_facts(view, box)
+        facts += _box_facts(view, box, by_name)
     if view.queue_position:
         facts.append(("queue", f"position {view.queue_position}" + (f", behind {view.ahead}" if view.ahead else "")))
     facts.append(("disk", disk_text(view, now, disk)))
     if view.trouble:
         facts.append(("trouble", f"{view.trouble}; it is tried again"))
+    if _lacks_box(view):
+        facts.append(("trouble", "its box is not there; if that stays so it ends with the reason"))
     if view.reason:
         facts.append(("reason", view.reason))
     if view.attempt > 1:
@@ -53,13 +59,18 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None) -> list[
     return facts + _time_facts(view, now)
 
 
-def _box_facts(view: ReservationView, box: BoxView) -> list[tuple[str, str]]:
+def _lacks_box(view: ReservationView) -> bool:
+    """Whether somebody took away a box that should run."""
+    return view.state == "active" and any(box.state == "absent" for box in view.boxes)
+
+
+def _box_facts(view: ReservationView, box: BoxView, by_name: bool) -> list[tuple[str, str]]:
     facts = []
     if box.ssh and view.state in ("preparing", "active"):
-        by_name = f"ssh {view.name}        " if view.mine and box.rank == 0 else ""
-        facts.append(("ssh", by_name + box.ssh.command))
-        if view.mine and box.rank == 0:
-            facts += links(view)
+        named = view.mine and box.rank == 0
+        facts.append(("ssh", (f"ssh {view.name}        " if named and by_name else "") + box.ssh.command))
+        if named:
+            facts += links(view) if by_name else [("names", ENABLE)]
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
     share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
     odd = f", {box.state}" if box.state not in ("running", "") else ""
@@ -89,6 +100,8 @@ def _next_line(view: ReservationView) -> str:
     if view.state == "ending":
         safe = f"Its disk {view.disk} is being made safe. " if view.disk else ""
         return f"{safe}Again: gpu-dev reserve --like {view.name}"
+    if _lacks_box(view):
+        return f"Look again: gpu-dev show {view.name}"
     if view.state == "active":
         return f"Next: gpu-dev connect {view.name}"
     return f"Wait for it: gpu-dev wait {view.name}"
@@ -128,7 +141,9 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
     facts = [] if view.mine else [("owner", view.owner)]
     if view.reason:
         facts.append(("reason", view.reason))
-    if view.disk and view.snapshot:
+    if view.disk and view.snapshot and view.active_at is None:
+        facts.append(("disk", f"{view.disk} is as it was"))
+    elif view.disk and view.snapshot:
         used = f", {size_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
         safe = "is safe" if view.snapshot.verified else "is kept"
         text = f"{view.disk} {safe}: {snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"

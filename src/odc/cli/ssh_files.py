@@ -190,6 +190,19 @@ def files_of(folder: Path, endpoint: str) -> list[Path]:
     return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_of(path, endpoint)]
 
 
+def names_of(folder: Path, endpoint: str) -> list[str]:
+    """The names by which ssh knows a cloud's reservations, also while it does not answer; none if they are hidden."""
+    try:
+        return [name for path in files_of(folder, endpoint) if (name := name_of(path))]
+    except OSError:
+        return []
+
+
+def name_of(path: Path) -> str:
+    """The name of the reservation that a file is of; empty if another command has just taken it away."""
+    return next(iter(_text_of(path).split()[1:]), "")
+
+
 def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
     """The file that a name or an id's beginning means, while the cloud does not answer."""
     for path in files_of(folder, endpoint):

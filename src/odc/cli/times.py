@@ -101,8 +101,13 @@ def until(moment: datetime, now: datetime) -> str:
 
 
 def left(moment: datetime, now: datetime) -> str:
-    """`22:04 (7 h 58 min left)`."""
-    return f"{clock(moment, now)} ({span(moment - now)} left)"
+    """`22:04 (7 h 58 min left)`, or `22:04 (over)`."""
+    return f"{clock(moment, now)} ({span(moment - now)} left)" if moment > now else over(moment, now)
+
+
+def over(moment: datetime, now: datetime) -> str:
+    """`22:04 (over)`: an end that has passed and is not yet acted upon."""
+    return f"{clock(moment, now)} (over)"
 
 
 def localised(text: str, now: datetime) -> str:

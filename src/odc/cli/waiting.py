@@ -27,8 +27,7 @@ class Follower:
         """Say what is new in the view."""
         self._session.output.passing("")
         if view.attempt != self._attempt:
-            self._attempt, self._phases = view.attempt, 0
-            self._placed(view)
+            self._begin(view)
         if view.state == "queued":
             self._queued(view)
         self._tell_phases(view.phases)
@@ -38,9 +37,17 @@ class Follower:
             self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
         self._session.output.passing(self._under_way(view))
 
+    def _begin(self, view: ReservationView) -> None:
+        """Another attempt; of one that ends already the start is no news."""
+        self._attempt, self._phases = view.attempt, 0
+        if view.state == "ending":
+            self._phases = len(_done(view.phases))
+        else:
+            self._placed(view)
+
     def _tell_phases(self, phases: tuple[PhaseView, ...]) -> None:
         """Every phase that is done and was not told yet."""
-        done = [phase for phase in phases if phase.seconds is not None]
+        done = _done(phases)
         for phase in done[self._phases :]:
             self._say(f"  {phase.name:<8} {phase.seconds:.1f} s   {phase.detail}".rstrip())
         self._phases = max(self._phases, len(done))
@@ -81,6 +88,10 @@ class Follower:
 
     def _say(self, text: str) -> None:
         self._session.output.note(text)
+
+
+def _done(phases: tuple[PhaseView, ...]) -> list[PhaseView]:
+    return [phase for phase in phases if phase.seconds is not None]
 
 
 def _promise_of(view: ReservationView) -> str:

@@ -36,7 +36,7 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
                 if output.live:
                     before = output.redraw(lines, output.paint("q or Ctrl+C ends", "dim"), before)
                 else:
-                    output.lines([*lines, ""])
+                    output.lines([f"{session.now():%H:%M:%S}", *lines, ""])
                 if pressed(EVERY_S):
                     return
     except KeyboardInterrupt:

@@ -131,14 +131,15 @@ def _check_count(request: Reserve, nodes: Iterable[Node]) -> None:
     counts = counts_on(largest)
     if request.gpus in counts:
         return
-    retry = request.command(gpus=largest)
     if request.gpus > largest:
         raise InvalidRequest(
-            f"no node has {request.gpus} {request.gpu_type}; the largest has {largest}", ("a whole node", retry)
+            f"no node has {request.gpus} {request.gpu_type}; the largest has {largest}",
+            ("a whole node", request.command(gpus=largest)),
         )
+    enough = min(count for count in counts if count > request.gpus)
     raise InvalidRequest(
         f"{request.gpus} GPUs cannot be asked for; {request.gpu_type} comes as {', '.join(map(str, counts))}",
-        ("a whole node", retry),
+        (f"{enough} of them", request.command(gpus=enough)),
     )
 
 

@@ -137,11 +137,17 @@ def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: C
         command: what to type for another type.
     """
     has = sorted(here)
-    near = None if name in known else near_match(name, has)
+    near = None if name in known else near_match(name, has) or _only_beginning(name, has)
     meant = f"did you mean {near}? It has" if near else "it has"
     text = f"this cloud has no {name[:40]!r}; {meant} {', '.join(has) or 'no nodes'}"
     that_one = [("that one", command(near))] if near else []
     return NotFound(text, *that_one, ("what there is", "gpu-dev avail"))
+
+
+def _only_beginning(name: str, types: Iterable[str]) -> str | None:
+    """The only type that begins so: `cpu-x86` for `cpu`."""
+    found = [other for other in types if name and other.startswith(name)]
+    return found[0] if len(found) == 1 else None
 
 
 def own_type_name(nvml_name: str) -> str:

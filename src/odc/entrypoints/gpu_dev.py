@@ -119,13 +119,23 @@ def _give_up(stream: TextIO) -> None:
 
 def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidRequest:
     """What was typed wrong, in our form, with the help that belongs to it."""
-    message = error.format_message().rstrip(".")
+    message = _message_of(error)
     context = getattr(error, "ctx", None)
     typed = next((f"gpu-dev {word}" for word in arguments if word in COMMANDS), "gpu-dev")
     path = context.command_path if context is not None else typed
     is_type = getattr(error, "option_name", None) in ("-t", "--gpu-type")
     values = [("what there is", "gpu-dev avail")] if is_type else []
     return InvalidRequest(message[:1].lower() + message[1:], *values, ("its help", f"{path} --help"))
+
+
+def _message_of(error: click.ClickException) -> str:
+    """What is wrong; of a slip in an option, with the nearest one that there is."""
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message().rstrip(".")
+    from odc.domain.names import near_match
+
+    near = near_match(error.option_name, error.possibilities or ())
+    return error.message.rstrip(".") + (f". Did you mean {near}?" if near else "")
 
 
 if __name__ == "__main__":

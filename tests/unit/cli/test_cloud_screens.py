@@ -64,6 +64,17 @@ def test_avail_at_40_columns_has_one_fact_a_line() -> None:
     assert max(map(len, lines)) <= 40
 
 
+def test_a_busy_cloud_is_a_table_at_80_columns() -> None:
+    choices = [ChoiceView(gpus=count, start=NOW, until=at(1.95)) for count in (1, 2, 4)]
+    choices.append(ChoiceView(gpus=8, start=at(0.27)))
+    busy = a_type(waiting="somebody-with-a-long-name, 8 x h100", queued=4, choices=tuple(choices))
+    lines = cloud_screens.avail_lines(Availability(now=NOW, types=(busy, SMALL, CPU)), NOW, an_output(80))
+    assert lines[:2] == [
+        "TYPE      FREE  1 GPU       2 GPUs      4 GPUs      8 GPUs",
+        "h100      6/16  now, 1.5 h  now, 1.5 h  now, 1.5 h  by 14:20",
+    ]
+
+
 def test_pretended_gpus_are_called_so() -> None:
     lines = cloud_screens.avail_lines(Availability(now=NOW, types=(a_type(simulated=True), SMALL)), NOW, an_output())
     assert "Simulated: h100." in lines
@@ -81,6 +92,8 @@ def test_a_cloud_without_nodes_says_who_can_help() -> None:
         (ChoiceView(gpus=1, start=NOW), "now"),
         (ChoiceView(gpus=1, start=NOW, until=at(24)), "now"),
         (ChoiceView(gpus=1, start=NOW, until=at(23)), "now, 23 h"),
+        (ChoiceView(gpus=1, start=NOW, until=at(1.95)), "now, 1.5 h"),
+        (ChoiceView(gpus=1, start=NOW, until=at(0.995)), "now, 59 min"),
         (ChoiceView(gpus=1, start=at(1)), "by 15:04"),
         (ChoiceView(gpus=1, start=at(24)), "by Thu 14:04"),
     ],

@@ -41,6 +41,26 @@ def test_an_address_stands_alone() -> None:
     assert fold(f"  VS Code   {link}", 40) == ["  VS Code", f"  {link}"]
 
 
+def test_a_headline_goes_on_a_step_to_the_right_and_its_facts_stay_whole() -> None:
+    state = "queued, starts by 04:14 (in 3 h 50 min) at the latest"
+    assert fold(f"big (5e0d22b7)   8 x h100 (simulated)   {state}", 80) == [
+        "big (5e0d22b7)   8 x h100 (simulated)",
+        f"  {state}",
+    ]
+    assert fold(f"big (5e0d22b7)   8 x h100   {state}", 40) == [
+        "big (5e0d22b7)   8 x h100   queued,",
+        "  starts by 04:14 (in 3 h 50 min) at the",
+        "  latest",
+    ]
+
+
+def test_a_short_aside_in_brackets_is_not_broken() -> None:
+    assert fold("Starts by tomorrow 04:14 (in 3 h 50 min) at the latest.", 36) == [
+        "Starts by tomorrow 04:14",
+        "  (in 3 h 50 min) at the latest.",
+    ]
+
+
 def test_colours_take_no_room() -> None:
     text = "\x1b[31merror: \x1b[0m" + "x" * 33
     assert fold(text, 40) == [text]

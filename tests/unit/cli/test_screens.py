@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
@@ -65,7 +66,23 @@ def test_pretended_gpus_are_called_so() -> None:
 
 
 def test_an_empty_list_says_what_to_type() -> None:
-    assert screens.list_lines((), NOW, an_output()) == ["No reservations. Next: gpu-dev reserve"]
+    assert screens.list_lines((), NOW, an_output()) == [
+        "No reservations now. Ended ones: gpu-dev list --all",
+        "Next: gpu-dev reserve",
+    ]
+    assert screens.nothing_lines("me", "", ended=True) == ["No reservations.", "Next: gpu-dev reserve"]
+
+
+def test_an_empty_list_never_names_what_was_typed() -> None:
+    ended = "Nobody has a reservation. Ended ones: gpu-dev list --user all --all"
+    assert screens.nothing_lines("all", "", ended=False) == [ended]
+    assert "--all" not in screens.nothing_lines("all", "", ended=True)[0]
+
+
+def test_an_end_that_has_passed_is_over_and_not_soon() -> None:
+    over = a_view(expires_at=NOW - timedelta(seconds=1))
+    assert screens.until_cell(over, NOW) == "14:03 (over)"
+    assert screens.headline(over, NOW, an_output()).endswith("active until 14:03 (over)")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +119,21 @@ def test_show_of_an_active_one() -> None:
     ]
 
 
+def test_show_names_nothing_that_ssh_does_not_know() -> None:
+    lines = show_screen.show_lines(a_view(), NOW, an_output(80), by_name=False)
+    assert lines[2:4] == [
+        "  ssh       ssh dev@10.0.0.5 -p 30122",
+        "  names     gpu-dev config ssh-include enable",
+    ]
+    assert "vscode://" not in "\n".join(lines)
+
+
+def test_show_of_one_whose_box_is_away_says_what_will_become_of_it() -> None:
+    lines = show_screen.show_lines(a_view(boxes=(a_box(state="absent"),)), NOW, an_output(80))
+    assert "  trouble   its box is not there; if that stays so it ends with the reason" in lines
+    assert lines[-1] == "Look again: gpu-dev show train"
+
+
 def test_show_of_a_queued_one() -> None:
     view = a_queued(trouble="the image is not there", disk_new=True)
     assert show_screen.show_lines(view, NOW, an_output(80)) == [
@@ -134,6 +166,35 @@ def test_an_unverified_snapshot_is_not_called_safe() -> None:
     view = an_ended(snapshot=a_snapshot(verified=False))
     assert "safe" not in " ".join(show_screen.show_lines(view, NOW, an_output()))
     assert "safe" not in screens.ended_sentence(view, NOW)
+
+
+def test_one_that_was_never_active_left_its_disk_as_it_was() -> None:
+    view = an_ended(state="cancelled", active_at=None, disk="proj")
+    assert "  disk      proj is as it was" in show_screen.show_lines(view, NOW, an_output())
+    sentence = screens.ended_sentence(view, NOW)
+    assert "Disk proj is as it was." in sentence
+    assert "snapshot" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"expires_at": NOW}, "its time was over at 14:04. Its disk train is being made safe: gpu-dev show train"),
+        ({}, "it was cancelled. Its disk train is being made safe: gpu-dev show train"),
+        ({"reason": "by ops", "disk": None}, "it was cancelled by ops. Again: gpu-dev reserve --like train"),
+        ({"reason": "its box was removed"}, "its box was removed. Its disk train is being made safe"),
+    ],
+)
+def test_one_that_ends_says_why(changes: dict[str, Any], told: str) -> None:
+    sentence = screens.end_sentence(a_view(state="ending", **changes), NOW)
+    assert sentence.startswith(f"train (b1946ac9) is ending: {told}")
+
+
+def test_one_that_goes_back_to_the_queue_says_so() -> None:
+    view = a_view(state="ending", requeue=True, reason="its node was lost")
+    assert screens.end_sentence(view, NOW) == (
+        "train (b1946ac9) goes back to the queue: its node was lost. Wait for it: gpu-dev wait train"
+    )
 
 
 def test_the_end_in_one_sentence() -> None:

@@ -44,7 +44,7 @@ def live(person: Person) -> list[str]:
 
 def to_new_disk(screen: Terminal) -> None:
     """Answer everything up to the name of a new disk."""
-    screen.answer("GPU type?", DOWN + ENTER)
+    screen.answer("GPU type?", ENTER)
     screen.answer("How many GPUs?", DOWN + ENTER)
     screen.answer("For how many hours?", BACK + "0.5" + ENTER)
     screen.answer("Which disk", DOWN + ENTER)
@@ -68,7 +68,7 @@ def test_a_wrong_answer_is_explained_in_full_and_stays_to_be_changed(ada: Person
 @pytest.mark.parametrize("typed", [(), ("-n", "mine", "--disk", "none"), ("-h", "0.25", "--disk", "proj")])
 def test_the_command_that_is_shown_reserves_the_same_when_it_is_pasted(ada: Person, typed: tuple[str, ...]) -> None:
     with terminal(ada, "gpu-dev", "reserve", "--no-wait", *typed, columns=200) as screen:
-        screen.answer("GPU type?", DOWN + ENTER)
+        screen.answer("GPU type?", ENTER)
         screen.answer("How many GPUs?", DOWN + DOWN + ENTER)
         if "-h" not in typed:
             screen.answer("For how many hours?", BACK + "0.75" + ENTER)

@@ -142,10 +142,15 @@ class Queries:
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
 
     def outlook(self) -> tuple[TypeOutlook, ...]:
-        """Every type that has nodes or live reservations, by name."""
+        """Every type that has nodes or live reservations: in the catalog's order, then the machine's own; last, those
+        without GPUs."""
         stored, look, now = self._ports.store.observe(), self._sight.look, self._ports.clock.now()
         here = {node.gpu_type for node in look.nodes} | {r.spec.gpu_type for r in stored.reservations}
-        return tuple(self._outlook_of(gpu_type, stored, look, now) for gpu_type in sorted(here))
+        with_gpus = {node.gpu_type for node in look.nodes if node.gpus}
+        known = [*self._policy.catalog.types]
+        order = {name: place for place, name in enumerate(known)}
+        types = sorted(here, key=lambda name: (name not in with_gpus, order.get(name, len(known)), name))
+        return tuple(self._outlook_of(gpu_type, stored, look, now) for gpu_type in types)
 
     def _outlook_of(self, gpu_type: str, stored: Stored, look: Look, now: datetime) -> TypeOutlook:
         picture = pool_picture(

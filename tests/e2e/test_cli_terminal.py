@@ -15,7 +15,7 @@ def reserve(person: Person, name: str, *more: str) -> None:
 
 def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
     with terminal(ada, "gpu-dev", "reserve") as screen:
-        screen.answer("h100     8 of 8 free", DOWN + ENTER)
+        screen.answer("h100     8 of 8 free", ENTER)
         screen.answer("How many GPUs?", DOWN + ENTER)
         screen.answer("For how many hours?", "\x7f0.5" + ENTER)
         screen.answer("Which disk", ENTER)

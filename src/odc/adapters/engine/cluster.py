@@ -24,6 +24,7 @@ from odc.adapters.engine.container import (
 )
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
+from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -83,8 +84,9 @@ class EngineCluster:
             return str(known["Id"])
         self._make_network(spec)
         self._folders.make(spec.name, spec.files)
+        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs))
         try:
-            status, answer = self._api.post("/containers/create", container_request(self._options, spec))
+            status, answer = self._api.post("/containers/create", request)
         except ProviderError as error:
             known = self._inspect(spec.name) if _NAME_TAKEN in error.message else None
             if known is None:
@@ -128,6 +130,7 @@ class EngineCluster:
         if not self._is_there(name, uid):
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         keep_apart(self._options.cloud, self._options.network)
+        lxcfs_files(self._options.lxcfs)  # the box was made with these
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")

@@ -18,7 +18,6 @@ ID_COUNT = 65536
 SUBNET_BITS = 28
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
-_LXCFS_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
 _EXITS = {
     0: "its first process ended",
     78: "its disk was not there",
@@ -55,7 +54,7 @@ class EngineOptions:
         processes: limit for each user.
         pids_per_unit: processes and threads that a box may have for each GPU or unit.
         sysctls: the kernel's network settings inside a box, by name.
-        lxcfs: folder of lxcfs; None if it does not run.
+        lxcfs: folder of this cloud's own lxcfs; None: boxes do without.
         program: `odc-box` on the host.
         gpu_kind: CDI kind of the GPUs.
         grace_s: seconds that processes have to end.
@@ -129,8 +128,14 @@ def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
     }
 
 
-def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """The box's container."""
+def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) -> dict[str, Any]:
+    """The box's container.
+
+    Args:
+        options: what every box gets.
+        spec: what this one gets.
+        shown: what it sees in place of the kernel's files: path in the box to path on the host.
+    """
     mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
     return {
         "name": container_name(options.cloud, spec.name),
@@ -159,7 +164,7 @@ def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
                 "protocol": "tcp",
             }
         ],
-        "mounts": _mounts(options, spec),
+        "mounts": _mounts(options, spec, shown),
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
         "r_limits": [
@@ -189,7 +194,7 @@ def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
     }
 
 
-def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
+def _mounts(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
     def bind(source: Path | str, target: str, *flags: str) -> dict[str, Any]:
         return {"type": "bind", "source": str(source), "destination": target, "options": ["rbind", "rprivate", *flags]}
 
@@ -199,12 +204,7 @@ def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
     ]
     if spec.home is not None:
         mounts.append(bind(spec.home, "/home/dev", "nosuid", "nodev"))
-    if options.lxcfs is not None:
-        mounts += [
-            bind(options.lxcfs / "proc" / name, f"/proc/{name}")
-            for name in _LXCFS_FILES
-            if (options.lxcfs / "proc" / name).exists()
-        ]
+    mounts += [bind(source, target) for target, source in shown.items()]
     return mounts
 
 

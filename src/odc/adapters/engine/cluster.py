@@ -33,9 +33,11 @@ GREETING_S = 0.5
 CONNECTING_S = 0.15
 RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
+LIST_LIMIT_S = 15.0
 BUSY_S = 3.0
 _NAME_TAKEN = "is already in use by"
 _ENDED = ("exited", "stopped")
+_PAUSED = "paused"
 # Said by the program that sets a container up, when the box's own program cannot run at all in the image.
 _CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
 
@@ -62,13 +64,13 @@ class EngineCluster:
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, by name."""
-        entries = self._api.get("/containers/json", all=True, filters=self._label_filter())
+        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter())
         boxes = (box_seen(entry) for entry in entries or ())
         return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Reservation and attempt of every network and folder of this cloud."""
-        known = self._api.get("/networks/json", filters=self._label_filter()) or ()
+        known = self._api.get("/networks/json", LIST_LIMIT_S, filters=self._label_filter()) or ()
         labels = [network.get("labels") or {} for network in known]
         networks = {(found.get("odc.reservation", ""), found.get("odc.attempt", "")) for found in labels}
         found = networks | self._folders.attempts()
@@ -116,8 +118,14 @@ class EngineCluster:
 
     def _is_there(self, name: BoxName, uid: str) -> bool:
         """Whether the box of this name and uid is there."""
+        return self._state(name, uid) is not None
+
+    def _state(self, name: BoxName, uid: str) -> str | None:
+        """What the engine says that the box of this name and uid does; None if it is not there."""
         known = self._api.get(f"/containers/{uid}/json")
-        return known is not None and known["Id"] == uid and self._is_ours(known, name)
+        if known is None or known["Id"] != uid or not self._is_ours(known, name):
+            return None
+        return _status(known)
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
@@ -159,7 +167,7 @@ class EngineCluster:
         known = self._inspect(name)
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
-        if str(known["State"]["Status"]).lower() in _ENDED:
+        if _status(known) in _ENDED:
             words = self._last_words(str(known["Id"]))
             if any(part in words.lower() for part in _CANNOT_RUN):
                 words = f"its image cannot run odc-box, which needs /bin/sh for this processor ({words})"
@@ -176,8 +184,11 @@ class EngineCluster:
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
         """Ask the box's processes to end; end them when the grace is over."""
-        if not self._is_there(name, uid):
+        state = self._state(name, uid)
+        if state is None:
             return
+        if state == _PAUSED:  # by somebody; the engine stops none that is
+            self._api.post(f"/containers/{uid}/unpause")
         seconds = int(grace.total_seconds()) + 5
         self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
@@ -215,6 +226,11 @@ class EngineCluster:
             if network["name"] in names:
                 self._api.delete(f"/networks/{network['name']}")
         self._folders.remove(reservation_id, attempt)
+
+
+def _status(known: Mapping[str, Any]) -> str:
+    """What the box does, in the engine's word."""
+    return str(known["State"]["Status"]).lower()
 
 
 def _unframed(raw: bytes) -> bytes:

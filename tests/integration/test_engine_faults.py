@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine, eventually, private_engine
+from tests.links import links_in
 
 from odc.adapters.engine import cluster as engine_cluster
 from odc.adapters.engine import service as engine_service
 from odc.domain.box import BoxState
-from odc.domain.errors import ProviderUnavailable
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 pytestmark = pytest.mark.podman
 
@@ -44,6 +46,32 @@ def test_a_paused_box_is_removed(engine: Engine) -> None:
     engine.podman("pause", engine.container(spec))
     engine.cluster.remove_box(spec.name, uid)
     assert [box for box in engine.cluster.list_boxes() if box.name == spec.name] == []
+
+
+def test_a_box_that_died_after_its_monitor_has_ended_and_leaves_nothing(engine: Engine) -> None:
+    spec, other = engine.spec(), engine.spec()
+    uid, _ = engine.up(spec), engine.up(other)
+    facts = engine.api.get(f"/containers/{uid}/json")
+    monitor, first = facts["State"]["ConmonPid"], facts["State"]["Pid"]
+    os.kill(monitor, signal.SIGKILL)
+    eventually("its monitor is gone", lambda: not Path(f"/proc/{monitor}").exists())
+    assert engine.ssh(spec, "echo alive").stdout == "alive\n"
+    engine.cluster.start_box(spec.name, uid)
+    os.kill(first, signal.SIGKILL)
+    eventually("it is gone", lambda: not Path(f"/proc/{first}").exists())
+    states = {box.name: box.state for box in engine.cluster.list_boxes()}
+    assert states == {spec.name: BoxState.EXITED, other.name: BoxState.RUNNING}
+    assert engine.podman("inspect", "--format", "{{.State.Status}}", uid) == "running"
+    with pytest.raises(ProviderRefused, match="the engine's monitor"):
+        engine.cluster.start_box(spec.name, uid)
+    try:
+        engine.cluster.remove_box(spec.name, uid)
+    except ProviderUnavailable:
+        engine.cluster.remove_box(spec.name, uid)
+    assert [box.name for box in engine.cluster.list_boxes()] == [other.name]
+    engine.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
+    assert len(links_in(engine.options.network)) == 1
+    engine.forget_everything()
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any
 from odc.adapters.engine.api import PodmanApi, error_of, telling_line
 from odc.adapters.engine.container import (
     EngineOptions,
-    box_seen,
     container_name,
     container_request,
     files_parent,
@@ -25,6 +24,7 @@ from odc.adapters.engine.container import (
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.lxcfs import lxcfs_files
+from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -38,6 +38,7 @@ BUSY_S = 3.0
 _NAME_TAKEN = "is already in use by"
 _ENDED = ("exited", "stopped")
 _PAUSED = "paused"
+_ENDED_UNSEEN = {"State": "exited", "ExitCode": 137}
 # Said by the program that sets a container up, when the box's own program cannot run at all in the image.
 _CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
 
@@ -63,9 +64,12 @@ class EngineCluster:
         return self._nodes
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
-        """Every box of this cloud, by name."""
+        """Every box of this cloud, by name.
+
+        A box whose first process is gone has ended, also when its monitor died before and the engine never hears of it.
+        """
         entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter())
-        boxes = (box_seen(entry) for entry in entries or ())
+        boxes = (box_seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries or ())
         return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
@@ -125,7 +129,7 @@ class EngineCluster:
         known = self._api.get(f"/containers/{uid}/json")
         if known is None or known["Id"] != uid or not self._is_ours(known, name):
             return None
-        return _status(known)
+        return state_of(known)
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
@@ -144,6 +148,21 @@ class EngineCluster:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
         if status == 409:
             raise ProviderUnavailable(f"the engine: {answer}")
+        if status == 304 and self._is_stuck(uid):
+            raise ProviderRefused(
+                "it was killed, and before it the engine's monitor, so the engine takes it for running"
+            )
+
+    def _is_stuck(self, uid: str) -> bool:
+        """Whether a box that the engine takes for running has neither its first process nor a monitor to say so.
+
+        The last word of a monitor that ended in good order comes before its end: the second look would see it.
+        """
+        for _ in range(2):
+            state = (self._api.get(f"/containers/{uid}/json") or {}).get("State", {})
+            if state.get("Status") != "running" or runs(state["Pid"]) or runs(state["ConmonPid"]):
+                return False
+        return True
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
         """Whether an SSH server greets at the box's port. While nobody listens, it knocks for a moment."""
@@ -167,7 +186,7 @@ class EngineCluster:
         known = self._inspect(name)
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
-        if _status(known) in _ENDED:
+        if state_of(known) in _ENDED:
             words = self._last_words(str(known["Id"]))
             if any(part in words.lower() for part in _CANNOT_RUN):
                 words = f"its image cannot run odc-box, which needs /bin/sh for this processor ({words})"
@@ -176,7 +195,7 @@ class EngineCluster:
     def _last_words(self, uid: str) -> str:
         """The last line that the box said."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=5)
-        return telling_line(_unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
+        return telling_line(unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""
@@ -226,20 +245,3 @@ class EngineCluster:
             if network["name"] in names:
                 self._api.delete(f"/networks/{network['name']}")
         self._folders.remove(reservation_id, attempt)
-
-
-def _status(known: Mapping[str, Any]) -> str:
-    """What the box does, in the engine's word."""
-    return str(known["State"]["Status"]).lower()
-
-
-def _unframed(raw: bytes) -> bytes:
-    """The log without the engine's frames: 8 bytes before each piece, the last four its length."""
-    if raw[:1] not in (b"\x00", b"\x01", b"\x02"):
-        return raw
-    pieces, at = [], 0
-    while at + 8 <= len(raw):
-        length = int.from_bytes(raw[at + 4 : at + 8], "big")
-        pieces.append(raw[at + 8 : at + 8 + length])
-        at += 8 + length
-    return b"".join(pieces)

@@ -26,7 +26,7 @@ from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
 from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.image import box_files
-from odc.adapters.engine.lxcfs import ensure_lxcfs, stop_lxcfs
+from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.service import EngineService, look_at_machine
 from odc.adapters.engine.simulated import device_kind, devices_file, write_devices
@@ -212,7 +212,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         processes=machine.processes,
         pids_per_unit=pids_per_unit(machine.pids, nodes),
         sysctls=machine.sysctls,
-        lxcfs=ensure_lxcfs(state / "lxcfs"),
+        lxcfs=state / "lxcfs",
         program=programs / "odc-box",
         gpu_kind=device_kind(cloud),
         grace_s=2,

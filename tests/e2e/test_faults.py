@@ -95,6 +95,19 @@ def test_a_box_that_stopped_is_started_again_with_its_home(ada: Person, cloud: C
     assert cloud.boxes()[0]["Id"] == box["Id"]
 
 
+def test_a_box_that_died_after_its_monitor_fails_with_the_reason_and_keeps_its_disk(ada: Person, cloud: Cloud) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "deaf", "--disk", "deaf", "--wait")
+    ada.in_box("deaf", "echo safe > file && sync")
+    shown = ["podman", "inspect", "--format", "{{.State.ConmonPid}} {{.State.Pid}}", str(cloud.boxes()[0]["Id"])]
+    for pid in subprocess.run(shown, check=True, capture_output=True, text=True).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    failed = ada.until("deaf", "failed")
+    assert "its box stopped and cannot start again" in failed["reason"]
+    assert failed["snapshot"]["verified"]
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "heard", "--disk", "deaf", "--wait")
+    assert ada.in_box("heard", "cat file").out == "safe\n"
+
+
 def test_a_box_never_starts_on_a_home_that_is_not_its_disk(ada: Person, cloud: Cloud) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "boot", "--disk", "booted", "--wait")
     ada.in_box("boot", "echo precious > file")

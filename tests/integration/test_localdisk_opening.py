@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,53 @@ def write_until_it_stops(place: Path) -> None:
         if os.statvfs(place).f_flag & os.ST_RDONLY:
             return
     pytest.fail("the file system goes on although the host is full")
+
+
+@contextmanager
+def another_monitor() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that keeps a copy of all mounts for itself, as the engine's monitor of another cloud's box does."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def kept_by(process: subprocess.Popen[bytes], folder: Path) -> list[str]:
+    table = Path(f"/proc/{process.pid}/mountinfo").read_text()
+    return [line.split()[4] for line in table.splitlines() if f" {folder}" in line]
+
+
+@pytest.mark.parametrize("unmounted", [False, True])
+def test_a_full_host_is_repaired_although_another_cloud_s_box_keeps_the_old_mount(
+    folder: Path, unmounted: bool
+) -> None:
+    host = folder.parent
+    host.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", str(host)], check=True)
+    volumes = opened(folder, SIZE)
+    disk_id = with_work(volumes)
+    volumes.detach(disk_id, "r-1")
+    volumes.snapshot(disk_id, "r-1")
+    place = Path(volumes.attach(disk_id, "r-2"))
+    with another_monitor() as monitor:
+        with (host / "ballast").open("wb") as ballast, suppress(OSError):
+            while True:
+                ballast.write(b"x" * MIB)
+                ballast.flush()
+        write_until_it_stops(place)
+        (host / "ballast").unlink()
+        volumes.detach(disk_id, "r-2")
+        assert kept_by(monitor, folder)
+        if unmounted:
+            volumes.close()
+        again = opened(folder, SIZE)
+        assert work_of(again, disk_id) == "precious"
+        (Path(again.attach(disk_id, "r-2")) / "more").write_text("written")
+        assert kept_by(monitor, folder) == []
 
 
 def test_a_full_host_stops_writes_loses_nothing_and_is_repaired_by_opening_anew(folder: Path) -> None:

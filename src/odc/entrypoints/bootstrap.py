@@ -14,7 +14,6 @@ from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, pids_per_unit
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
-from odc.adapters.engine.lxcfs import ensure_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.engine.simulated import device_kind, write_devices
@@ -118,7 +117,7 @@ def build_cloud(settings: Settings) -> Cloud:
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
     machine = look_at_machine()
-    options = _options(settings, machine, nodes, program, ensure_lxcfs(state / "lxcfs"))
+    options = _options(settings, machine, nodes, program, state / "lxcfs")
     wake = LocalWake()
     ports = Ports(
         store=store,

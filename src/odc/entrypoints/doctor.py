@@ -18,6 +18,7 @@ import msgspec
 
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
+from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
@@ -186,6 +187,9 @@ def _programs(settings: Settings) -> Iterator[Finding]:
     if not _is_installed("lxcfs"):
         text = "lxcfs is not installed: free shows the host's memory inside boxes"
         yield Finding("warn", "lxcfs", text, "run: sudo apt-get install lxcfs")
+    if has_died(settings.state_folder / "lxcfs"):
+        text = "lxcfs has died: free fails in boxes that run, until they are started again"
+        yield Finding("warn", "lxcfs", text, "the next box brings it back; no need to act")
 
 
 def _gpus(settings: Settings) -> Iterator[Finding]:

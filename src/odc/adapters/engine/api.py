@@ -51,9 +51,9 @@ class PodmanApi:
         response = self._ask("GET", path, params=params, timeout_s=timeout_s)
         return None if response.status_code == 404 else self._checked(response).json()
 
-    def text(self, path: str, **params: Any) -> bytes:
+    def text(self, path: str, timeout_s: float = TIMEOUT_S, **params: Any) -> bytes:
         """The raw bytes at the path; empty if there is nothing."""
-        response = self._ask("GET", path, params=params)
+        response = self._ask("GET", path, params=params, timeout_s=timeout_s)
         return b"" if response.status_code == 404 else self._checked(response).content
 
     def post(
@@ -88,7 +88,7 @@ class PodmanApi:
             response: requests.Response = getattr(self._client(), method.lower())(path, **sent)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             self._drop_connection()
-            if isinstance(error, requests.Timeout):
+            if isinstance(error.__cause__, requests.Timeout):  # the package wraps what it got
                 raise ProviderUnavailable(f"the container engine took longer than {timeout_s:g} s") from error
             if self._revive is not None:
                 self._revive()

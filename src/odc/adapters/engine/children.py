@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,14 +30,24 @@ def start_detached(command: Sequence[str], said: Path, environment: Mapping[str,
             cwd="/",
             start_new_session=True,
         )
-    _children.append(child)
+    with _lock:
+        _children.append(child)
     return child.pid
+
+
+def still_runs(pid: int) -> bool:
+    """Whether the program that this process started has not ended yet."""
+    reap()
+    with _lock:
+        return any(child.pid == pid for child in _children)
 
 
 def reap() -> None:
     """Forget the programs that have ended, so that they do not stay as zombies of a long-lived daemon."""
-    _children[:] = [child for child in _children if child.poll() is None]
+    with _lock:
+        _children[:] = [child for child in _children if child.poll() is None]
 
 
+_lock = threading.Lock()
 _children: list[subprocess.Popen[bytes]] = []
 """Started by this process. Kept, because Python takes a forgotten child for a mistake."""

@@ -15,7 +15,6 @@ from typing import Any
 from odc.adapters.engine.api import PodmanApi, error_of, telling_line
 from odc.adapters.engine.container import (
     EngineOptions,
-    box_seen,
     container_name,
     container_request,
     files_parent,
@@ -24,6 +23,8 @@ from odc.adapters.engine.container import (
 )
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
+from odc.adapters.engine.lxcfs import lxcfs_files
+from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -32,9 +33,12 @@ GREETING_S = 0.5
 CONNECTING_S = 0.15
 RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
+LIST_LIMIT_S = 15.0
 BUSY_S = 3.0
 _NAME_TAKEN = "is already in use by"
 _ENDED = ("exited", "stopped")
+_PAUSED = "paused"
+_ENDED_UNSEEN = {"State": "exited", "ExitCode": 137}
 # Said by the program that sets a container up, when the box's own program cannot run at all in the image.
 _CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
 
@@ -60,14 +64,17 @@ class EngineCluster:
         return self._nodes
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
-        """Every box of this cloud, by name."""
-        entries = self._api.get("/containers/json", all=True, filters=self._label_filter())
-        boxes = (box_seen(entry) for entry in entries or ())
+        """Every box of this cloud, by name.
+
+        A box whose first process is gone has ended, also when its monitor died before and the engine never hears of it.
+        """
+        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter())
+        boxes = (box_seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries or ())
         return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Reservation and attempt of every network and folder of this cloud."""
-        known = self._api.get("/networks/json", filters=self._label_filter()) or ()
+        known = self._api.get("/networks/json", LIST_LIMIT_S, filters=self._label_filter()) or ()
         labels = [network.get("labels") or {} for network in known]
         networks = {(found.get("odc.reservation", ""), found.get("odc.attempt", "")) for found in labels}
         found = networks | self._folders.attempts()
@@ -83,8 +90,9 @@ class EngineCluster:
             return str(known["Id"])
         self._make_network(spec)
         self._folders.make(spec.name, spec.files)
+        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs))
         try:
-            status, answer = self._api.post("/containers/create", container_request(self._options, spec))
+            status, answer = self._api.post("/containers/create", request)
         except ProviderError as error:
             known = self._inspect(spec.name) if _NAME_TAKEN in error.message else None
             if known is None:
@@ -114,8 +122,14 @@ class EngineCluster:
 
     def _is_there(self, name: BoxName, uid: str) -> bool:
         """Whether the box of this name and uid is there."""
+        return self._state(name, uid) is not None
+
+    def _state(self, name: BoxName, uid: str) -> str | None:
+        """What the engine says that the box of this name and uid does; None if it is not there."""
         known = self._api.get(f"/containers/{uid}/json")
-        return known is not None and known["Id"] == uid and self._is_ours(known, name)
+        if known is None or known["Id"] != uid or not self._is_ours(known, name):
+            return None
+        return state_of(known)
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
@@ -128,11 +142,27 @@ class EngineCluster:
         if not self._is_there(name, uid):
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         keep_apart(self._options.cloud, self._options.network)
+        lxcfs_files(self._options.lxcfs)  # the box was made with these
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
         if status == 409:
             raise ProviderUnavailable(f"the engine: {answer}")
+        if status == 304 and self._is_stuck(uid):
+            raise ProviderRefused(
+                "it was killed, and before it the engine's monitor, so the engine takes it for running"
+            )
+
+    def _is_stuck(self, uid: str) -> bool:
+        """Whether a box that the engine takes for running has neither its first process nor a monitor to say so.
+
+        The last word of a monitor that ended in good order comes before its end: the second look would see it.
+        """
+        for _ in range(2):
+            state = (self._api.get(f"/containers/{uid}/json") or {}).get("State", {})
+            if state.get("Status") != "running" or runs(state["Pid"]) or runs(state["ConmonPid"]):
+                return False
+        return True
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
         """Whether an SSH server greets at the box's port. While nobody listens, it knocks for a moment."""
@@ -156,7 +186,7 @@ class EngineCluster:
         known = self._inspect(name)
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
-        if str(known["State"]["Status"]).lower() in _ENDED:
+        if state_of(known) in _ENDED:
             words = self._last_words(str(known["Id"]))
             if any(part in words.lower() for part in _CANNOT_RUN):
                 words = f"its image cannot run odc-box, which needs /bin/sh for this processor ({words})"
@@ -165,7 +195,7 @@ class EngineCluster:
     def _last_words(self, uid: str) -> str:
         """The last line that the box said."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=5)
-        return telling_line(_unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
+        return telling_line(unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""
@@ -173,8 +203,11 @@ class EngineCluster:
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
         """Ask the box's processes to end; end them when the grace is over."""
-        if not self._is_there(name, uid):
+        state = self._state(name, uid)
+        if state is None:
             return
+        if state == _PAUSED:  # by somebody; the engine stops none that is
+            self._api.post(f"/containers/{uid}/unpause")
         seconds = int(grace.total_seconds()) + 5
         self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
@@ -212,15 +245,3 @@ class EngineCluster:
             if network["name"] in names:
                 self._api.delete(f"/networks/{network['name']}")
         self._folders.remove(reservation_id, attempt)
-
-
-def _unframed(raw: bytes) -> bytes:
-    """The log without the engine's frames: 8 bytes before each piece, the last four its length."""
-    if raw[:1] not in (b"\x00", b"\x01", b"\x02"):
-        return raw
-    pieces, at = [], 0
-    while at + 8 <= len(raw):
-        length = int.from_bytes(raw[at + 4 : at + 8], "big")
-        pieces.append(raw[at + 8 : at + 8 + length])
-        at += 8 + length
-    return b"".join(pieces)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import BoxName, BoxSpec
 from odc.domain.errors import ProviderRefused
 from odc.domain.node import Node
 
@@ -18,25 +18,6 @@ ID_COUNT = 65536
 SUBNET_BITS = 28
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
-_LXCFS_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
-_EXITS = {
-    0: "its first process ended",
-    78: "its disk was not there",
-    79: "its image has no SSH server",
-    137: "it was killed",
-    143: "it was told to stop",
-}
-_STATES = {
-    "created": BoxState.CREATED,
-    "configured": BoxState.CREATED,
-    "initialized": BoxState.CREATED,
-    "running": BoxState.RUNNING,
-    "paused": BoxState.RUNNING,
-    "stopping": BoxState.RUNNING,
-    "stopped": BoxState.EXITED,
-    "removing": BoxState.EXITED,
-    "exited": BoxState.EXITED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +36,7 @@ class EngineOptions:
         processes: limit for each user.
         pids_per_unit: processes and threads that a box may have for each GPU or unit.
         sysctls: the kernel's network settings inside a box, by name.
-        lxcfs: folder of lxcfs; None if it does not run.
+        lxcfs: folder of this cloud's own lxcfs; None: boxes do without.
         program: `odc-box` on the host.
         gpu_kind: CDI kind of the GPUs.
         grace_s: seconds that processes have to end.
@@ -129,8 +110,14 @@ def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
     }
 
 
-def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """The box's container."""
+def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) -> dict[str, Any]:
+    """The box's container.
+
+    Args:
+        options: what every box gets.
+        spec: what this one gets.
+        shown: what it sees in place of the kernel's files: path in the box to path on the host.
+    """
     mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
     return {
         "name": container_name(options.cloud, spec.name),
@@ -159,7 +146,7 @@ def container_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
                 "protocol": "tcp",
             }
         ],
-        "mounts": _mounts(options, spec),
+        "mounts": _mounts(options, spec, shown),
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
         "r_limits": [
@@ -189,7 +176,7 @@ def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
     }
 
 
-def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
+def _mounts(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
     def bind(source: Path | str, target: str, *flags: str) -> dict[str, Any]:
         return {"type": "bind", "source": str(source), "destination": target, "options": ["rbind", "rprivate", *flags]}
 
@@ -199,12 +186,7 @@ def _mounts(options: EngineOptions, spec: BoxSpec) -> list[dict[str, Any]]:
     ]
     if spec.home is not None:
         mounts.append(bind(spec.home, "/home/dev", "nosuid", "nodev"))
-    if options.lxcfs is not None:
-        mounts += [
-            bind(options.lxcfs / "proc" / name, f"/proc/{name}")
-            for name in _LXCFS_FILES
-            if (options.lxcfs / "proc" / name).exists()
-        ]
+    mounts += [bind(source, target) for target, source in shown.items()]
     return mounts
 
 
@@ -227,37 +209,3 @@ def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
         },
         "pids": {"limit": min(max(options.pids_per_unit * spec.units, LEAST_PIDS), MOST_PIDS)},
     }
-
-
-def box_seen(entry: Mapping[str, Any]) -> BoxSeen | None:
-    """A box from one entry of the engine's list; None if its labels are not those of a box.
-
-    Args:
-        entry: as the engine gives it.
-    """
-    labels = entry.get("Labels") or {}
-    try:
-        name = BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"]))
-        units, ssh_port = int(labels["odc.units"]), int(labels["odc.ssh_port"])
-        node, gpu_type, gpus = labels["odc.node"], labels["odc.gpu_type"], labels["odc.gpus"]
-    except (KeyError, ValueError):
-        return None
-    state = _STATES.get(str(entry.get("State", "")).lower(), BoxState.CREATED)
-    code = int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None
-    return BoxSeen(
-        name=name,
-        uid=str(entry["Id"]),
-        node=node,
-        gpu_type=gpu_type,
-        gpus=tuple(gpu for gpu in gpus.split(",") if gpu),
-        units=units,
-        state=state,
-        exit_code=code,
-        message="" if code is None else exit_words(code),
-        ssh_port=ssh_port,
-    )
-
-
-def exit_words(code: int) -> str:
-    """What an exit code of a box says: the first process's own (`docs/box.md`), or 128 and a signal's number."""
-    return _EXITS.get(code, f"it ended with code {code}")

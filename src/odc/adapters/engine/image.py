@@ -6,12 +6,15 @@ The image carries the digest of what it was made from, so that ODC can say wheth
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +23,12 @@ from odc.domain.errors import ProviderRefused, ProviderUnavailable
 SUITE = "bookworm"
 LABEL = "odc.box.version"
 BUILD_LIMIT_S = 1200
+QUESTION_LIMIT_S = 60
 _ABOUT = ("build it", "sudo odc image build")
+# Source: podman-image-exists(1), podman(1) on exit codes.
+_IS_MISSING, _ENGINE_ERROR = 1, 125
+# The host never sees what is mounted in there, the host's own /dev/shm among it; all of it ends with the first process.
+_APART = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 def box_files() -> Path:
@@ -48,7 +56,7 @@ def box_version() -> str:
 
 
 class Images:
-    """The images of one engine, by its command line."""
+    """The images of one engine, by its command line. An interrupt ends the program that runs, with all it started."""
 
     def __init__(self, environment: Mapping[str, str], arguments: tuple[str, ...] = ()) -> None:
         """Name the engine.
@@ -61,12 +69,24 @@ class Images:
         self._arguments = arguments
 
     def version_of(self, image: str) -> str | None:
-        """The digest that the image was made from; empty if it is not ODC's; None if there is no such image."""
+        """The digest that the image was made from; empty if it is not ODC's; None if there is no such image.
+
+        Raises:
+            ProviderUnavailable: the engine does not work, with its last words.
+        """
         found = self._podman("image", "inspect", "--format", f'{{{{index .Labels "{LABEL}"}}}}', image, check=False)
         if found.returncode != 0:
+            self._check_missing(image, found)
             return None
         text = found.stdout.decode().strip()
         return "" if text in ("", "<no value>") else text
+
+    def _check_missing(self, image: str, found: subprocess.CompletedProcess[bytes]) -> None:
+        """Whether it is really not there. Both answers count: an engine without settings ends with 1 too."""
+        asked = self._podman("image", "exists", image, check=False)
+        if (found.returncode, asked.returncode) != (_ENGINE_ERROR, _IS_MISSING):
+            text = f"the container engine does not work: {_last_words(found, 1)}"
+            raise ProviderUnavailable(text, ("look closer", "sudo podman info"))
 
     def is_current(self, image: str) -> bool:
         """Whether the image is there and made from what this installation has."""
@@ -88,7 +108,8 @@ class Images:
         with tempfile.TemporaryDirectory(prefix="odc-image-", dir="/var/tmp") as folder:  # it is large
             tar = Path(folder) / "base.tar"
             say(f"making a Debian {SUITE} file system with the box's packages")
-            self._run(_bootstrap(box_files(), tar), environment={"TMPDIR": folder, **_proxies()})
+            command = [*_APART, *_bootstrap(box_files(), tar)]
+            self._run("mmdebstrap", command, environment={"TMPDIR": folder, **_proxies()})
             say("importing it into the engine")
             self._podman(
                 "import", "--change", f"LABEL {LABEL}={box_version()}", "--change", "ENV LANG=C.UTF-8", str(tar), image
@@ -102,23 +123,54 @@ class Images:
         return found.stdout.decode().strip() or None
 
     def _podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        return self._run(["podman", *self._arguments, *arguments], check=check)
+        limit_s = BUILD_LIMIT_S if check else QUESTION_LIMIT_S
+        return self._run(f"podman {arguments[0]}", ["podman", *self._arguments, *arguments], limit_s, check)
 
     def _run(
-        self, command: list[str], check: bool = True, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: list[str],
+        limit_s: float = BUILD_LIMIT_S,
+        check: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        variables = {**self._environment, **(environment or {})}
         try:
-            done = subprocess.run(command, capture_output=True, timeout=BUILD_LIMIT_S, env=variables)
+            done = _run_whole(command, {**self._environment, **(environment or {})}, limit_s)
         except FileNotFoundError as error:
             hint = ("install it", f"sudo apt-get install {command[0]}")
             raise ProviderRefused(f"{command[0]} is not installed", hint) from error
         except subprocess.TimeoutExpired as error:
-            raise ProviderUnavailable(f"{command[0]} did not end within {BUILD_LIMIT_S} s", _ABOUT) from error
+            raise ProviderUnavailable(f"{name} did not end within {limit_s:g} s", _ABOUT) from error
         if check and done.returncode != 0:
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-            raise ProviderRefused(f"{command[0]} {command[1]} failed: {' / '.join(last)}")
+            raise ProviderRefused(f"{name} failed: {_last_words(done, 3)}")
         return done
+
+
+def _last_words(done: subprocess.CompletedProcess[bytes], count: int) -> str:
+    """The last lines that a program said."""
+    return " / ".join(done.stderr.decode(errors="replace").strip().splitlines()[-count:])
+
+
+def _run_whole(
+    command: list[str], environment: Mapping[str, str], limit_s: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program in a session of its own. If that is interrupted or takes too long, end all of it and wait."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, told = process.communicate(timeout=limit_s)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()  # until the last one that could say something has ended
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, told)
 
 
 def _proxies() -> dict[str, str]:

@@ -1,57 +1,121 @@
-"""lxcfs: makes `free` and its like show a box's own limits. A process that outlives the daemon."""
+"""lxcfs: makes `free` and its like show a box's own limits. A process that outlives the daemon.
+
+Boxes look through it at files of it that were mounted when they were started. If it dies, those files fail until the
+box is started again; a new one serves what is started from then on.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from odc.adapters.engine.children import reap, start_detached
+from odc.adapters.engine.children import reap, start_detached, still_runs
+
+log = logging.getLogger(__name__)
 
 SYSTEM = Path("/var/lib/lxcfs")
 START_LIMIT_S = 5.0
 STOP_LIMIT_S = 3.0
+_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
+
+
+def lxcfs_files(folder: Path | None) -> dict[str, Path]:
+    """What a box is to see in place of the kernel's files: path in the box to path on the host.
+
+    A dead lxcfs is started again; where none can be started, boxes do without.
+
+    Args:
+        folder: of this cloud's own lxcfs; None: no lxcfs is used.
+    """
+    running = None if folder is None else ensure_lxcfs(folder)
+    if running is None:
+        return {}
+    files = {f"/proc/{name}": running / "proc" / name for name in _FILES}
+    with suppress(OSError):  # it died just now
+        return {target: source for target, source in files.items() if source.exists()}
+    return {}
 
 
 def ensure_lxcfs(folder: Path) -> Path | None:
     """The folder of a running lxcfs: the system's, or one of this cloud's, started if need be; None without lxcfs.
 
-    Running boxes look through it: it is never restarted while it answers.
+    Running boxes look through it: it is never restarted while it answers. Several processes may call at once.
     """
-    for candidate in (SYSTEM, folder):
-        if _answers(candidate):
-            return candidate
+    found = _running(folder)
     program = shutil.which("lxcfs")
-    if program is None or not Path("/dev/fuse").exists():
+    if found is not None or program is None or not Path("/dev/fuse").exists():
+        return found
+    try:
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _running(folder) or _start(program, folder)
+    except OSError as error:
+        log.warning("lxcfs cannot be started: %s", error)
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _running(folder: Path) -> Path | None:
+    return next((candidate for candidate in (SYSTEM, folder) if _answers(candidate)), None)
+
+
+def _start(program: str, folder: Path) -> Path | None:
     _unmount(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     _pid_file(folder).unlink(missing_ok=True)
-    start_detached([program, "-p", str(_pid_file(folder)), str(folder)], folder.with_suffix(".log"))
+    pid = start_detached([program, "-p", str(_pid_file(folder)), str(folder)], folder.with_suffix(".log"))
     deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
+    while still_runs(pid) and time.monotonic() < deadline:
         if _answers(folder):
             return folder
         time.sleep(0.02)
+    log.warning("lxcfs does not come up; its words are in %s", folder.with_suffix(".log"))
     return None
 
 
+def has_died(folder: Path) -> bool:
+    """Whether boxes were started with an lxcfs of this cloud that is dead; True only until the next one is started."""
+    try:
+        folder.stat()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
 def stop_lxcfs(folder: Path) -> None:
-    """End this cloud's own lxcfs and wait for its end; only when no box is left."""
-    if not os.path.ismount(folder):
-        return
+    """End this cloud's own lxcfs, alive or dead, and wait for its end; only when no box is left."""
     _unmount(folder)
     deadline = time.monotonic() + STOP_LIMIT_S
-    while _pid_file(folder).exists() and time.monotonic() < deadline:
+    while (pid := _process(folder)) is not None:
+        if time.monotonic() > deadline:
+            # Others still see its mount, so it does not end by itself.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
-    reap()
+        reap()
+    _pid_file(folder).unlink(missing_ok=True)
 
 
 def _pid_file(folder: Path) -> Path:
     """Where it notes its process; it deletes the file when it ends."""
     return folder.with_suffix(".pid")
+
+
+def _process(folder: Path) -> int | None:
+    """The process that serves the folder, if the noted one is really it."""
+    try:
+        pid = int(_pid_file(folder).read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if str(folder).encode() in words else None
 
 
 def _answers(folder: Path) -> bool:
@@ -62,5 +126,6 @@ def _answers(folder: Path) -> bool:
 
 
 def _unmount(folder: Path) -> None:
-    """Take away the mount of a dead or finished lxcfs; there may be none."""
-    subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+    """Take away every mount of a dead or finished lxcfs; there may be none."""
+    while subprocess.run(["umount", "-l", str(folder)], capture_output=True).returncode == 0:
+        pass

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 START_LIMIT_S = 15.0
 STOP_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 10.0
 REVIVE_PAUSE_S = 5.0
 # Podman lowers its own process limit to this, and no box may have more than its engine.
 PROCESSES = 32768
@@ -184,9 +185,9 @@ class EngineService:
             yield
 
     def answers(self) -> bool:
-        """Whether the service runs; it is not started."""
+        """Whether the service runs, and does not hang; it is not started."""
         try:
-            return self.socket.exists() and bool(PodmanApi(self.socket).text("/_ping"))
+            return self.socket.exists() and bool(PodmanApi(self.socket).text("/_ping", ANSWER_LIMIT_S))
         except ProviderError:
             return False
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from odc.adapters.localdisk.commands import run, storage_errors
-from odc.adapters.localdisk.mounts import Mount, read_mounts, unmount
+from odc.adapters.localdisk.mounts import Mount, read_mounts, unmount, unmount_copies
 from odc.domain.errors import ProviderUnavailable
 
 SMALLEST = 128 * 2**20
@@ -48,6 +48,8 @@ def mount_file(folder: Path, size_bytes: int) -> None:
     with storage_errors(f"the disks' file {file}"):
         if mounted_file(folder) is not None and not (is_read_only(folder) and _let_go(folder)):
             return
+        # One that stopped and is still mounted somewhere would only be found again.
+        unmount_copies(folder)
         grown = _grow(file, size_bytes) if file.exists() else _make(file, size_bytes)
     run("mount", "-o", "loop,noatime,nosuid,nodev", str(file), str(folder))
     if grown:
@@ -56,6 +58,8 @@ def mount_file(folder: Path, size_bytes: int) -> None:
 
 def _let_go(folder: Path) -> bool:
     """Unmount, unless boxes have disks there; then it stays as it is, and whoever writes is told."""
+    if any(mount.target.is_relative_to(folder / "mounts") for mount in read_mounts()):
+        return False
     try:
         unmount(folder)
     except ProviderUnavailable:

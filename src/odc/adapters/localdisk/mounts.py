@@ -110,21 +110,27 @@ def seen_elsewhere(mount: Mount) -> str | None:
 
 
 def unmount_copies(folder: Path) -> None:
-    """Unmount the copies of our mounts at and below the folder that processes with mounts of their own keep.
+    """Unmount the copies of mounts at and below the folder that processes with mounts of their own keep.
 
     The engine's monitor of a box keeps what was mounted when the box was started, also what is another cloud's, until
-    that box ends. Where the host does not share its mounts, as without systemd, what we unmount stays in use there.
+    that box ends. Where the host does not share its mounts, as without systemd, what we unmount stays in use there,
+    and a file system that stopped after an error stays alive. What a box itself sees is no copy: its root is another.
     """
-    ours = {_place(mount) for mount in read_mounts() if mount.target.is_relative_to(folder)}
     for process, others in _other_tables():
+        if not _has_our_root(process):
+            continue
         for copy in reversed(others):
-            if _place(copy) in ours:
+            if copy.target.is_relative_to(folder):
                 with suppress(ProviderUnavailable):  # the process has ended, and its table with it
                     run("nsenter", f"--mount={process}/ns/mnt", "umount", "--lazy", str(copy.target))
 
 
-def _place(mount: Mount) -> tuple[str, Path, Path]:
-    return mount.device, mount.source, mount.target
+def _has_our_root(process: Path) -> bool:
+    """Whether paths mean there what they mean here."""
+    try:
+        return (process / "root").samefile("/")
+    except OSError:
+        return False
 
 
 def _other_tables() -> Iterator[tuple[Path, list[Mount]]]:

@@ -1,0 +1,89 @@
+"""What the engine says of boxes, in ODC's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from odc.domain.box import BoxName, BoxSeen, BoxState
+
+_EXITS = {
+    0: "its first process ended",
+    78: "its disk was not there",
+    79: "its image has no SSH server",
+    137: "it was killed",
+    143: "it was told to stop",
+}
+_STATES = {
+    "created": BoxState.CREATED,
+    "configured": BoxState.CREATED,
+    "initialized": BoxState.CREATED,
+    "running": BoxState.RUNNING,
+    "paused": BoxState.RUNNING,
+    "stopping": BoxState.RUNNING,
+    "stopped": BoxState.EXITED,
+    "removing": BoxState.EXITED,
+    "exited": BoxState.EXITED,
+}
+
+
+def box_seen(entry: Mapping[str, Any]) -> BoxSeen | None:
+    """A box from one entry of the engine's list; None if its labels are not those of a box.
+
+    Args:
+        entry: as the engine gives it.
+    """
+    labels = entry.get("Labels") or {}
+    try:
+        name = BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"]))
+        units, ssh_port = int(labels["odc.units"]), int(labels["odc.ssh_port"])
+        node, gpu_type, gpus = labels["odc.node"], labels["odc.gpu_type"], labels["odc.gpus"]
+    except (KeyError, ValueError):
+        return None
+    state = _STATES.get(str(entry.get("State", "")).lower(), BoxState.CREATED)
+    code = int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None
+    return BoxSeen(
+        name=name,
+        uid=str(entry["Id"]),
+        node=node,
+        gpu_type=gpu_type,
+        gpus=tuple(gpu for gpu in gpus.split(",") if gpu),
+        units=units,
+        state=state,
+        exit_code=code,
+        message="" if code is None else exit_words(code),
+        ssh_port=ssh_port,
+    )
+
+
+def exit_words(code: int) -> str:
+    """What an exit code of a box says: the first process's own (`docs/box.md`), or 128 and a signal's number."""
+    return _EXITS.get(code, f"it ended with code {code}")
+
+
+def is_dead(entry: Mapping[str, Any]) -> bool:
+    """Whether the engine takes a box for running whose first process is gone, and with it all others of the box."""
+    return entry.get("State") == "running" and not runs(entry.get("Pid", 0))
+
+
+def runs(pid: int) -> bool:
+    """Whether the process is there, or the engine names none."""
+    return pid <= 0 or Path(f"/proc/{pid}").exists()
+
+
+def state_of(known: Mapping[str, Any]) -> str:
+    """What the box does, in the engine's word."""
+    return str(known["State"]["Status"]).lower()
+
+
+def unframed(raw: bytes) -> bytes:
+    """The log without the engine's frames: 8 bytes before each piece, the last four its length."""
+    if raw[:1] not in (b"\x00", b"\x01", b"\x02"):
+        return raw
+    pieces, at = [], 0
+    while at + 8 <= len(raw):
+        length = int.from_bytes(raw[at + 4 : at + 8], "big")
+        pieces.append(raw[at + 8 : at + 8 + length])
+        at += 8 + length
+    return b"".join(pieces)

@@ -1,0 +1,102 @@
+"""What is done to boxes and to the engine behind ODC's back, on the machine's real Podman."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.engine import Engine, eventually, private_engine
+from tests.links import links_in
+
+from odc.adapters.engine import cluster as engine_cluster
+from odc.adapters.engine import service as engine_service
+from odc.domain.box import BoxState
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
+
+pytestmark = pytest.mark.podman
+
+GRACE = timedelta(seconds=1)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with private_engine("h100=1x8") as made:
+        yield made
+
+
+def test_a_paused_box_is_stopped_with_its_grace(engine: Engine) -> None:
+    spec = engine.spec()
+    uid = engine.up(spec)
+    engine.podman("pause", engine.container(spec))
+    engine.cluster.stop_box(spec.name, uid, GRACE)
+    (box,) = [box for box in engine.cluster.list_boxes() if box.name == spec.name]
+    assert (box.state, box.exit_code) == (BoxState.EXITED, 0)
+    engine.cluster.remove_box(spec.name, uid)
+
+
+def test_a_paused_box_is_removed(engine: Engine) -> None:
+    spec = engine.spec()
+    uid = engine.up(spec)
+    engine.podman("pause", engine.container(spec))
+    engine.cluster.remove_box(spec.name, uid)
+    assert [box for box in engine.cluster.list_boxes() if box.name == spec.name] == []
+
+
+def test_a_box_that_died_after_its_monitor_has_ended_and_leaves_nothing(engine: Engine) -> None:
+    spec, other = engine.spec(), engine.spec()
+    uid, _ = engine.up(spec), engine.up(other)
+    facts = engine.api.get(f"/containers/{uid}/json")
+    monitor, first = facts["State"]["ConmonPid"], facts["State"]["Pid"]
+    os.kill(monitor, signal.SIGKILL)
+    eventually("its monitor is gone", lambda: not Path(f"/proc/{monitor}").exists())
+    assert engine.ssh(spec, "echo alive").stdout == "alive\n"
+    engine.cluster.start_box(spec.name, uid)
+    os.kill(first, signal.SIGKILL)
+    eventually("it is gone", lambda: not Path(f"/proc/{first}").exists())
+    states = {box.name: box.state for box in engine.cluster.list_boxes()}
+    assert states == {spec.name: BoxState.EXITED, other.name: BoxState.RUNNING}
+    assert engine.podman("inspect", "--format", "{{.State.Status}}", uid) == "running"
+    with pytest.raises(ProviderRefused, match="the engine's monitor"):
+        engine.cluster.start_box(spec.name, uid)
+    try:
+        engine.cluster.remove_box(spec.name, uid)
+    except ProviderUnavailable:
+        engine.cluster.remove_box(spec.name, uid)
+    assert [box.name for box in engine.cluster.list_boxes()] == [other.name]
+    engine.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
+    assert len(links_in(engine.options.network)) == 1
+    engine.forget_everything()
+
+
+@contextmanager
+def hanging_service(engine: Engine) -> Iterator[None]:
+    """The engine's service takes connections and does nothing."""
+    pid = int((engine.state / "engine" / "podman.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_an_engine_that_hangs_is_noticed_soon(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (engine_cluster.LIST_LIMIT_S, engine_service.ANSWER_LIMIT_S) == (15, 10)
+    monkeypatch.setattr(engine_cluster, "LIST_LIMIT_S", 0.5)
+    monkeypatch.setattr(engine_service, "ANSWER_LIMIT_S", 0.5)
+    lists: tuple[Callable[[], object], ...] = (engine.cluster.list_boxes, engine.cluster.list_remains)
+    with hanging_service(engine):
+        began = time.monotonic()
+        assert not engine.service.answers()
+        for listed in lists:
+            with pytest.raises(ProviderUnavailable, match=r"took longer than 0\.5 s"):
+                listed()
+        assert time.monotonic() - began < 10
+    assert engine.service.answers()
+    for listed in lists:
+        listed()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 from odc.cli.settings_file import write_whole
@@ -136,6 +135,8 @@ def _write(path: Path, text: str) -> None:
 
 def in_effect(path: Path, name: str, port: int) -> bool:
     """Whether ssh, reading this file, reaches the box of this name at this port."""
+    import subprocess
+
     try:
         done = subprocess.run(["ssh", "-F", str(path), "-G", name], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

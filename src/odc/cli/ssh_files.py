@@ -9,7 +9,6 @@ The last line of a file says which cloud it is of: a command takes away what is 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -170,10 +169,7 @@ def _block(view: ReservationView, box: BoxView, known: Path, identities: str) ->
 
 def _no_detour(host: str) -> str:
     """A box on this machine is not behind the proxy or jump host that the user's settings name for every host."""
-    try:
-        return "  ProxyCommand none\n" if ipaddress.ip_address(host).is_loopback else ""
-    except ValueError:
-        return ""
+    return "  ProxyCommand none\n" if host == "::1" or host.startswith("127.") else ""
 
 
 def options_of(path: Path, name: str) -> list[str]:

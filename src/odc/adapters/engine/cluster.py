@@ -85,21 +85,19 @@ class EngineCluster:
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with its network and files."""
-        known = self._inspect(spec.name)
-        if known is not None:
-            return str(known["Id"])
         self._make_network(spec)
         self._folders.make(spec.name, spec.files)
         request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs))
         try:
             status, answer = self._api.post("/containers/create", request)
+            if status >= 400:
+                raise error_of(status, str(answer))
         except ProviderError as error:
+            # It is there already, most often: every step may run twice. Nobody asks before, since that takes its time.
             known = self._inspect(spec.name) if _NAME_TAKEN in error.message else None
             if known is None:
                 raise
             return str(known["Id"])
-        if status >= 400:
-            raise error_of(status, str(answer))
         return str(answer["Id"])
 
     def _inspect(self, name: BoxName) -> dict[str, Any] | None:

@@ -115,8 +115,8 @@ def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
         resources = share_of(node.allocatable, record.spec.units, node.units) if node else None
         indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
         unreachable = node is not None and not node.ready
-        # As the node is reached now: the operator may have given it another address since.
-        host = node.address if node else place.address or "127.0.0.1"
+        # As it was when the box was made: there it listens, whatever the settings say since.
+        host = place.address or "127.0.0.1"
         views.append(
             BoxView(
                 rank=rank,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from odc.api.messages import Availability, ChoiceView, ReservationView, StatusView, TypeView
 from odc.cli import times
 from odc.cli.output import NO_GPUS, Output
@@ -53,7 +55,12 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
     counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
     rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
-    lines = output.table(header if counts else ["TYPE", "FREE", "NOW", "WAITING"], rows, spare=("WAITING",))
+    header = header if counts else ["TYPE", "FREE", "NOW", "WAITING"]
+    lines = output.table(header, rows, spare=("WAITING",))
+    if lines[0].split()[-1:] != header[-1:]:
+        # Too wide with who waits: then how many do.
+        short = [[*row[:-1], str(view.queued or "-")] for row, view in zip(rows, avail.types, strict=True)]
+        lines = output.table(header, short, spare=("WAITING",))
     cells = [cell for row in rows for cell in row]
     if any(cell.startswith("now, ") for cell in cells):
         lines.append('"now, 3 h": free now for at most 3 h.')
@@ -89,7 +96,9 @@ def sooner_line(avail: Availability, queued: ReservationView) -> str:
     if view is None or queued.ready_by is None or queued.ready_by <= avail.now:
         return ""
     wished = (queued.gpus, queued.hours)
+    alone = view.queued == 1  # then only its own promise bounds what is free now, and that is given up
     for choice in sorted(view.choices, key=lambda choice: -choice.gpus):
+        choice = msgspec.structs.replace(choice, until=None) if alone else choice
         if choice.gpus > queued.gpus or not fits_now(choice, avail.now):
             continue
         length = queued.hours if choice.until is None else min(queued.hours, _whole_steps(choice.until - avail.now))

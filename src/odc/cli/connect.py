@@ -53,6 +53,8 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     try:
         view = references.find(session, reference)
     except ProviderUnavailable as error:
+        if diagnose:
+            raise
         sys.exit(_offline(session, reference, command, error))
     if diagnose:
         session.output.lines(diagnosis.key_lines(session))

@@ -95,9 +95,13 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
             alike = Wish(other.gpu_type, other.gpus, other.hours).command()
             raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
         wish = wish.like(other, frozenset(view.name for view in references.live_views(session)))
+    if how.asks:
+        # Nobody shall answer every question to hear at the end that a key is missing.
+        _ensure_key(session, how)
     wish = _completed(session, wish, how)
     wish.check()
-    _ensure_key(session, how)
+    if not how.asks:
+        _ensure_key(session, how)
     wish, means_new = _meant_disk(session, wish, how)
     return wish.request(new_disk=means_new)
 

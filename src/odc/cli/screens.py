@@ -55,6 +55,11 @@ def state_colour(view: ReservationView, now: datetime) -> str:
     return "yellow" if view.state in LIVE else "dim"
 
 
+def end_of(view: ReservationView) -> datetime | None:
+    """When an ended one ended, for its user: an expired one at its time, and not when its disk was safe."""
+    return view.expires_at if view.state == "expired" and view.expires_at else view.ended_at
+
+
 def until_cell(view: ReservationView, now: datetime) -> str:
     """What comes next for it, or when it ended."""
     if view.state == "active" and view.expires_at:
@@ -68,8 +73,8 @@ def until_cell(view: ReservationView, now: datetime) -> str:
         return f"ready by {times.clock(view.ready_by, now)}"
     if view.estimate:
         return f"maybe {times.clock(view.estimate, now)}"
-    if view.ended_at and view.state not in LIVE:
-        return times.clock(view.ended_at, now)
+    if view.state not in LIVE and (end := end_of(view)):
+        return times.clock(end, now)
     return "-"
 
 
@@ -147,14 +152,20 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
         state += f", ready by {times.until(view.ready_by, now)} at the latest"
     elif view.state == "queued":
         state += f", may start {times.until(view.estimate, now)}" if view.estimate else ", no promise yet"
-    elif view.state not in LIVE and view.ended_at:
-        state += f" {times.clock(view.ended_at, now)}"
+    elif view.state not in LIVE and (end := end_of(view)):
+        state += f" {times.clock(end, now)}"
     return f"{title(view)}   {what}   {state}"
+
+
+def ahead_text(view: ReservationView) -> str:
+    """Who is ahead: `user2, 8 x h100`, or `you, 8 x h100`."""
+    own = f"{view.owner}, "
+    return f"you, {view.ahead.removeprefix(own)}" if view.mine and view.ahead.startswith(own) else view.ahead
 
 
 def promise_line(view: ReservationView, now: datetime) -> str:
     """`Starts by 14:20 (in 38 min) at the latest. Ahead: user2, 8 x h100.`."""
-    ahead = f" Ahead: {view.ahead}." if view.ahead else ""
+    ahead = f" Ahead: {ahead_text(view)}." if view.ahead else ""
     if view.ready_by:
         return f"Starts by {times.until(view.ready_by, now)} at the latest.{ahead}"
     if view.estimate:
@@ -188,7 +199,7 @@ def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) 
 
 def ended_sentence(view: ReservationView, now: datetime) -> str:
     """How it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
-    when = f" {times.clock(view.ended_at, now)}" if view.ended_at else ""
+    when = f" {times.clock(end, now)}" if (end := end_of(view)) else ""
     text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
     if view.disk and view.snapshot and view.active_at is None:
         text += f" Disk {view.disk} is as it was."

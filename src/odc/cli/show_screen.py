@@ -11,7 +11,7 @@ from odc.api.messages import BoxView, DiskView, History, PhaseView, ReservationV
 from odc.cli import times
 from odc.cli.include import ENABLE
 from odc.cli.output import Output
-from odc.cli.screens import LIVE, gpus_text, headline, links, snapshot_text
+from odc.cli.screens import LIVE, ahead_text, gpus_text, headline, links, snapshot_text
 from odc.domain.limits import hours_text
 
 _UNITS = ("bytes", "KB", "MB", "GB")
@@ -46,7 +46,8 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
     for box in view.boxes:
         facts += _box_facts(view, box, by_name)
     if view.queue_position:
-        facts.append(("queue", f"position {view.queue_position}" + (f", behind {view.ahead}" if view.ahead else "")))
+        behind = f", behind {ahead_text(view)}" if view.ahead else ""
+        facts.append(("queue", f"position {view.queue_position}{behind}"))
     facts.append(("disk", disk_text(view, now, disk)))
     if view.trouble:
         facts.append(("trouble", f"{view.trouble}; it is tried again"))

@@ -81,7 +81,8 @@ class Gate:
 
     def _unknown(self, caller: Principal, reference: str) -> NotFound | InvalidRequest:
         if reference and set(reference) <= _HEX and len(reference) < MIN_PREFIX:
-            return InvalidRequest(f"{reference} is too short; type at least {MIN_PREFIX} digits of the id")
+            least = f"the beginning of an id has at least {MIN_PREFIX} digits"
+            return InvalidRequest(f"you have no reservation {reference!r}; {least}", ("yours", "gpu-dev list --all"))
         live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=_LIVE, limit=50))
         meant = near_match(reference, [record.name for record in live])
         return _not_found(reference, meant)

@@ -55,6 +55,9 @@ def perform(
                 lost += 1
                 continue
             committed += 1
+            for event in proposal.change.events:
+                told = {"reservation": event.reservation_id, "told": event.text, "when": event.when or ""}
+                log.info(event.kind, extra=told)
         for task in proposal.tasks:
             runner.start(task.key, task.identity, _call(task, actions, nodes, boxes))
     return committed, lost

@@ -70,8 +70,8 @@ def test_a_busy_cloud_is_a_table_at_80_columns() -> None:
     busy = a_type(waiting="somebody-with-a-long-name, 8 x h100", queued=4, choices=tuple(choices))
     lines = cloud_screens.avail_lines(Availability(now=NOW, types=(busy, SMALL, CPU)), NOW, an_output(80))
     assert lines[:2] == [
-        "TYPE      FREE  1 GPU       2 GPUs      4 GPUs      8 GPUs",
-        "h100      6/16  now, 1.5 h  now, 1.5 h  now, 1.5 h  by 14:20",
+        "TYPE      FREE  1 GPU       2 GPUs      4 GPUs      8 GPUs    WAITING",
+        "h100      6/16  now, 1.5 h  now, 1.5 h  now, 1.5 h  by 14:20  4",
     ]
 
 
@@ -102,8 +102,8 @@ def test_a_cell_says_now_or_when(choice: ChoiceView | None, told: str) -> None:
     assert cloud_screens.choice_cell(choice, NOW, NOW) == told
 
 
-def sooner(*choices: ChoiceView, gpus: int = 8, hours: float = 8, has_gpus: bool = True) -> str:
-    view = a_type(choices=choices, has_gpus=has_gpus)
+def sooner(*choices: ChoiceView, gpus: int = 8, hours: float = 8, has_gpus: bool = True, waiting: int = 2) -> str:
+    view = a_type(choices=choices, has_gpus=has_gpus, queued=waiting)
     queued = a_queued(gpus=gpus, hours=hours, ready_by=at(0.6))
     return cloud_screens.sooner_line(Availability(now=NOW, types=(view,)), queued)
 
@@ -114,6 +114,12 @@ def test_sooner_is_the_most_gpus_that_can_be_had_now() -> None:
     )
     command = "gpu-dev cancel big -y && gpu-dev reserve -t h100 -g 4 -h 3.25 -n big"
     assert line == f"Sooner: 4 x h100 now for 3.25 h      {command}"
+
+
+def test_sooner_is_not_bounded_by_the_promise_that_is_given_up_for_it() -> None:
+    choice = ChoiceView(gpus=4, start=NOW, until=at(0.5))
+    assert "-g 4 -h 8 " in sooner(choice, waiting=1)
+    assert "-g 4 -h 0.25 " in sooner(choice, waiting=2)
 
 
 def test_sooner_may_be_the_same_for_a_shorter_time() -> None:

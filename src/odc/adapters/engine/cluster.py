@@ -18,6 +18,7 @@ from odc.adapters.engine.container import (
     container_name,
     container_request,
     files_parent,
+    is_everywhere,
     network_name,
     network_request,
 )
@@ -57,6 +58,7 @@ class EngineCluster:
         self._api = api
         self._nodes = nodes
         self._options = options
+        self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
         self._folders = BoxFolders(files_parent(options), options.id_base)
 
     def list_nodes(self) -> tuple[Node, ...]:
@@ -175,7 +177,7 @@ class EngineCluster:
 
     def _greets(self, port: int) -> bool:
         try:
-            with socket.create_connection((self._options.listen, port), timeout=GREETING_S) as connection:
+            with socket.create_connection((self._own_address, port), timeout=GREETING_S) as connection:
                 return connection.recv(8).startswith(b"SSH-")
         except OSError:
             return False

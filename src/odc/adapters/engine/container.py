@@ -69,6 +69,11 @@ def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
     return machine_pids * 3 // 4 // max(sum(node.units for node in nodes), 1)
 
 
+def is_everywhere(listen: str) -> bool:
+    """Whether an address to listen at means all addresses of the machine."""
+    return ipaddress.ip_address(listen).is_unspecified
+
+
 def container_name(cloud: str, name: BoxName) -> str:
     """The engine's name of a box."""
     return f"odc-{cloud}-{name}"
@@ -140,7 +145,8 @@ def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str,
         "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
         "portmappings": [
             {
-                "host_ip": options.listen,
+                # Every address is said by none: as an address it would match nothing.
+                "host_ip": "" if is_everywhere(options.listen) else options.listen,
                 "host_port": spec.ssh_port,
                 "container_port": SSH_PORT,
                 "protocol": "tcp",

@@ -10,8 +10,9 @@ import pytest
 
 from odc.domain.catalog import GpuType
 from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import LimitSettings, Settings, read_settings
+from odc.entrypoints.settings import LimitSettings, Settings
 from odc.entrypoints.settings_page import EXAMPLES, LIMIT_EXAMPLES, PAGE, TYPE_EXAMPLE, page
+from odc.entrypoints.settings_reading import read_settings
 
 ROOT = Path(__file__).parents[2]
 STRUCTS = (Settings, LimitSettings, GpuType)

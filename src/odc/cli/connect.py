@@ -85,7 +85,7 @@ def _renewed_file(session: Session, view: ReservationView) -> Path:
         InvalidRequest: it is not the user's, or the file cannot be written.
     """
     if not references.live_views(session):
-        ssh_files.renew(session, (view,))
+        last_seen.renew(session, (view,))
     path = ssh_files.config_path(session.folder, view.id)
     if not path.exists() and not view.mine:
         raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")

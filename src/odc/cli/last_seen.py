@@ -15,6 +15,7 @@ from odc.api.messages import ReservationView
 from odc.cli import ssh_files
 from odc.cli.context import Session
 from odc.cli.settings_file import write_whole
+from odc.domain.errors import InvalidRequest
 
 FILE = "list.json"
 
@@ -26,12 +27,26 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[ReservationView, ...]
 
 
+def renew(session: Session, views: Sequence[ReservationView]) -> bool:
+    """As `ssh_files.sync`, in the user's own folder. Where nothing can be written the command goes on and says so."""
+    try:
+        ssh_files.sync(session.folder, views, session.endpoint, session.client().asked_at)
+    except OSError as error:
+        reason = f"{error.filename or session.folder}: {error.strerror}"
+    except InvalidRequest as error:
+        reason = error.message
+    else:
+        return True
+    session.note_once(f"ssh does not know your boxes by name here: {reason}")
+    return False
+
+
 def keep(session: Session, views: Sequence[ReservationView]) -> None:
     """Bring the files for ssh up to date with all of the user's live reservations, and keep the list of them.
 
     Cost: the file is written only if something is new; else only its time changes.
     """
-    if not ssh_files.renew(session, views):
+    if not renew(session, views):
         return
     path = session.folder / FILE
     fresh = msgspec.json.encode(Kept(endpoint=session.endpoint, reservations=tuple(views)))

@@ -15,9 +15,7 @@ from pathlib import Path
 
 from odc.api.messages import BoxView, ReservationView
 from odc.cli import include
-from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole
-from odc.domain.errors import InvalidRequest
 from odc.domain.names import short
 
 SUFFIX = "-sshconfig"
@@ -34,20 +32,6 @@ _REACHABLE = ("preparing", "active")
 def config_path(folder: Path, view_id: str) -> Path:
     """The file of a reservation."""
     return folder / f"{short(view_id)}{SUFFIX}"
-
-
-def renew(session: Session, views: Iterable[ReservationView]) -> bool:
-    """As `sync`, for the user's own folder; where nothing can be written the command goes on without, and says so."""
-    try:
-        sync(session.folder, views, session.endpoint, session.client().asked_at)
-    except OSError as error:
-        reason = f"{error.filename or session.folder}: {error.strerror}"
-    except InvalidRequest as error:
-        reason = error.message
-    else:
-        return True
-    session.note_once(f"ssh does not know your boxes by name here: {reason}")
-    return False
 
 
 def sync(folder: Path, views: Iterable[ReservationView], endpoint: str, asked_at: float) -> None:

@@ -19,7 +19,8 @@ import msgspec
 from odc import __version__
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
-from odc.entrypoints.settings import Settings, read_settings
+from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings_reading import read_settings
 
 _OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|backup|restore|clock|image)\b)")
 INTERRUPTED = 130

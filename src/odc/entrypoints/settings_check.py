@@ -10,7 +10,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,9 +18,7 @@ from odc.domain.catalog import BUILT_IN, Catalog, GpuType
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
 from odc.entrypoints.docstrings import meanings
-
-if TYPE_CHECKING:
-    from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings import Settings
 
 SOCKET_BYTES = 100
 """The longest path of a socket here; the kernel takes 107. Source: unix(7), `sun_path`."""

@@ -1,0 +1,49 @@
+"""The operator's settings from their file, checked: every mistake is refused by name before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from odc.domain.catalog import GpuType
+from odc.domain.errors import InvalidRequest
+from odc.entrypoints.settings import DEFAULT_FILE, LimitSettings, Settings
+from odc.entrypoints.settings_check import check_settings, unknown_key, wrong_type
+
+
+def read_settings(file: Path | None, changes: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a file, with the command line's changes on top.
+
+    Args:
+        file: None for the usual file, which need not exist.
+        changes: setting to value; None values change nothing.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or a setting is unknown or out of its range; the message names it.
+    """
+    path = file or DEFAULT_FILE
+    values = _read(path) if file is not None or path.exists() else {}
+    values |= {key: value for key, value in (changes or {}).items() if value is not None}
+    unknown_key(values, Settings, str(path))
+    for key, kind in (("limits", LimitSettings), ("types", GpuType)):
+        inner = values.get(key)
+        for table in inner if isinstance(inner, list) else [inner]:
+            if isinstance(table, dict):
+                unknown_key(table, kind, str(path), key)
+    try:
+        settings = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error, str(path), Settings) from error
+    check_settings(settings, str(path))
+    return settings
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+    except OSError as error:
+        raise InvalidRequest(f"the settings in {path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidRequest(f"the settings in {path} are no TOML: {error}") from error

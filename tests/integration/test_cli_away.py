@@ -44,6 +44,14 @@ def away(cloud: SmallCloud) -> Iterator[None]:
         aside.rename(cloud.socket)
 
 
+def test_what_cannot_be_diagnosed_now_opens_no_shell(ada: Person, cloud: SmallCloud) -> None:
+    ada.ok(*T4, "-n", "one")
+    with away(cloud):
+        refused = ada.gpu_dev("connect", "one", "--diagnose")
+    assert (refused.code, refused.out) == (1, "")
+    assert "the cloud does not answer" in refused.err
+
+
 def test_the_old_list_is_as_the_last_command_saw_it(ada: Person, cloud: SmallCloud) -> None:
     ada.ok("list")
     ada.ok(*T4, "-n", "late")

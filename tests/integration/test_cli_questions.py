@@ -144,6 +144,15 @@ def test_giving_up_at_a_slip_reserves_nothing(ada: Person, key: str) -> None:
     assert live(ada) == []
 
 
+def test_a_missing_key_is_said_before_the_first_question(eve: Person) -> None:
+    for half in ("id_ed25519", "id_ed25519.pub"):
+        (eve.home / ".ssh" / half).unlink()
+    with terminal(eve, "gpu-dev", "reserve") as screen:
+        screen.expect("you have set no SSH key", "ssh-keygen -t ed25519")
+        assert screen.ended() == 2
+        assert "GPU type?" not in screen.screen.text
+
+
 def test_the_key_that_lies_here_is_offered_before_anything_is_queued(eve: Person) -> None:
     with terminal(eve, "gpu-dev", *T4, "--disk", "none") as screen:
         screen.expect("You have set no SSH key. Use ~/.ssh/id_ed25519.pub?")

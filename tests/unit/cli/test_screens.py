@@ -279,3 +279,16 @@ def test_who_one_is() -> None:
 )
 def test_sizes_are_read_at_a_glance(size_bytes: int, text: str) -> None:
     assert show_screen.size_text(size_bytes) == text
+
+
+def test_one_that_expired_ended_at_its_time_and_not_when_its_disk_was_safe() -> None:
+    ended = an_ended(ended_at=NOW - timedelta(hours=15))
+    assert screens.headline(ended, NOW, an_output()).endswith("expired yesterday 22:04")
+    assert screens.ended_sentence(ended, NOW).startswith("train expired yesterday 22:04.")
+    assert screens.end_of(an_ended(state="cancelled", ended_at=NOW)) == NOW
+
+
+def test_ones_own_ahead_is_told_as_such() -> None:
+    mine, theirs = a_queued(ahead="user1, 8 x h100", owner="user1"), a_queued(owner="user1")
+    assert screens.promise_line(mine, NOW).endswith("Ahead: you, 8 x h100.")
+    assert screens.promise_line(theirs, NOW).endswith("Ahead: user2, 8 x h100.")

@@ -194,8 +194,13 @@ class Cloud:
 
     def networks(self) -> list[str]:
         """The engine's networks of this cloud."""
+        settings = self.state / "engine/containers.conf"
         done = subprocess.run(
-            ["podman", "network", "ls", "--format", "{{.Name}}"], capture_output=True, text=True, check=True
+            ["podman", "network", "ls", "--format", "{{.Name}}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | ({"CONTAINERS_CONF": str(settings)} if settings.exists() else {}),
         )
         return [name for name in done.stdout.split() if name.startswith(f"odc-{self.name}-")]
 

@@ -16,6 +16,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ START_LIMIT_S = 15.0
 STOP_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0
 REVIVE_PAUSE_S = 5.0
+_CHOSEN = Path("/var/lib/containers/storage/defaultNetworkBackend")
 # Podman lowers its own process limit to this, and no box may have more than its engine.
 PROCESSES = 32768
 OPEN_FILES = 1_048_576
@@ -103,6 +105,19 @@ def configuration(machine: Machine) -> str:
         "[network]\n"
         'network_backend = "netavark"\n'
     )
+
+
+def _let_the_host_choose() -> None:
+    """Let the host's own engine choose how it makes networks while its storage is empty, as its first command does.
+
+    With an image or a box in the storage it would choose the older way, and `podman rm` by hand could not take a box's
+    network away. Source: Podman 4.3, `libpod/network/network.go` (defaultNetworkBackend).
+    """
+    program = shutil.which("podman")
+    if program is not None and not _CHOSEN.exists():
+        own = {name: value for name, value in os.environ.items() if name != "CONTAINERS_CONF"}
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([program, "network", "ls"], env=own, capture_output=True, timeout=START_LIMIT_S)
 
 
 class EngineService:
@@ -216,6 +231,7 @@ class EngineService:
         self._pid_file.write_text(str(pid))
 
     def _write_configuration(self) -> None:
+        _let_the_host_choose()
         fresh = self._folder / "containers.conf.new"
         fresh.write_text(configuration(look_at_machine()))
         fresh.replace(self._folder / "containers.conf")

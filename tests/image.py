@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 from odc.adapters.engine.image import Images
 from odc.adapters.engine.service import EngineService
 
-IMAGE = "localhost/odc/box:1"
+IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
+"""Its name. Runs of different checkouts at the same time set one of their own each."""
 
 
 def ensure_image() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.image import IMAGE
 from tests.links import links_in
 
 from odc.adapters.engine.firewall import forget_rules
@@ -247,6 +248,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "state": str(folder / "state"),
         "socket": str(folder / "odc.sock"),
         **addresses(number),
+        "image": IMAGE,
         "simulate": "h100=1x8,t4=1x4,cpu-x86=1x4",
         "disk_gib": 0.5,
         "disk_file_gib": 6,

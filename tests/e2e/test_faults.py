@@ -9,6 +9,7 @@ import time
 
 import pytest
 from tests.e2e.cloud import LANE, Cloud, Person, eventually
+from tests.image import IMAGE
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
@@ -122,7 +123,7 @@ def test_a_box_never_starts_on_a_home_that_is_not_its_disk(ada: Person, cloud: C
 
 
 def test_a_stranger_s_container_is_never_touched(ada: Person, cloud: Cloud) -> None:
-    subprocess.run(["podman", "create", "--name", STRANGER, "localhost/odc/box:1", "true"], check=True)
+    subprocess.run(["podman", "create", "--name", STRANGER, IMAGE, "true"], check=True)
     try:
         ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "own", "--disk", "none", "--wait")
         ada.ok("cancel", "own", "--yes")

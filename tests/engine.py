@@ -29,7 +29,7 @@ from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.service import EngineService, look_at_machine
-from odc.adapters.engine.simulated import device_kind, devices_file, write_devices
+from odc.adapters.engine.simulated import device_kind, devices_file, facts_file, write_devices
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.catalog import Catalog
 from odc.domain.node import Node
@@ -215,6 +215,8 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         lxcfs=state / "lxcfs",
         program=programs / "odc-box",
         gpu_kind=device_kind(cloud),
+        gpu_paths={gpu: str(facts_file(state, gpu)) for node in nodes for gpu in node.gpus},
+        ignored_containers=(f"{cloud}-monitor",),
         grace_s=2,
     )
     api = service.ensure()

@@ -243,7 +243,7 @@ class Availability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One node."""
+    """One node. `held_by_others` counts GPUs that something other than this cloud uses; they are not lent."""
 
     name: str
     gpu_type: str
@@ -253,6 +253,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     cordoned: bool
     simulated: bool
     boxes: int
+    held_by_others: int = 0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):

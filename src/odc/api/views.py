@@ -209,6 +209,8 @@ def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) ->
             for place in record.places:
                 held[place.node] = held.get(place.node, 0) + record.spec.units
                 boxes[place.node] = boxes.get(place.node, 0) + 1
+    ours = {gpu for outlook in outlooks for record in outlook.live for place in record.places for gpu in place.gpus}
+    others = {node.name: len(node.held_by_others.keys() - ours) for node in look.nodes}
     for box in look.quarantined:
         held[box.node] = held.get(box.node, 0) + box.units
         boxes[box.node] = boxes.get(box.node, 0) + 1
@@ -217,11 +219,12 @@ def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) ->
             name=node.name,
             gpu_type=node.gpu_type,
             total=node.units,
-            free=max(node.units - held.get(node.name, 0), 0),
+            free=max(node.units - held.get(node.name, 0) - others[node.name], 0),
             ready=node.ready,
             cordoned=node.cordoned,
             simulated=node.simulated,
             boxes=boxes.get(node.name, 0),
+            held_by_others=others[node.name],
         )
         for node in look.nodes
     )

@@ -28,7 +28,7 @@ def pool_picture(
     Args:
         gpu_type: the pool.
         records: every live reservation.
-        nodes: every node.
+        nodes: every node; GPUs that others hold are claimed, nobody knows until when.
         quarantined: boxes without a record; they hold what they hold, nobody knows until when.
         disks: by id.
         limits: the operator's.
@@ -43,9 +43,17 @@ def pool_picture(
         for place in record.places
     ]
     claims += [Claim(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
+    pool_nodes = [node for node in nodes if node.gpu_type == gpu_type]
+    ours_now = {gpu for record in ours if record.occupies for place in record.places for gpu in place.gpus}
+    claims += [
+        Claim(node=node.name, units=len(foreign), until=None)
+        for node in pool_nodes
+        # What a reservation has as well is counted once.
+        if (foreign := node.held_by_others.keys() - ours_now)
+    ]
     return Picture(
         now=now,
-        nodes=[_pool_node(node) for node in nodes if node.gpu_type == gpu_type],
+        nodes=[_pool_node(node) for node in pool_nodes],
         claims=claims,
         waiting=[
             _waiting(record, limits, _disk_free(record, disks, by_id, limits, now))

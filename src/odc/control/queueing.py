@@ -37,6 +37,7 @@ class FreeThings:
         # By identity alone: a GPU that has come to a node of another name is the same GPU.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
         taken |= {gpu for box in boxes for gpu in box.gpus}
+        taken |= {gpu for node in seen.nodes or () for gpu in node.held_by_others}
         self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
@@ -94,7 +95,9 @@ def _no_slot(record: Reservation, seen: Observation) -> Move | None:
     if record.slot is None:
         return None
     move = Move(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
-    move.tell(record, seen.now, "postponed", "no node can serve it now; it waits for one to come back")
+    foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
+    why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
+    move.tell(record, seen.now, "postponed", f"no node can serve it now; {why}")
     return move
 
 
@@ -176,9 +179,18 @@ def _cause(record: Reservation, seen: Observation) -> str:
     lost = [name for name in record.slot.nodes if name not in usable]
     if lost:
         return f"{', '.join(lost)} takes nothing new"
+    foreign = _foreign(node for node in seen.nodes or () if node.name in record.slot.nodes)
+    if foreign:
+        return foreign
     if record.slot.start < seen.now:
         return "what it waited for was not free when its slot began, or the cloud did not run"
     return "a reservation before it takes longer than its limit"
+
+
+def _foreign(nodes: Iterable[Node]) -> str:
+    """Which containers that are not this cloud's hold GPUs of the nodes, as a cause; empty if none does."""
+    names = sorted({name for node in nodes for name in node.held_by_others.values()})
+    return f"GPUs are in use by containers that are not ODC's: {', '.join(names)}" if names else ""
 
 
 def queued_of(records: Iterable[Reservation], gpu_type: str) -> list[Reservation]:

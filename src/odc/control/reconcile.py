@@ -21,6 +21,7 @@ from odc.control.runner import Runner
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
 from odc.domain.names import short
+from odc.domain.node import Node
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Plan, plan_pool
 
@@ -145,6 +146,11 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
         for place in record.places
         if seen.nodes is not None and record.occupies and place.node not in here
     ]
+    problems += [
+        f"container {name}, which is not this cloud's, uses {len(gpus)} GPUs of {node.name}; they are not lent"
+        for node in seen.nodes or ()
+        for name, gpus in _by_holder(node).items()
+    ]
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
         return replace(before, problems=tuple(problems), frozen=clock.frozen)
@@ -156,6 +162,14 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
         problems=tuple(problems),
         frozen=clock.frozen,
     )
+
+
+def _by_holder(node: Node) -> dict[str, list[str]]:
+    """The GPUs of a node that others hold, by holder."""
+    holders: dict[str, list[str]] = {}
+    for gpu, name in sorted(node.held_by_others.items()):
+        holders.setdefault(name, []).append(gpu)
+    return holders
 
 
 def _due(record: Reservation) -> tuple[datetime | None, ...]:

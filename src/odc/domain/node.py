@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from odc.domain.resources import Capacity
@@ -23,6 +25,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         profiling: takes only requests that ask for profiling.
         simulated: its GPUs are pretended; every screen that shows them says so.
         address: where SSH to its boxes is reached.
+        held_by_others: GPU to who holds it, of those that something other than this cloud uses now: they are not lent.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     profiling: bool = False
     simulated: bool = False
     address: str = "127.0.0.1"
+    held_by_others: Mapping[str, str] = {}
 
     @property
     def usable(self) -> bool:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.entrypoints.bootstrap import lent_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.settings import Settings
 from odc.ports.cluster import Cluster
@@ -27,7 +28,7 @@ def check_before_start(settings: Settings) -> None:
     Raises:
         OdcError: the first thing that stands in the way, and what to type. Nothing was started.
     """
-    check_claim(settings)
+    check_claim(settings, lent_gpus(settings))
     check_folder(settings.state_folder)
     check_listen(settings.listen)
 

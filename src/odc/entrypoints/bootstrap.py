@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
-from odc.adapters.engine.simulated import device_kind, write_devices
+from odc.adapters.engine.simulated import device_kind, facts_file, write_devices
 from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
@@ -85,6 +86,13 @@ def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
         known = known_nodes(settings.state_folder)
         nodes = machine_nodes(find_gpus(), policy.catalog, machine, kept, settings.keep_types, known)
     return tuple(replace(node, address=settings.box_address) for node in nodes)
+
+
+def lent_gpus(settings: Settings) -> tuple[str, ...]:
+    """The machine's own GPUs that a cloud of these settings lends, by identity; none if it simulates them."""
+    if settings.simulate:
+        return ()
+    return tuple(gpu for node in find_nodes(settings, settings.policy()) for gpu in node.gpus)
 
 
 def engine_service(settings: Settings) -> EngineService:
@@ -162,7 +170,16 @@ def _options(
         program=program,
         gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,
         grace_s=int(settings.limits.grace_s),
+        gpu_paths=_gpu_paths(settings, nodes),
+        ignored_containers=settings.ignored_containers,
     )
+
+
+def _gpu_paths(settings: Settings, nodes: Iterable[Node]) -> dict[str, str]:
+    """GPU to the path that only a container with this GPU has."""
+    if settings.simulate:
+        return {gpu: str(facts_file(settings.state_folder, gpu)) for node in nodes for gpu in node.gpus}
+    return {gpu.uuid: gpu.device for gpu in find_gpus() if gpu.device}
 
 
 def present_boxes(settings: Settings) -> EngineCluster:

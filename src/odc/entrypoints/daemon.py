@@ -18,9 +18,10 @@ from odc.control.reconcile import PassLoop, Reconciler
 from odc.control.requests import Requests
 from odc.control.runner import ThreadRunner
 from odc.entrypoints.before_start import check_before_start, check_ports
-from odc.entrypoints.bootstrap import Cloud, build_cloud
+from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
 from odc.entrypoints.neighbours import claimed
-from odc.entrypoints.running import note_settings, only_one
+from odc.entrypoints.ownership import note_owner
+from odc.entrypoints.running import noted, only_one
 from odc.entrypoints.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) 
     os.umask(0o022)
     check_before_start(settings)
     with only_one(settings.state_folder):
-        with claimed(settings):
-            note_settings(settings)
+        with claimed(settings, lent_gpus(settings)), noted(settings):
             cloud = build(settings)
+        note_owner(settings.state_folder, settings.cloud)
         log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
         try:
             check_ports(settings, cloud.ports.cluster)

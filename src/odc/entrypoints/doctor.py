@@ -27,7 +27,7 @@ from odc.adapters.system.gpus import driver_version, find_gpus
 from odc.api.client import Client
 from odc.domain.errors import OdcError
 from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all, taken_ports
-from odc.entrypoints.bootstrap import engine_service, find_nodes
+from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import EVERYWHERE, Settings
@@ -111,7 +111,7 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
 def _neighbours(settings: Settings) -> Iterator[Finding]:
     """Only a clash with another cloud of the machine is worth a line."""
     if os.geteuid() == 0:
-        check_claim(settings)
+        check_claim(settings, lent_gpus(settings))
     yield from ()
 
 

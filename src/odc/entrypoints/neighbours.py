@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -34,10 +34,16 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     disks: str
     database: str
+    gpus: tuple[str, ...] = ()
 
 
-def claim_of(settings: Settings) -> Claim:
-    """What a cloud of these settings has."""
+def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
+    """What a cloud of these settings has.
+
+    Args:
+        settings: of the cloud.
+        gpus: the machine's real GPUs that it lends.
+    """
     return Claim(
         cloud=settings.cloud,
         state=str(settings.state_folder.resolve()),
@@ -47,22 +53,23 @@ def claim_of(settings: Settings) -> Claim:
         network=settings.network,
         disks=str(settings.disks_folder.resolve()),
         database=settings.database,
+        gpus=tuple(sorted(gpus)),
     )
 
 
-def check_claim(settings: Settings, folder: Path = FOLDER) -> None:
+def check_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> None:
     """Refuse what another cloud has.
 
     Raises:
         ProviderRefused: the message names that cloud and the setting to change.
     """
-    ours = claim_of(settings)
+    ours = claim_of(settings, gpus)
     for other in _others(ours, folder):
         _compare(ours, other)
 
 
 @contextlib.contextmanager
-def claimed(settings: Settings, folder: Path = FOLDER) -> Iterator[None]:
+def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> Iterator[None]:
     """Check, and note what this cloud has; a new note is taken back if what is done inside fails.
 
     Raises:
@@ -72,11 +79,11 @@ def claimed(settings: Settings, folder: Path = FOLDER) -> Iterator[None]:
     path = _file(settings.state_folder, folder)
     with _locked(folder):
         _forget_deleted(folder)
-        check_claim(settings, folder)
+        check_claim(settings, gpus, folder)
         new = not path.exists()
         fresh = path.with_suffix(".new")
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(claim_of(settings)))
+            file.write(msgspec.json.encode(claim_of(settings, gpus)))
         fresh.replace(path)
     try:
         yield
@@ -139,6 +146,14 @@ def _compare(ours: Claim, other: Claim) -> None:
                 ("choose another", f"{name} = … in the settings"),
                 ("or end that one", "odc --config ITS-SETTINGS down --all"),
             )
+    shared_gpus = sorted(set(ours.gpus) & set(other.gpus))
+    if shared_gpus:
+        raise ProviderRefused(
+            f"{len(shared_gpus)} of this machine's GPUs, such as {shared_gpus[0]}, are lent by the cloud "
+            f"{other.cloud!r}, whose state is in {other.state}",
+            ("leave them to it", "keep_types = [THEIR TYPES] in the settings"),
+            ("or try without GPUs", "odc up --simulate h100=1x8"),
+        )
 
 
 def _shown(value: object) -> str:

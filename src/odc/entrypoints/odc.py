@@ -19,10 +19,11 @@ import msgspec
 from odc import __version__
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
-from odc.entrypoints.settings import Settings
+from odc.entrypoints.ownership import check_owner
+from odc.entrypoints.settings import DEFAULT_FILE, Settings
 from odc.entrypoints.settings_reading import read_settings
 
-_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|backup|restore|clock|image)\b)")
+_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image)\b)")
 INTERRUPTED = 130
 ENDED = 143
 EXTRAS = {"psycopg": "server,postgresql"}
@@ -41,7 +42,14 @@ def group(ctx: click.Context, file: Path | None) -> None:
 
 
 def _settings(file: Path | None, **changes: object) -> Settings:
-    return read_settings(file, changes)
+    """The settings of a cloud.
+
+    Raises:
+        InvalidRequest: they cannot work, or name the state folder of another cloud.
+    """
+    settings = read_settings(file, changes)
+    check_owner(settings)
+    return settings
 
 
 def _pasteable(text: str) -> str:
@@ -156,6 +164,23 @@ def doctor(file: Path | None, as_json: bool) -> None:
             _say(f"{'':17} {finding.hint}")
     if any(finding.level == "fail" for finding in findings):
         sys.exit(1)
+
+
+@group.command()
+@click.argument("name")
+@click.pass_obj
+def rename(file: Path | None, name: str) -> None:
+    """Give the cloud another NAME. Everything must have ended before: odc down --all."""
+    _need_root()
+    from odc.entrypoints import renaming
+
+    settings = read_settings(file)
+    old = renaming.rename(settings, name)
+    _say(f'The cloud "{old}" is called "{name}" now. Its records and disks are as they were.')
+    if settings.cloud == name:
+        _say("Next: odc up")
+    else:
+        _say(f'Next: set cloud = "{name}" in {file or DEFAULT_FILE}, then: odc up')
 
 
 @group.command()

@@ -74,9 +74,19 @@ def daemon_pid(state: Path) -> int | None:
         return None
 
 
-def note_settings(settings: Settings) -> None:
-    """Write down what the daemon runs with; only root may read it."""
-    _write(_settings_file(settings.state_folder), settings)
+@contextlib.contextmanager
+def noted(settings: Settings) -> Iterator[None]:
+    """Write down what the daemon runs with; only root may read it. A first note is taken back if what is done inside
+    fails: the folder has no cloud yet."""
+    path = _settings_file(settings.state_folder)
+    first = not path.exists()
+    _write(path, settings)
+    try:
+        yield
+    except BaseException:
+        if first:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def note_typed(state: Path, typed: Mapping[str, str]) -> None:

@@ -66,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         keep_cpus: cores kept for the host.
         keep_memory_gib: memory kept for the host.
         keep_types: GPU types of the machine that are kept for the host, such as that of its display.
+        ignored_containers: names of the operator's own containers that may see GPUs without using them up, such as a
+            monitoring exporter; every other container that has a GPU keeps it from being lent.
         github: where public keys are fetched from.
         github_api: where GitHub's numeric user ids are asked for.
         box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
@@ -93,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_cpus: float = 0
     keep_memory_gib: float = 1
     keep_types: tuple[str, ...] = ()
+    ignored_containers: tuple[str, ...] = ()
     github: str = "https://github.com"
     github_api: str = "https://api.github.com"
     box_id_base: int = 1_000_000_000

@@ -163,6 +163,7 @@ _RULES: tuple[_Rule, ...] = (
     ("certificates", _is_pem, "the whole path of a file with certificates in PEM form"),
     ("timezone", _is_timezone, 'an IANA name, such as "Europe/Berlin"'),
     ("admins", all, "names of Unix users"),
+    ("ignored_containers", all, "names of containers"),
 )
 """Setting, what it must fulfil, and that in words."""
 

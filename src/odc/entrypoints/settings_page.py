@@ -31,6 +31,7 @@ EXAMPLES: dict[str, object] = {
     "keep_cpus": 2,
     "keep_memory_gib": 4,
     "keep_types": ("t400-4gb",),
+    "ignored_containers": ("dcgm-exporter",),
     "github": "https://github.example",
     "github_api": "https://github.example/api/v3",
     "box_id_base": 2_000_000_000,

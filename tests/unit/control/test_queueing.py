@@ -132,3 +132,12 @@ def test_a_slot_in_the_future_is_promised_and_an_improvement_is_told_when_it_is_
         assert better.record.ready_by == promised.ready_by - earlier
         assert [event.kind for event in better.events] == told
     assert advance_queue([promised], planned(promised, timedelta(hours=1)), free_in(seen), seen, POLICY) == []
+
+
+def test_a_gpu_that_something_else_holds_is_not_taken() -> None:
+    node = a_node("node-1", units=2)
+    free = free_in(seen_with(nodes=(replace(node, held_by_others={node.gpus[0]: "by-hand"}),)))
+    assert free.take(a_reservation(spec=a_spec(gpus=2)), ("node-1",)) is None
+    places = free.take(a_reservation(), ("node-1",))
+    assert places is not None
+    assert places[0].gpus == (node.gpus[1],)

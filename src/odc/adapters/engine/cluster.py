@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from odc.adapters.engine.api import PodmanApi, error_of, telling_line
 from odc.adapters.engine.container import (
     EngineOptions,
@@ -24,6 +26,7 @@ from odc.adapters.engine.container import (
 )
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
+from odc.adapters.engine.foreign import ForeignContainers
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
@@ -60,10 +63,16 @@ class EngineCluster:
         self._options = options
         self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
         self._folders = BoxFolders(files_parent(options), options.id_base)
+        self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
 
     def list_nodes(self) -> tuple[Node, ...]:
-        """The machine's nodes. They are there while the engine answers `list_boxes`."""
-        return self._nodes
+        """The machine's nodes, each with the GPUs that containers of others hold now."""
+        if not any(node.gpus for node in self._nodes):
+            return self._nodes
+        held = self._foreign.held(self._api.get("/containers/json", LIST_LIMIT_S, all=True) or ())
+        return tuple(
+            replace(node, held_by_others={gpu: held[gpu] for gpu in node.gpus if gpu in held}) for node in self._nodes
+        )
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, by name.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class EngineOptions:
         lxcfs: folder of this cloud's own lxcfs; None: boxes do without.
         program: `odc-box` on the host.
         gpu_kind: CDI kind of the GPUs.
+        gpu_paths: GPU to the path that only a container with this GPU has.
+        ignored_containers: names of others' containers that may see GPUs without holding them.
         grace_s: seconds that processes have to end.
     """
 
@@ -57,6 +59,8 @@ class EngineOptions:
     program: Path
     gpu_kind: str
     grace_s: int = 30
+    gpu_paths: Mapping[str, str] = field(default_factory=dict)
+    ignored_containers: tuple[str, ...] = ()
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:

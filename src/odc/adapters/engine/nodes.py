@@ -21,11 +21,13 @@ _EXAMPLE = ("for example", "odc up --simulate h100=2x8,t4=1x4")
 
 @dataclass(frozen=True, slots=True)
 class FoundGpu:
-    """A GPU of the machine: its identity, what the vendor's library calls it, and its memory in GiB."""
+    """A GPU of the machine: its identity, what the vendor's library calls it, its memory in GiB, and its device file;
+    that is empty if the library does not say."""
 
     uuid: str
     name: str
     memory_gib: float
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,11 @@ from odc.domain.node import Node
 CDI_FOLDER = Path("/etc/cdi")
 
 
+def facts_file(state: Path, gpu: str) -> Path:
+    """The file with the facts of a pretended GPU, which only boxes with this GPU see; one for each state folder."""
+    return state / "gpus" / gpu
+
+
 def device_kind(cloud: str) -> str:
     """The CDI kind of a cloud's pretended GPUs."""
     return f"odc.{cloud}/simulated-gpu"
@@ -32,17 +37,20 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
 
     Returns:
         The specification's file, to be deleted with the cloud."""
-    facts = state / "gpus"
-    facts.mkdir(parents=True, exist_ok=True)
+    (state / "gpus").mkdir(parents=True, exist_ok=True)
     devices = []
     for node in nodes:
         memory_mib = catalog.get_type(node.gpu_type).gpu_memory_gib * 1024
         for index, gpu in enumerate(node.gpus):
             # In place: running boxes look at this very file.
-            (facts / gpu).write_text(f"{node.gpu_type} {memory_mib // 1024}GB\n{memory_mib}\n{gpu}\n")
+            facts_file(state, gpu).write_text(f"{node.gpu_type} {memory_mib // 1024}GB\n{memory_mib}\n{gpu}\n")
             mounts = [
                 {"hostPath": "/dev/null", "containerPath": f"/dev/simgpu{index}", "options": ["bind"]},
-                {"hostPath": str(facts / gpu), "containerPath": f"/run/odc-gpus/{index}", "options": ["bind", "ro"]},
+                {
+                    "hostPath": str(facts_file(state, gpu)),
+                    "containerPath": f"/run/odc-gpus/{index}",
+                    "options": ["bind", "ro"],
+                },
             ]
             devices.append({"name": gpu, "containerEdits": {"mounts": mounts}})
     path = devices_file(cloud)

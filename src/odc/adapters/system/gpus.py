@@ -57,9 +57,20 @@ def _describe(index: int) -> FoundGpu | None:
             uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
             name=_text(pynvml.nvmlDeviceGetName(handle)),
             memory_gib=pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
+            device=_device(handle),
         )
     except pynvml.NVMLError:
         return None
+
+
+def _device(handle: object) -> str:
+    """The device file of a GPU: the driver numbers them by minor device numbers, not by its own order."""
+    import pynvml
+
+    try:
+        return f"/dev/nvidia{pynvml.nvmlDeviceGetMinorNumber(handle)}"
+    except pynvml.NVMLError:
+        return ""
 
 
 def _text(value: object) -> str:

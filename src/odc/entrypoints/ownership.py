@@ -1,0 +1,63 @@
+"""A state folder belongs to one cloud, which is named in it.
+
+Containers, networks, the systemd unit, simulated GPUs and firewall rules carry the cloud's name; the state folder holds
+the records that say what they are. Settings that name the folder and another cloud, such as a renamed or copied file,
+would take live boxes for strangers' and lend their GPUs again, so every `odc` command refuses them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from odc.domain.errors import InvalidRequest
+from odc.entrypoints.running import running_settings
+from odc.entrypoints.settings import Settings
+
+
+def owner_of(state: Path) -> str | None:
+    """The cloud that a state folder belongs to; None for a folder without a cloud, or one that may not be read."""
+    try:
+        return _owner_file(state).read_text().strip() or None
+    except OSError:
+        # Version 0.1.0 noted its settings only.
+        last = running_settings(state)
+        return last.cloud if last else None
+
+
+def note_owner(state: Path, cloud: str) -> None:
+    """Write down whose the folder is, durably."""
+    path = _owner_file(state)
+    if path.exists() and owner_of(state) == cloud:
+        return
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(cloud + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _owner_file(state: Path) -> Path:
+    return state / "cloud"
+
+
+def check_owner(settings: Settings) -> None:
+    """Refuse a state folder that belongs to a cloud of another name.
+
+    Raises:
+        InvalidRequest: it does, with the ways to go on. Nothing was changed.
+    """
+    state = settings.state_folder
+    owner = owner_of(state)
+    if owner is None or owner == settings.cloud:
+        return
+    raise InvalidRequest(
+        f'the state folder {state} belongs to the cloud "{owner}", but the settings say cloud = "{settings.cloud}"',
+        ("keep the name", f'cloud = "{owner}" in the settings'),
+        (
+            "a second cloud",
+            f'state = "{state}-{settings.cloud}" in the settings, and its own socket, ports, network',
+        ),
+        ("rename it", f"with the old name: odc down --all; then: odc rename {settings.cloud}"),
+    )

@@ -1,0 +1,69 @@
+"""`odc rename`: another name for a cloud of which nothing runs."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.domain.names import check_name
+from odc.entrypoints.bootstrap import engine_service, present_boxes
+from odc.entrypoints.ownership import note_owner, owner_of
+from odc.entrypoints.running import daemon_pid, only_one
+from odc.entrypoints.settings import Settings
+
+
+def rename(settings: Settings, new: str) -> str:
+    """Give the cloud of a state folder another name. Repeatable; the new name is in effect with one file's exchange.
+
+    Args:
+        settings: name the state folder; their `cloud` may be the old or the new name.
+        new: the new name.
+
+    Returns:
+        The old name.
+
+    Raises:
+        InvalidRequest: the name is not allowed, or there is no cloud in the folder.
+        ProviderRefused: the daemon runs, or boxes or reservations are left; nothing was changed.
+    """
+    check_name(new, "cloud")
+    state = settings.state_folder
+    old = owner_of(state)
+    if old is None:
+        raise InvalidRequest(f"there is no cloud in {state}, so there is nothing to rename")
+    if daemon_pid(state) is not None:
+        raise ProviderRefused(f'the cloud "{old}" is up; boxes carry its name', _end_it(old))
+    with only_one(state):
+        _check_nothing_left(settings, old)
+        note_owner(state, new)
+    return old
+
+
+def _check_nothing_left(settings: Settings, old: str) -> None:
+    """Nothing that carries the old name may be left: no command would find it under the new one."""
+    store = SqlStateStore(settings.database_address)
+    try:
+        live = len(store.observe().reservations)
+    finally:
+        store.close()
+    left = _boxes_left(replace(settings, cloud=old))
+    if live or left:
+        what = f"{live} reservations are not ended" if live else f"{left} boxes are left"
+        raise ProviderRefused(f'the cloud "{old}" cannot be renamed: {what}', _end_it(old))
+
+
+def _boxes_left(settings: Settings) -> int:
+    service = engine_service(settings)
+    if not service.socket.parent.is_dir():
+        return 0
+    ran = service.answers()
+    try:
+        return len(present_boxes(settings).list_boxes())
+    finally:
+        if not ran:
+            service.stop()
+
+
+def _end_it(old: str) -> tuple[str, str]:
+    return ("end it first", f'with cloud = "{old}" in the settings: odc down --all')

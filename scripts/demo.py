@@ -37,7 +37,7 @@ STEPS = (
     "gpu-dev connect proj -- cat notes.txt",
     "gpu-dev show train",
     "gpu-dev cancel proj",
-    "odc down --all",
+    "odc down --all --yes",
 )
 
 

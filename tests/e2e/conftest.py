@@ -90,7 +90,7 @@ def spare(spare_cloud: Cloud) -> Iterator[Cloud]:
     spare_cloud.odc("up")
     yield spare_cloud
     if not spare_cloud.is_ready() or spare_cloud.boxes():
-        spare_cloud.odc("down", "--all")
+        spare_cloud.odc("down", "--all", "--yes")
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,10 @@ def test_the_answers_reserve_what_the_shown_command_says(ada: Person) -> None:
     with terminal(ada, "gpu-dev", "reserve") as screen:
         screen.answer("h100     8 of 8 free", ENTER)
         screen.answer("How many GPUs?", DOWN + ENTER)
-        screen.answer("For how many hours?", "\x7f0.5" + ENTER)
+        screen.answer("For how many hours?", "0.5" + ENTER)
         screen.answer("Which disk", ENTER)
         screen.expect("The same by one command: gpu-dev reserve -t h100 -g 2 -h 0.5 --disk default")
-        screen.answer("Reserve it?", "y")
+        screen.answer("Reserve it?", "y" + ENTER)
         screen.expect("Ready until", "gpu-dev connect default")
         assert screen.ended() == 0
     view = ada.view("default")
@@ -32,7 +32,7 @@ def test_cancel_ends_only_what_is_marked(ada: Person) -> None:
     reserve(ada, "two", "--wait")
     with terminal(ada, "gpu-dev", "cancel") as screen:
         screen.answer("Which ones?", DOWN + SPACE + ENTER)
-        screen.answer("End two", "y")
+        screen.answer("End two", "y" + ENTER)
         assert screen.ended() == 0
     ada.until("two", "cancelled")
     assert ada.view("one")["state"] == "active"

@@ -33,5 +33,5 @@ def test_a_dead_lxcfs_stops_no_reservation_no_start_and_no_end(spare: Cloud, dor
     spare.odc("up")
     reserve(dora, "third")
     kill_lxcfs(spare)
-    spare.odc("down", "--all")
+    spare.odc("down", "--all", "--yes")
     assert left_of(spare) == []

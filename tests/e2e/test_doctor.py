@@ -65,7 +65,7 @@ def test_what_is_missing_is_named_with_what_to_type(
 
 
 def test_a_cloud_that_is_down_stays_down(spare: Cloud) -> None:
-    spare.odc("down", "--all")
+    spare.odc("down", "--all", "--yes")
     assert levels(spare.odc("doctor", "--json"))["engine"] == "ok"
     assert left_of(spare) == []
 

@@ -69,11 +69,15 @@ def test_after_down_a_box_goes_on_and_down_all_ends_it_and_leaves_nothing_but_re
     assert spare.odc("down").out.startswith("The daemon is down already; boxes go on.")
     assert dora.in_box("work", "cat file").out == "work\n"
     dora.in_box("work", "echo the last second >> file")
-    told = spare.odc("down", "--all").out
+    refused = spare.odc("down", "--all", check=False)
+    assert (refused.code, refused.out) == (2, "")
+    assert "error: this ends every reservation of every user; confirm it with --yes" in refused.err
+    assert f"odc --config {spare.config} down --all --yes\n" in refused.err
+    told = spare.odc("down", "--all", "--yes").out
     assert "the daemon is started for that" in told
     assert told.endswith("Everything is down. Records and disks are kept.\n")
     assert left_of(spare) == []
-    assert spare.odc("down", "--all").out == "Everything is down. Records and disks are kept.\n"
+    assert spare.odc("down", "--all", "--yes").out == "Everything is down. Records and disks are kept.\n"
     spare.odc("up")
     assert "work" in dora.ok("list", "--all")
     ended = dora.view("work")

@@ -68,7 +68,7 @@ def test_records_are_taken_back_only_without_a_daemon_and_from_a_backup_and_thos
         assert refused.code == 1
         assert f"{file} is no backup of ODC's records" in refused.err
     assert spare.odc("restore", str(tmp_path / "gone"), check=False).code == 2
-    kept = re.search(r"The ones before lie in (\S+)\n", spare.odc("restore", str(older)).out)
+    kept = re.search(r"The ones before are kept. Undo: odc .*restore (\S+)\n", spare.odc("restore", str(older)).out)
     assert kept is not None
     spare.odc("restore", kept[1])
     spare.odc("up")
@@ -87,7 +87,7 @@ def test_a_box_that_the_restored_records_do_not_know_goes_on_counts_and_is_shown
     assert dora.view("other")["boxes"][0]["gpu_indexes"] == [2, 3]
     assert re.search(r"^t4 +0/4 ", dora.ok("avail"), re.MULTILINE)
     assert {str(box["Names"][0]): box["State"] for box in spare.boxes()}[stray] == "running"
-    told = spare.odc("down", "--all").out
+    told = spare.odc("down", "--all", "--yes").out
     assert f"ending box {short}, which no record knows; its disk stays as it is" in told
     assert left_of(spare) == []
     spare.odc("up")
@@ -130,7 +130,12 @@ def test_a_clock_that_jumped_while_the_daemon_was_down_ends_nothing_until_an_ope
     # A pass runs at once for every request: the refused one's, and this one's.
     reserve(dora, "meanwhile")
     assert dora.view("late")["state"] == "active"
-    accepted = olga.run("odc", "--config", str(spare.config), "clock", "accept")
+    accept = ("odc", "--config", str(spare.config), "clock", "accept")
+    unsure = olga.run(*accept)
+    assert (unsure.code, unsure.out) == (2, "")
+    assert f"this ends 1 reservation: late of {dora.name}; confirm it with --yes" in unsure.err
+    assert dora.view("late")["state"] == "active"
+    accepted = olga.run(*accept, "--yes")
     assert (accepted.code, accepted.out) == (0, "the clock is accepted; reservations end by it again\n")
     dora.until("late", "expired")
     assert dora.view("meanwhile")["state"] == "active"

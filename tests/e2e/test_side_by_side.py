@@ -18,7 +18,7 @@ def test_boxes_of_both_run_and_the_end_of_one_cloud_leaves_the_other_alone(
     reserve(dora, "there", disk="mine")
     assert (ada.in_box("here", "cat file").out, dora.in_box("there", "cat file").out) == ("here\n", "there\n")
     networks, rules, memory = cloud.networks(), rules_of(cloud), ada.in_box("here", "free -b | awk '/Mem:/{print $2}'")
-    spare.odc("down", "--all")
+    spare.odc("down", "--all", "--yes")
     assert left_of(spare) == []
     assert ada.in_box("here", "cat file").out == "here\n"
     assert (cloud.networks(), rules_of(cloud)) == (networks, rules)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.builders import KEY
 from tests.e2e.cloud import Person
@@ -17,9 +18,10 @@ from tests.unit.cli.screen import an_output
 
 from odc.cli.context import Session
 from odc.cli.diagnosis import explain
+from odc.cli.end import _cancel_each, _together
 from odc.cli.times import local_now
 from odc.domain.access import Principal
-from odc.domain.errors import ProviderUnavailable
+from odc.domain.errors import ProviderUnavailable, exit_code
 from odc.domain.requests import Reserve, SetOwnKeys
 from odc.domain.reservation import Reservation
 
@@ -59,12 +61,91 @@ def test_enter_ends_nothing_of_somebody_else_and_the_question_names_the_owner(ad
     assert ada.view(of_ben.id)["state"] in ("preparing", "active")
 
 
-def test_enter_ends_ones_own(ada: Person) -> None:
+def test_enter_alone_ends_nothing_of_ones_own_either(ada: Person) -> None:
     ada.ok(*T4, "-n", "mine", "--disk", "none")
     with terminal(ada, "gpu-dev", "cancel", "mine") as screen:
-        screen.answer("(Y/n)", ENTER)
+        screen.answer("End mine", ENTER)
+        screen.expect("(y/N)", "Nothing was cancelled.")
+        assert screen.ended() == 130
+    with terminal(ada, "gpu-dev", "cancel", "mine") as screen:
+        screen.answer("(y/N)", "y" + ENTER)
         screen.expect("is ending")
         assert screen.ended() == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_anothers_reservation_ends_without_a_terminal_only_by_yes(
+    ada: Person, of_ben: Reservation, more: tuple[str, ...]
+) -> None:
+    refused = ada.gpu_dev("cancel", of_ben.id[:8], *more)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"k2 ({of_ben.id[:8]}) of ben is not yours" in refused.err
+    assert f"gpu-dev cancel {of_ben.id[:8]} --yes" in refused.err
+    assert ada.view(of_ben.id)["state"] in ("preparing", "active")
+    ada.ok("cancel", of_ben.id[:8], "--yes", *more)
+    assert ada.view(of_ben.id)["state"] in ("ending", "cancelled")
+
+
+def test_json_on_a_terminal_does_not_stand_for_yes(ada: Person, of_ben: Reservation) -> None:
+    with terminal(ada, "gpu-dev", "cancel", of_ben.id, "--json") as screen:
+        screen.expect("is not yours")
+        assert screen.ended() == 2
+    assert ada.view(of_ben.id)["state"] in ("preparing", "active")
+
+
+def test_all_ends_nothing_without_a_terminal_unless_by_yes(ada: Person) -> None:
+    for name in ("one", "two"):
+        ada.ok(*T4, "-n", name, "--disk", "none")
+    refused = ada.gpu_dev("cancel", "--all")
+    assert (refused.code, refused.out) == (2, "")
+    assert "this ends all 2 of yours: one (" in refused.err
+    assert "gpu-dev cancel --all --yes" in refused.err
+    assert [view["state"] for view in ada.json("list")["reservations"]] == ["active", "active"]
+    assert len(ada.json("cancel", "--all", "--yes")) == 2
+
+
+def test_a_script_that_names_nothing_is_given_a_line_for_each(ada: Person) -> None:
+    ada.ok(*T4, "-n", "one", "--disk", "none")
+    alone = ada.gpu_dev("cancel")
+    assert (alone.code, "gpu-dev cancel one" in alone.err) == (2, True)
+    ada.ok(*T4, "-n", "two", "--disk", "none")
+    refused = ada.gpu_dev("cancel", "--yes")
+    lines = [line.split("   ")[-1] for line in refused.err.splitlines()[1:]]
+    assert lines == ["gpu-dev cancel one", "gpu-dev cancel two", "gpu-dev cancel --all --yes"]
+    assert len(ada.json("list")["reservations"]) == 2
+
+
+def test_several_are_cancelled_by_one_command(ada: Person) -> None:
+    for name in ("one", "two", "three"):
+        ada.ok(*T4, "-n", name, "--disk", "none")
+    told = ada.ok("cancel", "two", "one", ada.view("two")["id"])
+    assert [line.split()[0] for line in told.splitlines()] == ["two", "one"]
+    assert [view["name"] for view in ada.json("list", "--status", "active")["reservations"]] == ["three"]
+
+
+def test_one_wrong_name_among_several_cancels_nothing(ada: Person) -> None:
+    ada.ok(*T4, "-n", "one", "--disk", "none")
+    refused = ada.gpu_dev("cancel", "one", "nope", "gone")
+    assert (refused.code, refused.out) == (2, "")
+    assert "nope" in refused.err
+    assert "gone" in refused.err
+    assert "nothing was cancelled" in refused.err
+    assert ada.view("one")["state"] == "active"
+
+
+def test_what_could_not_be_cancelled_is_told_and_the_rest_is(ada: Person, cloud: SmallCloud) -> None:
+    session = Session(home=ada.home, output=an_output(), now=local_now, endpoint_typed=cloud.endpoint)
+    for name in ("one", "two"):
+        ada.ok(*T4, "-n", name, "--disk", "none")
+    views = session.client().reservations().reservations
+    stranger = msgspec.structs.replace(views[0], id="f" * 32, name="gone")
+    ended, failed = _cancel_each(session, [stranger, *views])
+    told = _together(failed, of=3)
+    session.client().close()
+    assert [view.name for view in ended] == ["one", "two"]
+    assert told.message.startswith("1 of 3 were not cancelled: gone (ffffffff): ")
+    assert exit_code(told) == 2
+    assert told.hints[-1].command == f"gpu-dev cancel {'f' * 32}"
 
 
 def test_nothing_is_asked_about_what_has_ended(ada: Person) -> None:

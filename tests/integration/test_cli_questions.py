@@ -13,6 +13,8 @@ from tests.e2e.terminal import CTRL_C, DOWN, ENTER, ESCAPE, SPACE, Terminal, ter
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
 
+from odc.domain.errors import ProviderUnavailable
+
 BACK = "\x7f"
 GIVING_UP = pytest.mark.parametrize("key", [ESCAPE, CTRL_C], ids=["esc", "ctrl-c"])
 QUESTIONS = ("GPU type?", "How many GPUs?", "For how many hours?", "Which disk", "Reserve it?")
@@ -46,7 +48,7 @@ def to_new_disk(screen: Terminal) -> None:
     """Answer everything up to the name of a new disk."""
     screen.answer("GPU type?", ENTER)
     screen.answer("How many GPUs?", DOWN + ENTER)
-    screen.answer("For how many hours?", BACK + "0.5" + ENTER)
+    screen.answer("For how many hours?", "0.5" + ENTER)
     screen.answer("Which disk", DOWN + ENTER)
     screen.expect("Name of the new disk?")
 
@@ -59,7 +61,7 @@ def test_a_wrong_answer_is_explained_in_full_and_stays_to_be_changed(ada: Person
         told = screen.expect("none\n? Name of the new disk? My Project")
         assert "none of all, localhost, none" in re.sub(r"\s+", " ", told)
         screen.type(BACK * 10 + "my-project" + ENTER)
-        screen.answer("Reserve it?", "y")
+        screen.answer("Reserve it?", "y" + ENTER)
         assert screen.ended() == 0
     view = ada.view("my-project")
     assert (view["gpu_type"], view["gpus"], view["hours"], view["disk"]) == ("h100", 2, 0.5, "my-project")
@@ -71,7 +73,7 @@ def test_the_command_that_is_shown_reserves_the_same_when_it_is_pasted(ada: Pers
         screen.answer("GPU type?", ENTER)
         screen.answer("How many GPUs?", DOWN + DOWN + ENTER)
         if "-h" not in typed:
-            screen.answer("For how many hours?", BACK + "0.75" + ENTER)
+            screen.answer("For how many hours?", "0.75" + ENTER)
         if "--disk" not in typed:
             screen.answer("Which disk", ENTER)
         shown = screen.expect("Reserve it?")
@@ -87,6 +89,78 @@ def test_the_command_that_is_shown_reserves_the_same_when_it_is_pasted(ada: Pers
     again = ada.view(name)
     assert again["id"] != asked["id"]
     assert all(again[key] == asked[key] for key in ("gpu_type", "gpus", "hours", "disk", "name"))
+
+
+def test_hours_that_are_typed_replace_the_default(ada: Person) -> None:
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1", "--disk", "none") as screen:
+        screen.answer("For how many hours? (default: 2)", "40" + ENTER)
+        screen.answer("hours must be from", "4" + ENTER)
+        screen.answer("-h 4 --disk none", "y" + ENTER)
+        assert screen.ended() == 0
+    assert ada.view("temporary")["hours"] == 4
+
+
+def test_enter_takes_the_default_hours(ada: Person) -> None:
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1", "--disk", "none") as screen:
+        screen.answer("For how many hours?", ENTER)
+        screen.answer("-h 2 --disk none", ENTER)
+        assert screen.ended() == 0
+    assert ada.view("temporary")["hours"] == 2
+
+
+def test_a_disk_in_use_is_shown_and_cannot_be_chosen(ada: Person, cloud: SmallCloud) -> None:
+    ada.ok(*T4, "--wait")
+    ada.ok(*T4, "--disk", "proj", "--wait")
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1") as screen:
+        screen.answer("For how many hours?", "1" + ENTER)
+        screen.answer("default (in use by default)", ENTER)
+        screen.answer("Name of the new disk?", "other" + ENTER)
+        screen.answer("Reserve it?", "y" + ENTER)
+        assert screen.ended() == 0
+        assert "proj (in use by proj)" in screen.raw
+    assert ada.view("other")["disk"] == "other"
+
+
+def test_a_disk_whose_snapshot_is_being_made_can_be_chosen(ada: Person, cloud: SmallCloud) -> None:
+    ada.ok(*T4, "--wait")
+    cloud.volumes.faults.add("snapshot", ProviderUnavailable("the disk is slow"), times=10**6)
+    ada.ok("cancel", "default", "-y")
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1") as screen:
+        screen.answer("For how many hours?", "1" + ENTER)
+        screen.answer("> default  (its snapshot is being made)", ENTER)
+        screen.answer("Reserve it?", "y" + ENTER)
+        assert screen.ended() == 0
+    cloud.volumes.faults.clear()
+    assert [view["disk"] for view in ada.json("list")["reservations"] if view["state"] != "ending"] == ["default"]
+
+
+@pytest.mark.parametrize(("typed", "code"), [("yes", 0), ("Y", 0), ("no", 130), ("N", 130)])
+def test_a_confirmation_takes_yes_and_no_as_words(ada: Person, typed: str, code: int) -> None:
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1", "--disk", "none") as screen:
+        screen.answer("For how many hours?", ENTER)
+        screen.answer("Reserve it?", typed + ENTER)
+        assert screen.ended() == code
+    assert len(live(ada)) == (code == 0)
+
+
+@pytest.mark.parametrize("typed", ["q", "mo", "yy", "0", "4"])
+def test_a_confirmation_asks_again_for_what_is_neither_yes_nor_no(ada: Person, typed: str) -> None:
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1", "--disk", "none") as screen:
+        screen.answer("For how many hours?", ENTER)
+        screen.answer("Reserve it?", typed + ENTER)
+        screen.answer("Please answer y or n.", "n" + ENTER)
+        assert screen.ended() == 130
+    assert live(ada) == []
+
+
+def test_what_follows_a_yes_does_not_answer_the_next_question(eve: Person) -> None:
+    with terminal(eve, "gpu-dev", "reserve") as screen:
+        screen.answer("You have set no SSH key.", "yes" + ENTER)
+        shown = screen.expect("GPU type?")
+        screen.read(1)
+        assert "How many GPUs?" not in shown + screen.screen.text
+        screen.type(CTRL_C)
+        assert screen.ended() == 130
 
 
 def test_yes_leaves_only_what_is_open_to_ask(ada: Person) -> None:
@@ -157,13 +231,13 @@ def test_the_key_that_lies_here_is_offered_before_anything_is_queued(eve: Person
     with terminal(eve, "gpu-dev", *T4, "--disk", "none") as screen:
         screen.expect("You have set no SSH key. Use ~/.ssh/id_ed25519.pub?")
         assert live(eve) == []
-        screen.type("y")
+        screen.type("y" + ENTER)
         screen.expect("Ready until")
         assert screen.ended() == 0
     assert eve.json("config", "show")["keys"][0]["source"] == "own"
 
 
-@pytest.mark.parametrize("key", [ESCAPE, CTRL_C, "n"], ids=["esc", "ctrl-c", "no"])
+@pytest.mark.parametrize("key", [ESCAPE, CTRL_C, "n" + ENTER], ids=["esc", "ctrl-c", "no"])
 def test_a_key_that_is_declined_is_not_set_and_nothing_is_queued(eve: Person, key: str) -> None:
     with terminal(eve, "gpu-dev", *T4) as screen:
         screen.answer("You have set no SSH key.", key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,55 +14,101 @@ from odc.cli import questions, references, screens
 from odc.cli.context import Session
 from odc.cli.options import json_option, pass_session, yes_option
 from odc.cli.waiting import wait_for
-from odc.domain.errors import InvalidRequest
+from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.requests import Cancel
 
 NOTHING = "Nothing was cancelled."
+MOST_LISTED = 5
+"""Lines to paste when a script did not say which one."""
 
 
 @click.command()
-@click.argument("reference", metavar="[ID]", required=False)
+@click.argument("wanted", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of yours.")
 @yes_option
 @json_option
 @pass_session
-def cancel(session: Session, reference: str | None, everything: bool, yes: bool, as_json: bool) -> None:
-    """End a reservation now; its disk is kept. Without an ID, asks which."""
+def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: bool, as_json: bool) -> None:
+    """End reservations now; their disks are kept. Without an ID, asks which.
+
+    Without a terminal, --all and another user's reservation need --yes.
+    """
+    asks = session.output.asks and not as_json
     try:
-        views = _chosen(session, reference, everything)
+        views = _chosen(session, wanted, everything, asks, yes)
         ending = [view for view in views if _can_end(view)]
-        if ending and session.output.asks and not yes and not as_json:
-            _confirm(ending)
+        if ending and not yes:
+            _confirm(ending, wanted, everything, asks)
     except KeyboardInterrupt:
         session.output.note(NOTHING)
         sys.exit(130)
-    if not views:
-        session.output.json([]) if as_json else session.output.line("You have no live reservation.")
+    if not views and not as_json:
+        session.output.line("You have no live reservation.")
         return
-    ended = [_cancel_one(session, view) for view in views]
+    ended, failed = _cancel_each(session, views)
+    if as_json and (everything or len(wanted) > 1):
+        session.output.json(ended)
+    elif as_json:
+        for view in ended:
+            session.output.json(view)
+    else:
+        session.output.lines(_told(view, session.now()) for view in ended)
+    if failed:
+        raise _together(failed, of=len(views))
     references.live_views(session)
-    if as_json:
-        session.output.json(ended if everything or len(ended) != 1 else ended[0])
-        return
-    for view in ended:
-        session.output.line(_told(view, session.now()))
 
 
-def _chosen(session: Session, reference: str | None, everything: bool) -> Sequence[ReservationView]:
-    if reference is not None and everything:
+def _chosen(
+    session: Session, wanted: Sequence[str], everything: bool, asks: bool, yes: bool
+) -> Sequence[ReservationView]:
+    """What is to end; every name is resolved before anything ends."""
+    if wanted and everything:
         raise InvalidRequest("--all and an ID together; give one of them")
-    if reference is not None:
-        return [references.find(session, reference)]
+    if wanted:
+        return _named(session, wanted)
     live = [view for view in references.live_views(session) if _can_end(view)]
     if everything:
         return live
     if not live:
         raise InvalidRequest("you have no live reservation", ("the ended ones", "gpu-dev list --all"))
-    if not session.output.asks:
-        if len(live) == 1:
-            return live
-        raise InvalidRequest(f"which one? {references.listed(live)}", ("all of them", "gpu-dev cancel --all"))
-    return _pick_several(session, live) if len(live) > 1 else live
+    if asks:
+        return _pick_several(session, live) if len(live) > 1 else live
+    if len(live) == 1 and yes:
+        return live
+    raise InvalidRequest(f"which one? {references.listed(live)}", *_each_of(live))
+
+
+def _each_of(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
+    """A command for each, the harmless look first; all of them at once only last."""
+    hints = [("this one" if number == 0 else "or", f"gpu-dev cancel {view.name}") for number, view in enumerate(live)]
+    hints = hints[:MOST_LISTED]
+    if len(live) > 1:
+        hints.append(("all of them", "gpu-dev cancel --all --yes"))
+    return hints
+
+
+def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
+    """The reservations of these names, each once.
+
+    Raises:
+        RequestError: one of them does not exist or is ambiguous; nothing was cancelled.
+    """
+    if len(wanted) == 1:
+        return [references.find(session, wanted[0])]
+    references.live_views(session)
+    found: dict[str, ReservationView] = {}
+    wrong: list[RequestError] = []
+    for reference in wanted:
+        try:
+            view = session.client().reservation(reference)
+        except RequestError as error:
+            wrong.append(error)
+        else:
+            found[view.id] = view
+    if wrong:
+        told = "; ".join(error.message for error in wrong)
+        raise type(wrong[0])(f"{told}; nothing was cancelled", *wrong[0].hints)
+    return list(found.values())
 
 
 def _can_end(view: ReservationView) -> bool:
@@ -76,15 +123,54 @@ def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence
     return picked
 
 
-def _confirm(views: Sequence[ReservationView]) -> None:
-    """Ask once more; enter alone ends one of the user's own, but not several, and nothing of somebody else.
+def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything: bool, asks: bool) -> None:
+    """Ask once more; Enter alone ends nothing.
+
+    Where nobody can be asked, only the user's own reservations end, and only those that were named.
 
     Raises:
         KeyboardInterrupt: the user does not want it.
+        InvalidRequest: it must be confirmed, and nobody can be asked; nothing was cancelled.
     """
-    default = len(views) == 1 and views[0].mine
-    if not questions.confirm(f"End {references.listed(views)}?", default=default):
-        raise KeyboardInterrupt
+    if asks:
+        if not questions.confirm(f"End {references.listed(views)}?", default=False):
+            raise KeyboardInterrupt
+        return
+    others = [view for view in views if not view.mine]
+    if everything:
+        what = f"all {len(views)} of yours: {references.listed(views)}" if len(views) > 1 else references.listed(views)
+        raise InvalidRequest(f"this ends {what}; confirm it with --yes", ("end them", "gpu-dev cancel --all --yes"))
+    if others:
+        command = shlex.join(["gpu-dev", "cancel", *wanted, "--yes"])
+        told = f"{references.listed(others)} is not yours; confirm it with --yes"
+        raise InvalidRequest(told, ("end it" if len(views) == 1 else "end them", command))
+
+
+def _cancel_each(
+    session: Session, views: Sequence[ReservationView]
+) -> tuple[list[ReservationView], list[tuple[ReservationView, OdcError]]]:
+    """Cancel one after another; what became of those that ended, and why the others did not."""
+    ended: list[ReservationView] = []
+    failed: list[tuple[ReservationView, OdcError]] = []
+    for number, view in enumerate(views):
+        try:
+            ended.append(_cancel_one(session, view))
+        except ProviderUnavailable as error:
+            # Nobody answers: each further one would wait as long in vain.
+            return ended, [*failed, *((left, error) for left in views[number:])]
+        except OdcError as error:
+            failed.append((view, error))
+    return ended, failed
+
+
+def _together(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> OdcError:
+    """One error that says which were not cancelled, and why; of one reservation, its own."""
+    first = failed[0][1]
+    if of == 1:
+        return first
+    reasons = "; ".join(f"{screens.title(view)}: {error.message}" for view, error in failed)
+    again = shlex.join(["gpu-dev", "cancel", *(view.id for view, _ in failed)])
+    return type(first)(f"{len(failed)} of {of} were not cancelled: {reasons}", *first.hints, ("try again", again))
 
 
 def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
@@ -92,7 +178,7 @@ def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
         return view
     answer = session.client().send(Cancel(reservation=view.id))
     if not isinstance(answer, ReservationView):
-        raise InvalidRequest("the cloud's answer is no reservation")
+        raise ProviderUnavailable("the cloud's answer is not a reservation")
     return answer
 
 

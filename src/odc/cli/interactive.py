@@ -5,11 +5,11 @@ Esc or Ctrl+C at any question: nothing happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from odc.api.messages import Availability, DiskView, TypeView
+from odc.api.messages import Availability, DiskView, ReservationView, TypeView
 from odc.cli import questions, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
@@ -73,7 +73,7 @@ def ask_for(session: Session, wish: Wish, avail: Availability, yes: bool) -> Wis
     if wish.gpus is None and view is not None:
         wish = replace(wish, gpus=int(questions.select("How many GPUs?", count_lines(view, avail, now))))
     if wish.hours is None:
-        typed = questions.text("For how many hours?", USUAL_HOURS, hours_fault, session.output.note)
+        typed = questions.text("For how many hours?", hours_fault, session.output.note, default=USUAL_HOURS)
         wish = replace(wish, hours=float(typed))
     if wish.disk is None:
         wish = replace(wish, disk=_ask_disk(session))
@@ -122,22 +122,40 @@ def disk_name_fault(text: str) -> str:
     return ""
 
 
-def disk_lines(disks: Iterable[DiskView]) -> list[tuple[str, str]]:
-    """The default disk, the others, a new one, none."""
+def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> list[questions.Line]:
+    """The default disk, the others, a new one, none. One that is in use cannot be chosen: it would be refused.
+
+    Args:
+        disks: the user's.
+        live: the user's live reservations.
+    """
     by_name = {disk.name: disk for disk in disks}
+    live = tuple(live)
     names = [DEFAULT_DISK, *(name for name in by_name if name != DEFAULT_DISK)]
-    lines = [(name + _disk_note(by_name.get(name)), name) for name in names]
-    return [*lines, (OTHER, OTHER), ("none: a temporary home, lost at the end", NO_DISK)]
+    lines = [_disk_line(name, by_name.get(name), live) for name in names]
+    none = questions.Line("none: a temporary home, lost at the end", NO_DISK)
+    return [*lines, questions.Line(OTHER, OTHER), none]
 
 
-def _disk_note(disk: DiskView | None) -> str:
+def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]) -> questions.Line:
     if disk is None:
-        return "  (new)"
-    return f"  (in use by {disk.holder})" if disk.holder else ""
+        return questions.Line(f"{name}  (new)", name)
+    users = [view for view in live if view.disk == name]
+    # One that is on its way to its end gives the disk to the next reservation, which waits for the snapshot.
+    blocking = [view for view in users if view.state != "ending" or view.requeue]
+    if blocking:
+        return questions.Line(name, name, f"in use by {blocking[-1].name}")
+    if disk.holder_id is None:
+        return questions.Line(name, name)
+    if any(view.id == disk.holder_id for view in users):
+        return questions.Line(f"{name}  (its snapshot is being made)", name)
+    return questions.Line(name, name, f"in use by {disk.holder or disk.holder_id[:8]}")
 
 
 def _ask_disk(session: Session) -> str:
-    chosen = str(questions.select("Which disk is your home?", disk_lines(session.client().disks().disks)))
+    client = session.client()
+    lines = disk_lines(client.disks().disks, client.reservations().reservations)
+    chosen = str(questions.select("Which disk is your home?", lines))
     if chosen != OTHER:
         return chosen
-    return questions.text("Name of the new disk?", "", disk_name_fault, session.output.note)
+    return questions.text("Name of the new disk?", disk_name_fault, session.output.note, keep=True)

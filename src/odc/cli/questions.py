@@ -8,22 +8,48 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 POINTER = ">"
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
+
+
+class Line(NamedTuple):
+    """A line to choose from.
+
+    Attributes:
+        text: what it says.
+        value: what is chosen by it.
+        taken: why it cannot be chosen; empty if it can.
+    """
+
+    text: str
+    value: Any
+    taken: str = ""
 
 
 def confirm(question: str, default: bool = True) -> bool:
-    """Whether the user agrees.
+    """Whether the user agrees: y or n and Enter, or Enter alone for the default. Anything else is asked again.
+
+    A whole line is read: what follows the first key would otherwise answer the next question.
 
     Raises:
         KeyboardInterrupt: the user gave up.
     """
-    return bool(_answer(_library().confirm(question, default=default)))
+    library = _library()
+    how = "(Y/n)" if default else "(y/N)"
+    asked = question
+    while True:
+        typed = str(_answer(library.text(f"{asked} {how}"))).strip().lower()
+        if typed in _ANSWERS:
+            return _ANSWERS[typed]
+        if not typed:
+            return default
+        asked = f"Please answer y or n. {question}"
 
 
-def select(question: str, lines: Iterable[tuple[str, Any]]) -> Any:
-    """The value of the line that the user chooses by arrow keys.
+def select(question: str, lines: Iterable[tuple[str, Any] | Line]) -> Any:
+    """The value of the line that the user chooses by arrow keys; those that are taken cannot be chosen.
 
     Args:
         question: what is asked.
@@ -33,7 +59,10 @@ def select(question: str, lines: Iterable[tuple[str, Any]]) -> Any:
         KeyboardInterrupt: the user gave up.
     """
     library = _library()
-    choices = [library.Choice(title=text, value=value) for text, value in lines]
+    choices = [
+        library.Choice(title=line.text, value=line.value, disabled=line.taken or None)
+        for line in (Line(*parts) for parts in lines)
+    ]
     return _answer(library.select(question, choices=choices, pointer=POINTER))
 
 
@@ -49,23 +78,31 @@ def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]
     return list(_answer(library.checkbox(question, choices=choices, pointer=POINTER, instruction=how)))
 
 
-def text(question: str, default: str, fault: Callable[[str], str], tell: Callable[[str], None]) -> str:
-    """What the user types; asked again, with what was typed there to be changed, until nothing is wrong with it.
+def text(
+    question: str, fault: Callable[[str], str], tell: Callable[[str], None], default: str = "", keep: bool = False
+) -> str:
+    """What the user types; asked again until nothing is wrong with it.
 
     Args:
         question: what is asked.
-        default: stands there to be changed.
         fault: what is wrong with an answer; empty if nothing is.
         tell: says it, however long it is.
+        default: what Enter alone means; shown beside the question and never a part of what is typed.
+        keep: leave a wrong answer there to be edited: right for what is long to type.
 
     Raises:
         KeyboardInterrupt: the user gave up.
     """
-    typed = str(_answer(_library().text(question, default=default))).strip()
-    while wrong := fault(typed):
+    library = _library()
+    asked = f"{question} (default: {default})" if default else question
+    typed = ""
+    while True:
+        answer = _answer(library.text(asked, default=typed if keep else ""))
+        typed = str(answer).strip() or default
+        wrong = fault(typed)
+        if not wrong:
+            return typed
         tell(f"  {wrong}")
-        typed = str(_answer(_library().text(question, default=typed))).strip()
-    return typed
 
 
 def _library() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,5 +63,7 @@ def restore(settings: Settings, source: Path, say: Say) -> None:
         raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))
     with only_one(settings.state_folder):
         kept = restore_sqlite(source, settings.state_folder / "odc.db")
-    say(f"The records are those of {source}." + (f" The ones before lie in {kept}" if kept else ""))
+    say(f"The records are those of {source}.")
+    if kept:
+        say(f"The ones before are kept. Undo: odc restore {shlex.quote(str(kept))}")
     say("Boxes that the backup does not know go on and are shown by gpu-dev status. Next: odc up")

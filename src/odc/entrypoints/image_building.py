@@ -24,13 +24,14 @@ def ensure_image(settings: Settings, say: Say) -> None:
         say(f"The image {settings.image} is older than this ODC. Renew it: odc image build")
 
 
-def build_image(settings: Settings, fresh: bool, say: Say) -> None:
+def build_image(settings: Settings, fresh: bool, say: Say, confirm: Say) -> None:
     """Make the image unless it is current. Boxes that run keep the one that they have.
 
     Args:
         settings: of the cloud.
         fresh: also if it is current, with the packages of today.
         say: hears what is being done.
+        confirm: returns if the operator agrees to what it is told.
 
     Raises:
         ProviderRefused: a program is missing or a step failed; an image that was there is still there.
@@ -40,7 +41,7 @@ def build_image(settings: Settings, fresh: bool, say: Say) -> None:
         say(f"The image {settings.image} is current; nothing to do. With today's packages: odc image build --fresh")
         return
     if version == "":
-        say(f"{settings.image} was not made by ODC; it gets another name's place: boxes that run keep it")
+        confirm(f"{settings.image} was not made by ODC; this replaces it")
     _build(settings, say)
     say(f"The image {settings.image} is ready; new boxes use it")
 

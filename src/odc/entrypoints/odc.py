@@ -11,7 +11,9 @@ import shlex
 import shutil
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -19,9 +21,13 @@ import msgspec
 from odc import __version__
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
+from odc.entrypoints.confirming import as_typed, confirm
 from odc.entrypoints.ownership import check_owner
 from odc.entrypoints.settings import DEFAULT_FILE, Settings
 from odc.entrypoints.settings_reading import read_settings
+
+if TYPE_CHECKING:
+    from odc.api.client import Client
 
 _OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image)\b)")
 INTERRUPTED = 130
@@ -81,11 +87,7 @@ def _last_time(file: Path | None, typed: dict[str, str | None]) -> dict[str, str
 
 def _need_root() -> None:
     if os.geteuid() != 0:
-        raise NotAllowed("a cloud for all users of the machine is run by root", ("as root", f"sudo {_typed()}"))
-
-
-def _typed() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        raise NotAllowed("a cloud for all users of the machine is run by root", ("as root", f"sudo {as_typed()}"))
 
 
 simulate_option = click.option(
@@ -94,6 +96,7 @@ simulate_option = click.option(
     callback=lambda ctx, param, value: "" if value == "none" else value,
     help="Pretend these nodes instead of the machine's own GPUs.",
 )
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
 
 
@@ -114,16 +117,19 @@ def up(file: Path | None, simulate: str | None, disks: str | None) -> None:
 
 @group.command()
 @click.option("--all", "everything", is_flag=True, help="End every reservation too, and leave nothing running.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_obj
 def down(file: Path | None, everything: bool, yes: bool) -> None:
-    """Stop the daemon; boxes go on. With --all, end everything; disks are kept."""
+    """Stop the daemon; boxes go on. With --all, end everything; disks are kept.
+
+    Without a terminal, --all needs --yes.
+    """
     _need_root()
     from odc.entrypoints import stopping
 
     settings = _settings(file)
-    if everything and not yes and sys.stdin.isatty():
-        click.confirm("End every reservation of every user?", abort=True)
+    if everything and settings.state_folder.is_dir():
+        confirm("this ends every reservation of every user", yes)
     stopping.down(settings, file, everything, _say)
 
 
@@ -211,19 +217,36 @@ def clock() -> None:
 
 
 @clock.command("accept")
+@yes_option
 @click.pass_obj
-def clock_accept(file: Path | None) -> None:
-    """Say that the clock is right; reservations end by it again."""
+def clock_accept(file: Path | None, yes: bool) -> None:
+    """Say that the clock is right; reservations end by it again.
+
+    If some end at once it asks; without a terminal it needs --yes then.
+    """
     from odc.api.client import Client
     from odc.api.messages import Done
     from odc.domain.requests import AcceptClock
 
     client = Client(_settings(file).socket)
     try:
+        if over := _over_by_the_clock(client):
+            names = f"{len(over)} reservation{'s' if len(over) > 1 else ''}: {', '.join(over)}"
+            confirm(f"the clock says {datetime.now():%Y-%m-%d %H:%M}; this ends {names}", yes)
         answer = client.send(AcceptClock())
     finally:
         client.close()
     click.echo(answer.message if isinstance(answer, Done) else "accepted")
+
+
+def _over_by_the_clock(client: Client) -> list[str]:
+    """The reservations that end at once when the clock counts, as an operator sees them; nothing for others."""
+    if not client.me().admin:
+        return []
+    now = datetime.now(UTC)
+    found = client.reservations(user="all").reservations
+    over = [view for view in found if view.state == "active" and view.expires_at and view.expires_at <= now]
+    return [f"{view.name or view.id[:8]} of {view.owner}" for view in over]
 
 
 @group.group()
@@ -233,13 +256,17 @@ def image() -> None:
 
 @image.command("build")
 @click.option("--fresh", is_flag=True, help="Make it anew also if it is current, with Debian's packages of today.")
+@yes_option
 @click.pass_obj
-def image_build(file: Path | None, fresh: bool) -> None:
-    """Make the base image of boxes, from Debian's packages. About two minutes."""
+def image_build(file: Path | None, fresh: bool, yes: bool) -> None:
+    """Make the base image of boxes, from Debian's packages. About two minutes.
+
+    An image of this name that ODC did not make is replaced only by --yes, or when you say so.
+    """
     _need_root()
     from odc.entrypoints.image_building import build_image
 
-    build_image(_settings(file), fresh, _say)
+    build_image(_settings(file), fresh, _say, lambda what: confirm(what, yes))
 
 
 def show_error(error: OdcError) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import click
+import msgspec
 import pytest
 from tests.unit.cli.screen import a_view, an_ended
 
-from odc.api.messages import DiskView
+from odc.api.messages import DiskView, ReservationView
 from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
 from odc.cli.options import gpus_of, hours_of
 from odc.cli.reserve import reserve
@@ -68,14 +69,29 @@ def test_like_one_without_a_disk_is_temporary_again() -> None:
     assert Wish().like(an_ended(disk=None), frozenset()).disk == "none"
 
 
-def test_the_disks_are_offered_with_their_holders() -> None:
-    held = DiskView(name="proj", size_bytes=1, used_bytes=None, created_at=a_view().created_at, holder="train")
-    assert [line for line, _ in disk_lines([held])] == [
-        "default  (new)",
-        "proj  (in use by train)",
-        OTHER,
-        "none: a temporary home, lost at the end",
+def test_the_disks_are_offered_and_those_in_use_cannot_be_chosen() -> None:
+    held = DiskView(name="proj", size_bytes=1, used_bytes=None, created_at=a_view().created_at, holder_id="f" * 32)
+    free = msgspec.structs.replace(held, name="free", holder_id=None)
+    ending = a_view(id="e" * 32, disk="free", state="ending")
+    closing = msgspec.structs.replace(held, name="closing", holder_id=ending.id)
+    lines = disk_lines([held, free, closing], [msgspec.structs.replace(ending, disk="closing")])
+    assert [(line.text, line.taken) for line in lines] == [
+        ("default  (new)", ""),
+        ("proj", "in use by ffffffff"),
+        ("free", ""),
+        ("closing  (its snapshot is being made)", ""),
+        (OTHER, ""),
+        ("none: a temporary home, lost at the end", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    "user",
+    [a_view(disk="proj"), a_view(disk="proj", state="queued"), a_view(disk="proj", state="ending", requeue=True)],
+)
+def test_a_disk_is_in_use_by_whoever_has_it_or_is_to_have_it(user: ReservationView) -> None:
+    held = DiskView(name="proj", size_bytes=1, used_bytes=None, created_at=user.created_at, holder_id=user.id)
+    assert disk_lines([held], [user])[1].taken == "in use by train"
 
 
 def test_typed_answers_are_checked_as_they_are_typed() -> None:

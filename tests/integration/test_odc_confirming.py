@@ -1,0 +1,69 @@
+"""What the operator is asked before something cannot be undone: `odc` on a real terminal, and without one."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import LANE, Person
+from tests.e2e.terminal import ENTER, terminal
+from tests.someone import SOURCE
+
+ODC = (sys.executable, "-m", "odc.entrypoints.odc")
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root operates a cloud")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The settings of a cloud that has a state folder and nothing in it."""
+    (tmp_path / "state").mkdir()
+    values = {
+        "cloud": f"confirm{LANE}",
+        "state": str(tmp_path / "state"),
+        "socket": str(tmp_path / "odc.sock"),
+        "image": f"localhost/odc/confirm{LANE}:1",
+    }
+    file = tmp_path / "odc.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    return file
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Person:
+    return Person(name=getpass.getuser(), home=tmp_path, bin=tmp_path, socket=tmp_path / "odc.sock")
+
+
+@pytest.fixture
+def own_image(tmp_path: Path) -> Iterator[str]:
+    """An image by the name that the settings give, which ODC did not make."""
+    name = f"localhost/odc/confirm{LANE}:1"
+    with tarfile.open(tmp_path / "own.tar", "w") as tar:
+        tar.add(__file__, "own")
+    subprocess.run(["podman", "import", "-q", tmp_path / "own.tar", name], check=True, capture_output=True)
+    yield name
+    subprocess.run(["podman", "image", "rm", "-f", name], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("keys", [ENTER, "n" + ENTER, "q" + ENTER + ENTER], ids=["enter", "n", "q"])
+def test_enter_and_no_end_nothing_and_only_yes_goes_on(root: Person, config: Path, keys: str) -> None:
+    with terminal(root, *ODC, "--config", str(config), "down", "--all", PYTHONPATH=str(SOURCE)) as screen:
+        screen.answer("This ends every reservation of every user. Go on? [y/N]", keys)
+        assert screen.ended() == 130
+    assert "Everything is down" not in screen.screen.text
+
+
+@pytest.mark.podman
+def test_an_image_that_odc_did_not_make_is_replaced_only_by_consent(config: Path, own_image: str) -> None:
+    command = [*ODC, "--config", config, "image", "build"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {own_image} was not made by ODC; this replaces it; confirm it with --yes\n" in done.stderr
+    assert "image build --yes\n" in done.stderr
+    assert subprocess.run(["podman", "image", "exists", own_image]).returncode == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import socket
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import LANE, Engine, private_engine
 
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart, keep_apart
 from odc.domain.box import BoxSpec
@@ -76,6 +77,75 @@ def test_no_box_reaches_the_machines_own_loopback_by_packets_made_by_hand() -> N
         with let_through(service.getsockname()[1]):
             assert engine.ssh(spec, knock).stdout == "sent\n"
             assert service.recv(64) == b"knock"
+
+
+METADATA = ("169.254.169.254", "168.63.129.16", "100.100.100.200")
+ASK = """
+import socket, sys
+for target in sys.argv[1:]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        query.settimeout(5)
+        query.sendto(b"name?", (target, 53))
+        print(target, query.recv(64).decode(), end=" ")
+    try:
+        with socket.create_connection((target, 80), timeout=2) as connection:
+            print(connection.recv(64).decode())
+    except TimeoutError:
+        print("nothing")
+"""
+
+
+@contextmanager
+def metadata_services() -> Iterator[None]:
+    """Each address is the machine's own for a moment, and says `secret` at port 80 and `answer` at port 53."""
+    link = f"odcmeta{LANE}"
+    subprocess.run(["ip", "link", "add", link, "type", "bridge"], check=True)
+    with ExitStack() as stack:
+        stack.callback(subprocess.run, ["ip", "link", "del", link], check=True)
+        subprocess.run(["ip", "link", "set", link, "up"], check=True)
+        for address in METADATA:
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", link], check=True)
+            web = stack.enter_context(socket.create_server((address, 80)))
+            names = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            names.bind((address, 53))
+            for answer in (_say_secret, _say_answer):
+                threading.Thread(target=answer, args=(web if answer is _say_secret else names,), daemon=True).start()
+        yield
+
+
+def _say_secret(web: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            with web.accept()[0] as connection:
+                connection.sendall(b"secret")
+
+
+def _say_answer(names: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            names.sendto(b"answer", names.recvfrom(64)[1])
+
+
+def test_boxes_reach_no_metadata_service_but_its_dns_unless_the_operator_says_so() -> None:
+    with private_engine("h100=1x1") as engine, metadata_services():
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        ask = f"python3 -c {shlex.quote(ASK)} {' '.join(METADATA)}"
+        closed = "".join(f"{address} answer nothing\n" for address in METADATA)
+        opened = "".join(f"{address} answer secret\n" for address in METADATA)
+        said = [engine.ssh(spec, ask).stdout]
+        for metadata in (True, False):
+            keep_apart(engine.cloud, engine.options.network, metadata)
+            said.append(engine.ssh(spec, ask).stdout)
+        assert said == [closed, opened, closed]
+
+
+def test_a_box_has_no_ipv6_to_the_machine_but_its_own_loopback() -> None:
+    with private_engine("h100=1x1") as engine:
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        shown = engine.ssh(spec, "cat /proc/net/if_inet6").stdout.splitlines()
+        assert [line.split()[-1] for line in shown] in (["lo"], [])
 
 
 @contextmanager

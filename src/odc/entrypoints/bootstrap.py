@@ -120,7 +120,7 @@ def build_cloud(settings: Settings) -> Cloud:
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     api = engine_service(settings).ensure()
-    keep_apart(settings.cloud, settings.network)
+    keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program, smi = _install_box_programs(state)
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
@@ -172,6 +172,7 @@ def _options(
         grace_s=int(settings.limits.grace_s),
         gpu_paths=_gpu_paths(settings, nodes),
         ignored_containers=settings.ignored_containers,
+        metadata=settings.metadata_service,
     )
 
 

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, object] = {
     "address": "gpu1.lab.example",
     "ports": (20000, 20999),
     "network": "10.44.0.0/16",
+    "metadata_service": True,
     "disks": "/srv/btrfs/disks",
     "disk_gib": 250,
     "disk_file_gib": 1000,
@@ -57,7 +58,12 @@ TYPE_EXAMPLE: dict[str, object] = {
     "memory_gib": 256,
     "match": ("rtx", "4090"),
 }
-_PLAIN = {inspect.StrType: "text", inspect.IntType: "whole number", inspect.FloatType: "number"}
+_PLAIN = {
+    inspect.StrType: "text",
+    inspect.IntType: "whole number",
+    inspect.FloatType: "number",
+    inspect.BoolType: "true or false",
+}
 _HEAD = """# Settings
 
 Made from the settings by `make docs`; do not edit. How a cloud is run: [the operator's page](../operator.md).

@@ -150,7 +150,7 @@ class EngineCluster:
         """Start the box of this uid."""
         if not self._is_there(name, uid):
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
-        keep_apart(self._options.cloud, self._options.network)
+        keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         status, answer = self._api.post(f"/containers/{uid}/start")
         if status == 404:

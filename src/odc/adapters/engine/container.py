@@ -42,6 +42,7 @@ class EngineOptions:
         gpu_paths: GPU to the path that only a container with this GPU has.
         ignored_containers: names of others' containers that may see GPUs without holding them.
         grace_s: seconds that processes have to end.
+        metadata: whether boxes may reach link-local addresses and metadata services.
     """
 
     cloud: str
@@ -61,6 +62,7 @@ class EngineOptions:
     grace_s: int = 30
     gpu_paths: Mapping[str, str] = field(default_factory=dict)
     ignored_containers: tuple[str, ...] = ()
+    metadata: bool = False
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:

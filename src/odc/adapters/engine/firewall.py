@@ -1,11 +1,14 @@
 """Nobody enters a cloud's boxes but through their published ports, and no box reaches what listens on the machine's own
-loopback: two rules of the host's packet filter for each cloud.
+loopback, or a metadata service: rules of the host's packet filter for each cloud.
 
 The engine's own isolation is not enough. netavark takes the rule that leads to it away whenever any network ends, and
 does nothing against containers that are not isolated themselves. And so that ports can be published on 127.0.0.1 it
 lets the kernel route to the loopback from the boxes' bridges, which a box with raw sockets can use (CVE-2020-8558).
 The rules stand in `mangle`, which is asked before every `ACCEPT` of `filter`, and match by destination: a forged sender
 does not pass them.
+
+Boxes do not reach link-local addresses and the metadata services of cloud providers either, which hand out the
+machine's own credentials. DNS stays open there: some providers' resolver has the same address.
 
 Source: netavark 1.4, `firewall/varktables/types.rs` (the jump to NETAVARK_ISOLATION_1 has the policy OnComplete),
 `network/bridge.rs` (route_localnet).
@@ -22,18 +25,21 @@ from odc.domain.errors import ProviderUnavailable
 
 _TABLE = ("-t", "mangle")
 _WAIT_S = 10
+# Link-local with the metadata services of AWS, Google, Azure, Oracle and others; Azure's wire server; Alibaba's.
+_METADATA = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32")
 _LIMIT_S = 30.0
 
 
-def keep_apart(cloud: str, network: str) -> None:
-    """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port; and what is
-    for the machine's loopback and comes from elsewhere. Repeatable.
+def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
+    """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port; what is
+    for the machine's loopback and comes from elsewhere; and what boxes send to metadata services. Repeatable.
 
     Boxes of one reservation share a bridge: what they send each other is not routed.
 
     Args:
         cloud: names the rules.
         network: addresses of the cloud's networks, in CIDR form.
+        metadata: whether boxes may reach link-local addresses and metadata services.
 
     Raises:
         ProviderUnavailable: a rule could not be made; no box is to be started.
@@ -41,8 +47,13 @@ def keep_apart(cloud: str, network: str) -> None:
     program = _program()
     if program is None:
         raise _not_apart("iptables is not installed")
-    there = {_place(rule) for rule in _rules(program, cloud)}
-    for rule in _wanted(cloud, network):
+    rules = _rules(program, cloud)
+    if metadata:
+        for rule in rules:
+            if _target(rule) in _METADATA:
+                _run(program, "-D", *rule)
+    there = {_place(rule) for rule in rules}
+    for rule in _wanted(cloud, network, metadata):
         if _place(rule) in there:
             continue
         done = _run(program, "-I", *rule)
@@ -55,11 +66,18 @@ def _not_apart(reason: str) -> ProviderUnavailable:
     return ProviderUnavailable(f"boxes cannot be kept apart: {reason}", ("see what is missing", "sudo odc doctor"))
 
 
-def _wanted(cloud: str, network: str) -> list[list[str]]:
+def _wanted(cloud: str, network: str, metadata: bool) -> list[list[str]]:
     apart = ["FORWARD", "-d", network, "-m", "physdev", "!", "--physdev-is-bridged"]
     apart += ["-m", "conntrack", "!", "--ctstate", "ESTABLISHED,RELATED,DNAT"]
-    outside = ["PREROUTING", "-d", "127.0.0.0/8", "!", "-i", "lo"]
-    return [[*rule, "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"] for rule in (apart, outside)]
+    rules = [apart, ["PREROUTING", "-d", "127.0.0.0/8", "!", "-i", "lo"]]
+    if not metadata:
+        # Before routing: a metadata service may also be an address of this machine. Their order does not matter.
+        rules += [
+            ["PREROUTING", "-s", network, "-d", target, "-p", protocol, "!", "--dport", "53"]
+            for target in _METADATA
+            for protocol in ("tcp", "udp")
+        ]
+    return [[*rule, "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"] for rule in rules]
 
 
 def is_kept_apart(cloud: str) -> bool:
@@ -86,9 +104,13 @@ def _rules(program: str, cloud: str) -> list[list[str]]:
     return [words[1:] for words in lines if words[:1] == ["-A"] and _comment(cloud) in words]
 
 
-def _place(rule: list[str]) -> tuple[str, str]:
-    """The chain and the destination, which tell a cloud's rules apart."""
-    return rule[0], rule[rule.index("-d") + 1]
+def _place(rule: list[str]) -> tuple[str, ...]:
+    """The chain, addresses and protocol, which tell a cloud's rules apart."""
+    return rule[0], *(rule[rule.index(word) + 1] if word in rule else "" for word in ("-s", "-d", "-p"))
+
+
+def _target(rule: list[str]) -> str:
+    return rule[rule.index("-d") + 1]
 
 
 def _program() -> str | None:

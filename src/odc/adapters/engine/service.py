@@ -40,7 +40,9 @@ OPEN_FILES = 1_048_576
 # ssh sends its first messages in small pieces, and waits with each for the last one's acknowledgement, which the kernel
 # holds back for 40 ms once a connection looks like questions and answers. A box takes that for granted later: a login
 # is 40 ms quicker.
-SYSCTLS = {"net.ipv4.tcp_pingpong_thresh": "16"}
+# The boxes' networks have IPv4 only. A link-local IPv6 address would reach what the host serves on all addresses, and
+# would let one box fill the kernel's table of IPv6 neighbours, which all network namespaces share.
+SYSCTLS = {"net.ipv4.tcp_pingpong_thresh": "16", "net.ipv6.conf.default.disable_ipv6": "1"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,3 +185,37 @@ def test_the_storage_says_what_it_is_and_what_is_used_if_it_knows(storage: Stora
     used = storage.volumes.used_bytes(disk)
     assert used is None or used >= MIB
     assert storage.volumes.snapshot(disk, "r-1").used_bytes >= MIB
+
+
+def test_a_deleted_snapshot_is_gone_and_the_others_stay(storage: Storage, disk: str) -> None:
+    for number in (1, 2, 3):
+        storage.write(disk, f"f{number}", 5)
+        storage.volumes.snapshot(disk, f"r-{number}")
+    storage.volumes.delete_snapshot(disk, "r-2")
+    storage.volumes.delete_snapshot(disk, "r-2")
+    assert storage.volumes.list_snapshots(disk) == ("r-1", "r-3")
+    assert [entry.path for entry in storage.volumes.list_files(disk, "r-3")] == ["f1", "f2", "f3"]
+    assert storage.files(disk) == {"f1": 5, "f2": 5, "f3": 5}
+    storage.volumes.snapshot(disk, "r-4")
+    assert storage.volumes.list_snapshots(disk) == ("r-1", "r-3", "r-4")
+
+
+def test_the_newest_snapshot_is_never_deleted(storage: Storage, disk: str) -> None:
+    for number in (1, 2):
+        storage.volumes.snapshot(disk, f"r-{number}")
+    storage.volumes.delete_snapshot(disk, "r-1")
+    with pytest.raises(ProviderRefused, match="last one"):
+        storage.volumes.delete_snapshot(disk, "r-2")
+    assert storage.volumes.list_snapshots(disk) == ("r-2",)
+
+
+def test_deleting_what_is_not_there_is_not_an_error(storage: Storage, disk: str) -> None:
+    storage.volumes.delete_snapshot(disk, "r-1")
+    storage.volumes.delete_snapshot(an_id(), "r-1")
+
+
+def test_the_storage_is_measured(storage: Storage, disk: str) -> None:
+    storage.write(disk, "f", 5)
+    use = storage.volumes.measure()
+    assert 0 < use.free_bytes <= use.total_bytes
+    assert use.used_bytes + use.free_bytes == use.total_bytes

@@ -166,6 +166,7 @@ def test_ten_deaths_in_a_row_change_nothing() -> None:
         except Killed:
             world.crash()
         world.clock.advance(5 * SECOND)
+    world.crash()
     until(world, lambda: world.get(record).state is State.ACTIVE)
     assert world.get(record).attempt == 1
     assert len(world.cluster.peek()) == 1

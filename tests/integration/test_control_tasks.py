@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tests.world import BEN, HOUR, MINUTE, Fuse, World
 
+from odc.control.housekeeping import KEY
 from odc.control.runner import Call, InlineRunner, Outcome
 from odc.domain.reservation import EndReason, State
 
@@ -18,6 +19,9 @@ class HeldRunner:
         self._held: dict[str, tuple[tuple[str, int], Call]] = {}
 
     def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+        if key == KEY:
+            self._inline.start(key, task, call)
+            return
         assert key not in self._held, f"{task} was started while {self._held[key][0]} runs"
         self._held[key] = (task, call)
 

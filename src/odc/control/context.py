@@ -10,6 +10,7 @@ from odc.domain.box import BoxSeen
 from odc.domain.catalog import Catalog
 from odc.domain.limits import Limits
 from odc.domain.node import Node
+from odc.domain.storage import Level, Retention, StorageUse
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
@@ -35,6 +36,7 @@ class Policy:
         missing: how long a box must be missing from successful lists before it counts as gone.
         ssh_try: how long one try waits for a started box's SSH server.
         keys_fresh: how old fetched keys may be when a box starts.
+        retention: which snapshots are kept, and how much of the storage stays free.
         box_environment: variables for every login in every box; key: name, value: text.
         box_certificates: certificate authorities that boxes trust beside the usual ones, as PEM; empty: none.
         timezone: the host's, as an IANA name or an offset; for times that people read inside boxes.
@@ -50,6 +52,7 @@ class Policy:
     missing: timedelta = timedelta(seconds=30)
     ssh_try: timedelta = timedelta(seconds=20)
     keys_fresh: timedelta = timedelta(minutes=1)
+    retention: Retention = field(default_factory=Retention)
     box_environment: dict[str, str] = field(default_factory=dict)
     box_certificates: bytes = b""
     timezone: str = "UTC"
@@ -70,6 +73,21 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageLook:
+    """How full the disk storage was when it was measured last.
+
+    Attributes:
+        use: the numbers; None before the first measurement.
+        level: how urgent the lack of free space is.
+        problems: what is wrong, as sentences for people.
+    """
+
+    use: StorageUse | None = None
+    level: Level = Level.OK
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the last pass saw of the cluster.
 
@@ -80,6 +98,7 @@ class Look:
         quarantined: boxes without a record.
         problems: what does not answer or is wrong now, as sentences for people.
         frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
+        storage: how full the disk storage is.
     """
 
     at: datetime | None = None
@@ -88,6 +107,7 @@ class Look:
     quarantined: tuple[BoxSeen, ...] = ()
     problems: tuple[str, ...] = ()
     frozen: bool = False
+    storage: StorageLook = field(default_factory=StorageLook)
 
 
 class Sight:

@@ -10,10 +10,11 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from odc.control.actions import Actions
+from odc.control.actions import Actions, Cleaned
 from odc.control.clock_check import ClockCheck, ClockVerdict
-from odc.control.context import Look, Policy, Ports, Sight
+from odc.control.context import Look, Policy, Ports, Sight, StorageLook
 from odc.control.decide import Decision, decide, quarantined
+from odc.control.housekeeping import Housekeeper
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_picture
@@ -57,6 +58,7 @@ class Reconciler:
         self._actions = Actions(ports, policy)
         self._clock = ClockCheck(ports.store, ports.clock)
         self._swept = False
+        self._keeper = Housekeeper(ports, policy)
 
     def reconcile_once(self) -> PassReport:
         """One pass.
@@ -69,10 +71,13 @@ class Reconciler:
         seen = observe(self._ports, clock, self._runner.collect(), busy)
         plans = plan_pools(seen, self._policy)
         decision = decide(seen, plans, self._policy)
-        self._sight.show(_look(seen, clock, self._sight.look))
+        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look))
         if seen.boxes is not None and not self._swept:
             self._sweep(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
+        if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
+            self._keeper.wake()
+        self._keeper.start_if_due(self._runner, None if seen.frozen else seen.now)
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()
@@ -130,7 +135,7 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
     }
 
 
-def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
+def _look(seen: Observation, clock: ClockVerdict, before: Look, storage: StorageLook) -> Look:
     """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
     problems = [clock.why] if clock.frozen else []
     problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
@@ -151,9 +156,10 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
         for node in seen.nodes or ()
         for name, gpus in _by_holder(node).items()
     ]
+    problems += storage.problems
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
-        return replace(before, problems=tuple(problems), frozen=clock.frozen)
+        return replace(before, problems=tuple(problems), frozen=clock.frozen, storage=storage)
     return Look(
         at=seen.now,
         nodes=seen.nodes,
@@ -161,6 +167,7 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look) -> Look:
         quarantined=quarantined(seen),
         problems=tuple(problems),
         frozen=clock.frozen,
+        storage=storage,
     )
 
 

@@ -12,17 +12,18 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
-from odc.control.context import Look, Policy, Ports
+from odc.control.context import Look, Policy, Ports, StorageLook
 from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
-from odc.domain.errors import InvalidRequest, ProviderUnavailable
+from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
 from odc.domain.limits import check_hours, check_user_limits, hours_text
 from odc.domain.names import NO_DISK, check_name, free_name, probable_slip, short
 from odc.domain.node import Node
 from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
 from odc.domain.reservation import Reservation, Spec, State
+from odc.domain.storage import Level, gib_text
 from odc.domain.user import User
 
 LIVE = frozenset(state for state in State if state is not State.ENDED)
@@ -52,7 +53,7 @@ def new_reservation(
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
-    disk = _claim_disk(caller, request, reservation_id, ports, policy, own)
+    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, look.storage)
     name = _choose_name(request, own)
     record = Reservation(
         id=reservation_id,
@@ -169,6 +170,7 @@ def _claim_disk(
     ports: Ports,
     policy: Policy,
     own: Iterable[Reservation],
+    storage: StorageLook,
 ) -> Disk | None:
     """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
     if request.disk == NO_DISK:
@@ -184,16 +186,30 @@ def _claim_disk(
                 ("that one", request.command(disk=near)),
                 ("a new one", f"{request.command()} --yes"),
             )
+        _check_room(name, request, storage)
         disk = Disk(
             id=uuid.uuid4().hex,
             owner=caller.id,
             name=name,
-            size_bytes=policy.disk_bytes,
+            # No disk promises more than there is.
+            size_bytes=min(policy.disk_bytes, storage.use.total_bytes) if storage.use else policy.disk_bytes,
             created_at=ports.clock.now(),
         )
     else:
         _check_holder(disk, request, {record.id: record for record in own})
     return disk.claimed_by(reservation_id)
+
+
+def _check_room(name: str, request: Reserve, storage: StorageLook) -> None:
+    """Refuse a new disk when the storage is nearly full: the disks that are there need what is left."""
+    if storage.use is None or storage.level is not Level.FULL:
+        return
+    free, total = gib_text(storage.use.free_bytes), gib_text(storage.use.total_bytes)
+    raise LimitExceeded(
+        f"no new disk {name} can be made: the disk storage is nearly full: {free} of {total} free",
+        ("no disk", request.command(disk=NO_DISK)),
+        ("who uses it", "an operator sees it by: sudo odc disk list"),
+    )
 
 
 def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> None:

@@ -6,6 +6,7 @@ ending and will not be queued again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -43,6 +44,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         holder: id of the reservation that has it, None when it is free.
         successor: id of the reservation that gets it next.
         snapshots: oldest first.
+        deleting: snapshots whose deletion is decided; they may be gone already, in part or whole.
         fault: what is wrong with it now; empty when nothing is.
     """
 
@@ -56,6 +58,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     successor: str | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    deleting: tuple[Snapshot, ...] = ()
     fault: str = ""
 
     def claimed_by(self, reservation_id: str) -> Disk:
@@ -71,6 +74,15 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         if self.holder == reservation_id:
             return msgspec.structs.replace(self, holder=self.successor, successor=None)
         return self
+
+    def without(self, snapshots: Iterable[Snapshot]) -> Disk:
+        """The disk with these snapshots to be deleted; the intent is written before anything is deleted."""
+        going = {snapshot.id for snapshot in snapshots}
+        return msgspec.structs.replace(
+            self,
+            snapshots=tuple(snapshot for snapshot in self.snapshots if snapshot.id not in going),
+            deleting=(*self.deleting, *(snapshot for snapshot in self.snapshots if snapshot.id in going)),
+        )
 
     @property
     def last_snapshot(self) -> Snapshot | None:

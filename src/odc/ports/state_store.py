@@ -47,8 +47,8 @@ class StateStore(Protocol):
         Cost: what matches, by index; at most `query.limit`.
         """
 
-    def list_disks(self, owner: str) -> tuple[Disk, ...]:
-        """The owner's disks by name."""
+    def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
+        """The owner's disks by name; with None everyone's, by owner and name."""
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in the order in which it was written."""

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from odc.domain.disk import Snapshot
+from odc.domain.storage import StorageUse
 
 
 class FileEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -75,5 +76,18 @@ class Volumes(Protocol):
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids of the disk's complete snapshots, oldest first."""
 
+    def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
+        """Delete a snapshot. One that is not there is not an error; one that was half deleted is deleted whole.
+
+        Raises:
+            ProviderRefused: the disk has no newer complete snapshot: the last one is never deleted.
+        """
+
     def used_bytes(self, disk_id: str) -> int | None:
         """What the volume's files take now, or None if the storage cannot say cheaply."""
+
+    def measure(self) -> StorageUse:
+        """How full the storage is, and what each disk takes of it. May be half a minute old.
+
+        Cost: the volumes and snapshots there are, not their files.
+        """

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from odc.adapters.localdisk.commands import run
+from odc.adapters.localdisk.usage import Counts, group_of, has_groups, join_group, measure_space, root_id
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.storage import StorageUse
 
 _SUBVOLUME_INODE = 256
 """The top folder of every subvolume has this number (Source: btrfs(5))."""
@@ -49,6 +51,9 @@ class Mechanism(Protocol):
     def delete(self, path: Path) -> None:
         """Delete a volume or a copy; nothing there is no error."""
 
+    def measure(self, root: Path) -> StorageUse:
+        """How full the storage is, and what each disk takes of it, if that can be said cheaply."""
+
 
 class Btrfs:
     """Subvolumes with quota groups.
@@ -66,12 +71,15 @@ class Btrfs:
         """
         if not os.statvfs(root).f_flag & os.ST_RDONLY:
             run("btrfs", "quota", "enable", str(root))
+        self._counts: Counts | None = None
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make a subvolume with its limit."""
         if not path.exists():
             run("btrfs", "subvolume", "create", str(path))
         run("btrfs", "qgroup", "limit", str(size_bytes), str(path))
+        if has_groups():
+            join_group(path)
 
     def identity(self, volume: Path) -> str:
         """The subvolume's UUID; a plain folder has none."""
@@ -96,7 +104,12 @@ class Btrfs:
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Take a read-only snapshot: whole or not at all, by btrfs itself, which shares everything."""
-        run("btrfs", "subvolume", "snapshot", "-r", str(volume), str(target))
+        group = ("-i", group_of(volume)) if has_groups() else ()
+        try:
+            run("btrfs", "subvolume", "snapshot", "-r", *group, str(volume), str(target))
+        except ProviderUnavailable:
+            # A disk that was made without its group has none until it is measured.
+            run("btrfs", "subvolume", "snapshot", "-r", str(volume), str(target))
         run("btrfs", "filesystem", "sync", str(target))
         copy = _shown(target)
         if copy.get("Parent UUID") != self.identity(volume) or "readonly" not in copy.get("Flags", ""):
@@ -110,9 +123,18 @@ class Btrfs:
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
 
     def delete(self, path: Path) -> None:
-        """Delete a subvolume."""
+        """Delete a subvolume; its space is freed in the background."""
         if path.exists():
-            run("btrfs", "subvolume", "delete", str(path))
+            number = root_id(path)
+            run("btrfs", "subvolume", "delete", "--commit-after", str(path))
+            if self._counts is not None:
+                self._counts.note_deleted(number)
+
+    def measure(self, root: Path) -> StorageUse:
+        """What quota groups count."""
+        if self._counts is None:
+            self._counts = Counts(root)
+        return self._counts.measure()
 
 
 def _shown(volume: Path) -> dict[str, str]:
@@ -167,6 +189,11 @@ class Folders:
         """Delete a folder with all it holds."""
         if path.exists():
             run("rm", "-rf", "--one-file-system", str(path))
+
+    def measure(self, root: Path) -> StorageUse:
+        """The file system's own numbers; counting each disk's files is not cheap."""
+        total, free = measure_space(root)
+        return StorageUse(total_bytes=total, free_bytes=free)
 
 
 def _compare(volume: Path, copy: Path, before: Path | None, before_at: float) -> tuple[int, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.localdisk.commands import run, write_durably
+from odc.adapters.localdisk.commands import run, sync_folder, write_durably
 from odc.adapters.localdisk.marker import read_marker
 from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.domain.disk import Snapshot
@@ -79,6 +79,23 @@ class Snapshots:
             raise
         write_durably(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts))
         partial.rename(folder / snapshot_id)
+
+    def delete(self, disk_id: str, snapshot_id: str) -> None:
+        """Delete a complete snapshot, or what an interrupted deletion left of it.
+
+        Raises:
+            ProviderRefused: it is the last one.
+        """
+        folder = self._root / disk_id
+        going = folder / f".{snapshot_id}.deleting"
+        if self.is_complete(disk_id, snapshot_id):
+            if self.complete(disk_id)[-1] == snapshot_id:
+                raise ProviderRefused(f"snapshot {snapshot_id} is the last one of disk {disk_id}: it is kept")
+            # First the name: what is half deleted must not be taken for whole.
+            (folder / snapshot_id).rename(going)
+            sync_folder(folder)
+        self._mechanism.delete(going)
+        self._facts_path(disk_id, snapshot_id).unlink(missing_ok=True)
 
     def describe(self, disk_id: str, snapshot_id: str) -> Snapshot:
         """The complete snapshot, which outlives a power cut from now on."""

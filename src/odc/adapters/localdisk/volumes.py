@@ -17,8 +17,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
@@ -31,6 +32,7 @@ from odc.adapters.localdisk.opening import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.disk import Snapshot
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
+from odc.domain.storage import StorageUse
 from odc.ports.volumes import FileEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -57,6 +59,8 @@ class LocalVolumes:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in ("volumes", "snapshots", "mounts"):
                 (self._root / name).mkdir(exist_ok=True)
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._snapshots = Snapshots(self._root / "snapshots", mechanism)
 
     def describe(self) -> str:
@@ -125,7 +129,7 @@ class LocalVolumes:
 
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
         """Copy the volume, verify the copy as the mechanism says and by its marker, and say what it holds."""
-        with storage_errors(f"disk {disk_id} cannot be copied"):
+        with self._alone(disk_id), storage_errors(f"disk {disk_id} cannot be copied"):
             if not self._snapshots.is_complete(disk_id, _checked(snapshot_id)):
                 home = self._home(disk_id)
                 holder = self._attached().get(disk_id)
@@ -146,6 +150,16 @@ class LocalVolumes:
         with storage_errors(f"the snapshots of disk {disk_id} cannot be listed"):
             return self._snapshots.complete(_checked(disk_id))
 
+    def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
+        """Delete a snapshot that is not the last one."""
+        with self._alone(disk_id), storage_errors(f"snapshot {snapshot_id} of disk {disk_id} cannot be deleted"):
+            self._snapshots.delete(_checked(disk_id), _checked(snapshot_id))
+
+    def measure(self) -> StorageUse:
+        """How full the storage is, and what each disk takes of it."""
+        with storage_errors("the disks' storage cannot be measured"):
+            return self._mechanism.measure(self._root)
+
     def used_bytes(self, disk_id: str) -> int | None:
         """What the volume's files take, if that is cheap to say."""
         with storage_errors(f"disk {disk_id} cannot be measured"):
@@ -163,6 +177,14 @@ class LocalVolumes:
                     unmount(mount.target)
             if mounted_file(self._root) is not None:
                 unmount(self._root)
+
+    @contextmanager
+    def _alone(self, disk_id: str) -> Iterator[None]:
+        """Let no other thread copy or delete this disk's snapshots: a copy may share files with the one before."""
+        with self._lock:
+            lock = self._locks.setdefault(disk_id, threading.Lock())
+        with lock:
+            yield
 
     def _folder(self, disk_id: str) -> Path:
         return self._root / "volumes" / _checked(disk_id)

@@ -30,3 +30,8 @@ class MemoryBlobStore:
         """Forget the bytes."""
         with self.faults.around("delete"), self._lock:
             self._blobs.pop(check_key(key), None)
+
+    def count(self) -> int:
+        """How many there are."""
+        with self._lock:
+            return len(self._blobs)

@@ -109,10 +109,11 @@ class MemoryStateStore:
             found = [record for record in self._reservations.values() if _matches(record, query)]
         return tuple(sorted(found, key=lambda record: -record.order)[: query.limit])
 
-    def list_disks(self, owner: str) -> tuple[Disk, ...]:
-        """The owner's disks by name."""
+    def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
+        """The owner's disks by name; with None everyone's."""
         with self._lock:
-            return tuple(sorted((d for d in self._disks.values() if d.owner == owner), key=lambda d: d.name))
+            found = [disk for disk in self._disks.values() if owner in (None, disk.owner)]
+        return tuple(sorted(found, key=lambda disk: (disk.owner, disk.name)))
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in order."""

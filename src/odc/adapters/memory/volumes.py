@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from odc.adapters.memory.faults import Faults
 from odc.domain.disk import Snapshot
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.domain.storage import DiskUse, StorageUse
 from odc.ports.clock import Clock
 from odc.ports.volumes import FileEntry
 
@@ -31,7 +32,9 @@ class MemoryVolumes:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.faults = Faults()
+        self.capacity_bytes = 2**50
         self._clock = clock
+        self._writes = 0
         self._lock = threading.RLock()
         self._volumes: dict[str, _Volume] = {}
         self._snapshots: dict[str, dict[str, tuple[Snapshot, tuple[FileEntry, ...]]]] = {}
@@ -101,6 +104,38 @@ class MemoryVolumes:
         with self.faults.around("list_snapshots"), self._lock:
             return tuple(self._snapshots.get(disk_id, {}))
 
+    def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
+        """Delete it, unless it is the last one."""
+        with self.faults.around("delete_snapshot"), self._lock:
+            taken = self._snapshots.get(disk_id, {})
+            if snapshot_id not in taken:
+                return
+            if list(taken)[-1] == snapshot_id:
+                raise ProviderRefused(f"snapshot {snapshot_id} is the last one of disk {disk_id}")
+            del taken[snapshot_id]
+
+    def measure(self) -> StorageUse:
+        """What each disk takes; every file of a snapshot counts unless a later one, or the volume, has the same."""
+        with self.faults.around("measure"), self._lock:
+            disks = {disk_id: self._use_of(disk_id) for disk_id in self._volumes}
+            used = sum(use.total_bytes or 0 for use in disks.values())
+            return StorageUse(
+                total_bytes=self.capacity_bytes, free_bytes=max(self.capacity_bytes - used, 0), disks=disks
+            )
+
+    def _use_of(self, disk_id: str) -> DiskUse:
+        sets = {key: set(files) for key, (_, files) in self._snapshots.get(disk_id, {}).items()}
+        live = set(self._volumes[disk_id].files.values())
+        alone = {
+            key: sum(entry.size for entry in files - live.union(*(other for k, other in sets.items() if k != key)))
+            for key, files in sets.items()
+        }
+        return DiskUse(
+            live_bytes=sum(entry.size for entry in live),
+            total_bytes=sum(entry.size for entry in live.union(*sets.values())),
+            snapshots=alone,
+        )
+
     def used_bytes(self, disk_id: str) -> int | None:
         """What the files take."""
         with self.faults.around("used_bytes"), self._lock:
@@ -110,7 +145,8 @@ class MemoryVolumes:
         """Do what a box does: write a file into the home, over what was there."""
         with self._lock:
             volume = self._get(disk_id)
-            volume.files[path] = FileEntry(path=path, kind=kind, size=size, mtime=0)
+            self._writes += 1
+            volume.files[path] = FileEntry(path=path, kind=kind, size=size, mtime=self._writes)
 
     def files(self, disk_id: str) -> dict[str, int]:
         """What a box would find in the home now: path to size."""
@@ -136,6 +172,11 @@ class MemoryVolumes:
         """Let the volume be gone, as when its file system is not mounted."""
         with self._lock:
             self._volumes.pop(disk_id, None)
+
+    def forget_snapshot(self, disk_id: str, snapshot_id: str) -> None:
+        """Let a snapshot be gone, as when somebody deletes it by hand."""
+        with self._lock:
+            del self._snapshots[disk_id][snapshot_id]
 
     def reboot(self) -> None:
         """Forget every mount."""

@@ -147,11 +147,12 @@ class SqlStateStore:
         with self._reading() as connection:
             return tuple(_full(row) for row in connection.execute(wanted))
 
-    def list_disks(self, owner: str) -> tuple[Disk, ...]:
-        """The owner's disks by name."""
+    def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
+        """The owner's disks by name; with None everyone's."""
         d = t.disks.c
+        query = sa.select(d.version, d.body).order_by(d.owner, d.name)
         with self._reading() as connection:
-            rows = connection.execute(sa.select(d.version, d.body).where(d.owner == owner).order_by(d.name))
+            rows = connection.execute(query if owner is None else query.where(d.owner == owner))
             return tuple(replace(_disk.decode(row.body), version=row.version) for row in rows)
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:

@@ -1,0 +1,197 @@
+"""What disks take of the storage: read from btrfs's quota groups, and from the file systems.
+
+Each subvolume has a quota group `0/ID` of its own. A disk's home and snapshots are also members of the group `1/ID`,
+ID being the home's: what its members share with each other counts there once, so it is what the disk takes in all.
+Older kernels would have to count the whole file system again for every snapshot in a group: there, such groups are not
+used, and what several snapshots share with each other only is not counted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import struct
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
+from odc.adapters.localdisk.commands import run
+from odc.domain.errors import ProviderUnavailable
+from odc.domain.storage import DiskUse, StorageUse
+
+log = logging.getLogger(__name__)
+
+_GROUP = re.compile(r"(\d+/\d+)\s+(\d+)\s+(\d+)\s+(\S+)")
+_INO_LOOKUP = 0xD0009412
+_LOOKUP_BYTES = 4096
+_FS_INFO = 0x8400941F
+_INFO_BYTES = 1024
+_TOP = 256
+FIRST_WITH_GROUPS = (6, 9)
+"""The kernel from which a snapshot joins its volume's group without a new count (btrfs: "allow quick inherit")."""
+
+
+def has_groups() -> bool:
+    """Whether this kernel counts groups of snapshots at no cost."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and (int(found[1]), int(found[2])) >= FIRST_WITH_GROUPS
+
+
+def root_id(path: Path) -> int:
+    """The number of the subvolume that holds this folder.
+
+    Source: linux/btrfs.h, BTRFS_IOC_INO_LOOKUP; unlike `btrfs subvolume list` it prints no names that users chose.
+
+    Raises:
+        OSError: the folder is not there, or not on btrfs.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        answer = bytearray(struct.pack("QQ", 0, _TOP).ljust(_LOOKUP_BYTES, b"\0"))
+        fcntl.ioctl(descriptor, _INO_LOOKUP, answer)
+        return int(struct.unpack_from("Q", answer)[0])
+    finally:
+        os.close(descriptor)
+
+
+def group_of(home: Path) -> str:
+    """The quota group of a disk, named after its home."""
+    return f"1/{root_id(home)}"
+
+
+def join_group(home: Path) -> None:
+    """Put a home into its disk's group; make the group first. Repeatable: what is done already is refused by btrfs."""
+    group = group_of(home)
+    with suppress(ProviderUnavailable):
+        run("btrfs", "qgroup", "create", group, str(home))
+    with suppress(ProviderUnavailable):
+        run("btrfs", "qgroup", "assign", "--no-rescan", f"0/{root_id(home)}", group, str(home))
+
+
+def measure_space(root: Path) -> tuple[int, int]:
+    """The size of the storage, and what can still be written; of a sparse file, as far as the host has room for it."""
+    space = shutil.disk_usage(root)
+    free = space.free
+    if mounted_file(root) is not None:
+        file = file_of(root)
+        unused = max(file.stat().st_blocks * 512 - space.used, 0)
+        free = min(free, shutil.disk_usage(file.parent).free + unused)
+    return space.total, free
+
+
+class Counts:
+    """Reads what btrfs has counted."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._deleted: set[int] = set()
+        self._adopted: set[int] = set()
+
+    def measure(self) -> StorageUse:
+        """What each disk takes, as of the last commit of the file system."""
+        total, free = measure_space(self._root)
+        groups = self._groups()
+        disks, strangers = {}, []
+        for folder in _folders(self._root / "volumes"):
+            with suppress(OSError):  # half made, or deleted meanwhile
+                home = root_id(folder / "home")
+                snapshots = self._snapshots_of(folder.name)
+                disks[folder.name] = _use_of(home, snapshots, groups)
+                members = (home, *snapshots.values())
+                strangers += [(one, home) for one in members if _is_outside(one, home, groups)]
+        uncounted = has_groups() and self._adopt([pair for pair in strangers if pair[0] not in self._adopted])
+        return StorageUse(
+            total_bytes=total,
+            free_bytes=free,
+            disks=disks,
+            settling=uncounted or self._is_settling(),
+        )
+
+    def note_deleted(self, number: int) -> None:
+        """A subvolume was deleted; btrfs frees its space in the background."""
+        self._deleted.add(number)
+
+    def _snapshots_of(self, disk_id: str) -> dict[str, int]:
+        found = {}
+        for folder in _folders(self._root / "snapshots" / disk_id):
+            with suppress(OSError):
+                found[folder.name] = root_id(folder)
+        return found
+
+    def _groups(self) -> dict[str, tuple[int, int, str]]:
+        """Group to referenced bytes, exclusive bytes and parent."""
+        lines = run("btrfs", "qgroup", "show", "--raw", "-p", str(self._root)).splitlines()
+        found = (_GROUP.match(line) for line in lines)
+        return {line[1]: (int(line[2]), int(line[3]), line[4]) for line in found if line}
+
+    def _adopt(self, strangers: list[tuple[int, int]]) -> bool:
+        """Put subvolumes of disks that were made without groups into theirs, each once; whether btrfs counts again."""
+        for member, home in strangers:
+            self._adopted.add(member)
+            with suppress(ProviderUnavailable):  # it is there already
+                run("btrfs", "qgroup", "create", f"1/{home}", str(self._root))
+            with suppress(ProviderUnavailable):  # deleted meanwhile
+                run("btrfs", "qgroup", "assign", "--no-rescan", f"0/{member}", f"1/{home}", str(self._root))
+        if strangers:
+            with suppress(ProviderUnavailable):  # it counts already
+                run("btrfs", "quota", "rescan", str(self._root))
+        return bool(strangers)
+
+    def _is_settling(self) -> bool:
+        if self._deleted:
+            lines = run("btrfs", "subvolume", "list", "-d", str(self._root)).splitlines()
+            waiting = {int(words[1]) for line in lines if len(words := line.split()) > 1 and words[1].isdigit()}
+            freed = self._deleted - waiting
+            self._deleted -= freed
+            if freed and mounted_file(self._root) is not None:
+                with suppress(ProviderUnavailable):  # the host gets back what the file does not need any more
+                    run("fstrim", str(self._root))
+        return bool(self._deleted) or "rescan" in _quota_status(self._root)
+
+
+def _quota_status(root: Path) -> str:
+    """`rescan` while the file system is counted again, and the count is asked for if it is known to be wrong."""
+    words = run("btrfs", "quota", "rescan", "-s", str(root))
+    if words.startswith("rescan operation running"):
+        return "rescan"
+    for path in Path("/sys/fs/btrfs").glob(f"{_uuid(root)}/qgroups/inconsistent"):
+        if path.read_text().strip() == "1":
+            log.warning("btrfs counts what disks take again", extra={"folder": str(root)})
+            with suppress(ProviderUnavailable):
+                run("btrfs", "quota", "rescan", str(root))
+            return "rescan"
+    return "counted"
+
+
+def _uuid(root: Path) -> str:
+    """The file system's id. Source: linux/btrfs.h, BTRFS_IOC_FS_INFO."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return str(uuid.UUID(bytes=fcntl.ioctl(descriptor, _FS_INFO, bytes(_INFO_BYTES))[16:32]))
+    finally:
+        os.close(descriptor)
+
+
+def _use_of(home: int, snapshots: dict[str, int], groups: dict[str, tuple[int, int, str]]) -> DiskUse:
+    live = groups.get(f"0/{home}")
+    alone = {name: groups[f"0/{number}"][1] for name, number in snapshots.items() if f"0/{number}" in groups}
+    if live is None:
+        return DiskUse(snapshots=alone)
+    in_all = groups.get(f"1/{home}")
+    total = max(in_all[1], live[0]) if in_all else live[0] + sum(alone.values())
+    return DiskUse(live_bytes=live[0], total_bytes=total, snapshots=alone)
+
+
+def _is_outside(member: int, home: int, groups: dict[str, tuple[int, int, str]]) -> bool:
+    return f"0/{member}" in groups and groups[f"0/{member}"][2] != f"1/{home}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []

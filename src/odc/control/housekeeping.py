@@ -1,0 +1,192 @@
+"""Keeps the disk storage from filling with snapshots. A task next to the passes measures, and deletes what must go.
+
+Intent first: a snapshot's record moves to `Disk.deleting` before anything is deleted, and leaves the disk's record when
+the snapshot and its listing are gone. A crash in between is finished by the next round. Only snapshots that a record
+names are deleted. Which ones: `odc.domain.storage`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from odc.control.box_files import box_names
+from odc.control.context import Policy, Ports, StorageLook
+from odc.control.runner import Runner
+from odc.domain.disk import Disk, Snapshot
+from odc.domain.errors import Conflict, ProviderError, ProviderRefused
+from odc.domain.records import Change, Stored
+from odc.domain.reservation import State
+from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_go, gib_text, past_limits, past_share
+
+log = logging.getLogger(__name__)
+
+KEY = "storage"
+EVERY = timedelta(seconds=30)
+SOON = timedelta(seconds=2)
+SHARES = 200
+"""What a box knows of its disk changes in steps of so many parts of its size."""
+
+
+class Housekeeper:
+    """Measures the storage every half minute, and deletes snapshots. One round runs at a time."""
+
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._look = StorageLook()
+        self._due = timedelta(0)
+        self._problems: dict[str, str] = {}
+        self._told: dict[str, bytes] = {}
+
+    @property
+    def look(self) -> StorageLook:
+        """What the last round saw."""
+        return self._look
+
+    def wake(self) -> None:
+        """Something was written that may need a round: a new snapshot, or an operator's decision."""
+        self._due = timedelta(0)
+
+    def start_if_due(self, runner: Runner, now: datetime | None) -> None:
+        """Start a round unless one runs or was done lately.
+
+        Args:
+            runner: carries it out.
+            now: None if the clock cannot be trusted.
+        """
+        since_boot = self._ports.clock.since_boot()
+        if since_boot < self._due or KEY in runner.busy():
+            return
+        self._due = since_boot + EVERY
+        runner.start(KEY, (KEY, 0), lambda: self.round(now))
+
+    def round(self, now: datetime | None) -> None:
+        """Finish what was begun, measure, and delete the snapshots that must go.
+
+        Args:
+            now: None if the clock cannot be trusted: then no snapshot is too old.
+        """
+        self._problems = {}
+        try:
+            disks = [self._finish(disk) for disk in self._ports.store.list_disks(None)]
+            use = self._ports.volumes.measure()
+            gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
+            if any(gone):
+                use = self._ports.volumes.measure()
+                self._due = self._ports.clock.since_boot() + SOON
+            elif use.settling:
+                self._due = self._ports.clock.since_boot() + SOON
+        except ProviderError as error:
+            self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"
+            self._show(None)
+            return
+        self._show(use)
+        self._tell_boxes(use, self._ports.store.observe())
+
+    def _choose(
+        self, disks: list[Disk], use: StorageUse, now: datetime | None
+    ) -> Iterable[tuple[Disk, tuple[Snapshot, ...], str]]:
+        """What must go, and why. What deletions free is known only when the storage has settled."""
+        rule = self._policy.retention
+        found = [(disk, past_limits(disk, rule, now), "more or older than are kept") for disk in disks]
+        if not use.settling:
+            found += [(disk, past_share(disk, use.disks.get(disk.id), rule), "too much history") for disk in disks]
+        chosen = [one for one in found if one[1]]
+        if chosen or use.settling:
+            return chosen
+        by_id = {disk.id: disk for disk in disks}
+        missing = first_to_go(disks, use, use.missing_bytes(rule))
+        return [(by_id[key], snapshots, "the storage is nearly full") for key, snapshots in missing.items()]
+
+    def _finish(self, disk: Disk) -> Disk:
+        """Delete what is to be deleted; the disk's record afterwards. What cannot be deleted now waits."""
+        if not disk.deleting:
+            return disk
+        back: tuple[Snapshot, ...] = ()
+        try:
+            for snapshot in disk.deleting:
+                try:
+                    self._ports.volumes.delete_snapshot(disk.id, snapshot.id)
+                except ProviderRefused as error:
+                    # The newer ones in the record are not on the storage: this is the last one there is.
+                    self._problems[disk.id] = f"disk {disk.name}: {error.message}"
+                    back = (*back, snapshot)
+                    continue
+                if snapshot.listing:
+                    self._ports.blobs.delete(snapshot.listing)
+            done = replace(disk, deleting=(), snapshots=(*back, *disk.snapshots))
+            return self._commit(done)
+        except ProviderError as error:
+            self._problems[disk.id] = f"disk {disk.name}: snapshots cannot be deleted: {error.message}"
+            return disk
+
+    def _delete(self, disk: Disk, snapshots: tuple[Snapshot, ...], why: str) -> bool:
+        """Write the intent, then delete; whether that was done. Nothing goes unless a newer verified one is there."""
+        there = self._ports.volumes.list_snapshots(disk.id)
+        kept = [one for one in disk.snapshots[len(expendable(disk)) :] if one.verified_at is not None]
+        if not any(snapshot.id in there for snapshot in kept):
+            text = f"disk {disk.name}: its newest verified snapshot is not on the storage, so no older one is deleted"
+            self._problems[disk.id] = text
+            return False
+        meant = self._commit(disk.without(snapshots))
+        if not meant.deleting:
+            return False
+        names = " ".join(snapshot.id for snapshot in snapshots)
+        log.info("snapshots deleted", extra={"disk": disk.id, "owner": disk.owner, "snapshots": names, "why": why})
+        return not self._finish(meant).deleting
+
+    def _commit(self, disk: Disk) -> Disk:
+        """Write the disk's record; as it was read if another writer was first: a later round decides again."""
+        try:
+            self._ports.store.commit(Change(disks=(disk,)))
+        except Conflict:
+            return replace(disk, deleting=())
+        return replace(disk, version=disk.version + 1)
+
+    def _show(self, use: StorageUse | None) -> None:
+        before, rule = self._look, self._policy.retention
+        use = use or before.use
+        level = use.level(rule) if use else Level.OK
+        problems = tuple(self._problems.values())
+        if use is not None and level is not Level.OK:
+            problems = (_nearly_full(use, level), *problems)
+        self._look = StorageLook(use=use, level=level, problems=problems)
+        if problems != before.problems:
+            for problem in problems:
+                log.warning("disk storage", extra={"reason": problem})
+
+    def _tell_boxes(self, use: StorageUse, stored: Stored) -> None:
+        """Write into each running box how full its disk is. It only informs: a fault is tried again next time."""
+        for record in stored.reservations:
+            disk = stored.disks.get(record.disk_id or "")
+            known = use.disks.get(record.disk_id or "")
+            if record.state is not State.ACTIVE or disk is None or known is None or known.live_bytes is None:
+                continue
+            text = _disk_use(disk, known)
+            if self._told.get(record.id) == text:
+                continue
+            try:
+                for name in box_names(record):
+                    self._ports.cluster.write_files(name, {"disk_use": text})
+                self._told[record.id] = text
+            except ProviderError as error:
+                log.info("a box was not told how full its disk is", extra={"reason": error.message})
+        live = {record.id for record in stored.reservations}
+        self._told = {key: text for key, text in self._told.items() if key in live}
+
+
+def _disk_use(disk: Disk, use: DiskUse) -> bytes:
+    """Bytes of the disk and bytes that its files take, rounded: the file is not written for every small change."""
+    step = max(disk.size_bytes // SHARES, 1)
+    used = -(-(use.live_bytes or 0) // step) * step
+    return f"{disk.size_bytes} {min(used, disk.size_bytes)}\n".encode()
+
+
+def _nearly_full(use: StorageUse, level: Level) -> str:
+    free, total = gib_text(use.free_bytes), gib_text(use.total_bytes)
+    what = "no new disk is made, and running boxes may soon be unable to write" if level is Level.FULL else "act now"
+    return f"the disk storage is nearly full, {free} of {total} free: {what}; sudo odc disk list shows who uses it"

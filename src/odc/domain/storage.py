@@ -1,0 +1,186 @@
+"""How full the disk storage is, and which snapshots are deleted first: pure.
+
+Rules. The newest verified snapshot of a disk, and everything newer, is never deleted. Each disk keeps a number of
+snapshots, for a number of days, within a share of its size. When the storage is nearly full, older snapshots are
+deleted although these limits are kept: first those of the user who takes most, oldest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from odc.domain.disk import Disk, Snapshot
+
+NEGLIGIBLE = 2**20
+"""Bytes of history for which no snapshot is deleted: the snapshots' own records, not files."""
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided about snapshots.
+
+    Attributes:
+        keep: snapshots of each disk; at least 1.
+        days: how long a snapshot is kept; 0: without limit.
+        percent: what the older snapshots of a disk may take, in percent of its size; 0: without limit.
+        free_percent: what is to stay free of the storage; with less, older snapshots are deleted. With less than a
+            third of it, no new disk is made.
+    """
+
+    keep: int = 7
+    days: float = 30
+    percent: float = 100
+    free_percent: float = 15
+
+
+class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a disk takes.
+
+    Attributes:
+        live_bytes: its files now; None if unknown.
+        total_bytes: its files and all its snapshots together, what they share counted once; None if unknown.
+        snapshots: id to the bytes that would be free if only this one were deleted; empty if unknown.
+    """
+
+    live_bytes: int | None = None
+    total_bytes: int | None = None
+    snapshots: Mapping[str, int] = {}
+
+    @property
+    def history_bytes(self) -> int | None:
+        """What only its snapshots take; None if unknown."""
+        if self.total_bytes is None or self.live_bytes is None:
+            return None
+        return max(self.total_bytes - self.live_bytes, 0)
+
+
+class Level(StrEnum):
+    """How urgent the lack of free space is."""
+
+    OK = "ok"
+    LOW = "low"
+    FULL = "full"
+
+
+class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the storage holds.
+
+    Attributes:
+        total_bytes: its size.
+        free_bytes: what can still be written.
+        disks: disk id to what it takes; empty if the storage cannot say.
+        settling: deleted snapshots are still being freed, so the numbers will improve.
+    """
+
+    total_bytes: int
+    free_bytes: int
+    disks: Mapping[str, DiskUse] = {}
+    settling: bool = False
+
+    @property
+    def used_bytes(self) -> int:
+        """What is taken, by whatever."""
+        return max(self.total_bytes - self.free_bytes, 0)
+
+    def missing_bytes(self, rule: Retention) -> int:
+        """How much less is free than should be; 0 or less if enough is."""
+        return int(self.total_bytes * rule.free_percent / 100) - self.free_bytes
+
+    def level(self, rule: Retention) -> Level:
+        """How urgent it is."""
+        if self.missing_bytes(rule) <= 0:
+            return Level.OK
+        return Level.FULL if self.free_bytes * 300 < self.total_bytes * rule.free_percent else Level.LOW
+
+
+def expendable(disk: Disk) -> tuple[Snapshot, ...]:
+    """The snapshots that may be deleted, oldest first: those older than the newest verified one."""
+    verified = [place for place, snapshot in enumerate(disk.snapshots) if snapshot.verified_at is not None]
+    return disk.snapshots[: verified[-1]] if verified else ()
+
+
+def past_limits(disk: Disk, rule: Retention, now: datetime | None) -> tuple[Snapshot, ...]:
+    """The snapshots beyond the number and the age that are kept, oldest first.
+
+    Args:
+        disk: the disk.
+        rule: the operator's.
+        now: None if the clock cannot be trusted: then nothing is too old.
+    """
+    old = expendable(disk)
+    kept = max(rule.keep - (len(disk.snapshots) - len(old)), 0)
+    many = old[: max(len(old) - kept, 0)]
+    if now is None or not rule.days:
+        return many
+    limit = now - timedelta(days=rule.days)
+    return tuple(snapshot for snapshot in old if snapshot in many or snapshot.taken_at < limit)
+
+
+def past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> tuple[Snapshot, ...]:
+    """The oldest snapshot if the disk's history takes more than its share. One at a time: what that frees is only
+    known afterwards."""
+    history = use.history_bytes if use else None
+    if history is None or not rule.percent or history <= disk.size_bytes * rule.percent / 100:
+        return ()
+    return expendable(disk)[:1]
+
+
+def first_to_go(disks: Iterable[Disk], use: StorageUse, missing_bytes: int) -> dict[str, tuple[Snapshot, ...]]:
+    """The snapshots to delete so that so much more is free; key: disk id, value: oldest first.
+
+    Those of the user who takes most are first, oldest first. It stops after one whose gain is not known: two snapshots
+    may share what each alone would not free, and what is deleted for nothing is lost.
+    """
+    left = {disk.id: list(expendable(disk)) for disk in disks if _has_history(disk, use)}
+    owners = {disk.id: disk.owner for disk in disks}
+    takes = taken_by_owner(disks, use)
+    chosen: dict[str, tuple[Snapshot, ...]] = {}
+    while missing_bytes > 0 and any(left.values()):
+        disk_id = min(
+            (key for key, found in left.items() if found), key=lambda k: (-takes[owners[k]], left[k][0].taken_at)
+        )
+        snapshot = left[disk_id].pop(0)
+        chosen[disk_id] = (*chosen.get(disk_id, ()), snapshot)
+        gain = _gain(disk_id, snapshot, use)
+        if gain <= NEGLIGIBLE:
+            break
+        missing_bytes -= gain
+        takes[owners[disk_id]] -= gain
+    return chosen
+
+
+def taken_by_owner(disks: Iterable[Disk], use: StorageUse) -> dict[str, int]:
+    """What each owner's disks take with their snapshots; key: principal. Where the storage cannot say, what the files
+    of the snapshots took."""
+    takes: dict[str, int] = {}
+    for disk in disks:
+        takes[disk.owner] = takes.get(disk.owner, 0) + taken_by(disk, use)
+    return takes
+
+
+def taken_by(disk: Disk, use: StorageUse) -> int:
+    """What a disk takes with its snapshots, as far as is known."""
+    known = use.disks.get(disk.id)
+    if known is not None and known.total_bytes is not None:
+        return known.total_bytes
+    return sum(snapshot.used_bytes for snapshot in disk.snapshots)
+
+
+def _has_history(disk: Disk, use: StorageUse) -> bool:
+    known = use.disks.get(disk.id)
+    history = known.history_bytes if known else None
+    return history is None or history > NEGLIGIBLE
+
+
+def _gain(disk_id: str, snapshot: Snapshot, use: StorageUse) -> int:
+    known = use.disks.get(disk_id)
+    return known.snapshots.get(snapshot.id, 0) if known else 0
+
+
+def gib_text(count: int) -> str:
+    """`12 GiB`, `0.4 GiB`."""
+    value = count / 2**30
+    return f"{value:.0f} GiB" if value >= 10 else f"{value:.1f} GiB"

@@ -1,0 +1,279 @@
+"""Snapshots are thinned by limits and when the storage fills, over crashes, and never the last one that is whole."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
+
+from odc.control.context import Policy
+from odc.domain.access import Principal
+from odc.domain.disk import Disk
+from odc.domain.errors import LimitExceeded, ProviderUnavailable
+from odc.domain.records import Change
+from odc.domain.reservation import State
+from odc.domain.storage import Level, Retention
+
+DAY = timedelta(days=1)
+GIB = 2**30
+UNLIMITED = Retention(keep=1000, days=0, percent=0, free_percent=0)
+
+
+def a_world(**rule: Any) -> World:
+    world = World(disk_bytes=100 * GIB, retention=Retention(**{"keep": 1000, "days": 0, "percent": 0, **rule}))
+    world.volumes.capacity_bytes = 1000 * GIB
+    return world
+
+
+def work(world: World, name: str = "proj", size: int = GIB, who: Principal = ADA, file: str = "data") -> Disk:
+    """One reservation that rewrites a file on the disk, to its end; the disk afterwards."""
+    record = world.reserve(who, disk=name)
+    assert world.get(record).state is State.ACTIVE
+    world.volumes.write(world.disk(name, who).id, file, size)
+    world.cancel(record, who)
+    world.settle()
+    world.pass_time(MINUTE)
+    return world.disk(name, who)
+
+
+def ids(disk: Disk) -> list[str]:
+    return [snapshot.id for snapshot in disk.snapshots]
+
+
+def assert_consistent(world: World, disk: Disk) -> None:
+    """The record, the storage and the listings name the same snapshots."""
+    assert disk.deleting == ()
+    assert ids(disk) == list(world.volumes.list_snapshots(disk.id))
+    assert disk.last_snapshot is not None
+    assert disk.last_snapshot.verified_at is not None
+    for snapshot in disk.snapshots:
+        assert world.blobs.find(snapshot.listing) is not None
+
+
+def test_a_disk_keeps_so_many_snapshots_and_their_listings() -> None:
+    world = a_world(keep=3)
+    listings = []
+    for _ in range(6):
+        disk = work(world)
+        assert disk.last_snapshot is not None
+        listings.append(disk.last_snapshot.listing)
+    assert len(disk.snapshots) == 3
+    assert_consistent(world, disk)
+    assert [world.blobs.find(key) is not None for key in listings] == [False, False, False, True, True, True]
+
+
+def test_a_snapshot_goes_when_it_is_too_old_but_never_the_last_one() -> None:
+    world = a_world(days=2.5)
+    for _ in range(3):
+        work(world)
+        world.pass_time(DAY, step=6 * HOUR)
+    assert len(world.disk("proj").snapshots) == 2
+    world.pass_time(400 * DAY, step=DAY)
+    disk = world.disk("proj")
+    assert len(disk.snapshots) == 1
+    assert_consistent(world, disk)
+
+
+def test_a_clock_that_jumped_makes_no_snapshot_too_old() -> None:
+    world = a_world(days=2)
+    for _ in range(3):
+        work(world)
+    world.clock.jump(100 * DAY)
+    world.pass_time(10 * MINUTE)
+    assert len(world.disk("proj").snapshots) == 3
+    world.accept_clock()
+    world.pass_time(10 * MINUTE)
+    assert len(world.disk("proj").snapshots) == 1
+
+
+def test_the_history_of_a_disk_stays_within_its_share() -> None:
+    world = a_world(percent=100)
+    for _ in range(8):
+        disk = work(world, size=60 * GIB)
+    use = world.volumes.measure().disks[disk.id]
+    assert use.history_bytes is not None
+    assert use.history_bytes <= 100 * GIB
+    assert len(disk.snapshots) == 2
+    assert_consistent(world, disk)
+
+
+def test_disks_that_do_not_change_keep_their_history_when_the_storage_is_full() -> None:
+    world = a_world(free_percent=15)
+    for _ in range(4):
+        idle = work(world, "idle", size=1, who=BEN)
+    for _ in range(14):
+        work(world, "big", size=80 * GIB)
+    assert len(world.disk("idle", BEN).snapshots) == 4
+    assert world.volumes.measure().free_bytes >= 150 * GIB
+    assert_consistent(world, world.disk("big"))
+    assert_consistent(world, idle)
+
+
+def test_the_user_who_takes_most_loses_snapshots_first_and_the_oldest_first() -> None:
+    world = a_world(free_percent=20)
+    for _ in range(2):
+        work(world, "small", size=20 * GIB, who=BEN)
+    before = ids(world.disk("small", BEN))
+    made = []
+    for _ in range(12):
+        disk = work(world, "big", size=90 * GIB)
+        assert disk.last_snapshot is not None
+        made.append(disk.last_snapshot.id)
+    assert ids(world.disk("small", BEN)) == before
+    left = ids(world.disk("big"))
+    assert left == made[-len(left) :]
+    assert world.volumes.measure().free_bytes >= 200 * GIB
+
+
+def test_nothing_is_deleted_while_there_is_room_and_no_limit() -> None:
+    world = a_world(free_percent=10)
+    for _ in range(8):
+        disk = work(world)
+    assert len(disk.snapshots) == 8
+
+
+def test_snapshots_that_share_all_they_hold_are_not_all_deleted_at_once() -> None:
+    world = a_world(free_percent=50)
+    record = world.reserve(disk="proj")
+    world.volumes.write(world.disk("proj").id, "data", 300 * GIB)
+    world.cancel(record)
+    world.settle()
+    work(world, size=1, file="other")
+    work(world, size=300 * GIB)
+    disk = work(world, size=1, file="other")
+    # The first two share 300 GiB; one alone frees nothing, both free enough.
+    assert len(disk.snapshots) == 2
+    assert world.volumes.measure().free_bytes >= 500 * GIB
+
+
+def test_the_last_verified_snapshot_is_kept_although_the_storage_is_full() -> None:
+    world = a_world(free_percent=15)
+    disk = work(world, size=100 * GIB)
+    world.volumes.capacity_bytes = 100 * GIB
+    world.pass_time(10 * MINUTE)
+    assert world.disk("proj").snapshots == disk.snapshots
+    assert_consistent(world, world.disk("proj"))
+
+
+def test_a_nearly_full_storage_is_told_before_it_is_full() -> None:
+    world = a_world(free_percent=15)
+    work(world, size=80 * GIB)
+    world.volumes.capacity_bytes = 90 * GIB
+    world.pass_time(MINUTE)
+    look = world.sight.look
+    assert look.storage.level is Level.LOW
+    assert any("nearly full, 10 GiB of 90 GiB free" in problem for problem in look.problems)
+    world.volumes.capacity_bytes = 200 * GIB
+    world.pass_time(MINUTE)
+    assert (world.sight.look.storage.level, world.sight.look.problems) == (Level.OK, ())
+
+
+def test_no_new_disk_is_made_when_nothing_can_be_freed() -> None:
+    world = a_world(free_percent=15)
+    work(world, size=80 * GIB)
+    world.volumes.capacity_bytes = 82 * GIB
+    world.pass_time(MINUTE)
+    with pytest.raises(LimitExceeded, match=r"disk storage is nearly full: 2.0 GiB of 82 GiB free") as refused:
+        world.ask(BEN, disk="other")
+    assert any("--disk none" in hint.command for hint in refused.value.hints)
+    assert world.get(world.reserve(disk="proj")).state is State.ACTIVE
+    assert world.get(world.reserve(BEN, disk="none")).state is State.ACTIVE
+    world.volumes.capacity_bytes = 1000 * GIB
+    world.pass_time(MINUTE)
+    assert world.get(world.reserve(BEN, disk="other")).state is State.ACTIVE
+
+
+def test_a_deletion_that_fails_is_told_and_tried_again() -> None:
+    world = a_world(keep=1)
+    work(world)
+    world.volumes.faults.add("delete_snapshot", ProviderUnavailable("no answer"), times=2)
+    record = world.reserve(disk="proj")
+    world.cancel(record)
+    world.settle()
+    disk = world.disk("proj")
+    assert [len(disk.snapshots), len(disk.deleting)] == [1, 1]
+    assert any("snapshots cannot be deleted: no answer" in problem for problem in world.sight.look.problems)
+    world.pass_time(3 * MINUTE)
+    assert_consistent(world, world.disk("proj"))
+    assert world.sight.look.problems == ()
+
+
+def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
+    world = a_world(keep=5)
+    for _ in range(3):
+        disk = work(world)
+    # As after the records were restored from a backup of another time, or a snapshot was deleted by hand.
+    world.volumes.forget_snapshot(disk.id, ids(disk)[-1])
+    world.with_policy(retention=Retention(keep=1, days=0, percent=0))
+    world.pass_time(10 * MINUTE)
+    assert list(world.volumes.list_snapshots(disk.id)) == ids(disk)[:2]
+    assert any("newest verified snapshot is not on the storage" in problem for problem in world.sight.look.problems)
+
+
+def test_a_snapshot_that_no_record_names_is_never_deleted() -> None:
+    world = a_world(keep=1)
+    disk = work(world)
+    world.volumes.snapshot(disk.id, "stranger-1")
+    for _ in range(3):
+        disk = work(world)
+    assert list(world.volumes.list_snapshots(disk.id)) == ["stranger-1", *ids(disk)]
+
+
+def test_a_disk_record_that_changes_meanwhile_loses_nothing() -> None:
+    world = a_world(keep=1)
+    disk = work(world)
+    other = World.beside(world)
+    fuse = Fuse(1, False, lambda: _touch(other, disk.name), ("volumes",), "list_snapshots")
+    world.build(fuse)
+    world.settle()
+    disk = work(world)
+    assert fuse.blown
+    world.pass_time(3 * MINUTE)
+    assert_consistent(world, world.disk("proj"))
+    assert world.disk("proj").fault == "touched"
+
+
+def _touch(world: World, name: str) -> None:
+    world.store.commit(Change(disks=(replace(world.disk(name), fault="touched"),)))
+
+
+class Killed(BaseException):
+    """`kill -9`."""
+
+
+def killed() -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_thinning_comes_to_the_same_end_whatever_call_is_the_last(after: bool) -> None:
+    number, seen, blown = 0, set(), True
+    while blown:
+        number += 1
+        world = a_world(keep=1000)
+        for _ in range(3):
+            work(world)
+        world.policy = Policy(**{**_fields(world.policy), "retention": Retention(keep=1, days=0, percent=0)})
+        fuse = Fuse(number, after, killed)
+        world.build(fuse)
+        with contextlib.suppress(Killed):
+            world.settle()
+            world.pass_time(MINUTE)
+        blown = fuse.blown
+        world.crash()
+        world.pass_time(MINUTE)
+        disk = world.disk("proj")
+        assert len(disk.snapshots) == 1, fuse.where
+        assert_consistent(world, disk)
+        assert world.blobs.count() == 1, fuse.where
+        if blown:
+            seen.add(fuse.where.split()[1])
+    assert {"volumes.delete_snapshot", "volumes.measure", "blobs.delete", "store.commit"} <= seen
+
+
+def _fields(policy: Policy) -> dict[str, Any]:
+    return {name: getattr(policy, name) for name in policy.__dataclass_fields__}

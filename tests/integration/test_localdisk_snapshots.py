@@ -1,0 +1,187 @@
+"""Snapshots on real storage: deleted at any step, counted exactly, and freed when the storage is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.builders import an_id
+from tests.integration.test_localdisk import killed_before_step
+from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+
+from odc.domain.storage import DiskUse, StorageUse
+
+pytestmark = [pytest.mark.btrfs]
+
+
+@pytest.fixture
+def btrfs(tmp_path: Path) -> Iterator[LocalStorage]:
+    with btrfs_mount(tmp_path / "disks", 400 * MIB) as folder, btrfs_storage(folder / "cloud") as found:
+        yield found
+
+
+@pytest.fixture(params=["folders", "btrfs"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalStorage]:
+    if request.param == "btrfs":
+        yield request.getfixturevalue("btrfs")
+    else:
+        with folders_storage(tmp_path / "disks") as found:
+            yield found
+
+
+def a_full_disk(storage: LocalStorage, size: int = 64 * MIB) -> str:
+    disk_id = an_id()
+    storage.volumes.create(disk_id, size)
+    return disk_id
+
+
+def rewrite(storage: LocalStorage, disk_id: str, size: int) -> None:
+    """Other bytes in the same file: nothing of it is shared with any snapshot."""
+    (storage.home(disk_id) / "data").write_bytes(os.urandom(size))
+
+
+def settled(storage: LocalStorage) -> StorageUse:
+    """What the storage counts once it has freed what was deleted."""
+    for _ in range(600):
+        subprocess.run(["btrfs", "filesystem", "sync", str(storage.root)], check=True)
+        use = storage.volumes.measure()
+        if not use.settling:
+            return use
+        time.sleep(0.1)
+    raise AssertionError("the storage does not settle")
+
+
+def test_a_deletion_that_was_killed_at_any_step_is_finished_by_the_next(storage: LocalStorage) -> None:
+    disk = a_full_disk(storage)
+    step, killed = 0, True
+    storage.volumes.snapshot(disk, "r-0")
+    while killed:
+        storage.write(disk, f"f{step}", 3)
+        old, new = f"r-{step}", f"r-{step + 1}"
+        storage.volumes.snapshot(disk, new)
+        killed = killed_before_step(step, lambda name=old: storage.volumes.delete_snapshot(disk, name))
+        storage.volumes.delete_snapshot(disk, old)
+        assert storage.volumes.list_snapshots(disk) == (new,)
+        left = {path.name for path in (storage.root / "snapshots" / disk).iterdir()}
+        assert left == {new, f".{new}.facts"}
+        step += 1
+    assert step > 2
+
+
+def test_a_snapshot_that_was_half_deleted_is_never_listed(storage: LocalStorage) -> None:
+    disk = a_full_disk(storage)
+    storage.volumes.snapshot(disk, "r-1")
+    storage.volumes.snapshot(disk, "r-2")
+    for step in range(20):
+        killed_before_step(step, lambda: storage.volumes.delete_snapshot(disk, "r-1"))
+        if "r-1" in storage.volumes.list_snapshots(disk):
+            assert (storage.root / "snapshots" / disk / "r-1" / ".odc-disk").read_text().strip() == disk
+    assert storage.volumes.list_snapshots(disk) == ("r-2",)
+
+
+def test_what_only_snapshots_share_counts_for_the_disk(btrfs: LocalStorage) -> None:
+    disk, idle = a_full_disk(btrfs), a_full_disk(btrfs)
+    for number in (1, 2, 3):
+        rewrite(btrfs, disk, 20 * MIB)
+        # Twice the same: neither of the two would free anything alone.
+        btrfs.volumes.snapshot(disk, f"r-{number}a")
+        btrfs.volumes.snapshot(disk, f"r-{number}b")
+    use = settled(btrfs).disks
+    assert _mib(use[disk].live_bytes) == 20
+    assert _mib(use[disk].total_bytes) == 60
+    assert _mib(use[disk].history_bytes) == 40
+    assert max(map(_mib, use[disk].snapshots.values())) == 0
+    assert _mib(use[idle].total_bytes) == 0
+
+
+def test_a_deleted_snapshot_frees_what_it_alone_held(btrfs: LocalStorage) -> None:
+    disk = a_full_disk(btrfs)
+    for number in (1, 2, 3):
+        rewrite(btrfs, disk, 20 * MIB)
+        btrfs.volumes.snapshot(disk, f"r-{number}")
+    before = settled(btrfs)
+    assert {key: _mib(value) for key, value in before.disks[disk].snapshots.items()} == {"r-1": 20, "r-2": 20, "r-3": 0}
+    btrfs.volumes.delete_snapshot(disk, "r-1")
+    after = settled(btrfs)
+    assert _mib(after.disks[disk].total_bytes) == 40
+    assert after.free_bytes - before.free_bytes > 15 * MIB
+
+
+def test_the_host_gets_back_what_a_deleted_snapshot_held(btrfs: LocalStorage) -> None:
+    disk = a_full_disk(btrfs, 200 * MIB)
+    rewrite(btrfs, disk, 100 * MIB)
+    btrfs.volumes.snapshot(disk, "r-1")
+    (btrfs.home(disk) / "data").unlink()
+    btrfs.volumes.snapshot(disk, "r-2")
+    settled(btrfs)
+    file = btrfs.root.parent.with_name("disks.btrfs")
+    before = file.stat().st_blocks * 512
+    btrfs.volumes.delete_snapshot(disk, "r-1")
+    settled(btrfs)
+    subprocess.run(["fstrim", str(btrfs.root.parent)], check=True)
+    assert before - file.stat().st_blocks * 512 > 80 * MIB
+
+
+def test_snapshots_can_be_deleted_when_not_a_byte_is_free(btrfs: LocalStorage) -> None:
+    disk, other = a_full_disk(btrfs, 400 * MIB), a_full_disk(btrfs, 400 * MIB)
+    rewrite(btrfs, disk, 100 * MIB)
+    btrfs.volumes.snapshot(disk, "r-1")
+    rewrite(btrfs, disk, 20 * MIB)
+    btrfs.volumes.snapshot(disk, "r-2")
+    filler = btrfs.home(other) / "filler"
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(os.urandom(MIB))
+            os.fsync(file.fileno())
+    btrfs.volumes.delete_snapshot(disk, "r-1")
+    assert settled(btrfs).free_bytes > 50 * MIB
+    rewrite(btrfs, disk, 20 * MIB)
+
+
+def test_disks_that_were_made_before_groups_were_used_are_counted(btrfs: LocalStorage) -> None:
+    disk = a_full_disk(btrfs)
+    home = btrfs.home(disk)
+    group = f"1/{_root_id(home)}"
+    for command in (["remove", f"0/{_root_id(home)}", group], ["destroy", group]):
+        subprocess.run(["btrfs", "qgroup", *command, str(home)], check=True, capture_output=True)
+    rewrite(btrfs, disk, 20 * MIB)
+    btrfs.volumes.snapshot(disk, "r-1")
+    rewrite(btrfs, disk, 20 * MIB)
+    btrfs.volumes.snapshot(disk, "r-2")
+    assert btrfs.volumes.measure().settling
+    assert _mib(settled(btrfs).disks[disk].total_bytes) == 40
+
+
+def test_a_folder_that_a_user_names_like_a_disk_changes_no_numbers(btrfs: LocalStorage) -> None:
+    disk = a_full_disk(btrfs)
+    rewrite(btrfs, disk, 10 * MIB)
+    odd = btrfs.home(disk) / f"x\nID 5 gen 1 top level 5 path cloud\nvolumes\n{an_id()}"
+    subprocess.run(["btrfs", "subvolume", "create", str(odd)], check=True, capture_output=True)
+    use = settled(btrfs).disks
+    assert set(use) == {disk}
+    assert _mib(use[disk].live_bytes) == 10
+
+
+def test_plain_folders_say_how_full_they_are_and_not_by_whom(tmp_path: Path) -> None:
+    with folders_storage(tmp_path / "disks") as storage:
+        disk = a_full_disk(storage)
+        use = storage.volumes.measure()
+        assert use.total_bytes > use.free_bytes > 0
+        assert use.disks.get(disk, DiskUse()).total_bytes is None
+
+
+def _mib(count: int | None) -> int:
+    assert count is not None
+    return round(count / MIB)
+
+
+def _root_id(home: Path) -> str:
+    done = subprocess.run(
+        ["btrfs", "inspect-internal", "rootid", str(home)], capture_output=True, check=True, text=True
+    )
+    return done.stdout.strip()

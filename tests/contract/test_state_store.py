@@ -111,6 +111,8 @@ def test_two_disks_of_one_owner_never_share_a_name(store: StateStore) -> None:
         store.commit(Change(disks=(a_disk(name="proj"),)))
     store.commit(Change(disks=(a_disk(name="proj", owner="unix:1001"), a_disk(name="other"))))
     assert [disk.name for disk in store.list_disks("unix:1000")] == ["other", "proj"]
+    everyones = [(disk.owner, disk.name) for disk in store.list_disks(None)]
+    assert everyones == [("unix:1000", "other"), ("unix:1000", "proj"), ("unix:1001", "proj")]
 
 
 def test_ended_reservations_are_not_observed_but_are_found(store: StateStore) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from odc.domain.catalog import GpuType
 from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import LimitSettings, Settings
-from odc.entrypoints.settings_page import EXAMPLES, LIMIT_EXAMPLES, PAGE, TYPE_EXAMPLE, page
+from odc.entrypoints.settings import LimitSettings, Settings, SnapshotSettings
+from odc.entrypoints.settings_page import EXAMPLES, LIMIT_EXAMPLES, PAGE, SNAPSHOT_EXAMPLES, TYPE_EXAMPLE, page
 from odc.entrypoints.settings_reading import read_settings
 
 ROOT = Path(__file__).parents[2]
-STRUCTS = (Settings, LimitSettings, GpuType)
+STRUCTS = (Settings, LimitSettings, SnapshotSettings, GpuType)
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -30,9 +30,11 @@ def test_every_setting_says_what_it_is_in_the_order_in_which_it_stands(struct: t
 
 
 def test_every_setting_has_an_example_that_is_not_its_default() -> None:
-    assert {*EXAMPLES, "limits", "types"} == set(Settings.__struct_fields__)
-    assert set(LIMIT_EXAMPLES) == set(LimitSettings.__struct_fields__)
-    for struct, examples in ((Settings, EXAMPLES), (LimitSettings, LIMIT_EXAMPLES)):
+    assert {*EXAMPLES, "limits", "snapshots", "types"} == set(Settings.__struct_fields__)
+    tables = ((LimitSettings, LIMIT_EXAMPLES), (SnapshotSettings, SNAPSHOT_EXAMPLES))
+    for struct, examples in tables:
+        assert set(examples) == set(struct.__struct_fields__)
+    for struct, examples in ((Settings, EXAMPLES), *tables):
         plain = struct()
         assert not [name for name, value in examples.items() if getattr(plain, name) == value]
 
@@ -40,9 +42,11 @@ def test_every_setting_has_an_example_that_is_not_its_default() -> None:
 def test_the_examples_work_together(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").touch()
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    values = {**EXAMPLES, "certificates": str(tmp_path / "ca.pem"), "limits": LIMIT_EXAMPLES, "types": [TYPE_EXAMPLE]}
+    values = {**EXAMPLES, "certificates": str(tmp_path / "ca.pem"), "limits": LIMIT_EXAMPLES}
+    values |= {"snapshots": SNAPSHOT_EXAMPLES, "types": [TYPE_EXAMPLE]}
     settings = read_settings(tmp_path / "empty.toml", values)
     assert msgspec.to_builtins(settings.limits) == LIMIT_EXAMPLES
+    assert msgspec.to_builtins(settings.snapshots) == SNAPSHOT_EXAMPLES
     assert settings.policy().catalog.get_type("rtx4090").gpus_per_node == 4
 
 

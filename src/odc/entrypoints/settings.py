@@ -16,6 +16,7 @@ import msgspec
 from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.limits import Limits
+from odc.domain.storage import Retention
 
 DEFAULT_FILE = Path("/etc/odc/odc.toml")
 DEFAULT_SOCKET = "/run/odc/odc.sock"
@@ -43,6 +44,24 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     attempts: int = 3
     grace_s: float = 30
     missing_s: float = 30
+
+
+class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which snapshots of disks are kept. The newest verified snapshot of a disk is always kept.
+
+    Attributes:
+        keep: snapshots of each disk.
+        days: how many days a snapshot is kept; 0 means no limit.
+        percent: what the older snapshots of a disk may take, in percent of its size; 0 means no limit.
+        free_percent: how much of the disk storage is to stay free: with less, older snapshots are deleted although
+            the limits above would keep them, first those of the user who takes most; with less than a third of it,
+            no new disk is made.
+    """
+
+    keep: int = 7
+    days: float = 30
+    percent: float = 100
+    free_percent: float = 15
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         certificates: file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM.
         timezone: time zone of times that are shown inside boxes; empty: the host's.
         limits: per user and per step.
+        snapshots: which snapshots of disks are kept.
         types: GPU types that change or join the built-in ones.
     """
 
@@ -106,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     certificates: str = ""
     timezone: str = ""
     limits: LimitSettings = LimitSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     types: tuple[GpuType, ...] = ()
 
     @property
@@ -144,6 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             image=self.image,
             ports=self.ports,
             disk_bytes=int(self.disk_gib * 2**30),
+            retention=Retention(**msgspec.structs.asdict(self.snapshots)),
             grace=timedelta(seconds=limits.grace_s),
             missing=timedelta(seconds=limits.missing_s),
             box_environment=dict(self.environment),

@@ -18,7 +18,7 @@ from odc.domain.catalog import BUILT_IN, Catalog, GpuType
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
 from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import Settings
+from odc.entrypoints.settings import Settings, SnapshotSettings
 
 SOCKET_BYTES = 100
 """The longest path of a socket here; the kernel takes 107. Source: unix(7), `sun_path`."""
@@ -103,6 +103,7 @@ def check_settings(settings: Settings, where: str) -> None:
             raise InvalidRequest(f"{where}: [limits] {as_toml(name, number)} is not allowed: at least {least}")
     if settings.limits.stop_s <= settings.limits.grace_s:
         raise InvalidRequest(f"{where}: [limits] stop_s must be more than grace_s: the grace is a part of it")
+    _check_snapshots(settings.snapshots, where)
     _check_paths(settings, where)
     _check_network(settings, where)
     _check_types(settings.types, where)
@@ -176,6 +177,17 @@ _LEAST_LIMITS = {
     "grace_s": 0,
     "missing_s": 0,
 }
+
+
+_SNAPSHOT_LIMITS = {"keep": (1, math.inf), "days": (0, math.inf), "percent": (0, math.inf), "free_percent": (0, 90)}
+
+
+def _check_snapshots(snapshots: SnapshotSettings, where: str) -> None:
+    for name, (least, most) in _SNAPSHOT_LIMITS.items():
+        number = getattr(snapshots, name)
+        if not math.isfinite(number) or not least <= number <= most:
+            rule = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise InvalidRequest(f"{where}: [snapshots] {as_toml(name, number)} is not allowed: {rule}")
 
 
 def _check_paths(settings: Settings, where: str) -> None:

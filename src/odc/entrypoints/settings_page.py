@@ -9,7 +9,7 @@ from msgspec import inspect
 
 from odc.domain.catalog import GpuType
 from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import LimitSettings, Settings
+from odc.entrypoints.settings import LimitSettings, Settings, SnapshotSettings
 from odc.entrypoints.settings_check import as_toml
 
 PAGE = Path("docs/reference/settings.md")
@@ -50,6 +50,7 @@ LIMIT_EXAMPLES: dict[str, object] = {
     "grace_s": 60,
     "missing_s": 60,
 }
+SNAPSHOT_EXAMPLES: dict[str, object] = {"keep": 14, "days": 60, "percent": 200, "free_percent": 10}
 TYPE_EXAMPLE: dict[str, object] = {
     "name": "rtx4090",
     "gpus_per_node": 4,
@@ -82,6 +83,7 @@ def page() -> str:
     """The whole page."""
     plain = [field for field in inspect.type_info(Settings).fields if field.name in EXAMPLES]  # type: ignore[attr-defined]
     limits = inspect.type_info(LimitSettings).fields  # type: ignore[attr-defined]
+    snapshots = inspect.type_info(SnapshotSettings).fields  # type: ignore[attr-defined]
     types = inspect.type_info(GpuType).fields  # type: ignore[attr-defined]
     said = meanings(Settings)
     whole = "\n".join(as_toml(name, value) for name, value in TYPE_EXAMPLE.items())
@@ -91,6 +93,8 @@ def page() -> str:
             _table(plain, Settings, EXAMPLES),
             f"\n## [limits]\n\nA table: {said['limits']}\n",
             _table(limits, LimitSettings, LIMIT_EXAMPLES),
+            f"\n## [snapshots]\n\nA table: {said['snapshots']}\n",
+            _table(snapshots, SnapshotSettings, SNAPSHOT_EXAMPLES),
             f"\n## [[types]]\n\nTables: {said['types']}",
             _TYPES,
             _table(types, GpuType, TYPE_EXAMPLE),

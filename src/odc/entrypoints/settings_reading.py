@@ -9,7 +9,7 @@ import msgspec
 
 from odc.domain.catalog import GpuType
 from odc.domain.errors import InvalidRequest
-from odc.entrypoints.settings import DEFAULT_FILE, LimitSettings, Settings
+from odc.entrypoints.settings import DEFAULT_FILE, LimitSettings, Settings, SnapshotSettings
 from odc.entrypoints.settings_check import check_settings, unknown_key, wrong_type
 
 
@@ -27,7 +27,7 @@ def read_settings(file: Path | None, changes: Mapping[str, object] | None = None
     values = _read(path) if file is not None or path.exists() else {}
     values |= {key: value for key, value in (changes or {}).items() if value is not None}
     unknown_key(values, Settings, str(path))
-    for key, kind in (("limits", LimitSettings), ("types", GpuType)):
+    for key, kind in (("limits", LimitSettings), ("snapshots", SnapshotSettings), ("types", GpuType)):
         inner = values.get(key)
         for table in inner if isinstance(inner, list) else [inner]:
             if isinstance(table, dict):

@@ -24,6 +24,7 @@ from odc.adapters.memory.cluster import MemoryCluster
 from odc.adapters.memory.key_source import MemoryKeySource
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.wake import LocalWake
@@ -109,6 +110,7 @@ class ControlPlane:
             keys=MemoryKeySource(),
             host_keys=OpensshHostKeys(),
             clock=clock,
+            accounts=SystemAccounts(),
         )
         policy, gate = Policy(), Gate(self.store)
         self.runner = ThreadRunner(self.wake.ring)

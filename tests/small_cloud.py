@@ -17,6 +17,7 @@ from odc.adapters.memory.cluster import MemoryCluster
 from odc.adapters.memory.key_source import MemoryKeySource
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.memory.volumes import MemoryVolumes
+from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.wake import LocalWake
@@ -68,6 +69,7 @@ def small_cloud(folder: Path, nodes: Iterable[Node] = NODES, admins: Iterable[st
         keys=MemoryKeySource(),
         host_keys=OpensshHostKeys(),
         clock=clock,
+        accounts=SystemAccounts(),
     )
     policy = Policy(grace=timedelta(seconds=1))
     gate = Gate(ports.store)

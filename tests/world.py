@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tests.builders import KEY as SSH_KEY
 from tests.builders import a_node
 
+from odc.adapters.memory.accounts import MemoryAccounts
 from odc.adapters.memory.blob_store import MemoryBlobStore
 from odc.adapters.memory.clock import VirtualClock
 from odc.adapters.memory.cluster import MemoryCluster
@@ -167,6 +168,7 @@ class World:
         self.volumes = MemoryVolumes(self.clock)
         self.blobs = MemoryBlobStore()
         self.keys = MemoryKeySource()
+        self.accounts = MemoryAccounts({1000: "ada", 1001: "ben"})
         # One try asks once whether SSH answers: waiting within a task is real time.
         self.policy = Policy(**{"ssh_try": timedelta(0), **policy})
         self.build()
@@ -180,7 +182,7 @@ class World:
         made = cls.__new__(cls)
         made.clock, made.policy = other.clock, other.policy
         made.store, made.cluster, made.volumes = other.store, other.cluster, other.volumes
-        made.blobs, made.keys = other.blobs, other.keys
+        made.blobs, made.keys, made.accounts = other.blobs, other.keys, other.accounts
         made.build()
         made.sight.show(other.sight.look)
         return made
@@ -197,6 +199,7 @@ class World:
             keys=wrap("keys", self.keys),
             host_keys=GivenHostKeys(),
             clock=self.clock,
+            accounts=self.accounts,
         )
         self.sight = Sight()
         self.counting = CountingRunner()

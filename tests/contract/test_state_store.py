@@ -16,7 +16,7 @@ from tests.postgres import private_postgres
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, ProviderRefused
-from odc.domain.records import Change, ClockAnchor, ReservationQuery
+from odc.domain.records import Change, ClockAnchor, Handover, ReservationQuery
 from odc.domain.reservation import EndReason, State
 from odc.ports.state_store import StateStore
 
@@ -215,3 +215,60 @@ def test_a_backup_is_whole_and_never_replaces_a_file(tmp_path: Path) -> None:
     assert copy.find_reservation(record.id) is not None
     store.close()
     copy.close()
+
+
+def test_a_handover_gives_what_has_ended_and_deletes_the_user(store: StateStore) -> None:
+    ended = a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED, disk_id=None)
+    others = a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED, disk_id=None, owner="unix:1001")
+    store.commit(Change(reservations=(ended, others), users=(a_user(),)))
+    user = store.find_user("unix:1000")
+    assert user is not None
+    store.commit(Change(handover=Handover(user=user, to="former:1000:a")))
+    assert store.find_user("unix:1000") is None
+    assert store.list_reservations(ReservationQuery(owner="unix:1000")) == ()
+    (given,) = store.list_reservations(ReservationQuery(owner="former:1000:a"))
+    assert (given.id, given.owner, given.version) == (ended.id, "former:1000:a", 2)
+    kept = store.find_reservation(others.id)
+    assert kept is not None
+    assert kept.owner == "unix:1001"
+
+
+def test_a_handover_of_a_user_who_has_changed_writes_nothing(store: StateStore) -> None:
+    ended = a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED, disk_id=None)
+    store.commit(Change(reservations=(ended,), users=(a_user(),)))
+    read = store.find_user("unix:1000")
+    assert read is not None
+    store.commit(Change(users=(replace(read, name="later"),)))
+    with pytest.raises(Conflict):
+        store.commit(Change(handover=Handover(user=read, to="former:1000:a"), disks=(a_disk(),)))
+    assert [record.id for record in store.list_reservations(ReservationQuery(owner="unix:1000"))] == [ended.id]
+    assert store.list_disks("unix:1000") == ()
+
+
+def test_users_are_listed_and_those_held_are_observed(store: StateStore) -> None:
+    store.commit(Change(users=(a_user(), a_user(principal="unix:1001", claimed_by="eve"))))
+    assert [user.principal for user in store.list_users()] == ["unix:1000", "unix:1001"]
+    (held,) = store.observe().held
+    assert (held.principal, held.claimed_by, held.version) == ("unix:1001", "eve", 1)
+    store.commit(Change(users=(replace(held, claimed_by=""),)))
+    assert store.observe().held == ()
+
+
+def test_a_disk_is_found_by_its_id(store: StateStore) -> None:
+    disk = a_disk()
+    store.commit(Change(disks=(disk,)))
+    found = store.find_disk(disk.id)
+    assert found is not None
+    assert (found.name, found.version) == (disk.name, 1)
+    assert store.find_disk("0" * 32) is None
+
+
+def test_the_oldest_requests_are_pruned_first(store: StateStore) -> None:
+    requests = [a_request(id=f"{number:032x}", received_at=NOW + timedelta(days=number)) for number in range(5)]
+    for request in reversed(requests):
+        store.commit(Change(request=request))
+    assert store.prune_requests(NOW + timedelta(days=3), 2) == 2
+    assert [store.find_request(request.id) is not None for request in requests] == [False, False, True, True, True]
+    assert store.prune_requests(NOW + timedelta(days=3), 2) == 1
+    assert store.prune_requests(NOW + timedelta(days=3), 2) == 0
+    assert [store.find_request(request.id) is not None for request in requests] == [False, False, False, True, True]

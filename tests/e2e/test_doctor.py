@@ -21,7 +21,8 @@ def levels(done: Done) -> dict[str, str]:
     return {finding["subject"]: finding["level"] for finding in json.loads(done.out)}
 
 
-def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud) -> None:
+def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud, olga: Person) -> None:
+    assert olga.name in spare.settings["admins"]
     found = levels(spare.odc("doctor", "--json"))
     # The tests' ports lie where outgoing connections take theirs, and their disk is small.
     loud = {"ports": "warn", "space": "warn"}
@@ -32,6 +33,13 @@ def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud) -> None:
     assert "ok    GPUs        SIMULATED: 4 x cpu-x86, 8 x h100, 4 x t4" in lines
     for finding in json.loads(spare.odc("doctor", "--json").out):
         assert (finding["level"] == "ok") == (finding["hint"] == "")
+
+
+def test_an_operator_who_has_no_login_is_told(spare: Cloud) -> None:
+    config = stranger(spare, "nobody-there", admins=["odc-no-such-login"])
+    findings = json.loads(config.odc("doctor", "--json", check=False).out)
+    (text,) = [finding["text"] for finding in findings if finding["subject"] == "users"]
+    assert text == "admins names odc-no-such-login, which is not a login of this machine"
 
 
 def test_who_is_not_root_is_told_what_they_may_see(spare: Cloud, dora: Person) -> None:

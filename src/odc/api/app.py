@@ -32,6 +32,7 @@ from odc.api.messages import (
     ReservationList,
     ReservationView,
     StatusView,
+    UserList,
 )
 from odc.api.threads import Threads
 from odc.api.watching import Bell, Subscribe, leaving
@@ -128,6 +129,10 @@ class Handlers:
         """Who the caller is."""
         return views.me_view(self._queries.me(caller), caller)
 
+    def users(self, caller: Principal) -> UserList:
+        """Every user, for operators."""
+        return UserList(users=tuple(views.user_view(account) for account in self._queries.users(caller)))
+
     def health(self) -> Health:
         """Whether the cloud takes requests."""
         return self._health()
@@ -164,16 +169,6 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.history, caller, reference)
 
-    @get("/avail", responses=ERRORS)
-    async def avail(request: Anyone) -> Availability:
-        """What could be had, by type, and when."""
-        return await run(caller_of(request), handlers.avail)
-
-    @get("/status", responses=ERRORS)
-    async def status(request: Anyone) -> StatusView:
-        """The cloud as a whole."""
-        return await run(caller_of(request), handlers.status)
-
     @get("/disks", responses=ERRORS)
     async def disks(request: Anyone) -> DiskList:
         """The caller's disks."""
@@ -186,12 +181,35 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.me, caller)
 
+    @get("/users", responses=ERRORS)
+    async def users(request: Anyone) -> UserList:
+        """Every user with a record, for operators."""
+        caller = caller_of(request)
+        return await run(caller, handlers.users, caller)
+
+    return [send, reservations, reservation, history, disks, me, users]
+
+
+def _cloud_routes(handlers: Handlers) -> list[Any]:
+    """What everybody may know of the cloud."""
+    run = handlers.threads.run
+
+    @get("/avail", responses=ERRORS)
+    async def avail(request: Anyone) -> Availability:
+        """What could be had, by type, and when."""
+        return await run(caller_of(request), handlers.avail)
+
+    @get("/status", responses=ERRORS)
+    async def status(request: Anyone) -> StatusView:
+        """The cloud as a whole."""
+        return await run(caller_of(request), handlers.status)
+
     @get("/health", responses=ERRORS)
     async def health(request: Anyone) -> Health:
         """Whether the cloud takes requests, and what it is made of."""
         return await run(caller_of(request), handlers.health)
 
-    return [send, reservations, reservation, history, avail, status, disks, me, health]
+    return [avail, status, health]
 
 
 def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health: HealthCheck) -> Litestar:
@@ -204,7 +222,8 @@ def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health
         health: says whether the cloud is ready.
     """
     bell = Bell(subscribe)
-    routes = _routes(Handlers(requests, queries, bell, health))
+    handlers = Handlers(requests, queries, bell, health)
+    routes = [*_routes(handlers), *_cloud_routes(handlers)]
     config = AppConfig(
         route_handlers=[Router("/v1", route_handlers=routes)],
         exception_handlers=HANDLERS,

@@ -30,6 +30,7 @@ from odc.api.messages import (
     ReservationList,
     ReservationView,
     StatusView,
+    UserList,
 )
 from odc.domain import errors
 from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
@@ -154,6 +155,10 @@ class Client:
     def me(self) -> Me:
         """Who the caller is, as the server sees it."""
         return self._ask("GET", "/v1/me", Me)
+
+    def users(self) -> UserList:
+        """Every user with a record, for operators."""
+        return self._ask("GET", "/v1/users", UserList)
 
     def health(self) -> Health:
         """Whether the cloud takes requests."""

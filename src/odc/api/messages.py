@@ -333,6 +333,38 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[KeyView, ...]
 
 
+class UserView(msgspec.Struct, frozen=True, kw_only=True):
+    """One user, as operators see them.
+
+    Attributes:
+        principal: what the user's records belong to: `unix:UID`, or `former:…` for one who was forgotten.
+        uid: None for a former user.
+        name: the login that is recorded.
+        login: the login that has the uid now; None if there is none.
+        held: the uid has another login than the recorded one; its requests are refused until an operator decides.
+        disks: names.
+        reservations: names of those that are not ended.
+        keys: number of keys that open the user's boxes.
+        github_user: whose keys are used; empty for none.
+    """
+
+    principal: str
+    uid: int | None
+    name: str
+    login: str | None
+    held: bool
+    disks: tuple[str, ...]
+    reservations: tuple[str, ...]
+    keys: int
+    github_user: str
+
+
+class UserList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every user with a record, by principal."""
+
+    users: tuple[UserView, ...]
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the cloud takes requests, and what it is made of.
 

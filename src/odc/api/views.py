@@ -25,9 +25,11 @@ from odc.api.messages import (
     SshView,
     StatusView,
     TypeView,
+    UserView,
 )
 from odc.control.context import Look
 from odc.control.queries import Standing, TypeOutlook, what_of
+from odc.control.users import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
@@ -35,7 +37,7 @@ from odc.domain.records import Event
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
-from odc.domain.user import User
+from odc.domain.user import User, uid_of
 
 SSH_USER = "dev"
 _HAS_BOXES = (State.PREPARING, State.ACTIVE, State.ENDING)
@@ -164,6 +166,22 @@ def me_view(user: User, caller: Principal) -> Me:
         github_user=user.github_user,
         github_fault=user.github_fault,
         keys=tuple(keys),
+    )
+
+
+def user_view(account: UserAccount) -> UserView:
+    """One user, for operators."""
+    user = account.user
+    return UserView(
+        principal=user.principal,
+        uid=uid_of(user.principal),
+        name=user.name,
+        login=account.login,
+        held=account.held,
+        disks=tuple(disk.name for disk in account.disks),
+        reservations=tuple(record.name for record in account.live),
+        keys=len(user.keys),
+        github_user=user.github_user,
     )
 
 

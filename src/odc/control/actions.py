@@ -186,10 +186,11 @@ class Actions:
     def _disk_of(self, record: Reservation) -> Disk | None:
         if record.disk_id is None:
             return None
-        disks = {disk.id: disk for disk in self._ports.store.list_disks(record.owner)}
-        if record.disk_id not in disks:
+        # By its id: an operator may have handed it to another owner since the record was read.
+        disk = self._ports.store.find_disk(record.disk_id)
+        if disk is None:
             raise ProviderRefused(f"disk {record.spec.disk} has no record any more")
-        return disks[record.disk_id]
+        return disk
 
     def _wanted(self, record: Reservation) -> None:
         """Raise Superseded unless the stored record is still at this attempt and state."""

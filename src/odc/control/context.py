@@ -11,6 +11,7 @@ from odc.domain.catalog import Catalog
 from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.storage import Level, Retention, StorageUse
+from odc.ports.accounts import Accounts
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
@@ -70,6 +71,7 @@ class Ports:
     keys: KeySource
     host_keys: HostKeys
     clock: Clock
+    accounts: Accounts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,18 @@ the name, then those that are ending, then the newest ended one. Operators, and 
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from odc.domain.access import Act, Principal, allowed
-from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
-from odc.domain.names import SHORT_ID, is_id, near_match, short
-from odc.domain.records import ReservationQuery
+from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound
+from odc.domain.names import SHORT_ID, cut, is_id, near_match, short
+from odc.domain.records import Change, ReservationQuery
 from odc.domain.reservation import Reservation, State
+from odc.domain.user import User, is_same_person, is_unnamed
 from odc.ports.state_store import StateStore
 
 MIN_PREFIX = 4
@@ -25,6 +30,37 @@ class Gate:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
+
+    def admit(self, caller: Principal) -> None:
+        """Let the caller act as the user that their uid is recorded as.
+
+        Raises:
+            NotAllowed: the uid was another person's, as far as its login tells. The record is held, for operators to
+                see, until one of them says who it is.
+        """
+        user = self._store.find_user(caller.id)
+        if user is None:
+            return
+        if is_same_person(user, caller):
+            self._note_claim(user, "")
+            return
+        other = user.claimed_by if is_unnamed(caller) else caller.user
+        self._note_claim(user, other)
+        uid, login = caller.id.removeprefix("unix:"), shlex.quote(other)
+        raise NotAllowed(
+            f"uid {uid} was {user.name} in this cloud and is {other} now. {user.name}'s disks, keys and "
+            f"reservations are kept, and your requests are refused, until an operator says who you are",
+            (f"if you are {user.name}", f"sudo odc user move {uid} {login}"),
+            ("if you are not", f"sudo odc user forget {uid}"),
+        )
+
+    def _note_claim(self, user: User, login: str) -> None:
+        """Record which other login has come with the user's uid; empty: none has."""
+        if user.claimed_by == login:
+            return
+        # Another request has noted it, or the record is gone: the next request looks again.
+        with contextlib.suppress(Conflict):
+            self._store.commit(Change(users=(replace(user, claimed_by=login),)))
 
     def require(self, caller: Principal, act: Act) -> None:
         """Let the caller do this with the cloud itself.
@@ -93,6 +129,5 @@ def _is_prefix(reference: str) -> bool:
 
 
 def _not_found(reference: str, meant: str | None = None) -> NotFound:
-    shown = reference if len(reference) <= 40 else reference[:37] + "..."
     ending = f"; did you mean {meant}?" if meant else ""
-    return NotFound(f"you have no reservation {shown!r}{ending}", ("yours", "gpu-dev list --all"))
+    return NotFound(f"you have no reservation {cut(reference)!r}{ending}", ("yours", "gpu-dev list --all"))

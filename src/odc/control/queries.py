@@ -10,6 +10,7 @@ from odc.control.context import Look, Policy, Ports, Sight
 from odc.control.gate import Gate
 from odc.control.pools import pool_picture
 from odc.control.reserving import counts_on
+from odc.control.users import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest
@@ -74,7 +75,12 @@ class Queries:
         return self._ports.clock.now()
 
     def me(self, caller: Principal) -> User:
-        """The caller's record; an empty one if nothing is stored yet."""
+        """The caller's record; an empty one if nothing is stored yet.
+
+        Raises:
+            NotAllowed: as `Gate.admit`; so does every question about what is the caller's.
+        """
+        self._gate.admit(caller)
         return self._ports.store.find_user(caller.id) or User(principal=caller.id, name=caller.user)
 
     def find(self, caller: Principal, reference: str) -> Standing:
@@ -83,6 +89,7 @@ class Queries:
         Raises:
             NotFound, InvalidRequest: as `Gate.resolve`.
         """
+        self._gate.admit(caller)
         record = self._gate.resolve(caller, reference, Act.SEE_EXISTS)
         return self.standings((record,), self._ports.store.observe() if record.state is State.QUEUED else None)[0]
 
@@ -103,6 +110,7 @@ class Queries:
         Raises:
             InvalidRequest: a status that does not exist.
         """
+        self._gate.admit(caller)
         unknown = statuses - STATUSES
         if unknown:
             raise InvalidRequest(f"no status {min(unknown)[:20]!r}; there are {', '.join(sorted(STATUSES))}")
@@ -133,13 +141,25 @@ class Queries:
 
     def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[Event, ...]]:
         """The story of a reservation, for those who may see it whole."""
+        self._gate.admit(caller)
         record = self._gate.resolve(caller, reference, Act.SEE)
         return record, self._ports.store.list_events(record.id)
 
     def disks(self, caller: Principal) -> tuple[tuple[Disk, Reservation | None], ...]:
         """The caller's disks by name, each with the reservation that holds it."""
+        self._gate.admit(caller)
         found = self._ports.store.list_disks(caller.id)
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
+
+    def users(self, caller: Principal) -> tuple[UserAccount, ...]:
+        """Every user with what belongs to them, for operators.
+
+        Raises:
+            NotAllowed: the caller is not an operator.
+        """
+        self._gate.admit(caller)
+        self._gate.require(caller, Act.OPERATE)
+        return Users(self._ports).accounts()
 
     def outlook(self) -> tuple[TypeOutlook, ...]:
         """Every type that has nodes or live reservations: in the catalog's order, then the machine's own; last, those

@@ -6,6 +6,7 @@ Level, not edge: every pass lists what is there; a message only wakes it.
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from odc.domain.errors import ProviderError
 from odc.domain.names import short
 from odc.domain.node import Node
 from odc.domain.reservation import Reservation, State
+from odc.domain.user import User
 from odc.scheduling import Plan, plan_pool
 
 log = logging.getLogger(__name__)
@@ -144,6 +146,7 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look, storage: Storage
         for record in seen.stored.reservations
         if record.state is State.ACTIVE and record.expires_at is None
     ]
+    problems += [_held(user) for user in seen.stored.held]
     here = {node.name for node in seen.nodes or ()}
     problems += [
         f"reservation {record.id}: its node {place.node} is not in this cloud any more; it is left alone"
@@ -177,6 +180,14 @@ def _by_holder(node: Node) -> dict[str, list[str]]:
     for gpu, name in sorted(node.held_by_others.items()):
         holders.setdefault(name, []).append(gpu)
     return holders
+
+
+def _held(user: User) -> str:
+    uid, login = user.principal.removeprefix("unix:"), shlex.quote(user.claimed_by)
+    return (
+        f"uid {uid} was {user.name} and is {user.claimed_by} now, whose requests are refused. The same person: "
+        f"odc user move {uid} {login}. Another person: odc user forget {uid}"
+    )
 
 
 def _due(record: Reservation) -> tuple[datetime | None, ...]:

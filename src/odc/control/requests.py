@@ -17,6 +17,7 @@ from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports, Sight
 from odc.control.gate import Gate
 from odc.control.reserving import new_reservation
+from odc.control.users import Users
 from odc.domain import errors, lifecycle
 from odc.domain.access import Act, Principal
 from odc.domain.errors import (
@@ -30,7 +31,17 @@ from odc.domain.errors import (
 )
 from odc.domain.names import check_github_user
 from odc.domain.records import Change, Event, RequestRecord
-from odc.domain.requests import AcceptClock, Cancel, EndAll, Request, Reserve, SetGithubUser, SetOwnKeys
+from odc.domain.requests import (
+    AcceptClock,
+    Cancel,
+    EndAll,
+    ForgetUser,
+    MoveUser,
+    Request,
+    Reserve,
+    SetGithubUser,
+    SetOwnKeys,
+)
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.ssh_keys import parse_public_key
 from odc.domain.user import User
@@ -69,6 +80,7 @@ class Requests:
         self._policy = policy
         self._sight = sight
         self._gate = gate
+        self._users = Users(ports)
 
     def handle(self, caller: Principal, request_id: str, request: Request) -> Answer:
         """Do what is asked, once.
@@ -87,6 +99,7 @@ class Requests:
             ProviderUnavailable: the store or the key source does not answer; repeat with the same id.
         """
         check_request_id(request_id)
+        self._gate.admit(caller)
         digest = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         row = RequestRecord(
             id=request_id,
@@ -161,9 +174,20 @@ class Requests:
                 self._gate.require(caller, Act.OPERATE)
                 self._ports.store.swap_clock_anchor(anchor_now(self._ports.clock))
                 return Effect(change=Change(), answer="the clock is accepted; reservations end by it again")
-            case EndAll():
+            case EndAll() | ForgetUser() | MoveUser():
                 self._gate.require(caller, Act.OPERATE)
-                return self._end_all(caller)
+                return self._operate(caller, request)
+
+    def _operate(self, caller: Principal, request: EndAll | ForgetUser | MoveUser) -> Effect:
+        """What only operators may ask for."""
+        if isinstance(request, EndAll):
+            return self._end_all(caller)
+        user = self._users.find(request.user)
+        if isinstance(request, MoveUser):
+            change, told = self._users.move(user, request.to)
+        else:
+            change, told = self._users.forget(user, lambda record: self._ended(caller, record))
+        return Effect(change=change, answer=told)
 
     def _user(self, caller: Principal) -> User:
         known = self._ports.store.find_user(caller.id)

@@ -24,7 +24,7 @@ from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
 from odc.domain.reservation import Reservation, Spec, State
 from odc.domain.storage import Level, gib_text
-from odc.domain.user import User
+from odc.domain.user import User, is_unnamed
 
 LIVE = frozenset(state for state in State if state is not State.ENDED)
 
@@ -58,7 +58,7 @@ def new_reservation(
     record = Reservation(
         id=reservation_id,
         owner=caller.id,
-        user=caller.user,
+        user=_named(user, caller).name,
         name=name,
         spec=spec,
         disk_id=disk.id if disk else None,
@@ -80,7 +80,8 @@ def new_reservation(
 
 
 def _named(user: User, caller: Principal) -> User:
-    return replace(user, name=caller.user)
+    """The user with the login as it is spelled now; a uid without a login keeps the recorded one."""
+    return user if is_unnamed(caller) else replace(user, name=caller.user)
 
 
 def _gpus(spec: Spec) -> int:

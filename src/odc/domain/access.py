@@ -15,7 +15,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who the transport proves the caller to be.
 
     Attributes:
-        id: what records belong to, such as `unix:1000`; never reused for another person.
+        id: what records belong to, such as `unix:1000`. A uid can be used again for another person: `domain.user`
+            tells by the login name.
         user: the name that people read.
         admin: an operator of the cloud.
     """

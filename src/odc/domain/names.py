@@ -33,9 +33,8 @@ def check_name(name: str, what: str) -> str:
         InvalidRequest: it may not; the message names the rule.
     """
     if not _LABEL.fullmatch(name) or name in _RESERVED:
-        shown = name if len(name) <= 40 else name[:37] + "..."
         raise InvalidRequest(
-            f"{what} name {shown!r} is not allowed: use 1 to 40 of a-z, 0-9 and '-', "
+            f"{what} name {cut(name)!r} is not allowed: use 1 to 40 of a-z, 0-9 and '-', "
             f"no '-' at the ends, and none of {', '.join(sorted(_RESERVED))}"
         )
     return name
@@ -50,6 +49,11 @@ def check_github_user(name: str) -> str:
     if not _GITHUB_USER.fullmatch(name) or name.endswith("-") or "--" in name:
         raise InvalidRequest(f"{name[:40]!r} is not a GitHub user name: letters, digits and '-', at most 39")
     return name
+
+
+def cut(text: str, most: int = LONGEST) -> str:
+    """The text as a message may repeat it: what users send can be very long."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def is_id(text: str) -> bool:

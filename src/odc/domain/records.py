@@ -64,6 +64,20 @@ class ClockAnchor(msgspec.Struct, frozen=True, kw_only=True):
     since_boot: timedelta
 
 
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a user has ended goes to another principal, and the user's own record is deleted.
+
+    Live reservations and disks are written one by one, as records of the same change.
+
+    Attributes:
+        user: the record that is deleted, as it was read.
+        to: principal that the ended reservations belong to from then on.
+    """
+
+    user: User
+    to: str
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction: all of it is written, or nothing.
 
@@ -77,6 +91,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         users: records to write.
         events: to append, in order.
         request: the client's request that this is the effect of.
+        handover: a user's record that goes, with where the rest of what it owned goes.
     """
 
     pools: Mapping[str, int] = {}
@@ -85,6 +100,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[User, ...] = ()
     events: tuple[Event, ...] = ()
     request: RequestRecord | None = None
+    handover: Handover | None = None
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +111,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
         reservations: every live one, by place in line.
         disks: by id, every disk that a live reservation holds or waits for.
         users: by principal, the owners of live reservations.
+        held: records of users whose uid has another login now, by principal.
         unreadable: id to error, of live records that could not be understood: left alone and shown.
     """
 
@@ -102,6 +119,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Reservation, ...]
     disks: Mapping[str, Disk]
     users: Mapping[str, User]
+    held: tuple[User, ...] = ()
     unreadable: Mapping[str, str] = {}
 
 

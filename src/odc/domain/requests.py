@@ -89,4 +89,27 @@ class EndAll(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For operators: end every live reservation of every user."""
 
 
-Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll
+class ForgetUser(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="forget_user"
+):
+    """For operators: take a user's record and keys away and end their reservations; their disks are kept aside.
+
+    `user` is a uid, a login as it is recorded, or a principal.
+    """
+
+    user: str
+
+
+class MoveUser(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="move_user"
+):
+    """For operators: everything of a recorded user belongs to the login `to` from now on.
+
+    `user` is a uid, a login as it is recorded, or a principal; `to` is a login of the machine, or its uid.
+    """
+
+    user: str
+    to: str
+
+
+Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll | ForgetUser | MoveUser

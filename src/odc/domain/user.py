@@ -1,10 +1,19 @@
-"""A user: whose SSH keys open the boxes. The last good keys are kept when GitHub fails."""
+"""A user: whose SSH keys open the boxes. The last good keys are kept when GitHub fails.
+
+A Unix user is known by uid, and a uid can be used again for another person. So the login name is recorded with the
+uid: when the uid has another login, the record is held until an operator says whether that is the same person.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import msgspec
+
+from odc.domain.access import Principal
+
+_SYSTEM = "unix:0"
+_FORMER = "former:"
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,7 +23,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         principal: the id that the transport proves.
         version: as read from the store; 0 for one that is not stored yet. Every submission moves it, so that two
             at once cannot both pass the user's limits.
-        name: as people read it.
+        name: the login, as people read it; `uid1000` for a uid without one.
+        claimed_by: another login that has come with the same uid since; while it is set the record is held, and
+            requests of that uid are refused. Empty if there was none.
         github_user: whose keys are fetched; empty for none.
         github_id: GitHub's numeric id of that login when the keys were first fetched; 0 while unknown.
         github_keys: the last good ones, one public key a line as in `authorized_keys`.
@@ -26,6 +37,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     principal: str
     version: int = 0
     name: str
+    claimed_by: str = ""
     github_user: str = ""
     github_id: int = 0
     github_keys: tuple[str, ...] = ()
@@ -37,3 +49,64 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     def keys(self) -> tuple[str, ...]:
         """Every key that opens the user's boxes, GitHub's first, none twice."""
         return tuple(dict.fromkeys((*self.github_keys, *self.own_keys)))
+
+    @property
+    def is_former(self) -> bool:
+        """Whether an operator has forgotten this user; the record only says whose the disks were."""
+        return self.principal.startswith(_FORMER)
+
+
+def unnamed(uid: int) -> str:
+    """What a uid without a login is called."""
+    return f"uid{uid}"
+
+
+def uid_of(principal: str) -> int | None:
+    """The uid of a Unix user's principal; None for a former user."""
+    kind, _, number = principal.partition(":")
+    return int(number) if kind == "unix" and number.isdecimal() else None
+
+
+def former_principal(user: User, token: str) -> str:
+    """The principal under which the disks of a forgotten user are kept; no transport ever proves it."""
+    return f"{_FORMER}{user.principal.removeprefix('unix:')}:{token}"
+
+
+def is_same_person(user: User, caller: Principal) -> bool:
+    """Whether nothing says that the caller, who has the user's uid, is another person.
+
+    A uid that has no login at the moment (a directory service that does not answer, a user who was deleted while
+    processes run) is not evidence of another person, unless another login has come with it before. Root is always
+    root.
+    """
+    if caller.id == _SYSTEM:
+        return True
+    if is_unnamed(caller):
+        return not user.claimed_by
+    return is_same_login(user.name, caller.user)
+
+
+def is_unnamed(caller: Principal) -> bool:
+    """Whether the caller's uid has no login."""
+    uid = uid_of(caller.id)
+    return uid is not None and caller.user == unnamed(uid)
+
+
+def is_same_login(one: str, other: str) -> bool:
+    """Whether two logins of one uid are spellings of one name.
+
+    Directory services give a login with or without its domain (`ann`, `ann@corp`, `CORP\\ann`) and in any case,
+    depending on their settings; two different domains are two logins.
+    """
+    (name, domain), (other_name, other_domain) = _login_parts(one), _login_parts(other)
+    return name == other_name and (domain == other_domain or not domain or not other_domain)
+
+
+def _login_parts(login: str) -> tuple[str, str]:
+    """The name and the domain of a login."""
+    folded = login.casefold()
+    if "\\" in folded:
+        domain, _, name = folded.rpartition("\\")
+        return name, domain
+    name, _, domain = folded.partition("@")
+    return name, domain

@@ -22,6 +22,7 @@ from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
@@ -136,6 +137,7 @@ def build_cloud(settings: Settings) -> Cloud:
         keys=GitHubKeySource(settings.github, settings.github_api),
         host_keys=OpensshHostKeys(),
         clock=SystemClock(),
+        accounts=SystemAccounts(),
     )
     version = (api.get("/version") or {}).get("Version", "?")
     return Cloud(

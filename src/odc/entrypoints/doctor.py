@@ -23,14 +23,16 @@ from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
+from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.gpus import driver_version, find_gpus
 from odc.api.client import Client
-from odc.domain.errors import OdcError
+from odc.domain.errors import OdcError, ProviderUnavailable
 from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all, taken_ports
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import EVERYWHERE, Settings
+from odc.entrypoints.users import advice, read_users
 
 BUILD = "run: sudo odc image build        (about 2 minutes)"
 LEAST_FILES = 4096
@@ -55,6 +57,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
     settings = _in_effect(settings)
     checks: dict[str, Check] = {
         "daemon": _daemon,
+        "users": _users,
         "machine": _neighbours,
         "cgroups": _cgroups,
         "engine": _engine,
@@ -106,6 +109,28 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     else:
         text = f"answers on {settings.socket}, but users may not enter {closed}"
         yield Finding("fail", "daemon", text, f"run: sudo chmod a+x {closed}")
+
+
+def _users(settings: Settings) -> Iterator[Finding]:
+    """Only what an operator has to decide is worth a line; without a daemon nobody is refused."""
+    for name in settings.admins:
+        if SystemAccounts().find_uid(name) is None:
+            text = f"admins names {name}, which is not a login of this machine"
+            yield Finding("warn", "users", text, "check admins in the settings")
+    if os.geteuid() != 0 or daemon_pid(settings.state_folder) is None:
+        return
+    try:
+        users = read_users(settings).users
+    except ProviderUnavailable:
+        return  # the daemon's own line says so
+    for user in users:
+        text, hints = advice(user)
+        if user.held or (user.login is None and user.reservations):
+            ways = "; ".join(f"{hint.label}: sudo {hint.command}" for hint in hints)
+            yield Finding("warn", "users", text, ways)
+        if user.name in settings.admins and user.login != user.name:
+            text = f"admins names {user.name}, who is recorded with uid {user.uid}; that login is another uid now"
+            yield Finding("warn", "users", text, "check admins in the settings")
 
 
 def _neighbours(settings: Settings) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from odc.entrypoints.settings_reading import read_settings
 if TYPE_CHECKING:
     from odc.api.client import Client
 
-_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image)\b)")
+_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user)\b)")
 INTERRUPTED = 130
 ENDED = 143
 EXTRAS = {"psycopg": "server,postgresql"}
@@ -247,6 +247,59 @@ def _over_by_the_clock(client: Client) -> list[str]:
     found = client.reservations(user="all").reservations
     over = [view for view in found if view.state == "active" and view.expires_at and view.expires_at <= now]
     return [f"{view.name or view.id[:8]} of {view.owner}" for view in over]
+
+
+@group.group()
+def user() -> None:
+    """Who is recorded as a user, and what becomes of those who leave."""
+
+
+@user.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def user_list(file: Path | None, as_json: bool) -> None:
+    """List users with their uid, disks, reservations and keys, and who has the uid now."""
+    from odc.entrypoints.users import read_users, table
+
+    found = read_users(_settings(file))
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for line in table(found.users):
+        click.echo(_pasteable(line))
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@user.command("forget")
+@click.argument("who", metavar="USER")
+@yes_option
+@click.pass_obj
+def user_forget(file: Path | None, who: str, yes: bool) -> None:
+    """Remove USER's record and keys, and end their reservations. Disks are kept aside.
+
+    USER is a login as it is recorded, or a uid. The login on the machine is not touched.
+    """
+    from odc.entrypoints.users import forget
+
+    forget(_settings(file), who, yes, _say)
+
+
+@user.command("move")
+@click.argument("who", metavar="USER")
+@click.argument("to", metavar="LOGIN")
+@yes_option
+@click.pass_obj
+def user_move(file: Path | None, who: str, to: str, yes: bool) -> None:
+    """Give everything that is recorded for USER to LOGIN.
+
+    For a user who has a new login or uid, and to hand the disks of one who has left to somebody else. Keys are kept
+    only if it is the same login name, or the same uid.
+    """
+    from odc.entrypoints.users import move
+
+    move(_settings(file), who, to, yes, _say)
 
 
 @group.group()

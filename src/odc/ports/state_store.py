@@ -28,7 +28,8 @@ class StateStore(Protocol):
     def commit(self, change: Change) -> None:
         """Write the change, or nothing of it.
 
-        A reservation that is written for the first time gets the next place in line as its `order`.
+        A reservation that is written for the first time gets the next place in line as its `order`. A handover gives
+        the user's ended reservations to the other principal.
 
         Raises:
             Conflict: a version differs from the one that was read; the request's id is taken; or the owner has
@@ -49,6 +50,21 @@ class StateStore(Protocol):
 
     def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
         """The owner's disks by name; with None everyone's, by owner and name."""
+
+    def find_disk(self, disk_id: str) -> Disk | None:
+        """The disk with exactly this id, whoever owns it, or None."""
+
+    def list_users(self) -> tuple[User, ...]:
+        """Every user's record, by principal.
+
+        Cost: one record for each user; for operators' commands.
+        """
+
+    def prune_requests(self, before: datetime, most: int) -> int:
+        """Delete the oldest requests that came before a moment, at most so many; how many were deleted.
+
+        A repeat of a deleted request is a new request.
+        """
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in the order in which it was written."""

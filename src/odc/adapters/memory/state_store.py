@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused
-from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -43,6 +43,7 @@ class MemoryStateStore:
                 reservations=tuple(live),
                 disks={key: disk for key, disk in self._disks.items() if key in disk_ids},
                 users={key: user for key, user in self._users.items() if key in owners},
+                held=tuple(user for key, user in sorted(self._users.items()) if user.claimed_by),
                 unreadable=dict(self._hidden),
             )
 
@@ -65,11 +66,23 @@ class MemoryStateStore:
                 self._disks[disk.id] = replace(disk, version=disk.version + 1)
             for user in change.users:
                 self._users[user.principal] = replace(user, version=user.version + 1)
+            if change.handover is not None:
+                self._hand_over(change.handover)
             self._events.extend(change.events)
             if change.request is not None:
                 self._requests[change.request.id] = change.request
 
+    def _hand_over(self, handover: Handover) -> None:
+        old = handover.user.principal
+        for record in [r for r in self._reservations.values() if r.owner == old and not r.live]:
+            self._reservations[record.id] = replace(record, owner=handover.to, version=record.version + 1)
+        del self._users[old]
+
     def _check(self, change: Change) -> None:
+        if change.handover is not None:
+            gone = change.handover.user
+            known_user = self._users.get(gone.principal)
+            _same(f"user {gone.principal}", known_user.version if known_user else 0, gone.version)
         for pool, version in change.pools.items():
             _same(f"pool {pool}", self._pools.get(pool, 0), version)
         for record in change.reservations:
@@ -79,8 +92,8 @@ class MemoryStateStore:
             known_disk = self._disks.get(disk.id)
             _same(f"disk {disk.id}", known_disk.version if known_disk else 0, disk.version)
         for user in change.users:
-            known_user = self._users.get(user.principal)
-            _same(f"user {user.principal}", known_user.version if known_user else 0, user.version)
+            stored_user = self._users.get(user.principal)
+            _same(f"user {user.principal}", stored_user.version if stored_user else 0, user.version)
         if change.request is not None and change.request.id in self._requests:
             raise Conflict(f"request {change.request.id} is taken")
         self._check_names(change)
@@ -114,6 +127,24 @@ class MemoryStateStore:
         with self._lock:
             found = [disk for disk in self._disks.values() if owner in (None, disk.owner)]
         return tuple(sorted(found, key=lambda disk: (disk.owner, disk.name)))
+
+    def find_disk(self, disk_id: str) -> Disk | None:
+        """The disk with exactly this id, or None."""
+        with self._lock:
+            return self._disks.get(disk_id)
+
+    def list_users(self) -> tuple[User, ...]:
+        """Every user's record, by principal."""
+        with self._lock:
+            return tuple(user for _, user in sorted(self._users.items()))
+
+    def prune_requests(self, before: datetime, most: int) -> int:
+        """Delete the oldest requests."""
+        with self._lock:
+            old = sorted((r for r in self._requests.values() if r.received_at < before), key=lambda r: r.received_at)
+            for request in old[:most]:
+                del self._requests[request.id]
+            return len(old[:most])
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in order."""

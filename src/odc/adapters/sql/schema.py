@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
-CURRENT = "0001"
+CURRENT = "0002"
 BUSY_S = 10
 
 

@@ -21,7 +21,7 @@ from odc.adapters.sql import tables as t
 from odc.adapters.sql.schema import open_engine
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
-from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -84,12 +84,14 @@ class SqlStateStore:
             records = [fresh.get(row.id) or known[row.id] for row in versions if row.id not in unreadable]
             disks = _by_ids(connection, t.disks, t.disks.c.id, {x.disk_id for x in records if x.disk_id}, _disk)
             users = _by_ids(connection, t.users, t.users.c.principal, {x.owner for x in records}, _user)
+            held = _users(connection, sa.select(t.users).where(t.users.c.claimed_by.is_not(None)))
         self._decoded = {record.id: record for record in records}
         return Stored(
             pools=pools,
             reservations=tuple(records),
             disks={disk.id: disk for disk in disks},
             users={user.principal: user for user in users},
+            held=held,
             unreadable=unreadable,
         )
 
@@ -99,7 +101,7 @@ class SqlStateStore:
         unreadable: dict[str, str] = {}
         r = t.reservations.c
         for part in _parts(ids):
-            for row in connection.execute(sa.select(r.id, r.place, r.version, r.body).where(r.id.in_(part))):
+            for row in connection.execute(sa.select(r.id, r.owner, r.place, r.version, r.body).where(r.id.in_(part))):
                 try:
                     found[row.id] = _full(row)
                 except (msgspec.MsgspecError, ValueError) as error:
@@ -125,7 +127,9 @@ class SqlStateStore:
         """The record with exactly this id, or None."""
         r = t.reservations.c
         with self._reading() as connection:
-            row = connection.execute(sa.select(r.place, r.version, r.body).where(r.id == reservation_id)).first()
+            row = connection.execute(
+                sa.select(r.owner, r.place, r.version, r.body).where(r.id == reservation_id)
+            ).first()
         return _full(row) if row else None
 
     def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
@@ -133,7 +137,7 @@ class SqlStateStore:
         if "\0" in (query.name or ""):
             return ()  # PostgreSQL has no such text, and no name has it
         r = t.reservations.c
-        wanted = sa.select(r.place, r.version, r.body).order_by(r.place.desc()).limit(query.limit)
+        wanted = sa.select(r.owner, r.place, r.version, r.body).order_by(r.place.desc()).limit(query.limit)
         if query.owner is not None:
             wanted = wanted.where(r.owner == query.owner)
         if query.id_prefix is not None:
@@ -154,6 +158,24 @@ class SqlStateStore:
         with self._reading() as connection:
             rows = connection.execute(query if owner is None else query.where(d.owner == owner))
             return tuple(replace(_disk.decode(row.body), version=row.version) for row in rows)
+
+    def find_disk(self, disk_id: str) -> Disk | None:
+        """The disk with exactly this id, or None."""
+        with self._reading() as connection:
+            found = _by_ids(connection, t.disks, t.disks.c.id, {disk_id}, _disk)
+        return found[0] if found else None
+
+    def list_users(self) -> tuple[User, ...]:
+        """Every user's record, by principal."""
+        with self._reading() as connection:
+            return _users(connection, sa.select(t.users))
+
+    def prune_requests(self, before: datetime, most: int) -> int:
+        """Delete the oldest requests."""
+        q = t.requests.c
+        oldest = sa.select(q.id).where(q.received_us < _micros(before)).order_by(q.received_us).limit(most)
+        with self._writing() as connection:
+            return connection.execute(sa.delete(t.requests).where(q.id.in_(oldest))).rowcount
 
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in order."""
@@ -244,7 +266,8 @@ def _micros(moment: datetime) -> int:
 
 
 def _full(row: Any) -> Reservation:
-    return replace(_reservation.decode(row.body), version=row.version, order=row.place)
+    # The owner's column is the truth: a handover does not write the bodies of ended ones.
+    return replace(_reservation.decode(row.body), owner=row.owner, version=row.version, order=row.place)
 
 
 def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -262,6 +285,11 @@ def _by_ids(
         for row in connection.execute(sa.select(table.c.version, table.c.body).where(key.in_(part))):
             rows.append(replace(decoder.decode(row.body), version=row.version))
     return rows
+
+
+def _users(connection: sa.Connection, query: sa.Select[Any]) -> tuple[User, ...]:
+    rows = connection.execute(query.order_by(t.users.c.principal))
+    return tuple(replace(_user.decode(row.body), version=row.version) for row in rows)
 
 
 def _write(connection: sa.Connection, change: Change) -> None:
@@ -282,12 +310,30 @@ def _write(connection: sa.Connection, change: Change) -> None:
         columns = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
         _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
     for user in sorted(change.users, key=lambda u: u.principal):
-        _put(connection, t.users, t.users.c.principal, user.principal, user.version, {"body": _encode(user)})
+        columns = {"claimed_by": user.claimed_by or None, "body": _encode(user)}
+        _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
+    if change.handover is not None:
+        _hand_over(connection, change.handover)
     if change.events:
         rows = [{"reservation_id": event.reservation_id, "body": _encode(event)} for event in change.events]
         connection.execute(sa.insert(t.events), rows)
     if change.request is not None:
-        connection.execute(sa.insert(t.requests).values(id=change.request.id, body=_encode(change.request)))
+        row = {"received_us": _micros(change.request.received_at), "body": _encode(change.request)}
+        connection.execute(sa.insert(t.requests).values(id=change.request.id, **row))
+
+
+def _hand_over(connection: sa.Connection, handover: Handover) -> None:
+    """Delete the user's record, and give the ended reservations to the other principal.
+
+    Raises:
+        Conflict: the record has changed since it was read.
+    """
+    user, u, r = handover.user, t.users.c, t.reservations.c
+    query = sa.delete(t.users).where(u.principal == user.principal, u.version == user.version)
+    if connection.execute(query).rowcount != 1:
+        raise Conflict(f"users {user.principal} has changed since it was read")
+    ended = sa.update(t.reservations).where(r.owner == user.principal, sa.not_(r.live))
+    connection.execute(ended.values(owner=handover.to, version=r.version + 1))
 
 
 def _put(

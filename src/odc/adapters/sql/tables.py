@@ -51,7 +51,14 @@ users = sa.Table(
     metadata,
     sa.Column("principal", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("claimed_by", sa.Text),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index(
+        "users_claimed",
+        "principal",
+        sqlite_where=sa.text("claimed_by IS NOT NULL"),
+        postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    ),
 )
 
 events = sa.Table(
@@ -67,7 +74,9 @@ requests = sa.Table(
     "requests",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("received_us", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("requests_received", "received_us"),
 )
 
 leases = sa.Table(

@@ -1,0 +1,227 @@
+"""The records of users, for operators: who they are, who leaves, and who gets what a user had.
+
+A forgotten user's disks are kept under a principal that no transport proves, until an operator hands them to somebody.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from odc.control.context import Ports
+from odc.domain.disk import Disk
+from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.names import cut, free_name, near_match
+from odc.domain.records import Change, Handover, ReservationQuery
+from odc.domain.reservation import Reservation, State
+from odc.domain.user import User, former_principal, is_same_login, uid_of
+
+LIVE = frozenset(state for state in State if state is not State.ENDED)
+MOST_LIVE = 10_000
+_LIST = ("all of them", "odc user list")
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccount:
+    """One user with what belongs to them.
+
+    Attributes:
+        user: the record.
+        login: the login that has the uid now; None if there is none, or for a former user.
+        disks: by name.
+        live: reservations that are not ended.
+    """
+
+    user: User
+    login: str | None
+    disks: tuple[Disk, ...]
+    live: tuple[Reservation, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether the uid has another login than the one that is recorded."""
+        if self.user.claimed_by:
+            return True
+        return self.login is not None and uid_of(self.user.principal) != 0 and not _is_name(self.user, self.login)
+
+
+def _is_name(user: User, login: str) -> bool:
+    return is_same_login(user.name, login)
+
+
+class Users:
+    """Lists users and decides what becomes of their records. May be called by several threads at once."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def accounts(self) -> tuple[UserAccount, ...]:
+        """Every user, by principal; former ones only while something of theirs is left.
+
+        Cost: a few questions for each user.
+        """
+        found = (self._account(user) for user in self._ports.store.list_users())
+        return tuple(entry for entry in found if not entry.user.is_former or entry.disks or entry.live)
+
+    def _account(self, user: User) -> UserAccount:
+        uid = uid_of(user.principal)
+        return UserAccount(
+            user=user,
+            login=None if uid is None else self._ports.accounts.find_login(uid),
+            disks=self._ports.store.list_disks(user.principal),
+            live=self._live(user),
+        )
+
+    def _live(self, user: User) -> tuple[Reservation, ...]:
+        query = ReservationQuery(owner=user.principal, states=LIVE, limit=MOST_LIVE)
+        return self._ports.store.list_reservations(query)
+
+    def find(self, reference: str) -> User:
+        """The user that is meant by a uid, a login as it is recorded, or a principal.
+
+        Raises:
+            NotFound: none is.
+            InvalidRequest: several are; the message lists them.
+        """
+        users = self._ports.store.list_users()
+        exact = [user for user in users if reference in (user.principal, user.principal.removeprefix("unix:"))]
+        named = exact or [user for user in users if user.name == reference]
+        if len(named) > 1:
+            principals = ", ".join(user.principal for user in named)
+            raise InvalidRequest(
+                f"several users are recorded as {cut(reference)}: {principals}; name one of those", _LIST
+            )
+        if not named:
+            near = near_match(cut(reference), [user.name for user in users])
+            meant = f"; did you mean {near}?" if near else ""
+            raise NotFound(f"no user {cut(reference)!r} is recorded{meant}", _LIST)
+        return named[0]
+
+    def forget(self, user: User, end: Callable[[Reservation], Change]) -> tuple[Change, str]:
+        """The change that takes a user's keys and record away, ends what they have, and keeps their disks aside.
+
+        Args:
+            user: who.
+            end: makes the change that ends a live reservation.
+
+        Returns:
+            The change, and what it does as a sentence.
+
+        Raises:
+            InvalidRequest: the user is forgotten already, and disks of theirs are kept.
+        """
+        disks = self._ports.store.list_disks(user.principal)
+        live = self._live(user)
+        if user.is_former:
+            raise InvalidRequest(
+                f"{user.name} is forgotten already; {_count(len(disks), 'disk')} of theirs are kept",
+                ("hand them over", f"odc user move {user.principal} LOGIN"),
+            )
+        to = former_principal(user, uuid.uuid4().hex[:8])
+        ended = [end(record) for record in live]
+        given = {disk.id: disk for disk in disks} | {disk.id: disk for change in ended for disk in change.disks}
+        after = {record.id: record for record in live} | {r.id: r for change in ended for r in change.reservations}
+        kept = (User(principal=to, name=user.name),) if disks or live else ()
+        change = Change(
+            reservations=tuple(replace(record, owner=to) for record in after.values()),
+            disks=tuple(replace(disk, owner=to) for disk in given.values()),
+            users=kept,
+            events=tuple(event for change in ended for event in change.events),
+            handover=Handover(user=user, to=to),
+        )
+        told = f"{user.name} ({user.principal}) is forgotten: {_count(len(user.keys), 'key')} removed"
+        told += f", {_count(len(live), 'reservation')} ending" if live else ""
+        if disks:
+            names = ", ".join(disk.name for disk in disks)
+            told += f"; disks kept: {names}. Hand them over: odc user move {to} LOGIN"
+        return change, told
+
+    def move(self, user: User, to: str) -> tuple[Change, str]:
+        """The change that gives everything of a user to a login: the same person's new name or uid, or somebody else.
+
+        Args:
+            user: whose.
+            to: a login of this machine, or its uid.
+
+        Returns:
+            The change, and what it does as a sentence.
+
+        Raises:
+            NotFound: there is no such login.
+            InvalidRequest: the login's own record is held, or something that is in use has a name that is taken there.
+        """
+        uid, login = self._login(to)
+        principal = f"unix:{uid}"
+        if principal == user.principal:
+            return self._renamed(user, login)
+        target = self._ports.store.find_user(principal)
+        if target is not None and (target.claimed_by or not _is_name(target, login)):
+            raise InvalidRequest(
+                f"uid {uid} is recorded as {target.name} and is {login} now: first decide who that is",
+                ("the same person", f"odc user move {uid} {login}"),
+                ("another person", f"odc user forget {uid}"),
+            )
+        disks, live = self._ports.store.list_disks(user.principal), self._live(user)
+        given = self._given_disks(disks, principal, login)
+        self._check_names(live, principal, login)
+        fresh = replace(target or User(principal=principal, name=login), name=login)
+        if _is_name(user, login) and not fresh.keys:
+            # The same person under a new uid; anybody else sets their own keys.
+            fresh = replace(user, principal=principal, name=login, claimed_by="", version=fresh.version)
+        change = Change(
+            reservations=tuple(replace(record, owner=principal, user=login) for record in live),
+            disks=given,
+            users=(fresh,),
+            handover=Handover(user=user, to=principal),
+        )
+        named = [
+            f"{old.name} as {new.name}" if old.name != new.name else new.name
+            for old, new in zip(disks, given, strict=True)
+        ]
+        told = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had"
+        told += f"; disks: {', '.join(named)}" if named else ""
+        told += f"; reservations: {', '.join(record.name for record in live)}" if live else ""
+        return change, told if fresh.keys else f"{told}. {login} has no SSH key yet"
+
+    def _login(self, to: str) -> tuple[int, str]:
+        uid = int(to) if to.isdecimal() and len(to) <= 10 else self._ports.accounts.find_uid(to)
+        login = None if uid is None else self._ports.accounts.find_login(uid)
+        if uid is None or login is None:
+            raise NotFound(f"{cut(to)!r} is not a login of this machine", ("look it up", "getent passwd LOGIN"))
+        return uid, login if to.isdecimal() else to
+
+    def _renamed(self, user: User, login: str) -> tuple[Change, str]:
+        live = tuple(replace(record, user=login) for record in self._live(user) if record.user != login)
+        change = Change(users=(replace(user, name=login, claimed_by=""),), reservations=live)
+        return change, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
+
+    def _given_disks(self, disks: Iterable[Disk], principal: str, login: str) -> tuple[Disk, ...]:
+        """The disks as the new owner's, with another name where the owner has a disk of that name."""
+        taken = {disk.name for disk in self._ports.store.list_disks(principal)}
+        given = []
+        for disk in disks:
+            name = free_name(disk.name, taken)
+            if name != disk.name and disk.holder is not None:
+                raise InvalidRequest(
+                    f"disk {disk.name} is in use and {login} has a disk of that name: end its reservation first"
+                )
+            taken.add(name)
+            given.append(replace(disk, owner=principal, name=name))
+        return tuple(given)
+
+    def _check_names(self, live: Iterable[Reservation], principal: str, login: str) -> None:
+        query = ReservationQuery(owner=principal, states=LIVE, limit=MOST_LIVE)
+        taken = {record.name for record in self._ports.store.list_reservations(query) if record.holds_name}
+        for record in live:
+            if record.holds_name and record.name in taken:
+                raise InvalidRequest(
+                    f"both have a reservation {record.name}: end one first",
+                    ("end it", f"gpu-dev cancel {record.id[:8]}"),
+                )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

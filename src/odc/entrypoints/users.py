@@ -1,0 +1,117 @@
+"""`odc user`: who is recorded, whose uid another login has taken, and what becomes of those who leave."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+
+import click
+
+from odc.api.client import Client
+from odc.api.messages import Done, UserList, UserView
+from odc.domain.errors import Hint, InvalidRequest, ProviderUnavailable
+from odc.domain.requests import ForgetUser, MoveUser
+from odc.entrypoints.settings import Settings
+
+Say = Callable[[str], None]
+_HEAD = ("UID", "NAME", "LOGIN NOW", "DISKS", "RESERVATIONS", "KEYS", "GITHUB")
+
+
+def read_users(settings: Settings) -> UserList:
+    """Every user with a record.
+
+    Raises:
+        OdcError: the cloud does not answer, or the caller is not an operator.
+    """
+    client = Client(settings.socket)
+    try:
+        return client.users()
+    finally:
+        client.close()
+
+
+def table(users: Iterable[UserView]) -> list[str]:
+    """The users as lines, with what an operator has to decide below them."""
+    shown = tuple(users)
+    rows = [_HEAD, *(_row(user) for user in shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *(line for user in shown for line in _advice_lines(user))]
+
+
+def _row(user: UserView) -> tuple[str, ...]:
+    uid = "-" if user.uid is None else str(user.uid)
+    names = (", ".join(user.disks) or "-", ", ".join(user.reservations) or "-")
+    return (uid, user.name, _login(user), *names, str(user.keys), user.github_user or "-")
+
+
+def _login(user: UserView) -> str:
+    if user.uid is None:
+        return "(forgotten)"
+    if user.login is None:
+        return "(no login)"
+    return f"{user.login} (held)" if user.held else user.login
+
+
+def advice(user: UserView) -> tuple[str, tuple[Hint, ...]]:
+    """What an operator has to decide about this user, and the commands; empty while all is well."""
+    if user.held and user.login:
+        text = f"{user.name}: uid {user.uid} is {user.login} now, whose requests are refused"
+        same = Hint("the same person", f"odc user move {user.uid} {shlex.quote(user.login)}")
+        return text, (same, Hint("another person", f"odc user forget {user.uid}"))
+    if user.uid is None and user.disks:
+        return f"{user.name}: forgotten; disks are kept", (Hint("hand over", f"odc user move {user.principal} LOGIN"),)
+    if user.uid is not None and user.login is None:
+        left = Hint("has left", f"odc user forget {user.uid}")
+        return f"{user.name}: uid {user.uid} has no login now", (
+            left,
+            Hint("is another", f"odc user move {user.uid} LOGIN"),
+        )
+    return "", ()
+
+
+def _advice_lines(user: UserView) -> list[str]:
+    text, hints = advice(user)
+    return [text, *(f"  {hint.label + ':':<17} {hint.command}" for hint in hints)] if text else []
+
+
+def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
+    """Take the user's record and keys away, end their reservations, and keep their disks aside.
+
+    Raises:
+        OdcError: there is no such user, or nobody has said yes; nothing was changed.
+    """
+    _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", f"odc user forget {user}", yes)
+    say(_send(settings, ForgetUser(user=user)))
+
+
+def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
+    """Give everything of a user to a login.
+
+    Raises:
+        OdcError: there is no such user or login, or nobody has said yes; nothing was changed.
+    """
+    _ask(f"Give the disks and reservations of {user} to {to}?", f"odc user move {user} {to}", yes)
+    say(_send(settings, MoveUser(user=user, to=to)))
+
+
+def _ask(question: str, command: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            "this needs a yes, and there is no terminal to ask on", ("without asking", f"{command} --yes")
+        )
+    click.confirm(question, abort=True)
+
+
+def _send(settings: Settings, request: ForgetUser | MoveUser) -> str:
+    client = Client(settings.socket)
+    try:
+        answer = client.send(request)
+    finally:
+        client.close()
+    if not isinstance(answer, Done):
+        raise ProviderUnavailable("the cloud's answer is not understood")
+    return answer.message

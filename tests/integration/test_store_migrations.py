@@ -1,0 +1,71 @@
+"""Records that an earlier version wrote are read by this one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from tests.postgres import private_postgres
+
+from odc.adapters.sql import schema
+from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.records import Change
+
+ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+USER = {"principal": "unix:1000", "name": "ada", "own_keys": ["ssh-ed25519 AAAA"], "version": 1}
+REQUEST = {
+    "id": "0" * 32,
+    "principal": "unix:1000",
+    "kind": "Reserve",
+    "digest": "d",
+    "received_at": "2026-01-01T00:00:00Z",
+    "status": 200,
+    "answer": "e30=",
+}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with private_postgres() as address:
+        yield address
+
+
+@pytest.fixture(params=ADAPTERS)
+def first_schema(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database as 0.1.0 left it, with one user and one request; its address."""
+    sqlite = request.param == "sqlite"
+    address = f"sqlite:///{tmp_path}/odc.db" if sqlite else request.getfixturevalue("postgres")
+    engine = sa.create_engine(address)
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        body = {"body": json.dumps(USER).encode()}
+        connection.execute(sa.text("INSERT INTO users VALUES ('unix:1000', 1, :body)"), body)
+        body = {"body": json.dumps(REQUEST).encode()}
+        connection.execute(sa.text("INSERT INTO requests VALUES (:id, :body)"), body | {"id": REQUEST["id"]})
+    engine.dispose()
+    return address
+
+
+def test_records_of_the_first_schema_are_read_and_written(first_schema: str) -> None:
+    begun = datetime.fromtimestamp(int(time.time()), UTC)
+    store = SqlStateStore(first_schema)
+    try:
+        (user,) = store.list_users()
+        assert (user.name, user.claimed_by, user.version) == ("ada", "", 1)
+        store.commit(Change(users=(user,)))
+        assert store.observe().held == ()
+        assert store.prune_requests(begun, 10) == 0
+        assert store.find_request(REQUEST["id"]) is not None
+        assert store.prune_requests(begun + timedelta(days=1), 10) == 1
+    finally:
+        store.close()

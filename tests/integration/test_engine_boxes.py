@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine, eventually, private_engine
 from tests.images import tiny_image
 
-from odc.domain.box import BoxSpec
+from odc.domain.box import BoxSpec, BoxState
 from odc.domain.errors import ProviderRefused
 from odc.domain.resources import BoxResources, Capacity, share_of
 
@@ -105,7 +106,7 @@ def test_what_takes_too_much_memory_dies_and_nothing_else(engine: Engine) -> Non
     greedy, neighbour = engine.spec(resources=resources), engine.spec(resources=resources)
     for spec in (greedy, neighbour):
         engine.up(spec)
-    processes = "pgrep -x -f '.*odc-box run'; pgrep -o -x sshd; pgrep -x sleep"
+    processes = "pgrep -o -x -f '.*odc-box run'; pgrep -o -x sshd; pgrep -x -f 'sleep 1000'"
     asleep = engine.ssh(neighbour, "sleep 1000 >/dev/null 2>&1 & echo $!").stdout
     engine.ssh(greedy, "sleep 1000 >/dev/null 2>&1 &")
     before = {spec.name: engine.ssh(spec, processes).stdout for spec in (greedy, neighbour)}
@@ -116,3 +117,34 @@ def test_what_takes_too_much_memory_dies_and_nothing_else(engine: Engine) -> Non
         assert done.stdout == "137\n"
     for spec in (greedy, neighbour):
         assert engine.ssh(spec, processes).stdout == before[spec.name]
+    assert memory_kills(engine, greedy) == (2, "python3")
+    assert memory_kills(engine, neighbour) == (0, "")
+
+
+def memory_kills(engine: Engine, spec: BoxSpec) -> tuple[int, str]:
+    """What a list says that the kernel killed in a box for memory, and the last command."""
+    (kills,) = [box.memory_kills for box in engine.cluster.list_boxes() if box.name == spec.name]
+    assert kills is not None
+    return kills.count, kills.command
+
+
+def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine) -> None:
+    small = Capacity(cpu_millis=1000, memory_bytes=128 * 2**20)
+    spec = engine.spec(resources=BoxResources(request=small, limit=small, shm_bytes=64 * 2**20, cpus=1))
+    uid = engine.up(spec)
+    first = int(engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec)))
+    Path(f"/proc/{first}/oom_score_adj").write_text("1000")
+    # Half of it in files that no process has, so that the greedy one is not the largest.
+    fill = "head -c 60M /dev/zero > /dev/shm/half; exec python3 -c 'print(len(b\"x\" * 2**30))'"
+    engine.podman("exec", engine.container(spec), "sh", "-c", fill, check=False)
+
+    def ended() -> list[int | None]:
+        boxes = engine.cluster.list_boxes()
+        return [box.exit_code for box in boxes if box.name == spec.name and box.state is BoxState.EXITED]
+
+    assert eventually("the box has ended", ended) == [137]
+    assert memory_kills(engine, spec)[0] >= 1
+    engine.cluster.start_box(spec.name, uid)
+    assert memory_kills(engine, spec) == (0, "")
+    assert not Path("/oom").exists()
+    engine.cluster.remove_box(spec.name, uid)

@@ -88,6 +88,22 @@ class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class OutOfMemoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel killed in the boxes because they were out of memory.
+
+    Attributes:
+        kills: processes, since the reservation began.
+        last_at: when the last one was.
+        command: its name; empty if the kernel did not say it.
+        stopped: whether the last kill stopped the box, so that it was started again.
+    """
+
+    kills: int
+    last_at: datetime | None
+    command: str = ""
+    stopped: bool = False
+
+
 class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
     """A disk's snapshot."""
 
@@ -130,6 +146,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         attempt: the number of the current try at starting.
         requeue: it is ending only to be queued again.
         host_key: public SSH host key of its boxes.
+        out_of_memory: what the kernel killed in its boxes for memory; None if nothing.
     """
 
     id: str
@@ -161,6 +178,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     requeue: bool = False
     host_key: str = ""
+    out_of_memory: OutOfMemoryView | None = None
 
 
 class ReservationList(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from odc.api.messages import (
     KeyView,
     Me,
     NodeView,
+    OutOfMemoryView,
     PhaseView,
     ReservationView,
     SnapshotView,
@@ -94,7 +95,15 @@ def _with_private(public: ReservationView, standing: Standing, look: Look) -> Re
         attempt=record.attempt,
         requeue=record.requeue,
         host_key=record.host_key.public,
+        out_of_memory=_out_of_memory(record),
     )
+
+
+def _out_of_memory(record: Reservation) -> OutOfMemoryView | None:
+    found = record.out_of_memory
+    if not found.kills:
+        return None
+    return OutOfMemoryView(kills=found.kills, last_at=found.last_at, command=found.command, stopped=found.stopped)
 
 
 def snapshot_view(snapshot: Snapshot) -> SnapshotView:

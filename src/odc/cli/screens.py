@@ -16,6 +16,8 @@ SOON = timedelta(minutes=15)
 HOME = "/home/dev"
 _RESERVE = "Next: gpu-dev reserve"
 LIVE = ("queued", "preparing", "active", "ending")
+OOM_TITLE = " "
+"""Title of the column that says `OOM 1`; it is only there when some reservation has it."""
 ENDED = ("expired", "cancelled", "failed")
 
 
@@ -87,6 +89,11 @@ def place_cell(view: ReservationView) -> str:
     return nodes + silent or "-"
 
 
+def oom_cell(view: ReservationView) -> str:
+    """`OOM 1`: how many processes the kernel killed in it for memory; nothing if none."""
+    return f"OOM {view.out_of_memory.kills}" if view.out_of_memory else ""
+
+
 def nothing_lines(user: str, status: str, ended: bool) -> list[str]:
     """What `gpu-dev list` says when nothing is left of what was asked for: which of them were asked for.
 
@@ -117,6 +124,8 @@ def list_lines(
         return list(nothing) or nothing_lines("me", "", ended=False)
     others = any(not view.mine for view in views)
     header = ["NAME", "ID", "GPUS", "STATE", "UNTIL", "DISK", "NODE"]
+    killed = any(view.out_of_memory for view in views)
+    header += [OOM_TITLE] if killed else []
     rows = []
     for view in views:
         row = [
@@ -128,6 +137,7 @@ def list_lines(
             (view.disk or "none") if view.name else "-",
             place_cell(view),
         ]
+        row += [oom_cell(view)] if killed else []
         rows.append([view.owner, *row] if others else row)
     lines = output.table(["USER", *header] if others else header, rows, spare=("NODE", "DISK"))
     lines += [f"{view.name}: {view.trouble}" for view in views if view.trouble]

@@ -49,6 +49,7 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
         behind = f", behind {ahead_text(view)}" if view.ahead else ""
         facts.append(("queue", f"position {view.queue_position}{behind}"))
     facts.append(("disk", disk_text(view, now, disk)))
+    facts += oom_facts(view, now)
     if view.trouble:
         facts.append(("trouble", f"{view.trouble}; it is tried again"))
     if _lacks_box(view):
@@ -58,6 +59,17 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
     if view.attempt > 1:
         facts.append(("attempt", f"{view.attempt}"))
     return facts + _time_facts(view, now)
+
+
+def oom_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
+    """`OOM  14:41 python (1 time); the box went on`, or nothing."""
+    found = view.out_of_memory
+    if found is None:
+        return []
+    when = f"{times.clock(found.last_at, now)} " if found.last_at else ""
+    count = "1 time" if found.kills == 1 else f"{found.kills} times"
+    then = "the box was started again" if found.stopped else "the box went on"
+    return [("OOM", f"{when}{found.command or 'a process'} ({count}); {then}")]
 
 
 def _lacks_box(view: ReservationView) -> bool:
@@ -153,6 +165,7 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
         facts.append(
             ("disk", f"{view.disk} was never written to" if view.active_at is None else f"{view.disk} is kept")
         )
+    facts += oom_facts(view, now)
     again = [f"Again: gpu-dev reserve --like {view.name}"] if view.mine else []
     return [headline(view, now, output), *_aligned([*facts, *_time_facts(view, now)]), *again]
 

@@ -115,7 +115,7 @@ class Actions:
             kept = {} if user.keys else {"authorized_keys"}
             files = {path: content for path, content in spec.files.items() if path not in kept}
             self._ports.cluster.write_files(spec.name, files)
-        return briefing(record, user)
+        return briefing(record, user, self._policy)
 
     def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
         """End the attempt's boxes. When this returns, none of them holds a GPU.

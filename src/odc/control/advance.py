@@ -12,6 +12,7 @@ from odc.control.actions import Cleaned, Ready
 from odc.control.box_files import briefing
 from odc.control.context import Policy
 from odc.control.decision import Move, Task, TaskName
+from odc.control.memory_kills import note_kills
 from odc.control.observation import Observation
 from odc.control.runner import Outcome
 from odc.domain import lifecycle
@@ -150,19 +151,22 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Move
         return _missing(record, seen, policy)
     if record.missing_since is not None:
         return Move(record=replace(record, missing_since=None))
+    killed = note_kills(record, seen)
+    if killed is not None:
+        return killed
     if any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found):
         return Move(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
-    if len(places) == len(record.places) and _has_news(record, seen):
+    if len(places) == len(record.places) and _has_news(record, seen, policy):
         return Move(tasks=[Task(TaskName.FILES, record)]) if _may_try(record, seen) else None
     if record.fault is not None and record.id not in seen.busy:
         return Move(record=replace(record, fault=None))
     return None
 
 
-def _has_news(record: Reservation, seen: Observation) -> bool:
-    """Whether its boxes have not been told their end, or the owner's keys, as they are now."""
+def _has_news(record: Reservation, seen: Observation, policy: Policy) -> bool:
+    """Whether the files of its boxes are older than the record, the owner's keys, or the operator's settings."""
     owner = seen.stored.users.get(record.owner)
-    return owner is not None and record.told != briefing(record, owner)
+    return owner is not None and record.told != briefing(record, owner, policy)
 
 
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:

@@ -103,14 +103,29 @@ def box_files(
     }
     if node.simulated:
         texts["simulated"] = "yes\n"
-    files = {path: text.encode() for path, text in texts.items()}
-    return files | {"ca.crt": policy.box_certificates} if policy.box_certificates else files
+    files = {path: text.encode() for path, text in (texts | _out_of_memory(record)).items()}
+    # Also without any: the file of a running box must not keep those of earlier settings.
+    return files | {"ca.crt": policy.box_certificates}
 
 
-def briefing(record: Reservation, user: User) -> str:
-    """A digest of what changes in the files of a box while it runs: its end, and the keys that open it."""
-    news = "\n".join((_end(record), *user.keys))
-    return hashlib.blake2b(news.encode(), digest_size=8).hexdigest()
+def briefing(record: Reservation, user: User, policy: Policy) -> str:
+    """A digest of what changes in the files of a box while it runs: its end, the keys that open it, what was killed in
+    it for memory, and the operator's settings for boxes."""
+    settings = (*sorted(f"{name}={value}" for name, value in policy.box_environment.items()), policy.timezone)
+    news = "\0".join((_end(record), *user.keys, *_out_of_memory(record).values(), *settings))
+    return hashlib.blake2b(news.encode() + b"\0" + policy.box_certificates, digest_size=8).hexdigest()
+
+
+def _out_of_memory(record: Reservation) -> dict[str, str]:
+    """What the greeting says of kills for memory; nothing if there were none."""
+    found = record.out_of_memory
+    if not found.kills:
+        return {}
+    return {
+        "oom": f"{found.kills}\n",
+        "oom_at": f"{int(found.last_at.timestamp())}\n" if found.last_at else "\n",
+        "oom_command": f"{found.command}\n",
+    }
 
 
 def _end(record: Reservation) -> str:

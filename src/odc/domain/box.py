@@ -7,6 +7,7 @@ attempt's clean-up cannot hit a new one. A deletion names the backend's own uid 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -64,6 +65,22 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, bytes]
 
 
+class MemoryKills(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the kernel killed processes of a box because it was out of memory, since the box's last start.
+
+    Attributes:
+        life: which start; another one counts from 0 again.
+        count: processes killed.
+        last_at: when the last one was, if the kernel said it.
+        command: name of the last one, if the kernel said it.
+    """
+
+    life: str
+    count: int
+    last_at: datetime | None = None
+    command: str = ""
+
+
 class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A box of this cloud, as a list shows it.
 
@@ -78,6 +95,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         exit_code: of an exited box.
         message: why it is not well, in the backend's or the box's last words; empty if it is.
         ssh_port: the port of the host that leads to its SSH.
+        memory_kills: what the kernel killed in it for memory; None if that is unknown.
     """
 
     name: BoxName
@@ -90,3 +108,4 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     message: str = ""
     ssh_port: int = 0
+    memory_kills: MemoryKills | None = None

@@ -104,6 +104,26 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     next_try: Instant
 
 
+class OutOfMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel killed in the boxes of a reservation because they were out of memory.
+
+    Attributes:
+        kills: processes, over all starts and attempts.
+        last_at: when the last one was.
+        command: its name; empty if the kernel did not say it.
+        stopped: whether the last kill stopped the box, so that it was started again.
+        noted_at: when this was last written.
+        counted: for each box in rank order, the start of the box and how many of its kills are in `kills`.
+    """
+
+    kills: int = 0
+    last_at: Instant | None = None
+    command: str = ""
+    stopped: bool = False
+    noted_at: Instant | None = None
+    counted: tuple[tuple[str, int], ...] = ()
+
+
 class HostKey(msgspec.Struct, frozen=True, kw_only=True):
     """The SSH host key of a reservation's boxes, in OpenSSH's formats. The private half never leaves the server."""
 
@@ -137,6 +157,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         end_detail: the cause in words, for a failure or a requeue.
         requeue: ENDING leads back to the queue.
         boxes_gone: ENDING: the containers are confirmed gone, so the GPUs are free.
+        out_of_memory: what the kernel killed in its boxes for memory.
     """
 
     id: str
@@ -168,6 +189,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     end_detail: str = ""
     requeue: bool = False
     boxes_gone: bool = False
+    out_of_memory: OutOfMemory = OutOfMemory()
 
     @property
     def live(self) -> bool:

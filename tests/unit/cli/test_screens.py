@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
 
-from odc.api.messages import DiskView, EventView, History, KeyView, Me, PhaseView
+from odc.api.messages import DiskView, EventView, History, KeyView, Me, OutOfMemoryView, PhaseView
 from odc.cli import screens, show_screen
 
 SOON = NOW + timedelta(minutes=12)
@@ -23,6 +23,38 @@ def test_the_list_at_80_columns() -> None:
         "big    5e0d22b7  8 x h100  queued  starts by 14:42           default  position 1",
         "debug  77ab3c10  1 x t4    active  14:16 (12 min) ends soon  none     node-1",
     ]
+
+
+def killed(kills: int, **changes: Any) -> OutOfMemoryView:
+    return OutOfMemoryView(kills=kills, last_at=NOW - timedelta(minutes=23), **{"command": "python", **changes})
+
+
+def test_the_list_says_what_ran_out_of_memory() -> None:
+    lines = screens.list_lines((a_view(), a_view(name="debug", out_of_memory=killed(3))), NOW, an_output(90))
+    assert lines == [
+        "NAME   ID        GPUS      STATE   UNTIL        DISK   NODE",
+        "train  b1946ac9  4 x h100  active  22:04 (8 h)  train  node-1",
+        "debug  b1946ac9  4 x h100  active  22:04 (8 h)  train  node-1  OOM 3",
+    ]
+    for width in (60, 40):
+        assert any(
+            "OOM 3" in line for line in screens.list_lines((a_view(out_of_memory=killed(3)),), NOW, an_output(width))
+        )
+
+
+@pytest.mark.parametrize(
+    ("found", "fact"),
+    [
+        (killed(1), "13:41 python (1 time); the box went on"),
+        (killed(2, stopped=True), "13:41 python (2 times); the box was started again"),
+        (killed(4, command=""), "13:41 a process (4 times); the box went on"),
+    ],
+)
+def test_show_says_what_was_killed_for_memory_also_afterwards(found: OutOfMemoryView, fact: str) -> None:
+    for view in (a_view(out_of_memory=found), an_ended(out_of_memory=found)):
+        lines = show_screen.show_lines(view, NOW, an_output())
+        assert [line.strip() for line in lines if "OOM" in line] == [f"OOM       {fact}"]
+    assert not any("OOM" in line for line in show_screen.show_lines(a_view(), NOW, an_output()))
 
 
 def test_the_list_at_60_columns_does_without_the_nodes_and_disks() -> None:

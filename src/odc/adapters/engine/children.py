@@ -27,7 +27,8 @@ def start_detached(command: Sequence[str], said: Path, environment: Mapping[str,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd="/",
+            # Not `/`: the engine's monitor of a box leaves a file `oom` in it when the box runs out of memory.
+            cwd=said.parent,
             start_new_session=True,
         )
     with _lock:

@@ -28,6 +28,7 @@ from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign import ForeignContainers
 from odc.adapters.engine.lxcfs import lxcfs_files
+from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
@@ -64,6 +65,7 @@ class EngineCluster:
         self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
         self._folders = BoxFolders(files_parent(options), options.id_base)
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
+        self._memory = MemoryWatch()
 
     def list_nodes(self) -> tuple[Node, ...]:
         """The machine's nodes, each with the GPUs that containers of others hold now."""
@@ -79,9 +81,17 @@ class EngineCluster:
 
         A box whose first process is gone has ended, also when its monitor died before and the engine never hears of it.
         """
-        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter())
-        boxes = (box_seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries or ())
+        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter()) or ()
+        self._memory.begin(frozenset(str(entry["Id"]) for entry in entries))
+        boxes = (self._seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries)
         return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
+
+    def _seen(self, entry: Mapping[str, Any]) -> BoxSeen | None:
+        def was_killed() -> bool:
+            known = self._api.get(f"/containers/{entry['Id']}/json") or {}
+            return bool(known.get("State", {}).get("OOMKilled"))
+
+        return box_seen(entry, self._memory.of(entry, was_killed))
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Reservation and attempt of every network and folder of this cloud."""

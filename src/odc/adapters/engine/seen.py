@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from odc.domain.box import BoxName, BoxSeen, BoxState
+from odc.domain.box import BoxName, BoxSeen, BoxState, MemoryKills
 
 _EXITS = {
     0: "its first process ended",
@@ -28,11 +28,12 @@ _STATES = {
 }
 
 
-def box_seen(entry: Mapping[str, Any]) -> BoxSeen | None:
+def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxSeen | None:
     """A box from one entry of the engine's list; None if its labels are not those of a box.
 
     Args:
         entry: as the engine gives it.
+        kills: what the kernel killed in it for memory; None if that is unknown.
     """
     labels = entry.get("Labels") or {}
     try:
@@ -54,6 +55,7 @@ def box_seen(entry: Mapping[str, Any]) -> BoxSeen | None:
         exit_code=code,
         message="" if code is None else exit_words(code),
         ssh_port=ssh_port,
+        memory_kills=kills,
     )
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from odc.adapters.memory.faults import Faults
-from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
 
@@ -29,6 +29,8 @@ class _Box:
     exit_code: int | None = None
     message: str = ""
     asks: int = 0
+    starts: int = 0
+    kills: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -110,6 +112,7 @@ class MemoryCluster:
                 if other.state is BoxState.RUNNING and other.spec.ssh_port == box.spec.ssh_port:
                     raise PlaceTaken(f"the engine: port {box.spec.ssh_port}: address already in use")
             box.state, box.exit_code, box.message, box.asks = BoxState.RUNNING, None, "", 0
+            box.starts, box.kills = box.starts + 1, 0
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
         """Whether its SSH answers, after as many asks as the test wants."""
@@ -186,6 +189,7 @@ class MemoryCluster:
             exit_code=None if silent else box.exit_code,
             message="its node does not answer" if silent else box.message,
             ssh_port=box.spec.ssh_port,
+            memory_kills=MemoryKills(life=str(box.starts), count=box.kills, command="python"),
         )
 
     def go_down(self, why: str = "the cluster does not answer") -> None:
@@ -216,6 +220,11 @@ class MemoryCluster:
         with self._lock:
             box = self._boxes[name]
             box.state, box.exit_code, box.message = BoxState.EXITED, code, message
+
+    def kill_for_memory(self, name: BoxName, count: int = 1) -> None:
+        """The kernel kills processes of the box because it is out of memory; the box goes on."""
+        with self._lock:
+            self._boxes[name].kills += count
 
     def delay_ssh(self, asks: int, name: BoxName | None = None) -> None:
         """SSH answers only after it was asked so often.

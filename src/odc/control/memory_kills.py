@@ -1,0 +1,79 @@
+"""Processes that the kernel killed because a box was out of memory: counted in the record, and told. Pure.
+
+A box's own counter begins at 0 with each start, so the record keeps which start it has counted, and how far. Counting
+and telling are one transaction: whatever dies in between, no kill is counted twice.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from odc.control.decision import Move
+from odc.control.observation import Observation
+from odc.domain.box import BoxSeen, BoxState
+from odc.domain.reservation import OutOfMemory, Reservation
+
+AT_ONCE = 10
+"""Kills that are noted as soon as they are seen; later ones at most once in `PAUSE`, so that a box which kills its
+processes without end does not fill the records."""
+PAUSE = timedelta(minutes=1)
+
+
+def note_kills(record: Reservation, seen: Observation) -> Move | None:
+    """The record with the kills that it has not counted yet, and an event; None if there are none."""
+    before = record.out_of_memory
+    boxes = [seen.by_uid.get(place.uid) for place in record.places]
+    fresh = [_fresh(before, rank, box) for rank, box in enumerate(boxes)]
+    count = sum(fresh)
+    if count == 0:
+        return None
+    stopped = any(number and box and box.state is BoxState.EXITED for number, box in zip(fresh, boxes, strict=True))
+    if not stopped and _is_soon(before, seen):
+        return None
+    known = [box.memory_kills for number, box in zip(fresh, boxes, strict=True) if number and box and box.memory_kills]
+    last = max(known, key=lambda kills: (kills.last_at is not None, kills.last_at or seen.now))
+    # The kernel's log may lag behind its counter, or drop lines: then the last kill that it tells of is an old one.
+    is_old = last.last_at is not None and last.last_at == before.last_at
+    counted = OutOfMemory(
+        kills=before.kills + count,
+        last_at=seen.now if is_old else last.last_at or seen.now,
+        command="" if is_old else last.command,
+        stopped=stopped,
+        noted_at=seen.now,
+        counted=tuple(_counted(before, rank, box) for rank, box in enumerate(boxes)),
+    )
+    move = Move(record=replace(record, out_of_memory=counted))
+    move.tell(record, seen.now, "out of memory", _sentence(count, counted))
+    return move
+
+
+def _before(before: OutOfMemory, rank: int) -> tuple[str, int]:
+    return before.counted[rank] if rank < len(before.counted) else ("", 0)
+
+
+def _counted(before: OutOfMemory, rank: int, box: BoxSeen | None) -> tuple[str, int]:
+    kills = box.memory_kills if box else None
+    return (kills.life, kills.count) if kills else _before(before, rank)
+
+
+def _fresh(before: OutOfMemory, rank: int, box: BoxSeen | None) -> int:
+    """Kills of this box that are not counted yet."""
+    kills = box.memory_kills if box else None
+    if kills is None:
+        return 0
+    life, count = _before(before, rank)
+    return max(kills.count - count, 0) if life == kills.life else kills.count
+
+
+def _is_soon(before: OutOfMemory, seen: Observation) -> bool:
+    noted = before.noted_at
+    return before.kills >= AT_ONCE and noted is not None and timedelta(0) <= seen.now - noted < PAUSE
+
+
+def _sentence(count: int, counted: OutOfMemory) -> str:
+    one = counted.command or "a process"
+    what = one if count == 1 else f"{count} processes" + (f", the last one {one}" if counted.command else "")
+    then = "the box stopped and is started again" if counted.stopped else "the box went on"
+    return f"out of memory: the kernel killed {what}; {then}"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes a Debian or Ubuntu root file system into the base of a box. Runs as root inside that system, once, at build time.
 # Everything that is the same in every base image (plain, CUDA) happens here and nowhere else.
-# Input: the folder that this script lies in, with `packages` and `skel/`. Repeatable. What a box needs of the
+# Input: the folder that this script lies in: `packages`, `skel/`, `terminfo`, `apt-get`, and `oh-my-zsh/` if the build
+# could fetch it. Repeatable. What a box needs of the
 # system in any image, own or custom, is not done here but by `odc-box` at its start.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -46,6 +47,32 @@ for name in pip pip3; do
 done
 mv /home/dev/.venv "$skel/.venv"
 chown -R dev:dev "$skel"
+
+# The whole of oh-my-zsh, when the build has it: homes find it there, and it is renewed with the image.
+rm -rf /usr/share/oh-my-zsh
+if [ -r "$here/oh-my-zsh/oh-my-zsh.sh" ]; then
+    cp -R "$here/oh-my-zsh" /usr/share/oh-my-zsh
+    chown -R root:root /usr/share/oh-my-zsh
+    chmod -R u=rwX,go=rX /usr/share/oh-my-zsh
+fi
+
+# Terminals that Debian has no entry for. What is unknown here too, odc-box's profile takes for xterm-256color.
+tic -x -o /etc/terminfo "$here/terminfo"
+
+# Locales: a program must accept whatever LANG and LC_* its user brings along. The most common ones are complete. glibc
+# reads LANGUAGE.utf8 for any territory that it lacks, such as en_DE: every other language is C.UTF-8 under its name.
+# `UTF-8` alone is what macOS sends as LC_CTYPE.
+for locale in de_DE en_GB en_US es_ES fr_FR ja_JP zh_CN; do echo "$locale.UTF-8 UTF-8"; done > /etc/locale.gen
+locale-gen
+cut -d_ -f1 /usr/share/i18n/SUPPORTED | grep -E '^[a-z]{2,3}$' | sort -u | while read -r language; do
+    ln -sfn C.utf8 "/usr/lib/locale/$language.utf8"
+    ln -sfn C.utf8 "/usr/lib/locale/$language"
+done
+grep -q '^UTF-8' /etc/locale.alias || echo 'UTF-8 C.UTF-8' >> /etc/locale.alias
+
+# Packages are installed at the first try although the image has no lists of them.
+install -m 0755 "$here/apt-get" /usr/local/bin/apt-get
+ln -sfn apt-get /usr/local/bin/apt
 
 # Nothing asks or greets at login but ODC: no questions to a user who removed their own shell files.
 grep -q zsh-newuser-install /etc/zsh/zshenv || printf '\nzsh-newuser-install() { :; }\n' >> /etc/zsh/zshenv

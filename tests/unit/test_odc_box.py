@@ -15,7 +15,7 @@ from odc.adapters.engine.image import box_files
 
 SHELLS = (["dash"], ["busybox", "sh"], ["bash", "--posix"], ["zsh", "--emulate", "sh"])
 HERE = [shell for shell in SHELLS if shutil.which(shell[0])]
-PROGRAMS = ("odc-box", "nvidia-smi-simulated", "provision.sh")
+PROGRAMS = ("odc-box", "nvidia-smi-simulated", "provision.sh", "apt-get")
 
 
 @dataclass
@@ -222,6 +222,97 @@ def test_the_end_is_told_with_its_zone_and_with_the_day_when_it_is_not_today(roo
         days[seconds] = root.run("motd", TZ="UTC").stdout
         assert f"{time.strftime('%H:%M', time.gmtime(ends))} UTC (in " in days[seconds]
     assert f"ends {time.strftime('%a', time.gmtime(now + 24 * 3600))} " in days[24 * 3600]
+
+
+def test_the_greeting_says_what_was_killed_for_memory(root: Root) -> None:
+    assert "memory" not in root.run("motd").stdout
+    for name, value in {"oom": "1", "oom_at": "1795700848", "oom_command": "python train"}.items():
+        root.put(f"run/odc/{name}", value + "\n")
+    assert "  out of memory 13:47: the kernel killed python train (1 time)\n" in root.run("motd").stdout
+    for name, value in {"oom": "12", "oom_at": "", "oom_command": ""}.items():
+        root.put(f"run/odc/{name}", value + "\n")
+    assert "  out of memory before: the kernel killed a process (12 times)\n" in root.run("motd").stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("runs", "startup.sh still runs"), ("3", "failed with code 3"), ("124", "ended after 30 min"), ("0", "")],
+)
+def test_the_greeting_says_how_the_startup_script_goes(root: Root, state: str, told: str) -> None:
+    root.put("run/odc-sshd/startup", f"{state}\n")
+    out = root.run("motd").stdout
+    assert told in out
+    assert ("startup" in out) == bool(told)
+
+
+def profile_says(root: Root, what: str, **variables: str) -> str:
+    """What a shell prints that has read the profile."""
+    root.run("setup")
+    text = (root.path / "etc/profile.d/odc.sh").read_text().replace("/run/odc", str(root.path / "run/odc"))
+    for folder in ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"):
+        text = text.replace(f" {folder}", f" {root.path}{folder}")
+    root.put("profile.sh", text)
+    shell = ["zsh", "-f"] if root.shell[0] == "zsh" else root.shell
+    done = subprocess.run(
+        [*shell, "-c", f'. {root.path}/profile.sh; printf "%s|" {what}'],
+        env={"PATH": os.environ["PATH"], "HOME": str(root.home), **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("term", "then"),
+    [("xterm-ours", "xterm-ours"), ("mine", "mine"), ("xterm-new", "xterm-256color"), ("x", "xterm-256color")],
+)
+def test_an_unknown_terminal_is_taken_for_a_common_one(root: Root, term: str, then: str) -> None:
+    root.put("etc/terminfo/x/xterm-ours", "")
+    root.put("usr/share/terminfo/x/xterm-256color", "")
+    root.put("home/dev/.terminfo/m/mine", "")
+    assert profile_says(root, '"$TERM"', TERM=term) == f"{then}|"
+
+
+def test_without_any_description_a_terminal_keeps_its_name(root: Root) -> None:
+    assert profile_says(root, '"$TERM"', TERM="xterm-new") == "xterm-new|"
+    assert profile_says(root, '"${TERM:-none}"', TERM="") == "none|"
+
+
+def test_an_unknown_locale_becomes_one_that_every_system_has(root: Root) -> None:
+    known = {"LANG": "C.UTF-8", "LC_TIME": "C"}
+    what = '"$LANG" "${LC_ALL:-}" "${LC_TIME:-}"'
+    assert profile_says(root, what, **known) == "C.UTF-8||C|"
+    assert profile_says(root, what, **known, LC_ALL="xx_YY.UTF-8") == "C.UTF-8|C.UTF-8|C|"
+    assert profile_says(root, what, LANG="xx_YY.UTF-8", LC_TIME="yy_ZZ") == "C.UTF-8||C.UTF-8|"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lists", "fetched"),
+    [
+        (("install", "-y", "jq"), "", True),
+        (("-o", "A=install", "--yes", "upgrade"), "", True),
+        (("install", "jq"), "deb.debian.org_debian_dists_bookworm_main_binary-amd64_Packages.lz4", False),
+        (("remove", "install"), "", False),
+        (("update",), "", False),
+        ((), "", False),
+    ],
+)
+def test_the_first_install_fetches_the_package_lists(
+    root: Root, arguments: tuple[str, ...], lists: str, fetched: bool
+) -> None:
+    folder = root.path / "var/lib/apt/lists"
+    (folder / "partial").mkdir(parents=True)
+    if lists:
+        (folder / lists).touch()
+    said = root.path / "said"
+    root.put("usr/bin/apt-get", f'#!/bin/sh\necho "$@" >> {said}\n').chmod(0o755)
+    done = root.run(*arguments, program="apt-get")
+    asked = " ".join(arguments) + "\n"
+    assert done.returncode == 0
+    assert said.read_text() == ("update -qq\n" if fetched else "") + asked
+    assert done.stdout == ""
 
 
 def test_the_greeting_says_when_gpus_are_simulated(root: Root) -> None:

@@ -18,10 +18,14 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from odc.adapters.engine.oh_my_zsh import NotFetched, OhMyZsh
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 SUITE = "bookworm"
 LABEL = "odc.box.version"
+ZSH_LABEL = "odc.box.oh-my-zsh"
+INPUTS = ("packages", "provision.sh", "terminfo", "apt-get")
+"""What goes into the image beside `skel`."""
 BUILD_LIMIT_S = 1200
 QUESTION_LIMIT_S = 60
 _ABOUT = ("build it", "sudo odc image build")
@@ -48,7 +52,7 @@ def box_version() -> str:
     """The digest of everything that goes into the image; what boxes mount instead (`odc-box`) is not part of it."""
     digest = hashlib.sha256(SUITE.encode())
     folder = box_files()
-    for path in sorted([folder / "packages", folder / "provision.sh", *(folder / "skel").rglob("*")]):
+    for path in sorted([*(folder / name for name in INPUTS), *(folder / "skel").rglob("*")]):
         if path.is_file():
             digest.update(str(path.relative_to(folder)).encode())
             digest.update(path.read_bytes())
@@ -81,6 +85,12 @@ class Images:
         text = found.stdout.decode().strip()
         return "" if text in ("", "<no value>") else text
 
+    def oh_my_zsh_of(self, image: str) -> str:
+        """The commit of oh-my-zsh that the image has; empty if it has none, or is not there."""
+        found = self._podman("image", "inspect", "--format", f'{{{{index .Labels "{ZSH_LABEL}"}}}}', image, check=False)
+        text = found.stdout.decode().strip()
+        return "" if found.returncode != 0 or text == "<no value>" else text
+
     def _check_missing(self, image: str, found: subprocess.CompletedProcess[bytes]) -> None:
         """Whether it is really not there. Both answers count: an engine without settings ends with 1 too."""
         asked = self._podman("image", "exists", image, check=False)
@@ -92,12 +102,14 @@ class Images:
         """Whether the image is there and made from what this installation has."""
         return self.version_of(image) == box_version()
 
-    def build(self, image: str, say: Callable[[str], None]) -> None:
+    def build(self, image: str, say: Callable[[str], None], zsh: OhMyZsh | None = None) -> None:
         """Make the base image and give it this name. Repeatable; an older one keeps running in its boxes.
 
         Args:
             image: the name.
             say: hears what is being done, a sentence at a time.
+            zsh: where oh-my-zsh comes from; None: the image gets none. If it cannot be fetched, `say` hears why, and
+                the image is made without it.
 
         Raises:
             ProviderRefused: a program is missing or a step failed, with its last words.
@@ -107,13 +119,16 @@ class Images:
         before = self._id_of(image)
         with tempfile.TemporaryDirectory(prefix="odc-image-", dir="/var/tmp") as folder:  # it is large
             tar = Path(folder) / "base.tar"
+            inputs = Path(folder) / "inputs"
+            shutil.copytree(box_files(), inputs)
+            commit = _fetch_oh_my_zsh(zsh, inputs / "oh-my-zsh", {**self._environment, **_proxies()}, say)
             say(f"making a Debian {SUITE} file system with the box's packages")
-            command = [*_APART, *_bootstrap(box_files(), tar)]
+            command = [*_APART, *_bootstrap(inputs, tar)]
             self._run("mmdebstrap", command, environment={"TMPDIR": folder, **_proxies()})
             say("importing it into the engine")
-            self._podman(
-                "import", "--change", f"LABEL {LABEL}={box_version()}", "--change", "ENV LANG=C.UTF-8", str(tar), image
-            )
+            changes = [f"LABEL {LABEL}={box_version()}", f"LABEL {ZSH_LABEL}={commit}", "ENV LANG=C.UTF-8"]
+            options = [word for change in changes for word in ("--change", change)]
+            self._podman("import", *options, str(tar), image)
         if before is not None and before != self._id_of(image):
             # The engine refuses while a box uses it; then it stays, without a name.
             self._podman("image", "rm", before, check=False)
@@ -144,6 +159,24 @@ class Images:
         if check and done.returncode != 0:
             raise ProviderRefused(f"{name} failed: {_last_words(done, 3)}")
         return done
+
+
+def _fetch_oh_my_zsh(
+    zsh: OhMyZsh | None, folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
+) -> str:
+    """Put oh-my-zsh into the folder; its commit, or nothing if there is none: `say` hears why."""
+    if zsh is None or not zsh.address:
+        return ""
+    say(f"fetching oh-my-zsh {zsh.commit[:12]} from {zsh.address}")
+    try:
+        zsh.fetch(folder, environment)
+    except (NotFetched, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        say(f"oh-my-zsh could not be fetched: {error}")
+        say("boxes get a small loader with two themes instead. Later, or with a mirror (oh_my_zsh in the settings):")
+        say("odc image build --fresh")
+        return ""
+    return zsh.commit
 
 
 def _last_words(done: subprocess.CompletedProcess[bytes], count: int) -> str:

@@ -145,7 +145,9 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
     running = seen(stage, spec.name)
-    assert running == replace(made, state=BoxState.RUNNING)
+    assert running.memory_kills is not None
+    assert running.memory_kills.count == 0
+    assert running == replace(made, state=BoxState.RUNNING, memory_kills=running.memory_kills)
     assert running.node == spec.node
     assert (running.gpu_type, running.gpus, running.units, running.ssh_port) == (
         spec.gpu_type,

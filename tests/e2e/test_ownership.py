@@ -37,7 +37,7 @@ def test_a_cloud_is_renamed_once_nothing_carries_its_name(spare: Cloud, dora: Pe
     spare.odc("down")
     live = spare.odc("rename", "other", check=False)
     assert (live.code, "1 reservations are not ended" in live.err) == (1, True)
-    spare.odc("down", "--all")
+    spare.odc("down", "--all", "--yes")
     new = f"{spare.name}x"
     assert spare.odc("rename", "No Name", check=False).code == 2
     spare.odc("rename", new)
@@ -48,7 +48,7 @@ def test_a_cloud_is_renamed_once_nothing_carries_its_name(spare: Cloud, dora: Pe
         spare.odc("up")
         dora.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "after", "--disk", "kept", "--wait")
         assert dora.in_box("after", "cat file").out == "before\n"
-        spare.odc("down", "--all")
+        spare.odc("down", "--all", "--yes")
     finally:
         spare.odc("down", "--all", check=False)
         spare.odc("rename", spare.name)

@@ -19,6 +19,10 @@ ARRIVAL_S = 30.0
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
+class BrokenOff(InvalidRequest):
+    """The request ended before its body did: nobody hears the answer, and the transport has logged it."""
+
+
 def strictly(body: bytes) -> Envelope:
     """The body as a request, without any conversion.
 
@@ -40,7 +44,8 @@ class StrictRequest(Request[Any, Any, Any]):
         """Every byte.
 
         Raises:
-            InvalidRequest: there are none, they do not come in time, or the client has gone.
+            InvalidRequest: there are none, or they do not come in time.
+            BrokenOff: the client has gone, or what it sends is not HTTP any more.
         """
         try:
             async with asyncio.timeout(ARRIVAL_S):
@@ -48,7 +53,7 @@ class StrictRequest(Request[Any, Any, Any]):
         except TimeoutError as error:
             raise InvalidRequest(f"the request did not arrive within {ARRIVAL_S:g} s") from error
         except InternalServerException as error:
-            raise InvalidRequest("the request broke off") from error
+            raise BrokenOff("the request broke off") from error
         if not body:
             raise InvalidRequest("the request is empty; its body is JSON: id and request")
         return body

@@ -13,7 +13,8 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from odc.api import views
-from odc.api.bodies import MAX_BODY
+from odc.api.bodies import MAX_BODY, BrokenOff
+from odc.api.malformed import shown
 from odc.api.messages import ErrorView
 from odc.domain.errors import OUTCOMES, InvariantError, OdcError, http_status
 
@@ -38,7 +39,9 @@ def _answer(view: ErrorView, status: int) -> Response[ErrorView]:
 def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[ErrorView]:
     if isinstance(error, InvariantError):
         return _on_bug(request, error)
-    log.info("refused", extra={"path": request.url.path, "error": type(error).__name__, "reason": error.message})
+    if not isinstance(error, BrokenOff):
+        name = type(error).__name__
+        log.info("refused", extra={"path": _path(request), "error": name, "reason": error.message})
     return _answer(views.error_view(error), http_status(error))
 
 
@@ -49,8 +52,13 @@ def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Res
     return _answer(ErrorView(error=name, message=_words(request, error)), error.status_code)
 
 
+def _path(request: Request[Any, Any, Any]) -> str:
+    """What was asked for. Not from `request.url`, which is made of what the client calls this host."""
+    return shown(str(request.scope["path"]))
+
+
 def _words(request: Request[Any, Any, Any], error: HTTPException) -> str:
-    path = request.url.path if len(request.url.path) <= 80 else request.url.path[:77] + "..."
+    path = _path(request)
     if error.status_code == NO_SUCH_PATH:
         return f"there is no {path} here"
     if error.status_code == NO_SUCH_METHOD:
@@ -68,7 +76,7 @@ def _fields(extra: Any) -> Iterable[str]:
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorView]:
     incident = uuid.uuid4().hex[:12]
-    log.error("failed", exc_info=error, extra={"path": request.url.path, "incident": incident})
+    log.error("failed", exc_info=error, extra={"path": _path(request), "incident": incident})
     message = f"the server failed unexpectedly; its log has incident {incident}"
     return _answer(ErrorView(error="InvariantError", message=message), 500)
 

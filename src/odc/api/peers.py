@@ -7,9 +7,11 @@ request in time, or does not take its answer, is closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import pwd
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +26,13 @@ from odc.api.bodies import ARRIVAL_S
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, LimitExceeded, OdcError, http_status
 
+log = logging.getLogger(__name__)
+_failures = logging.getLogger(f"{__name__}.failures")
+# A refused request is one line of ours, with its user; the server's own warnings do not say whose it was.
+_failures.setLevel(logging.ERROR)
+
 CONNECTIONS_PER_USER = 256
+MOST_REASON = 120
 _CREDENTIALS = struct.Struct("3i")
 Recognize = Callable[[int], Principal]
 
@@ -88,6 +96,8 @@ class PeerProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = _failures
+        self.access_log = False
         self._uid = -1
         self._arrival = _Timer(self.loop, self._too_late)
         self._taking = _Timer(self.loop, lambda: self.transport.abort())
@@ -150,11 +160,17 @@ class PeerProtocol(H11Protocol):
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP at all is answered in JSON, too."""
-        self._refuse(InvalidRequest("this is no HTTP request"))
+        """What the parser refuses is answered in JSON, too; called while it handles the parser's error."""
+        reason = str(sys.exc_info()[1] or "").rstrip(".")[:MOST_REASON]
+        self._refuse(InvalidRequest("this is not a valid HTTP request" + (f": {reason}" if reason else "")))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a server may ignore an upgrade (RFC 9110, 7.8), and answers what was asked for as before."""
 
     def _refuse(self, error: OdcError) -> None:
         """Answer without the application, and close. If it is at work for this connection, it is told of the end."""
+        refusal = {"uid": self._uid, "error": type(error).__name__, "reason": error.message}
+        log.info("refused", extra=refusal)
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from odc.api.malformed import WellFormed
 from odc.api.peers import Door, Recognize, peer_protocol, recognizer
 from odc.domain.errors import InvalidRequest, ProviderRefused
 
@@ -56,11 +57,12 @@ class UnixServer:
         self._app = app
         self._path = path
         config = uvicorn.Config(
-            app,
+            WellFormed(app),
             http=peer_protocol(Door(recognize)),
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             ws="none",
             loop="asyncio",
             timeout_keep_alive=30,

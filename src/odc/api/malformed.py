@@ -1,0 +1,99 @@
+"""The last check before the framework: what the HTTP parser lets through and the framework cannot cope with.
+
+Nothing here needs the Host header, since the transport is a unix socket and no answer names an address. Its value is
+checked as RFC 9112 asks, and the framework then sees one of our own: it builds URLs from it and fails on odd ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from typing import Any
+
+import msgspec
+
+from odc.api import views
+from odc.domain.errors import InvalidRequest, InvariantError, OdcError, http_status
+
+log = logging.getLogger(__name__)
+
+MOST_HEAD = 64 << 10
+"""Bytes. The parser has the same limit, but only for a head that arrives in several parts."""
+SHOWN = 80
+"""Characters of a path that answers and the log repeat."""
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+_OURS = (b"host", b"odc")
+
+
+def shown(text: str) -> str:
+    """As much of what a client sent as may be repeated."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+class WellFormed:
+    """An ASGI application that passes on what is well formed, and answers the rest, and failures, in JSON."""
+
+    def __init__(self, app: Any) -> None:
+        """Prepare.
+
+        Args:
+            app: the ASGI application behind it.
+        """
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def sent(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            wrong = fault_of(scope)
+            if wrong:
+                log.info("refused", extra={"path": shown(scope["path"]), "error": "InvalidRequest", "reason": wrong})
+                await _answer(InvalidRequest(wrong), sent)
+                return
+            scope["headers"] = [_OURS, *(pair for pair in scope["headers"] if pair[0] != b"host")]
+            await self._app(scope, receive, sent)
+        except Exception:
+            if started:
+                raise
+            incident = uuid.uuid4().hex[:12]
+            log.exception("failed", extra={"path": shown(scope["path"]), "incident": incident})
+            text = f"the server failed unexpectedly; its log has incident {incident}"
+            await _answer(InvariantError(text), sent)
+
+
+def fault_of(scope: Any) -> str:
+    """What is malformed in a request's head; empty if nothing is."""
+    version = scope["http_version"]
+    if not version.startswith("1."):
+        return f"HTTP/{version[:8]} is not supported; use HTTP/1.1"
+    size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
+    if size > MOST_HEAD:
+        return f"the head of the request is larger than {MOST_HEAD >> 10} KiB"
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1:
+        return "the request has several Host headers"
+    if hosts and not _HOST.fullmatch(hosts[0].strip()):
+        return "the Host header is not a host name"
+    return ""
+
+
+async def _answer(error: OdcError, send: Any) -> None:
+    body = msgspec.json.encode(views.error_view(error))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        # Where one request is malformed, nobody knows where the next one begins.
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": http_status(error), "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -65,7 +65,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(github.raw)
             self.close_connection = True
             return
-        self._users() if self.path.startswith("/users/") else self._keys()
+        if self.path.startswith("/user/"):
+            self._user()
+        else:
+            self._users() if self.path.startswith("/users/") else self._keys()
+
+    def _user(self) -> None:
+        logins = [name for name, login in self.github.logins.items() if f"/user/{login.number}" == self.path]
+        if self.github.api_status != 200 or not logins:
+            self._answer(self.github.api_status if self.github.api_status != 200 else 404, b'{"message": "no"}')
+            return
+        self._answer(200, json.dumps({"login": logins[0]}).encode())
 
     def _users(self) -> None:
         found = self.github.logins.get(self.path.removeprefix("/users/").lower())

@@ -102,9 +102,21 @@ def test_a_source_that_does_not_answer_is_a_passing_fault(world: World) -> None:
         world.source.fetch("octocat")
 
 
-@pytest.mark.parametrize("login", ["", "a/b", "a\nb", "octocat\n", "../x", "a b", "-a", "x" * 40, "ä", "a--b", "a?b=c"])
+@pytest.mark.parametrize("login", ["", "a/b", "a\nb", "octocat\n", "../x", "a b", "x" * 40, "ä", "a?b=c", "@a"])
 def test_what_is_no_login_is_never_asked_for(world: World, login: str) -> None:
     with pytest.raises(InvalidRequest):
         world.source.fetch(login)
     if isinstance(world, GitHubWorld):
         assert world.github.asked == []
+
+
+@pytest.mark.parametrize("login", ["foo-", "a--b", "-jerry-", "jane_corp"])
+def test_a_login_of_an_earlier_rule_has_its_keys(world: World, login: str) -> None:
+    world.set_keys(login, BARE, number=7)
+    assert world.source.fetch(login).keys == (BARE,)
+
+
+def test_a_number_tells_the_login_of_now_or_nothing(world: World) -> None:
+    world.set_keys("octocat", BARE, number=7)
+    assert world.source.find_login(7) == "octocat"
+    assert world.source.find_login(8) == ""

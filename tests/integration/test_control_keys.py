@@ -73,6 +73,25 @@ def test_a_login_that_is_another_account_now_opens_nothing(world: World) -> None
     assert "another GitHub account" in user(world).github_fault
 
 
+def test_other_keys_are_not_taken_while_github_does_not_say_whose_they_are(world: World) -> None:
+    world.keys.set_keys("ada-on-github", SECOND_KEY, user_id=0)
+    world.clock.advance(HOUR)
+    record = world.reserve()
+    assert keys_in(world, record) == [FIRST]
+    assert "still the same account" in user(world).github_fault
+    world.send(SetGithubUser(login="ada-on-github"))
+    assert user(world).keys == (SECOND_KEY,)
+
+
+def test_a_login_that_was_renamed_on_github_is_told_with_its_new_name(world: World) -> None:
+    world.keys.remove("ada-on-github")
+    world.keys.set_keys("ada-new", FIRST, user_id=7)
+    world.clock.advance(HOUR)
+    record = world.reserve()
+    assert keys_in(world, record) == [FIRST]
+    assert "called ada-new now: gpu-dev config set github_user ada-new" in user(world).github_fault
+
+
 def test_github_down_while_the_login_is_set_changes_nothing_and_may_be_repeated(world: World) -> None:
     before = user(world)
     world.keys.set_keys("ben-on-github", SECOND_KEY)

@@ -55,6 +55,13 @@ def test_a_line_is_made_clean() -> None:
     assert comment_of(line) == "me@laptop of Jürgen"
 
 
+@pytest.mark.parametrize("odd", ["\xa0", "\u200b", "\x00", "\x1b[31m", "\u2028", "\u202e"])
+def test_what_cannot_be_printed_in_a_comment_becomes_a_space(odd: str) -> None:
+    line = parse_public_key(f"{KEY}{odd}end")
+    assert line == f"{KEY} {odd[1:]}end"
+    assert line.isprintable()
+
+
 def test_the_fingerprint_is_the_one_that_openssh_prints() -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
     assert fingerprint(parse_public_key(key)) == "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
@@ -70,8 +77,6 @@ def test_the_fingerprint_is_the_one_that_openssh_prints() -> None:
         f"no-pty {KEY}",
         KEY.replace("ssh-ed25519", "ssh-dss", 1),
         f"{KEY}\n{KEY}",
-        f"{KEY}\x00",
-        f"{KEY}\x1b[31m",
         f"{KEY} {'x' * 9000}",
         "ssh-ed25519 not-base64!",
         KEY.replace("ssh-ed25519", "ssh-rsa", 1),

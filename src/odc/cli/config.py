@@ -12,12 +12,14 @@ import msgspec
 from odc.api.messages import Me, ReservationView
 from odc.cli import include, references, screens
 from odc.cli.context import Session
-from odc.cli.local_keys import find_public_keys, in_home, read_keys
+from odc.cli.key_files import read_keys
+from odc.cli.local_keys import find_public_keys, in_home
 from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, read_settings, write_setting
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.names import near_match
 from odc.domain.requests import SetGithubUser, SetOwnKeys
+from odc.domain.ssh_keys import KINDS, parse_public_key
 
 
 @click.group()
@@ -66,7 +68,19 @@ def _first_key(session: Session) -> str:
     return f"ssh_key {in_home(session.home, found[0])}" if found else "github_user NAME"
 
 
-@config.command("set")
+class _SetCommand(click.Command):
+    """Takes what follows the key for its value also if it begins with `-`, as old GitHub logins do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put such a value behind `--`, where nothing is an option."""
+        options = {name for param in self.get_params(ctx) for name in param.opts}
+        place = next((i for i, word in enumerate(args[:-1], 1) if not word.startswith("-")), 0)
+        if place and args[place].startswith("-") and args[place] not in options and "--" not in args:
+            args = [*args[: place - 1], *args[place + 1 :], "--", args[place - 1], args[place]]
+        return super().parse_args(ctx, args)
+
+
+@config.command("set", cls=_SetCommand)
 @click.argument("key")
 @click.argument("value")
 @json_option
@@ -123,6 +137,11 @@ def _set_ssh_key(session: Session, value: str) -> str:
         set_keys(session, ())
         write_setting(session.folder, "ssh_key", "")
         return "no key of your own any more"
+    if value.split()[0:1] and value.split()[0] in KINDS:
+        # The key itself in place of its file's name: it can only mean this. Where it is kept is not known.
+        told = set_keys(session, (parse_public_key(value),))
+        write_setting(session.folder, "ssh_key", "")
+        return told
     path = Path(str(session.home) + value[1:]) if value == "~" or value.startswith("~/") else Path(value)
     return set_key_file(session, path.absolute())
 

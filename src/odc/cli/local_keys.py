@@ -8,34 +8,12 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.cli.key_files import read_keys
 from odc.cli.settings_file import private_half
 from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
-_LONGEST_FILE = 1 << 16
 FIRST = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
-
-
-def read_keys(path: Path) -> tuple[str, ...]:
-    """The public keys in a file, which mostly holds one; comments and empty lines between them are left out.
-
-    Raises:
-        InvalidRequest: there is none, or a line is none; a private key goes nowhere.
-    """
-    try:
-        with path.open(errors="replace") as file:
-            text = file.read(_LONGEST_FILE)
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
-    if "PRIVATE KEY" in text:
-        public = path.with_name(path.name + ".pub")
-        hint = ("the public one", f"gpu-dev config set ssh_key {shlex.quote(str(public))}")
-        raise InvalidRequest(f"{path} is a private key; it stays with you. Give the public one", hint)
-    lines = [line.strip() for line in text.splitlines()]
-    keys = tuple(parse_public_key(line) for line in lines if line and not line.startswith("#"))
-    if not keys:
-        raise InvalidRequest(f"{path} holds no public key")
-    return keys
 
 
 def find_public_keys(home: Path) -> list[Path]:

@@ -18,7 +18,15 @@ from odc.control.box_files import box_files, box_spec, briefing, holder_of, rese
 from odc.control.context import Policy, Ports
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
-from odc.domain.errors import Conflict, OdcError, ProviderError, ProviderRefused, ProviderUnavailable, RequestError
+from odc.domain.errors import (
+    Conflict,
+    NotFound,
+    OdcError,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnavailable,
+    RequestError,
+)
 from odc.domain.node import Node
 from odc.domain.records import Change
 from odc.domain.reservation import Phase, Place, Reservation
@@ -252,7 +260,7 @@ class Actions:
         try:
             fetched = self._ports.keys.fetch(user.github_user)
         except (ProviderError, RequestError) as error:
-            fresh = replace(user, github_fault=error.message)
+            fresh = replace(user, github_fault=error.message + self._renamed(user, error))
         else:
             fresh = with_fetched(user, fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
@@ -263,17 +271,32 @@ class Actions:
             return fresh
         return fresh
 
+    def _renamed(self, user: User, error: OdcError) -> str:
+        """What the login is called now, if it is gone because its owner has another one."""
+        if not isinstance(error, NotFound) or not user.github_id:
+            return ""
+        login = self._ports.keys.find_login(user.github_id)
+        if not login or login.lower() == user.github_user.lower():
+            return ""
+        return f"; that account is called {login} now: gpu-dev config set github_user {login}"
+
 
 def with_fetched(user: User, github_id: int, keys: tuple[str, ...]) -> User:
     """The user with newly fetched keys.
 
     Rule (design, section 4): a login that now belongs to another GitHub number is another person; the last good keys
-    stay, and the fault says so.
+    stay, and the fault says so. So they do while the source does not say whose the login is now and its keys differ.
     """
     if user.github_id and github_id and user.github_id != github_id:
         fault = (
             f"{user.github_user} is another GitHub account now; its keys are not used. "
             f"If it is yours: gpu-dev config set github_user {user.github_user}"
+        )
+        return replace(user, github_fault=fault)
+    if user.github_id and not github_id and keys != user.github_keys:
+        fault = (
+            f"GitHub does not say whether {user.github_user} is still the same account; the last good keys are used. "
+            f"If your keys there have changed: gpu-dev config set github_user {user.github_user}"
         )
         return replace(user, github_fault=fault)
     return replace(user, github_id=github_id or user.github_id, github_keys=keys, github_fault="")

@@ -16,7 +16,8 @@ DEFAULT_DISK = "default"
 SHORT_ID = 8
 LONGEST = 40
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
-_GITHUB_USER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})", re.ASCII)
+_GITHUB_USER = re.compile(r"[A-Za-z0-9_-]{1,39}", re.ASCII)
+_GITHUB_PAGE = re.compile(r"(?:https?://)?(?:www\.)?github\.com/([A-Za-z0-9_-]{1,39})(?:\.keys)?/?", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RESERVED = frozenset({NO_DISK, "all", "localhost"})
 
@@ -41,14 +42,22 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_github_user(name: str) -> str:
-    """The GitHub login, if it can be one (letters, digits, `-`; at most 39).
+    """The GitHub login, if it can be one: letters, digits, `-` and `_`; at most 39.
+
+    Today's rule for new logins (no `-` at the ends, no `--`) is not GitHub's for old ones: `foo-`, `a--b` and `-jerry-`
+    are live. `_` is in the logins of enterprises, `jane_corp`.
 
     Raises:
         InvalidRequest: it cannot be a login.
     """
-    if not _GITHUB_USER.fullmatch(name) or name.endswith("-") or "--" in name:
-        raise InvalidRequest(f"{name[:40]!r} is not a GitHub user name: letters, digits and '-', at most 39")
-    return name
+    if len(name) <= 200 and _GITHUB_USER.fullmatch(name):
+        return name
+    meant = name.removeprefix("@")
+    page = _GITHUB_PAGE.fullmatch(meant) if len(name) <= 200 else None
+    meant = page[1] if page else meant
+    ways = (("the name alone", f"gpu-dev config set github_user {meant}"),) if _GITHUB_USER.fullmatch(meant) else ()
+    text = f"{cut(name)!r} is not a GitHub user name: letters, digits, '-' and '_', at most 39"
+    raise InvalidRequest(text, *ways)
 
 
 def cut(text: str, most: int = LONGEST) -> str:

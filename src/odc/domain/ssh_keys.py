@@ -7,6 +7,7 @@ import binascii
 import hashlib
 
 from odc.domain.errors import InvalidRequest
+from odc.domain.names import cut
 
 _ED25519_BYTES = 32
 _RSA_BITS = 1024
@@ -28,23 +29,40 @@ MAX_LENGTH = 8192
 def parse_public_key(line: str) -> str:
     """The key as one clean line: kind, base64 part, and the comment if there is one.
 
-    Options in front of a key (`command=…`) are refused: a key opens the whole box or nothing.
+    Options in front of a key (`command=…`) are refused: a key opens the whole box or nothing. In a comment, which
+    says nothing to OpenSSH, a character that cannot be printed (a no-break space, an escape) becomes a space.
 
     Raises:
         InvalidRequest: the line is no public key that OpenSSH accepts; a private key is named as such.
     """
     if "PRIVATE KEY" in line:
         raise InvalidRequest("this is a private key; give the public one, whose name ends in .pub")
-    text = line.strip().replace("\t", " ")
-    words = text.split()
-    if len(line) > MAX_LENGTH or not text.isprintable() or len(words) < 2 or words[0] not in KINDS:
-        raise InvalidRequest(f"{line[:40]!r} is not a public SSH key of a known kind")
+    if len(line) > MAX_LENGTH:
+        raise InvalidRequest(f"{cut(line)!r} is longer than {MAX_LENGTH} characters; it is not a public SSH key")
+    text = line.strip().removeprefix("\ufeff")
+    if "\n" in text or "\r" in text:
+        raise InvalidRequest(f"{cut(text)!r} is more than one line; a public key is one line")
+    words = "".join(character if character.isprintable() else " " for character in text).split()
+    if not words or words[0] not in KINDS:
+        raise InvalidRequest(_what_else(text, words))
+    if len(words) < 2:
+        raise InvalidRequest(f"{cut(text)!r} names a kind of key without the key")
     _check_inside(words[0], words[1])
-    return " ".join((words[0], words[1], " ".join(words[2:]))).strip()
+    return " ".join(words)
+
+
+def _what_else(text: str, words: list[str]) -> str:
+    """What a line is that does not begin with a known kind of key."""
+    shown = repr(cut(text))
+    if words and words[0] == "ssh-dss":
+        return f"{shown} is a DSA key, which OpenSSH does not accept any more; make another: ssh-keygen -t ed25519"
+    if KINDS.intersection(words):
+        return f"{shown} has options or a host name in front of the key; a key opens a box without any, so remove them"
+    return f"{shown} is not a public SSH key of a known kind"
 
 
 def _check_inside(kind: str, encoded: str) -> None:
-    shown = f"the key {kind} {encoded[:20]}…"
+    shown = f"the key {kind} {cut(encoded)}"
     try:
         fields = _split(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError) as error:

@@ -30,3 +30,6 @@ class KeySource(Protocol):
             NotFound: no such login, or it has no usable key; the message names the login.
             ProviderUnavailable: the source does not answer, or allows no more questions for now.
         """
+
+    def find_login(self, user_id: int) -> str:
+        """The login that this number has now, after a renaming; empty if the source does not say. Never raises."""

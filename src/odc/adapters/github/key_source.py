@@ -58,6 +58,14 @@ class GitHubKeySource:
             raise NotFound(f"{name} has {what} on GitHub: add one at {self._base}/settings/keys", hint)
         return FetchedKeys(user_id=self._number(name), keys=keys)
 
+    def find_login(self, user_id: int) -> str:
+        """The login that this number has now; empty if GitHub does not say."""
+        try:
+            login = json.loads(self._read(f"{self._api}/user/{int(user_id)}", str(user_id)))["login"]
+            return check_github_user(login) if isinstance(login, str) else ""
+        except (ProviderUnavailable, NotFound, InvalidRequest, ValueError, KeyError, TypeError):
+            return ""
+
     def _number(self, name: str) -> int:
         """The login's number; 0 while the API does not say."""
         try:

@@ -40,3 +40,8 @@ class MemoryKeySource:
         if not found.keys:
             raise NotFound(f"{name} has no SSH key on GitHub", ("add one", "https://github.com/settings/keys"))
         return found
+
+    def find_login(self, user_id: int) -> str:
+        """The login that this number has now; empty if there is none."""
+        with self._lock:
+            return next((login for login, keys in self._logins.items() if keys.user_id == user_id), "")

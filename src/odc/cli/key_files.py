@@ -1,0 +1,146 @@
+"""A file that a user names as their key: its public keys, or what it really is and the command that helps.
+
+A file that a Windows editor or shell wrote (a byte order mark, UTF-16, CRLF) is read as it is meant. Nothing of a
+private key is sent or repeated.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import shlex
+import stat
+from pathlib import Path
+
+from odc.domain.errors import Hint, InvalidRequest
+from odc.domain.names import cut
+from odc.domain.ssh_keys import KINDS, parse_public_key
+
+LONGEST_FILE = 1 << 16
+_SET = "gpu-dev config set ssh_key"
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_LINES = re.compile(r"\r\n|\n|\r")
+_CERTIFICATE = re.compile(r"\S+-cert-v0[0-9]@openssh\.com\s")
+_FOREIGN = {
+    "-----BEGIN CERTIFICATE-----": "an X.509 certificate",
+    "-----BEGIN PGP ": "a PGP key",
+}
+"""How a file begins that has no SSH key in it, and what it is."""
+_CONVERTED = {
+    "---- BEGIN SSH2 PUBLIC KEY ----": ("a public key in the format of ssh.com and PuTTY", "ssh-keygen -i -f"),
+    "-----BEGIN PUBLIC KEY-----": ("a public key in PEM format", "ssh-keygen -i -m PKCS8 -f"),
+    "-----BEGIN RSA PUBLIC KEY-----": ("a public key in PEM format", "ssh-keygen -i -m PEM -f"),
+}
+"""How a public key in another format begins: what it is, and the command that prints it in OpenSSH's."""
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The public keys in a file, which mostly has one; comments and empty lines between them are left out.
+
+    Raises:
+        InvalidRequest: there is none, or a line is not a public key; what the file is instead, and what to type.
+    """
+    text = _text_of(path)
+    lines = [line.strip() for line in _LINES.split(text)]
+    _check_format(path, text.lstrip())
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    if not numbered:
+        raise InvalidRequest(f"{path} is empty" if not text.strip() else f"{path} holds no public key", *_beside(path))
+    return tuple(_key(path, number, line) for number, line in numbered)
+
+
+def _text_of(path: Path) -> str:
+    """The file as text, whatever wrote it."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InvalidRequest(f"{path} is a directory; name a public key's file", *_inside(path))
+        # A pipe that the shell made for `<(command)` has a writer; any other would be waited for in vain.
+        if not (stat.S_ISREG(mode) or str(path).startswith(("/dev/", "/proc/self/fd/"))):
+            raise InvalidRequest(f"{path} is not a regular file; name a public key's file")
+        with path.open("rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+    except OSError as error:
+        raise InvalidRequest(f"{cut(str(path), 300)} cannot be read: {error.strerror}", *_beside(path)) from error
+    if len(content) > LONGEST_FILE:
+        raise InvalidRequest(f"{path} is larger than {LONGEST_FILE >> 10} KiB; it is not a public key")
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding, errors="replace")
+    if b"\0" in content:
+        raise InvalidRequest(f"{path} is a binary file; it holds no public key", *_beside(path))
+    return content.decode(errors="replace")
+
+
+def _check_format(path: Path, text: str) -> None:
+    """Refuse what is not a list of OpenSSH's public keys, by its true name."""
+    first = next((line.strip() for line in _LINES.split(text) if line.strip()), "")
+    if text.startswith("PuTTY-User-Key-File-"):
+        raise InvalidRequest(
+            f"{path} is a private key of PuTTY; it stays with you. Give the public one",
+            *(_beside(path) or (_made_by("puttygen -L", path),)),
+        )
+    if "PRIVATE KEY" in text:
+        raise InvalidRequest(
+            f"{path} is a private key; it stays with you. Give the public one",
+            *(_beside(path) or (_made_by("ssh-keygen -y -f", path, private=True),)),
+        )
+    if first in _CONVERTED:
+        what, command = _CONVERTED[first]
+        raise InvalidRequest(f"{path} is {what}; OpenSSH's is needed", _made_by(command, path))
+    foreign = next((what for begin, what in _FOREIGN.items() if first.startswith(begin)), "")
+    if foreign:
+        raise InvalidRequest(f"{path} is {foreign}, not an SSH key", *_beside(path))
+
+
+def _key(path: Path, number: int, line: str) -> str:
+    if _CERTIFICATE.match(line):
+        public = path.with_name(path.name.replace("-cert.pub", ".pub"))
+        ways = (_set_to(public),) if public != path and public.is_file() else ()
+        raise InvalidRequest(f"{path} is an SSH certificate; boxes open to plain keys. Give the public key", *ways)
+    try:
+        return parse_public_key(line)
+    except InvalidRequest as error:
+        ways = (_without_options(path),) if set(line.split()[1:]) & KINDS else ()
+        raise InvalidRequest(f"{path}, line {number}: {error.message}", *error.hints, *ways) from error
+
+
+def _without_options(path: Path) -> Hint:
+    """The command that takes the keys without what is in front of them."""
+    kinds = "|".join(re.escape(kind) for kind in sorted(KINDS))
+    return _piped(f"grep -oE {shlex.quote(f'({kinds}) AAAA.*')}", path)
+
+
+def _beside(path: Path) -> tuple[Hint, ...]:
+    """The public half next to a file that is not one, or does not exist, if there is one."""
+    candidates = (path.with_name(path.name + ".pub"), path.with_suffix(".pub") if path.name else path)
+    found = next((other for other in candidates if other != path and other.is_file()), None)
+    return (_set_to(found),) if found else ()
+
+
+def _inside(folder: Path) -> tuple[Hint, ...]:
+    """A public key in a folder, if there is one; OpenSSH's usual names first."""
+    try:
+        found = sorted(folder.glob("*.pub"), key=lambda path: (not path.name.startswith("id_"), path.name))
+    except OSError:
+        return ()
+    return (_set_to(found[0]),) if found else ()
+
+
+def _set_to(public: Path) -> Hint:
+    return Hint("the public one", f"{_SET} {shlex.quote(str(public))}")
+
+
+def _made_by(command: str, path: Path, private: bool = False) -> Hint:
+    """The command that writes the public key in OpenSSH's format to a new file, and sets it."""
+    first = ""
+    if private and path.stat().st_mode & 0o077:
+        first = f"chmod go= {shlex.quote(str(path))} && "  # ssh-keygen refuses a private key that others may read
+    piped = _piped(command, path)
+    return Hint(piped.label, first + piped.command)
+
+
+def _piped(command: str, path: Path) -> Hint:
+    fresh = path.with_name(path.name + ".pub" if path.suffix != ".pub" else f"{path.stem}.openssh.pub")
+    source, target = shlex.quote(str(path)), shlex.quote(str(fresh))
+    return Hint("make it", f"{command} {source} > {target} && {_SET} {target}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from tests.e2e.cloud import Person
-from tests.e2e.terminal import CTRL_C, DOWN, SPACE, terminal
+from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
 from tests.small_cloud import SmallCloud, small_cloud
-from tests.someone import someone
+from tests.someone import SOURCE, someone
 
 from odc.entrypoints.gpu_dev import home_folder
 
@@ -94,6 +96,45 @@ def test_without_utf8_everything_is_ascii_and_marks_can_be_told_apart(ada: Perso
         screen.type(CTRL_C)
         assert screen.ended() == 130
     assert screen.raw.isascii()
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"LANG": "C"}, {"LC_ALL": "", "LANG": ""}, {"LC_ALL": "en_US"}])
+def test_a_locale_without_utf8_gets_ascii_from_every_command(ada: Person, locale: dict[str, str]) -> None:
+    whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")
+    ada.ok(*whole, "-n", "first")
+    commands = (("list",), ("show", "one"), ("show", "first"), ("avail",), ("status",), ("help", "reserve"), ("nope",))
+    for command in commands:
+        with terminal(ada, "gpu-dev", *command, **locale) as screen:
+            screen.ended()
+        assert screen.raw.isascii(), screen.raw
+    with terminal(ada, "gpu-dev", *whole, "-n", "second", **locale) as screen:
+        screen.answer("waiting in the queue", CTRL_C)
+        screen.ended()
+    assert screen.raw.isascii(), screen.raw
+    with terminal(ada, "gpu-dev", "reserve", "-t", "t4", "-g", "1", **locale) as screen:
+        screen.answer("For how many hours?", ENTER)
+        screen.answer("a new disk ...", CTRL_C)
+        screen.ended()
+    assert screen.raw.isascii(), screen.raw
+    done = ada.run("gpu-dev", "show", "größe", "--json", **locale)
+    assert (done.code, done.err.isascii()) == (2, True)
+    assert "größe" in json.loads(done.err)["message"]
+
+
+def test_help_of_the_operator_is_ascii_without_utf8(ada: Person) -> None:
+    command = [sys.executable, "-m", "odc.entrypoints.odc", "up", "--help"]
+    for locale, expected in (({"LC_ALL": "C"}, b"TYPE=NODESxGPUS,...|none"), ({"LC_ALL": "C.UTF-8"}, "…".encode())):
+        done = subprocess.run(
+            command, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(SOURCE), **locale}, capture_output=True
+        )
+        assert expected in done.stdout, done
+
+
+@pytest.mark.parametrize("status", ["Active", "ACTIVE,queued", " active , Queued"])
+def test_a_status_may_be_typed_in_any_case(ada: Person, status: str) -> None:
+    assert "one" in [view["name"] for view in ada.json("list", "--status", status)["reservations"]]
+    refused = ada.gpu_dev("list", "--status", "Activ")
+    assert (refused.code, "no status 'activ', did you mean active?" in refused.err) == (2, True)
 
 
 def test_forty_columns_lose_no_fact(ada: Person) -> None:

@@ -101,7 +101,7 @@ class Handlers:
 
     def reservations(self, caller: Principal, user: str, ended: bool, status: str) -> ReservationList:
         """Many reservations."""
-        statuses = frozenset(word for word in status.split(",") if word)
+        statuses = frozenset(word for word in status.split(",") if word.strip())
         found = self._queries.reservations(caller, user, ended, statuses)
         look = self._queries.look
         return ReservationList(

@@ -9,6 +9,7 @@ import msgspec
 
 from odc.api.messages import Availability, ChoiceView, ReservationView, StatusView, TypeView
 from odc.cli import times
+from odc.cli.folding import plain
 from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, simulated_line
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, hours_text
@@ -30,7 +31,7 @@ def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime) 
     if choice is None or choice.start is None:
         return "-"
     if choice.start > server_now:
-        return f"by {_short_clock(choice.start, now)}"
+        return f"by {times.clock(choice.start, now)}"
     if choice.until is None or choice.until - server_now >= timedelta(hours=MAX_HOURS):
         return "now"
     return f"now, {_short_span(choice.until - server_now)}"
@@ -42,12 +43,6 @@ def _short_span(length: timedelta) -> str:
     return f"{halves / 2:g} h" if halves >= 2 else f"{length // timedelta(minutes=1)} min"
 
 
-def _short_clock(moment: datetime, now: datetime) -> str:
-    """As `times.clock`, with a weekday for tomorrow too: cells are narrow."""
-    local = moment.astimezone(now.tzinfo)
-    return f"{local:%a %H:%M}" if times.day(moment, now) == "tomorrow" else times.clock(moment, now)
-
-
 def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]:
     """The table of `gpu-dev avail`."""
     if not avail.types:
@@ -56,18 +51,27 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
     rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
     header = header if counts else ["TYPE", "FREE", "NOW", "WAITING"]
-    lines = output.table(header, rows, spare=("WAITING",))
-    if lines[0].split()[-1:] != header[-1:]:
-        # Too wide with who waits: then how many do.
-        short = [[*row[:-1], str(view.queued or "-")] for row, view in zip(rows, avail.types, strict=True)]
-        lines = output.table(header, short, spare=("WAITING",))
+    lines = _narrowing(header, rows, [str(view.queued or "-") for view in avail.types], output)
     cells = [cell for row in rows for cell in row]
     if any(cell.startswith("now, ") for cell in cells):
         lines.append('"now, 3 h": free now for at most 3 h.')
     if any(cell.startswith("by ") for cell in cells):
-        lines.append('"by": promised, could be sooner.')
+        shown = any(" by " in line for line in lines)
+        lines.append('"by": promised, could be sooner.' if shown else "A time: promised, could be sooner.")
     lines += simulated_line(view.name for view in avail.types if view.simulated)
     return [*lines, "Next: gpu-dev reserve"]
+
+
+def _narrowing(header: list[str], rows: list[list[str]], counts: list[str], output: Output) -> list[str]:
+    """The table as wide as there is room for: with who waits, or how many do, or without; then without the `by`."""
+    bare = [[cell.removeprefix("by ") for cell in row] for row in rows]
+    for shape in (rows, bare):
+        fewer = [[*row[:-1], count] for row, count in zip(shape, counts, strict=True)]
+        for cells, spare in ((shape, ()), (fewer, ("WAITING",))):
+            lines = output.table(header, cells, spare=spare)
+            if plain(lines[0]).startswith(f"{header[0]} "):
+                return lines
+    return output.table(header, rows, spare=("WAITING",))
 
 
 def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime) -> list[str]:

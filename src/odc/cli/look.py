@@ -23,6 +23,7 @@ from odc.domain.errors import ProviderUnavailable
 def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as_json: bool) -> None:
     """List your reservations."""
     refuse_watched_json(watch, as_json)
+    status = ",".join(word.strip().lower() for word in status.split(",") if word.strip())
 
     def ask() -> ReservationList:
         answer = session.client().reservations(user=user, ended=ended, status=status)

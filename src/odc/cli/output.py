@@ -15,13 +15,13 @@ from typing import TextIO
 
 import msgspec
 
+from odc.cli.ascii import escaped, is_utf8, to_ascii
 from odc.cli.folding import fold, plain
 from odc.domain.errors import OdcError
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_ASCII = str.maketrans({"…": "...", "·": "-", "–": "-", "—": "-", "×": "x", "“": '"', "”": '"', "‘": "'", "’": "'"})
 GAP = "  "
 NO_GPUS = "(no GPUs)"
 
@@ -81,7 +81,8 @@ class Output:
 
     def json(self, value: object) -> None:
         """The answer for scripts."""
-        self.out.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        self.out.write(_json_for(self.out, text) + "\n")
         self.out.flush()
 
     def paint(self, text: str, colour: str) -> str:
@@ -148,7 +149,7 @@ class Output:
         if as_json:
             first = error.hints[0].command if error.hints else ""
             view = {"error": type(error).__name__, "message": error.message, "hint": first}
-            self.err.write(msgspec.json.encode(view).decode() + "\n")
+            self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return
         self._beside(self.paint("error: ", "red") + error.message)
         width = max((len(hint.label) for hint in error.hints), default=0)
@@ -198,10 +199,18 @@ def fit(text: str, stream: TextIO) -> str:
         ours = _OURS.findall(text)
         parts = [_CONTROL.sub("?", part) for part in _OURS.split(text)]
         text = "".join(part + code for part, code in zip(parts, [*ours, ""], strict=True))
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    if encoding.lower().replace("-", "") == "utf8":
+    if _is_utf8(stream):
         return text.encode("utf-8", errors="replace").decode("utf-8")
-    return text.translate(_ASCII).encode("ascii", errors="replace").decode("ascii")
+    return to_ascii(text)
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return is_utf8(getattr(stream, "encoding", None) or "utf-8")
+
+
+def _json_for(stream: TextIO, text: str) -> str:
+    """JSON as the stream can carry it, with nothing lost."""
+    return text if _is_utf8(stream) else escaped(text)
 
 
 def standard_output(no_colour: bool, term: str) -> Output:

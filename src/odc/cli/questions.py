@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from odc.cli.ascii import is_utf8, to_ascii
+
 POINTER = ">"
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 
@@ -40,7 +42,7 @@ def confirm(question: str, default: bool = True) -> bool:
     how = "(Y/n)" if default else "(y/N)"
     asked = question
     while True:
-        typed = str(_answer(library.text(f"{asked} {how}"))).strip().lower()
+        typed = str(_answer(library.text(_fit(f"{asked} {how}")))).strip().lower()
         if typed in _ANSWERS:
             return _ANSWERS[typed]
         if not typed:
@@ -60,10 +62,10 @@ def select(question: str, lines: Iterable[tuple[str, Any] | Line]) -> Any:
     """
     library = _library()
     choices = [
-        library.Choice(title=line.text, value=line.value, disabled=line.taken or None)
+        library.Choice(title=_fit(line.text), value=line.value, disabled=_fit(line.taken) or None)
         for line in (Line(*parts) for parts in lines)
     ]
-    return _answer(library.select(question, choices=choices, pointer=POINTER))
+    return _answer(library.select(_fit(question), choices=choices, pointer=POINTER))
 
 
 def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]:
@@ -73,9 +75,9 @@ def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]
         KeyboardInterrupt: the user gave up.
     """
     library = _library()
-    choices = [library.Choice(title=text, value=value) for text, value in lines]
+    choices = [library.Choice(title=_fit(text), value=value) for text, value in lines]
     how = "(space marks, enter ends)"
-    return list(_answer(library.checkbox(question, choices=choices, pointer=POINTER, instruction=how)))
+    return list(_answer(library.checkbox(_fit(question), choices=choices, pointer=POINTER, instruction=how)))
 
 
 def text(
@@ -97,7 +99,7 @@ def text(
     asked = f"{question} (default: {default})" if default else question
     typed = ""
     while True:
-        answer = _answer(library.text(asked, default=typed if keep else ""))
+        answer = _answer(library.text(_fit(asked), default=typed if keep else ""))
         typed = str(answer).strip() or default
         wrong = fault(typed)
         if not wrong:
@@ -105,11 +107,16 @@ def text(
         tell(f"  {wrong}")
 
 
+def _fit(text: str) -> str:
+    """The text as this terminal can show it."""
+    return text if is_utf8(sys.stdout.encoding) else to_ascii(text)
+
+
 def _library() -> Any:
     """The library; where the terminal has no UTF-8, with marks that can be told apart there."""
     import questionary
 
-    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+    if not is_utf8(sys.stdout.encoding):
         common = import_module("questionary.prompts.common")
         vars(common).update(INDICATOR_SELECTED="[x]", INDICATOR_UNSELECTED="[ ]")
     return questionary

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from odc.api.messages import Me, ReservationView, SnapshotView
 from odc.cli import times
+from odc.cli.folding import plain
 from odc.cli.output import Output
 from odc.domain.names import short
 
@@ -126,6 +127,7 @@ def list_lines(
     header = ["NAME", "ID", "GPUS", "STATE", "UNTIL", "DISK", "NODE"]
     killed = any(view.out_of_memory for view in views)
     header += [OOM_TITLE] if killed else []
+    header = ["USER", *header] if others else header
     rows = []
     for view in views:
         row = [
@@ -139,9 +141,29 @@ def list_lines(
         ]
         row += [oom_cell(view)] if killed else []
         rows.append([view.owner, *row] if others else row)
-    lines = output.table(["USER", *header] if others else header, rows, spare=("NODE", "DISK"))
+    lines = _with_places(header, rows, views, output)
     lines += [f"{view.name}: {view.trouble}" for view in views if view.trouble]
     return lines + simulated_line(view.gpu_type for view in views if view.simulated)
+
+
+def _with_places(
+    header: Sequence[str], rows: Sequence[list[str]], views: Sequence[ReservationView], output: Output
+) -> list[str]:
+    """The table; where it has no room for the nodes, with each place in the queue beside the time, else below it."""
+    spare = ("NODE", "DISK")
+    lines = output.table(header, rows, spare=spare)
+    queued = [view for view in views if view.queue_position]
+    if "NODE" in plain(lines[0]).split() or not plain(lines[0]).startswith(header[0]) or not queued:
+        return lines
+    until = header.index("UNTIL")
+    placed = [
+        [*row[:until], f"{row[until]}, {place_cell(view)}" if view in queued else row[until], *row[until + 1 :]]
+        for row, view in zip(rows, views, strict=True)
+    ]
+    wider = output.table(header, placed, spare=spare)
+    if plain(wider[0]).startswith(header[0]):
+        return wider
+    return [*lines, *(f"{title(view)}: {place_cell(view)}" for view in queued)]
 
 
 def links(view: ReservationView) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from odc.cli.include import ENABLE
 from odc.cli.output import Output
 from odc.cli.screens import LIVE, ahead_text, gpus_text, headline, links, snapshot_text
 from odc.domain.limits import hours_text
+from odc.domain.names import short
 
 _UNITS = ("bytes", "KB", "MB", "GB")
 
@@ -107,7 +108,7 @@ def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
 
 def _next_line(view: ReservationView) -> str:
     if not view.mine:
-        return f"End it: gpu-dev cancel {view.id}"
+        return f"End it: gpu-dev cancel {short(view.id)}"
     if view.state == "ending" and view.requeue:
         return f"It goes back to the queue, at its old place. Wait for it: gpu-dev wait {view.name}"
     if view.state == "ending":

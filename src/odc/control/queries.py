@@ -14,6 +14,7 @@ from odc.control.users import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest
+from odc.domain.names import near_match
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import Event, ReservationQuery, Stored
@@ -105,15 +106,18 @@ class Queries:
             caller: who asks.
             user: `me`, `all`, or a user's name.
             ended: ended ones too.
-            statuses: only these; empty means any.
+            statuses: only these, in any case; empty means any.
 
         Raises:
             InvalidRequest: a status that does not exist.
         """
         self._gate.admit(caller)
+        statuses = frozenset(status.strip().lower() for status in statuses)
         unknown = statuses - STATUSES
         if unknown:
-            raise InvalidRequest(f"no status {min(unknown)[:20]!r}; there are {', '.join(sorted(STATUSES))}")
+            near = near_match(min(unknown), STATUSES)
+            meant = f", did you mean {near}?" if near else ""
+            raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
         wants_ended = ended or bool(statuses & {str(reason) for reason in EndReason})
         owner = caller.id if user == "me" else None
         listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE, limit=MOST_LIVE))

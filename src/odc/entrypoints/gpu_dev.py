@@ -12,6 +12,7 @@ from typing import TextIO
 
 import click
 
+from odc.cli.ascii import fit_streams, started_with
 from odc.cli.context import Session
 from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
@@ -25,6 +26,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run one command and end the process with its exit code."""
     environment = os.environ
+    fit_streams(started_with())
     session = Session(
         home=home_folder(environment.get("HOME", "")),
         output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),

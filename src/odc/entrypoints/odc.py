@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from odc import __version__
+from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.confirming import as_typed, confirm
@@ -163,7 +164,8 @@ def doctor(file: Path | None, as_json: bool) -> None:
 
     findings = examine(_settings(file, **_last_time(file, {"simulate": None, "disks": None})))
     if as_json:
-        click.echo(msgspec.json.encode(findings).decode())
+        text = msgspec.json.encode(findings).decode()
+        click.echo(text if is_utf8(sys.stdout.encoding) else escaped(text))
     for finding in () if as_json else findings:
         _say(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
         if finding.hint:
@@ -388,6 +390,8 @@ def main() -> None:
 
     # What a command has begun is taken back also when it is ended by `kill`; the daemon has its own way.
     signal.signal(signal.SIGTERM, end)
+    if "serve" not in sys.argv[1:]:  # its log keeps what it is told
+        fit_streams(started_with())
     sys.exit(run(sys.argv[1:]))
 
 

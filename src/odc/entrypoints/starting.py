@@ -20,6 +20,7 @@ from odc.entrypoints.before_start import check_before_start
 from odc.entrypoints.bootstrap import engine_service, find_nodes
 from odc.entrypoints.image_building import ensure_image
 from odc.entrypoints.logs import why_not_started
+from odc.entrypoints.pasteable import gpu_dev
 from odc.entrypoints.running import daemon_pid, note_typed, running_settings
 from odc.entrypoints.settings import Settings
 from odc.entrypoints.settings_check import as_toml
@@ -53,7 +54,8 @@ def up(
         say("It is up already.")
         _say_differences(settings, running, changes, say)
         since = _size(log_file(running))
-        _say_ready(wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None), say)
+        health = wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None)
+        _say_ready(running, health, say)
         return
     for name, value in remembered.items():
         back = " (the machine's own GPUs: odc up --simulate none)" if name == "simulate" else ""
@@ -66,9 +68,7 @@ def up(
     with started(settings, file, changes) as (since, died):
         health = wait_until_ready(settings, since, died)
     note_typed(settings.state_folder, {name: str(value) for name, value in changes.items() if value is not None})
-    if not boot.has_systemd():
-        say("It does not start at boot: there is no systemd here.")
-    _say_ready(health, say)
+    _say_ready(settings, health, say)
 
 
 @contextlib.contextmanager
@@ -214,9 +214,17 @@ def _shown(name: str, value: object) -> str:
     return as_toml(name, msgspec.to_builtins(value))
 
 
-def _say_ready(health: Health, say: Say) -> None:
+def _say_ready(settings: Settings, health: Health, say: Say) -> None:
     for problem in health.problems:
         say(f"warning: {problem}")
     mark = " (SIMULATED)" if health.simulated else ""
     types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
-    say(f"ODC is up: {types}{mark}, disks {health.storage}. Next: gpu-dev reserve")
+    at_boot = "yes, by systemd" if boot.is_enabled(settings.cloud) else "no"
+    say(f"ODC is up: {types}{mark}")
+    say(f"  disks    {health.storage}")
+    say(f"  engine   {health.engine}")
+    say(f"  socket   {settings.socket}")
+    say(f"  at boot  {at_boot}" + ("" if boot.has_systemd() else ": there is no systemd here"))
+    say("Check: odc doctor")
+    say("Stop: odc down")
+    say(f"Next: {gpu_dev(settings)} reserve")

@@ -24,6 +24,7 @@ from odc.domain.requests import EndAll
 from odc.entrypoints import boot
 from odc.entrypoints.bootstrap import engine_service, present_boxes
 from odc.entrypoints.neighbours import forget_claim
+from odc.entrypoints.pasteable import gpu_dev
 from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import Settings
 from odc.entrypoints.starting import started, wait_until_ready
@@ -131,8 +132,8 @@ def _end_all(settings: Settings, say: Say) -> None:
                 say(f"{_counted(len(live))} ending; disks are made safe first")
                 told = True
             if time.monotonic() > deadline:
-                names = ", ".join(view.id[:8] for view in live)
-                why = ("see why", f"gpu-dev --endpoint unix://{settings.socket} show {live[0].id}")
+                names = ", ".join(f"{view.name} ({view.id[:8]}) of {view.owner}" for view in live)
+                why = ("see why", f"{gpu_dev(settings)} show {live[0].id[:8]}")
                 raise ProviderUnavailable(f"these do not end: {names}", why)
             time.sleep(PAUSE_S)
     finally:

@@ -75,6 +75,17 @@ def test_a_busy_cloud_is_a_table_at_80_columns() -> None:
     ]
 
 
+def test_tomorrow_is_called_so_in_every_screen_and_fits_80_columns() -> None:
+    full = a_type(choices=tuple(ChoiceView(gpus=count, start=at(20)) for count in (1, 2, 4, 8)))
+    lines = cloud_screens.avail_lines(Availability(now=NOW, types=(full, SMALL, CPU)), NOW, an_output(80))
+    assert lines[:2] == [
+        "TYPE      FREE  1 GPU           2 GPUs          4 GPUs          8 GPUs",
+        "h100      6/16  tomorrow 10:04  tomorrow 10:04  tomorrow 10:04  tomorrow 10:04",
+    ]
+    assert "A time: promised, could be sooner." in lines
+    assert cloud_screens.choice_cell(full.choices[0], NOW, NOW) == "by tomorrow 10:04"
+
+
 def test_pretended_gpus_are_called_so() -> None:
     lines = cloud_screens.avail_lines(Availability(now=NOW, types=(a_type(simulated=True), SMALL)), NOW, an_output())
     assert "Simulated: h100." in lines
@@ -95,7 +106,7 @@ def test_a_cloud_without_nodes_says_who_can_help() -> None:
         (ChoiceView(gpus=1, start=NOW, until=at(1.95)), "now, 1.5 h"),
         (ChoiceView(gpus=1, start=NOW, until=at(0.995)), "now, 59 min"),
         (ChoiceView(gpus=1, start=at(1)), "by 15:04"),
-        (ChoiceView(gpus=1, start=at(24)), "by Thu 14:04"),
+        (ChoiceView(gpus=1, start=at(24)), "by tomorrow 14:04"),
     ],
 )
 def test_a_cell_says_now_or_when(choice: ChoiceView | None, told: str) -> None:

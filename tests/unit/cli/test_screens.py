@@ -63,6 +63,23 @@ def test_the_list_at_60_columns_does_without_the_nodes_and_disks() -> None:
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.parametrize("width", [None, 120, 90, 80, 75, 70, 60, 50, 40, 20])
+def test_the_place_in_the_queue_is_shown_at_every_width(width: int | None) -> None:
+    views = (a_view(disk="a-disk-with-a-long-name"), a_queued(ready_by=NOW + timedelta(hours=20), queue_position=7))
+    lines = screens.list_lines(views, NOW, an_output(width))
+    assert sum("position 7" in line for line in lines) == 1
+    assert any("tomorrow 10:04" in line for line in lines)
+
+
+def test_at_80_columns_the_place_in_the_queue_stands_with_the_time() -> None:
+    views = (a_view(disk="a-disk-with-a-long-name"), a_queued(ready_by=NOW + timedelta(hours=20)))
+    assert screens.list_lines(views, NOW, an_output(80)) == [
+        "NAME   ID        GPUS      STATE   UNTIL",
+        "train  b1946ac9  4 x h100  active  22:04 (8 h)",
+        "big    5e0d22b7  8 x h100  queued  starts by tomorrow 10:04, position 1",
+    ]
+
+
 def test_the_list_at_40_columns_has_one_fact_a_line() -> None:
     lines = screens.list_lines((a_view(),), NOW, an_output(40))
     assert lines == [
@@ -258,7 +275,7 @@ def test_an_operator_sees_no_links_into_anothers_box() -> None:
     text = "\n".join(show_screen.show_lines(a_view(mine=False), NOW, an_output()))
     assert "vscode" not in text
     assert "gpu-dev connect" not in text
-    assert f"gpu-dev cancel {ID}" in text
+    assert f"gpu-dev cancel {ID[:8]}" in text
 
 
 def test_a_silent_box_is_shown_as_such() -> None:

@@ -67,6 +67,8 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
         cpus: what `nproc` prints.
         memory_gib: what `free` shows, rounded down to a tenth.
         ssh: None until the box is placed, and for others' reservations.
+        layer_used_bytes: what it has written outside the home; None if unknown.
+        layer_bytes: what it may write there; None if there is no limit.
     """
 
     rank: int
@@ -78,6 +80,8 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int = 0
     memory_gib: float = 0.0
     ssh: SshView | None = None
+    layer_used_bytes: int | None = None
+    layer_bytes: int | None = None
 
 
 class PhaseView(msgspec.Struct, frozen=True, kw_only=True):

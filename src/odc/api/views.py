@@ -144,6 +144,8 @@ def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
                     user=SSH_USER,
                     command=f"ssh {SSH_USER}@{host} -p {place.ssh_port}",
                 ),
+                layer_used_bytes=(box.layer_used_bytes or None) if box else None,
+                layer_bytes=(box.layer_bytes or None) if box else None,
             )
         )
     return tuple(views)

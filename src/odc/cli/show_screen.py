@@ -15,6 +15,8 @@ from odc.cli.screens import LIVE, ahead_text, gpus_text, headline, links, snapsh
 from odc.domain.limits import hours_text
 from odc.domain.names import short
 
+ALMOST, FULL = 0.8, 0.98
+"""Parts of a box's writable layer from which it is called almost full, and full."""
 _UNITS = ("bytes", "KB", "MB", "GB")
 
 
@@ -88,7 +90,17 @@ def _box_facts(view: ReservationView, box: BoxView, by_name: bool) -> list[tuple
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
     share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
     odd = f", {box.state}" if box.state not in ("running", "") else ""
-    return [*facts, ("box", where + share + odd)]
+    return [*facts, ("box", where + share + odd), *_layer_facts(box)]
+
+
+def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
+    """A warning before the space outside the home is full, and when it is."""
+    used, limit = box.layer_used_bytes, box.layer_bytes
+    if not used or not limit or used < ALMOST * limit:
+        return []
+    full = "full" if used > FULL * limit else "almost full"
+    text = f"{full}: {size_text(used)} of {size_text(limit)} used outside the home; delete files in /tmp or /"
+    return [("root disk", text)]
 
 
 def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:

@@ -96,6 +96,8 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         message: why it is not well, in the backend's or the box's last words; empty if it is.
         ssh_port: the port of the host that leads to its SSH.
         memory_kills: what the kernel killed in it for memory; None if that is unknown.
+        layer_used_bytes: what it has written outside its home; 0 if unknown.
+        layer_bytes: what it may write there; 0 if there is no limit.
     """
 
     name: BoxName
@@ -109,3 +111,5 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     ssh_port: int = 0
     memory_kills: MemoryKills | None = None
+    layer_used_bytes: int = 0
+    layer_bytes: int = 0

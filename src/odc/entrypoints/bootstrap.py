@@ -131,7 +131,7 @@ def build_cloud(settings: Settings) -> Cloud:
     ports = Ports(
         store=store,
         wake=wake,
-        cluster=EngineCluster(api, nodes, options),
+        cluster=EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30))),
         volumes=volumes,
         blobs=FileBlobStore(state / "blobs"),
         keys=GitHubKeySource(settings.github, settings.github_api),

@@ -83,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         disks: folder of the users' disks; empty: in the state folder.
         disk_gib: size of a new disk.
         disk_file_gib: size of the btrfs file that is made when the folder's file system has no snapshots.
+        layer_gib: what one box may write outside its home (`/`, `/tmp`) or in a temporary home, at most a fourth of the
+            disk storage, which must be btrfs; 0: no limit.
         image: image of boxes.
         keep_cpus: cores kept for the host.
         keep_memory_gib: memory kept for the host.
@@ -114,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     disks: str = ""
     disk_gib: float = 100
     disk_file_gib: float = 200
+    layer_gib: float = 20
     image: str = "localhost/odc/box:1"
     keep_cpus: float = 0
     keep_memory_gib: float = 1

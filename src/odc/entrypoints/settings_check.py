@@ -154,6 +154,7 @@ _RULES: tuple[_Rule, ...] = (
     ("keep_types", all, "names of GPU types"),
     ("disk_gib", _number(0.01), "at least 0.01"),
     ("disk_file_gib", _number(0.2), "at least 0.2"),
+    ("layer_gib", lambda size: size == 0 or _number(0.05)(size), "at least 0.05, or 0 for no limit"),
     ("keep_cpus", _number(0), "0 or more"),
     ("keep_memory_gib", _number(0), "0 or more"),
     ("image", lambda name: bool(name) and not name.startswith("-") and not re.search(r"\s", name), "an image's name"),

@@ -28,6 +28,7 @@ EXAMPLES: dict[str, object] = {
     "disks": "/srv/btrfs/disks",
     "disk_gib": 250,
     "disk_file_gib": 1000,
+    "layer_gib": 50,
     "image": "localhost/lab/box:1",
     "keep_cpus": 2,
     "keep_memory_gib": 4,

@@ -341,3 +341,13 @@ def test_ones_own_ahead_is_told_as_such() -> None:
     mine, theirs = a_queued(ahead="user1, 8 x h100", owner="user1"), a_queued(owner="user1")
     assert screens.promise_line(mine, NOW).endswith("Ahead: you, 8 x h100.")
     assert screens.promise_line(theirs, NOW).endswith("Ahead: user2, 8 x h100.")
+
+
+def test_show_warns_before_the_space_outside_the_home_is_full() -> None:
+    def lines(used: int) -> str:
+        box = a_box(layer_used_bytes=used * 2**20, layer_bytes=20 * 2**30)
+        return "\n".join(show_screen.show_lines(a_view(boxes=(box,)), NOW, an_output()))
+
+    assert "root disk" not in lines(15000)
+    assert "root disk almost full: 18 GB of 20 GB used outside the home; delete files in /tmp or /" in lines(18000)
+    assert "root disk full: 20 GB of 20 GB used outside the home" in lines(20400)

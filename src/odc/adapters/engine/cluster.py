@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,6 +33,7 @@ from odc.adapters.engine.foreign import ForeignContainers
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
+from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -43,6 +47,7 @@ BUSY_S = 3.0
 _NAME_TAKEN = "is already in use by"
 _ENDED = ("exited", "stopped")
 _PAUSED = "paused"
+_STARTED = ("running", "paused", "stopping")
 _ENDED_UNSEEN = {"State": "exited", "ExitCode": 137}
 # Said by the program that sets a container up, when the box's own program cannot run at all in the image.
 _CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
@@ -51,15 +56,19 @@ _CANNOT_RUN = ("exec format error", "no such file or directory", "permission den
 class EngineCluster:
     """See `odc.ports.cluster`. The engine's labels say which containers are this cloud's; no other is touched."""
 
-    def __init__(self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions) -> None:
+    def __init__(
+        self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions, layers: Layers | None = None
+    ) -> None:
         """Put together; nothing is asked yet.
 
         Args:
             api: of the engine.
             nodes: by name; they do not change while the process lives.
             options: what every box gets.
+            layers: where boxes' writable layers are kept; None: in the engine's storage, without a limit.
         """
         self._api = api
+        self._layers = layers
         self._nodes = nodes
         self._options = options
         self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
@@ -84,7 +93,9 @@ class EngineCluster:
         entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter()) or ()
         self._memory.begin(frozenset(str(entry["Id"]) for entry in entries))
         boxes = (self._seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries)
-        return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
+        uses = self._layers.measure() if self._layers else {}
+        found = (_with_layer(box, uses.get(str(box.name))) for box in boxes if box is not None)
+        return tuple(sorted(found, key=lambda box: box.name))
 
     def _seen(self, entry: Mapping[str, Any]) -> BoxSeen | None:
         def was_killed() -> bool:
@@ -98,7 +109,7 @@ class EngineCluster:
         known = self._api.get("/networks/json", LIST_LIMIT_S, filters=self._label_filter()) or ()
         labels = [network.get("labels") or {} for network in known]
         networks = {(found.get("odc.reservation", ""), found.get("odc.attempt", "")) for found in labels}
-        found = networks | self._folders.attempts()
+        found = networks | self._folders.attempts() | (self._layers.attempts() if self._layers else set())
         return tuple(sorted((key, int(number)) for key, number in found if key and number.isdecimal()))
 
     def _label_filter(self, *more: str) -> str:
@@ -106,8 +117,23 @@ class EngineCluster:
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with its network and files."""
-        self._make_network(spec)
-        self._folders.make(spec.name, spec.files)
+        with self._layer_made(spec.name):
+            self._make_network(spec)
+            self._folders.make(spec.name, spec.files)
+            return self._create(spec)
+
+    @contextmanager
+    def _layer_made(self, name: BoxName) -> Iterator[None]:
+        """Make the box's writable layer while the engine makes the box."""
+        if self._layers is None:
+            yield
+            return
+        with ThreadPoolExecutor(max_workers=1) as other:
+            made = other.submit(self._layers.prepare, name)
+            yield
+            made.result()
+
+    def _create(self, spec: BoxSpec) -> str:
         request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs))
         try:
             status, answer = self._api.post("/containers/create", request)
@@ -145,10 +171,13 @@ class EngineCluster:
 
     def _state(self, name: BoxName, uid: str) -> str | None:
         """What the engine says that the box of this name and uid does; None if it is not there."""
-        known = self._api.get(f"/containers/{uid}/json")
-        if known is None or known["Id"] != uid or not self._is_ours(known, name):
-            return None
-        return state_of(known)
+        known = self._find(name, uid)
+        return None if known is None else state_of(known)
+
+    def _find(self, name: BoxName, uid: str) -> dict[str, Any] | None:
+        """What the engine knows of the box of this name and uid; None if it is not there."""
+        known: dict[str, Any] | None = self._api.get(f"/containers/{uid}/json")
+        return known if known is not None and known["Id"] == uid and self._is_ours(known, name) else None
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
@@ -158,8 +187,10 @@ class EngineCluster:
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
-        if not self._is_there(name, uid):
+        known = self._find(name, uid)
+        if known is None:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+        self._mount_layer(name, known)
         keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         status, answer = self._api.post(f"/containers/{uid}/start")
@@ -171,6 +202,13 @@ class EngineCluster:
             raise ProviderRefused(
                 "it was killed, and before it the engine's monitor, so the engine takes it for running"
             )
+
+    def _mount_layer(self, name: BoxName, known: Mapping[str, Any]) -> None:
+        """Mount the writable layer of a box that does not run; after a reboot it is not mounted any more."""
+        driver, started = known.get("GraphDriver") or {}, state_of(known) in _STARTED
+        if self._layers is not None and driver.get("Name") == "overlay" and not started:
+            upper, pid_file = Path(driver["Data"]["UpperDir"]), Path(known["ConmonPidFile"])
+            self._layers.mount(name, upper.parent, pid_file.parent)
 
     def _is_stuck(self, uid: str) -> bool:
         """Whether a box that the engine takes for running has neither its first process nor a monitor to say so.
@@ -264,3 +302,9 @@ class EngineCluster:
             if network["name"] in names:
                 self._api.delete(f"/networks/{network['name']}")
         self._folders.remove(reservation_id, attempt)
+        if self._layers is not None:
+            self._layers.remove(reservation_id, attempt)
+
+
+def _with_layer(box: BoxSeen, use: LayerUse | None) -> BoxSeen:
+    return box if use is None else replace(box, layer_used_bytes=use.used_bytes, layer_bytes=use.limit_bytes)

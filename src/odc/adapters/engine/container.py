@@ -159,6 +159,8 @@ def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str,
             }
         ],
         "mounts": _mounts(options, spec, shown),
+        # What an image declares as volumes is a part of the limited writable layer, not a volume of the engine.
+        "image_volume_mode": "ignore",
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
         "r_limits": [

@@ -57,8 +57,10 @@ def mount_file(folder: Path, size_bytes: int) -> None:
 
 
 def _let_go(folder: Path) -> bool:
-    """Unmount, unless boxes have disks there; then it stays as it is, and whoever writes is told."""
-    if any(mount.target.is_relative_to(folder / "mounts") for mount in read_mounts()):
+    """Unmount, unless boxes have disks or writable layers there; then it stays as it is, and whoever writes is told."""
+    mounts = read_mounts()
+    devices = {mount.device for mount in mounts if mount.target == folder}
+    if any(mount.device in devices and mount.target != folder for mount in mounts):
         return False
     try:
         unmount(folder)

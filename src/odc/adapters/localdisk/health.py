@@ -66,6 +66,9 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Line]:
         yield from _uncounted(existing)
     else:
         yield _without_snapshots(folder, file_bytes)
+        if (folder / "volumes").exists():
+            text = "what boxes write outside their homes has no limit either: it can fill the engine's storage"
+            yield Line("warn", "layers", text, "better: odc up --disks /A/BTRFS/FOLDER")
 
 
 def _mounted(folder: Path, file: Path) -> Iterator[Line]:

@@ -22,6 +22,8 @@ class Mechanism(Protocol):
     """How a volume is made and copied."""
 
     name: str
+    has_limits: bool
+    """Whether a volume cannot grow beyond its size."""
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make an empty volume that may hold so much; one that is there gets the limit only."""
@@ -63,6 +65,7 @@ class Btrfs:
     """
 
     name = "btrfs"
+    has_limits = True
 
     def __init__(self, root: Path) -> None:
         """Turn quotas on for the file system that holds this folder, which changes nothing where they are on.
@@ -151,6 +154,7 @@ class Folders:
     """
 
     name = "folders with hard-linked copies"
+    has_limits = False
     _SAME = ("rsync", "-aHAXS", "--numeric-ids", "--modify-window=-1")
 
     def make(self, path: Path, size_bytes: int) -> None:

@@ -7,6 +7,7 @@ Layout below a folder that only root may enter; the names never come from users:
     volumes/<disk id>/home        what boxes see as /home/dev, with the marker `.odc-disk`
     snapshots/<disk id>/<id>      read-only copies; a name is given only to a verified one
     snapshots/<disk id>/.<id>.facts     when it was taken, what it holds, its place among the others
+    layers/<box>                  what a box writes outside its home (`layers.py`)
     mounts/<holder>               the volume while a reservation holds it, `nosuid,nodev`
 
 "Verified" is defined by the mechanism (`mechanisms.py`); which one a folder gets, by `opening.py`.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
 from odc.adapters.localdisk.commands import storage_errors, sync_folder, write_durably
+from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.listing import list_below
 from odc.adapters.localdisk.marker import read_marker, write_marker
 from odc.adapters.localdisk.mechanisms import Mechanism
@@ -70,6 +72,16 @@ class LocalVolumes:
             if mounted_file(self._root) is not None:
                 return f"btrfs file of {_size(file_of(self._root).stat().st_size)}, {free}"
             return f"{self._mechanism.name}, {free}"
+
+    def layers(self, limit_bytes: int) -> Layers | None:
+        """Where boxes' writable layers are kept; None where the storage has no limits to give, or none is wanted.
+
+        Args:
+            limit_bytes: of each box; 0: no limit.
+        """
+        if not self._mechanism.has_limits or limit_bytes == 0:
+            return None
+        return Layers(self._root / "layers", self._mechanism, limit_bytes)
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder, read from the kernel's table of mounts."""

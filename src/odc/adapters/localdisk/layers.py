@@ -1,0 +1,228 @@
+"""The writable layers of boxes on the disk storage, each with a size limit.
+
+A box writes outside its home into its container's writable layer, and its root can write into the few files that the
+engine mounts from its run directory (`/etc/hosts`, `/etc/resolv.conf`, `/run/.containerenv`). The engine keeps both on
+the host's own file systems without any limit. So before a box starts, two subvolumes of the disk storage, each with a
+quota, are mounted over its layer's directory and its run directory. The engine works in them as before, and unmounts
+them when it deletes the container.
+
+Layout below the disk storage:
+
+    layers/<box>/layer            the layer's directory as the engine made it: `diff`, `work`, `link`, …
+    layers/<box>/run              the run directory
+
+Source: containers/storage, `drivers/overlay/overlay.go` (layout of a layer) and `pkg/system/rm.go` (EnsureRemoveAll).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from odc.adapters.localdisk.commands import run as run_program
+from odc.adapters.localdisk.commands import storage_errors
+from odc.adapters.localdisk.mechanisms import Mechanism
+from odc.adapters.localdisk.mounts import read_mounts
+from odc.domain.box import BoxName
+from odc.domain.errors import ProviderError, ProviderRefused
+
+RUN_BYTES = 16 * 2**20
+"""Limit of the run directory. The engine's own files there take a few kB."""
+LARGEST_RUN_FILE = 64 * 2**10
+START_BYTES = 16 * 2**20
+"""What a full layer gets on top when its box starts again: the engine and sshd write a little there."""
+MOST_EXTRA = 64 * START_BYTES
+LARGEST_SHARE = 4
+"""A layer gets at most this part (one fourth) of the whole storage, so that one box cannot fill it."""
+MEASURE_S = 10.0
+_LINK = "link"
+_MS_BIND, _MS_PRIVATE, _MNT_DETACH = 1 << 12, 1 << 18, 2
+
+
+class LayerUse(NamedTuple):
+    """Bytes that a box has written outside its home, and how many it may write."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+class Layers:
+    """Makes, mounts, measures and deletes the layers of one cloud. May be used by several threads at once."""
+
+    def __init__(self, root: Path, mechanism: Mechanism, limit_bytes: int) -> None:
+        """Name the folder; it is made with the first layer.
+
+        Args:
+            root: a folder of the disk storage that only root may enter.
+            mechanism: makes subvolumes with quotas.
+            limit_bytes: of one layer; at most a fourth of the storage is given.
+        """
+        self._root = root
+        self._mechanism = mechanism
+        self._limit = limit_bytes
+        self._measured: dict[str, LayerUse] = {}
+        self._measured_at = -MEASURE_S
+
+    @property
+    def limit_bytes(self) -> int:
+        """What one box may write now."""
+        return min(self._limit, shutil.disk_usage(self._root.parent).total // LARGEST_SHARE)
+
+    def prepare(self, name: BoxName) -> None:
+        """Make the subvolumes of a box that is about to be created. Repeatable.
+
+        Raises:
+            ProviderUnavailable: the storage is full or read-only.
+        """
+        with storage_errors(f"the writable layer of box {name} cannot be made"):
+            folder = self._root / str(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._mechanism.make(folder / "layer", self.limit_bytes)
+            self._mechanism.make(folder / "run", RUN_BYTES)
+
+    def mount(self, name: BoxName, layer: Path, run: Path) -> None:
+        """Mount the subvolumes for a container that does not run. Repeatable.
+
+        A container that has written into its layer before, such as one that an earlier version of ODC made, keeps it.
+
+        Args:
+            name: which box; one for which `prepare` was not called has no limit.
+            layer: the container's layer directory in the engine's storage.
+            run: its run directory.
+
+        Raises:
+            ProviderUnavailable: it could not be mounted; the container must not start.
+            ProviderRefused: it is full, and was given more too often.
+        """
+        folder = self._root / str(name)
+        with storage_errors(f"the writable layer of box {name} cannot be mounted"):
+            if not folder.exists():
+                return
+            mounted = {mount.target for mount in read_mounts()}
+            if layer not in mounted and not self._fill(folder / "layer", layer):
+                self._delete(folder)
+                return
+            self._make_room(name, folder / "layer")
+            if layer not in mounted:
+                _bind(folder / "layer", layer)
+            if not any((folder / "run").iterdir()):
+                _copy(run, folder / "run")
+            self._shorten_files(folder / "run")
+            if run not in mounted:
+                _bind(folder / "run", run)
+
+    def attempts(self) -> set[tuple[str, str]]:
+        """Reservation and attempt of every layer that is there."""
+        with storage_errors("the writable layers cannot be listed"):
+            names = [path.name.rsplit("-", 2) for path in self._root.glob("*-*-*")]
+        return {(name[0], name[1]) for name in names}
+
+    def remove(self, reservation_id: str, attempt: int) -> None:
+        """Delete the layers of the attempts up to this one; there may be none. Their containers are gone.
+
+        Raises:
+            ProviderUnavailable: some could not be deleted.
+        """
+        with storage_errors(f"the writable layers of reservation {reservation_id} cannot be deleted"):
+            for folder in self._root.glob(f"{reservation_id}-*"):
+                number = folder.name.removeprefix(f"{reservation_id}-").partition("-")[0]
+                if number.isdecimal() and int(number) <= attempt:
+                    self._delete(folder)
+
+    def measure(self) -> dict[str, LayerUse]:
+        """Use by name of the box, at most some seconds old. What cannot be measured is left out."""
+        if time.monotonic() - self._measured_at > MEASURE_S:
+            self._measured_at = time.monotonic()
+            found = {}
+            for folder in self._root.glob("*-*-*"):
+                with suppress(ProviderError, OSError):
+                    used = self._mechanism.used_bytes(folder / "layer")
+                    if used is not None:
+                        found[folder.name] = LayerUse(used, self.limit_bytes)
+            self._measured = found
+        return self._measured
+
+    def _make_room(self, name: BoxName, kept: Path) -> None:
+        """Give a full layer a little more, so that its box can start again and its user can log in and delete files."""
+        limit = self.limit_bytes
+        if not any((kept / "diff").iterdir()):
+            return
+        run_program("btrfs", "filesystem", "sync", str(kept))
+        wanted = (self._mechanism.used_bytes(kept) or 0) + START_BYTES
+        if wanted > limit + MOST_EXTRA:
+            raise ProviderRefused(f"the writable layer of box {name} is full: {limit / 1e9:.1f} GB outside the home")
+        self._mechanism.make(kept, max(limit, wanted))
+
+    def _shorten_files(self, run: Path) -> None:
+        """Empty the files that the box made large: the engine needs room to write its own when it starts the box again.
+
+        With a full quota even that takes room, and what is freed counts only after the next commit of the file system.
+        """
+        plain = [path for path in run.iterdir() if path.is_file() and not path.is_symlink()]
+        large = [path for path in plain if path.stat().st_size > LARGEST_RUN_FILE]
+        if large:
+            self._mechanism.make(run, 2 * RUN_BYTES)
+            for path in large:
+                os.truncate(path, 0)
+            run_program("btrfs", "filesystem", "sync", str(run))
+            self._mechanism.make(run, RUN_BYTES)
+
+    def _fill(self, kept: Path, layer: Path) -> bool:
+        """Give the subvolume the layer's own (empty) content; False if the container has used its own layer already."""
+        link = (layer / _LINK).read_bytes()
+        if (kept / _LINK).exists() and (kept / _LINK).read_bytes() == link:
+            return True
+        if any((layer / "diff").iterdir()):
+            return False
+        if any(kept.iterdir()):
+            # Half-filled, or of a container that somebody removed: this one begins with an empty layer.
+            self._mechanism.delete(kept)
+            self._mechanism.make(kept, self.limit_bytes)
+        _copy(layer, kept)
+        return True
+
+    def _delete(self, folder: Path) -> None:
+        for mount in reversed(read_mounts()):
+            if mount.source.parent.name == folder.name and mount.source.name in ("layer", "run"):
+                _unmount(mount.target)
+        for name in ("layer", "run"):
+            self._mechanism.delete(folder / name)
+        folder.rmdir()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a small tree with owners and modes. The link file is last: half a copy is not taken for a whole one."""
+    for path in sorted(source.iterdir(), key=lambda path: path.name == _LINK):
+        if path.is_dir() and not path.is_symlink():
+            (target / path.name).mkdir()
+            _copy(path, target / path.name)
+        elif path.is_file() or path.is_symlink():
+            shutil.copy2(path, target / path.name, follow_symlinks=False)
+    facts = source.stat()
+    os.chown(target, facts.st_uid, facts.st_gid)
+    target.chmod(facts.st_mode & 0o7777)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bind(source: Path, target: Path) -> None:
+    """As `mount --bind --make-private`, without the 4 ms that two processes take. Source: mount(2)."""
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None), target)
+    _check(_libc.mount(None, os.fsencode(target), None, _MS_PRIVATE, None), target)
+
+
+def _unmount(target: Path) -> None:
+    """As `umount --lazy`: the container does not run, and nothing waits for a process that only looks."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+
+
+def _check(result: int, path: Path) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -56,7 +56,12 @@ def _healthy() -> Health:
 
 
 @contextmanager
-def small_cloud(folder: Path, nodes: Iterable[Node] = NODES, admins: Iterable[str] = ()) -> Iterator[SmallCloud]:
+def small_cloud(
+    folder: Path,
+    nodes: Iterable[Node] = NODES,
+    admins: Iterable[str] = (),
+    lender_of: Callable[[int], str | None] = lambda uid: None,
+) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
     wake, clock, sight = LocalWake(), SystemClock(), Sight()
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
@@ -78,7 +83,7 @@ def small_cloud(folder: Path, nodes: Iterable[Node] = NODES, admins: Iterable[st
     requests, queries = Requests(ports, policy, sight, gate), Queries(ports, policy, sight, gate)
     socket = folder / "odc.sock"
     app = build_app(requests, queries, wake.subscribe, _healthy)
-    server = UnixServer(app, socket, recognizer(frozenset(admins)))
+    server = UnixServer(app, socket, recognizer(frozenset(admins), lender_of))
     passes = threading.Thread(target=loop.run, name="passes")
     server.start()
     passes.start()

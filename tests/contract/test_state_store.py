@@ -272,3 +272,18 @@ def test_the_oldest_requests_are_pruned_first(store: StateStore) -> None:
     assert store.prune_requests(NOW + timedelta(days=3), 2) == 1
     assert store.prune_requests(NOW + timedelta(days=3), 2) == 0
     assert [store.find_request(request.id) is not None for request in requests] == [False, False, False, True, True]
+
+
+def test_the_oldest_ended_reservations_beyond_those_kept_are_deleted(store: StateStore) -> None:
+    ended = [a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED) for _ in range(6)]
+    for record in ended:
+        store.commit(Change(reservations=(record,), events=(an_event(record.id),)))
+    live, other = a_reservation(), a_reservation(owner="unix:1001", state=State.ENDED, ended_why=EndReason.EXPIRED)
+    store.commit(Change(reservations=(live, other), events=(an_event(live.id), an_event(other.id))))
+    assert store.prune_reservations("unix:1000", 3, 2) == 2
+    assert store.prune_reservations("unix:1000", 3, 2) == 1
+    assert store.prune_reservations("unix:1000", 3, 2) == 0
+    kept = {record.id for record in store.list_reservations(ReservationQuery())}
+    assert kept == {live.id, other.id, *(record.id for record in ended[3:])}
+    assert [bool(store.list_events(record.id)) for record in (*ended, live, other)] == [False] * 3 + [True] * 5
+    assert store.prune_reservations("unix:1000", 100, 2) == 0

@@ -30,18 +30,6 @@ def test_a_request_that_is_repeated_ten_times_and_after_a_crash_acts_once() -> N
     assert len(world.all()) == 1
 
 
-def test_a_refusal_is_an_answer_too_and_stays_one() -> None:
-    world = World()
-    request_id = uuid.uuid4().hex
-    holder = world.reserve(disk="proj")
-    for _ in range(2):
-        with pytest.raises(InvalidRequest, match="in use") as caught:
-            world.ask(request_id=request_id, disk="proj")
-        assert caught.value.hints
-        world.cancel(holder)
-        world.settle()
-
-
 def test_a_request_whose_answer_was_lost_may_be_repeated() -> None:
     world = World()
     request_id = uuid.uuid4().hex

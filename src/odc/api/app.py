@@ -34,12 +34,14 @@ from odc.api.messages import (
     StatusView,
     UserList,
 )
+from odc.api.rates import FETCHES, Rates
 from odc.api.threads import Threads
 from odc.api.watching import Bell, Subscribe, leaving
 from odc.control.queries import Queries
 from odc.control.requests import Requests
 from odc.domain.access import Principal
 from odc.domain.errors import InvariantError
+from odc.domain.requests import SetGithubUser
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -69,9 +71,16 @@ class Handlers:
         self._queries = queries
         self._bell = bell
         self._health = health
+        self._fetches = Rates()
 
     def send(self, caller: Principal, envelope: Envelope) -> ReservationView | Me | Done:
-        """Decide on one request."""
+        """Decide on one request.
+
+        Raises:
+            RateLimited: it would ask GitHub, and the caller does that too often.
+        """
+        if isinstance(envelope.request, SetGithubUser) and envelope.request.login:
+            self._fetches.take(caller, FETCHES)
         answer = self._requests.handle(caller, envelope.id, envelope.request)
         if isinstance(answer, Reservation):
             return self._view(caller, answer.id)

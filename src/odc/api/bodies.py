@@ -11,6 +11,7 @@ from litestar.exceptions import InternalServerException
 
 from odc.api.messages import Envelope
 from odc.domain.errors import InvalidRequest
+from odc.domain.names import cut
 
 MAX_BODY = 256 << 10
 """Bytes. The largest body that makes sense, fifty long keys, is half of it."""
@@ -32,7 +33,7 @@ def strictly(body: bytes) -> Envelope:
     try:
         return _ENVELOPE.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the request is not understood: {error}") from error
+        raise InvalidRequest(f"the request is not understood: {cut(str(error), 300)}") from error
     except RecursionError as error:
         raise InvalidRequest("the request is not understood: it is nested too deeply") from error
 

@@ -39,6 +39,9 @@ from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnK
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
+TOO_OFTEN = 429
+PATIENCE_S = 15.0
+"""How long a client that asks too often waits before it says so."""
 View = TypeVar("View")
 
 
@@ -174,7 +177,7 @@ class Client:
         self.asked_at = time.time()
         try:
             with self._told_when_slow(expected_s):
-                status, raw = self._exchange(method, path, body)
+                status, raw = self._paced(method, path, body)
         except PermissionError as error:
             raise ProviderUnavailable(
                 f"you may not connect to {self._path}", *self._said_by, *self._meanwhile()
@@ -203,7 +206,16 @@ class Client:
         finally:
             timer.cancel()
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _paced(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """The answer; a server that says when to come back is asked again then, for a time."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            status, raw, retry_after_s = self._exchange(method, path, body)
+            if status != TOO_OFTEN or not retry_after_s or time.monotonic() + retry_after_s > end:
+                return status, raw
+            time.sleep(retry_after_s)
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes, float]:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if self._connection is not None:
             try:
@@ -217,13 +229,14 @@ class Client:
     @staticmethod
     def _once(
         connection: _UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, float]:
         # A server that refuses early has answered before it closed.
         with contextlib.suppress(BrokenPipeError):
             connection.request(method, path, body=body, headers=headers)
         # Closed here: what the interpreter closes by itself swallows a Ctrl+C that comes at that moment.
         with connection.getresponse() as answer:
-            return answer.status, answer.read()
+            seconds = answer.getheader("Retry-After", "0")
+            return answer.status, answer.read(), float(seconds) if seconds.isdecimal() else 0.0
 
 
 def _error(raw: bytes, status: int) -> OdcError:

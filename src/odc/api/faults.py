@@ -16,7 +16,9 @@ from odc.api import views
 from odc.api.bodies import MAX_BODY, BrokenOff
 from odc.api.malformed import shown
 from odc.api.messages import ErrorView
-from odc.domain.errors import OUTCOMES, InvariantError, OdcError, http_status
+from odc.api.rates import retry_after
+from odc.domain.errors import OUTCOMES, InvariantError, OdcError, RateLimited, http_status
+from odc.domain.names import cut
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +34,8 @@ def documented() -> dict[int, ResponseSpec]:
     return {status: ResponseSpec(ErrorView, generate_examples=False, description="An error.") for status in STATUSES}
 
 
-def _answer(view: ErrorView, status: int) -> Response[ErrorView]:
-    return Response(view, status_code=status, media_type=MediaType.JSON)
+def _answer(view: ErrorView, status: int, **headers: str) -> Response[ErrorView]:
+    return Response(view, status_code=status, media_type=MediaType.JSON, headers=headers)
 
 
 def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[ErrorView]:
@@ -42,14 +44,15 @@ def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[
     if not isinstance(error, BrokenOff):
         name = type(error).__name__
         log.info("refused", extra={"path": _path(request), "error": name, "reason": error.message})
-    return _answer(views.error_view(error), http_status(error))
+    pause = {"Retry-After": str(retry_after(error))} if isinstance(error, RateLimited) else {}
+    return _answer(views.error_view(error), http_status(error), **pause)
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorView]:
     if error.status_code >= 500:
         return _on_bug(request, error)
     name = "NotFound" if error.status_code == NO_SUCH_PATH else "InvalidRequest"
-    return _answer(ErrorView(error=name, message=_words(request, error)), error.status_code)
+    return _answer(ErrorView(error=name, message=cut(_words(request, error), views.MOST_WORDS)), error.status_code)
 
 
 def _path(request: Request[Any, Any, Any]) -> str:

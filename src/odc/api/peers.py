@@ -24,7 +24,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from odc.api import views
 from odc.api.bodies import ARRIVAL_S
 from odc.domain.access import Principal
-from odc.domain.errors import InvalidRequest, LimitExceeded, OdcError, http_status
+from odc.domain.errors import InvalidRequest, LimitExceeded, NotAllowed, OdcError, http_status
+from odc.domain.user import unnamed
 
 log = logging.getLogger(__name__)
 _failures = logging.getLogger(f"{__name__}.failures")
@@ -37,14 +38,29 @@ _CREDENTIALS = struct.Struct("3i")
 Recognize = Callable[[int], Principal]
 
 
-def recognizer(admins: frozenset[str]) -> Recognize:
-    """What makes a principal of a uid: root and the named users are operators."""
+def _of_nobody(uid: int) -> str | None:
+    return None
+
+
+def recognizer(admins: frozenset[str], lender_of: Callable[[int], str | None] = _of_nobody) -> Recognize:
+    """What makes a principal of a uid: root and the named users are operators.
+
+    Args:
+        admins: logins of operators.
+        lender_of: the login that a subordinate uid belongs to. Such a uid is a process in a container of that user,
+            who has 65,536 of them and would have the limits of as many users: it is refused, with `NotAllowed`.
+    """
 
     def recognize(uid: int) -> Principal:
         try:
             user = pwd.getpwuid(uid).pw_name
         except KeyError:
-            user = f"uid{uid}"
+            lender = lender_of(uid)
+            if lender is not None:
+                raise NotAllowed(
+                    f"uid {uid} is a subordinate uid of {lender}: a container of theirs. Ask as {lender}, outside of it"
+                ) from None
+            user = unnamed(uid)
         return Principal(id=f"unix:{uid}", user=user, admin=uid == 0 or user in admins)
 
     return recognize
@@ -107,10 +123,16 @@ class PeerProtocol(H11Protocol):
         super().connection_made(transport)
         self._uid = peer_uid(transport.get_extra_info("socket"))
         self.door.open[self._uid] += 1
-        principal = self.door.recognize(self._uid)
-        self.app_state = {**self.app_state, "principal": principal}
+        user = unnamed(self._uid)
+        try:
+            principal = self.door.recognize(self._uid)
+            user = principal.user
+            self.app_state = {**self.app_state, "principal": principal}
+        except NotAllowed as error:
+            # Answered by `rates.Paced` to each request: a client that is refused before it has sent hears nothing.
+            self.app_state = {**self.app_state, "refused": error}
         if self.door.open[self._uid] > self.door.most:
-            self._refuse(LimitExceeded(f"{principal.user} has {self.door.most} connections open already; close some"))
+            self._refuse(LimitExceeded(f"{user} has {self.door.most} connections open already; close some"))
         else:
             self._watch_arrival()
 

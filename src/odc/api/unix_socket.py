@@ -14,6 +14,7 @@ import uvicorn
 
 from odc.api.malformed import WellFormed
 from odc.api.peers import Door, Recognize, peer_protocol, recognizer
+from odc.api.rates import Paced
 from odc.domain.errors import InvalidRequest, ProviderRefused
 
 __all__ = ["UnixServer", "is_served", "recognizer"]
@@ -57,7 +58,7 @@ class UnixServer:
         self._app = app
         self._path = path
         config = uvicorn.Config(
-            WellFormed(app),
+            WellFormed(Paced(app)),
             http=peer_protocol(Door(recognize)),
             lifespan="on",
             log_config=None,

@@ -34,6 +34,7 @@ from odc.control.users import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
+from odc.domain.names import cut
 from odc.domain.records import Event
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
@@ -41,14 +42,17 @@ from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
 from odc.domain.user import User, uid_of
 
 SSH_USER = "dev"
+MOST_WORDS = 2000
+"""Characters of a message or command in an error; those that ODC writes by itself are far shorter."""
 _HAS_BOXES = (State.PREPARING, State.ACTIVE, State.ENDING)
 
 
 def error_view(error: OdcError) -> ErrorView:
-    """An error on the wire."""
-    hints = tuple(HintView(label=hint.label, command=hint.command) for hint in error.hints)
+    """An error on the wire; short whatever the client sent. A command that would have to be cut is left out."""
+    kept = [hint for hint in error.hints if len(hint.command) <= MOST_WORDS]
+    hints = tuple(HintView(label=hint.label, command=hint.command) for hint in kept)
     first = hints[0].command if hints else ""
-    return ErrorView(error=type(error).__name__, message=error.message, hint=first, hints=hints)
+    return ErrorView(error=type(error).__name__, message=cut(error.message, MOST_WORDS), hint=first, hints=hints)
 
 
 def reservation_view(standing: Standing, caller: Principal, look: Look) -> ReservationView:

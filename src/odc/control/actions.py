@@ -258,7 +258,7 @@ class Actions:
 
     def _refetch(self, user: User) -> User:
         try:
-            fetched = self._ports.keys.fetch(user.github_user)
+            fetched = self._ports.keys.fetch(user.github_user, user.github_keys if user.github_id else ())
         except (ProviderError, RequestError) as error:
             fresh = replace(user, github_fault=error.message + self._renamed(user, error))
         else:

@@ -19,6 +19,7 @@ from odc.control.housekeeping import Housekeeper
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_picture
+from odc.control.pruning import Pruner
 from odc.control.runner import Runner
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
@@ -61,6 +62,7 @@ class Reconciler:
         self._clock = ClockCheck(ports.store, ports.clock)
         self._swept = False
         self._keeper = Housekeeper(ports, policy)
+        self._pruner = Pruner(ports, policy)
 
     def reconcile_once(self) -> PassReport:
         """One pass.
@@ -79,7 +81,9 @@ class Reconciler:
         committed, lost = self._perform(decision, seen)
         if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
             self._keeper.wake()
-        self._keeper.start_if_due(self._runner, None if seen.frozen else seen.now)
+        trusted = None if seen.frozen else seen.now
+        self._keeper.start_if_due(self._runner, trusted)
+        self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()

@@ -1,6 +1,8 @@
 """What clients ask for, decided and committed together with its answer: a repeat gives the same answer and acts once.
 
-Nobody waits inside a request: the answer is the record, and the passes do the work. A refusal is an answer too.
+Nobody waits inside a request: the answer is the record, and the passes do the work. Only what has an effect is kept:
+a refused request changed nothing, so a repeat of it is decided again. A record is kept for `KEPT`, far longer than
+any client repeats.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from datetime import timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -23,7 +26,6 @@ from odc.domain.access import Act, Principal
 from odc.domain.errors import (
     Conflict,
     InvalidRequest,
-    InvariantError,
     NotAllowed,
     NotFound,
     ProviderUnavailable,
@@ -48,6 +50,8 @@ from odc.domain.user import User
 from odc.ports.key_source import FetchedKeys
 
 TRIES = 12
+KEPT = timedelta(days=1)
+"""How long a request is kept with its answer; then the passes delete it."""
 PAUSE_S = 0.002
 """The first pause after a lost race; each is up to twice as long as the one before, so that losers stop meeting."""
 LONGEST_PAUSE_S = 0.05
@@ -57,7 +61,7 @@ Answer = Reservation | User | str
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a request row keeps: a reference to what the request made, or the refusal."""
+    """What a request row keeps: a reference to what the request made. Version 0.1.0 kept refusals too."""
 
     reservation: str = ""
     message: str = ""
@@ -94,7 +98,7 @@ class Requests:
             The reservation, the caller's user record, or a sentence.
 
         Raises:
-            RequestError: refused; nothing was changed, and a repeat is refused alike.
+            RequestError: refused; nothing was changed or kept, and a repeat is decided again.
             Conflict: other writers were first, again and again; nothing was changed.
             ProviderUnavailable: the store or the key source does not answer; repeat with the same id.
         """
@@ -121,14 +125,7 @@ class Requests:
         raise Conflict("too many others change the same things at this moment", ("again", "the same command"))
 
     def _once(self, caller: Principal, request: Request, row: RequestRecord) -> Answer:
-        try:
-            effect = self._effect(caller, request)
-        except RequestError as error:
-            refusal = StoredAnswer(error=type(error).__name__, message=error.message, hints=error.hints)
-            status = errors.http_status(error)
-            refused = replace(row, status=status, answer=msgspec.json.encode(refusal))
-            self._ports.store.commit(Change(request=refused))
-            raise
+        effect = self._effect(caller, request)
         stored = StoredAnswer(
             reservation=effect.answer.id if isinstance(effect.answer, Reservation) else "",
             message=effect.answer if isinstance(effect.answer, str) else "",
@@ -153,7 +150,7 @@ class Requests:
         if answer.reservation:
             record = self._ports.store.find_reservation(answer.reservation)
             if record is None:
-                raise InvariantError(f"request {known.id} made {answer.reservation}, which has no record")
+                raise NotFound(f"request {known.id} made {answer.reservation}, which ended and was pruned since")
             return record
         return answer.message or self._user(caller)
 

@@ -17,8 +17,8 @@ from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
-from odc.domain.limits import check_hours, check_user_limits, hours_text
-from odc.domain.names import NO_DISK, check_name, free_name, probable_slip, short
+from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
+from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_slip, short
 from odc.domain.node import Node
 from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
@@ -40,6 +40,7 @@ def new_reservation(
         RequestError: the request is refused; nothing was changed.
         ProviderUnavailable: the cloud has not seen its nodes yet.
     """
+    check_names(request)
     spec = check_spec(request, policy, look)
     if not user.keys:
         raise InvalidRequest(
@@ -77,6 +78,19 @@ def new_reservation(
         text=f"asked for {count}, {hours_text(spec.hours)}, {where}",
     )
     return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(told,))
+
+
+def check_names(request: Reserve) -> None:
+    """Check every name first: hints repeat what was asked for.
+
+    Raises:
+        InvalidRequest: one of them cannot be a name.
+    """
+    check_length(request.gpu_type, "GPU type")
+    if request.disk != NO_DISK:
+        check_name(request.disk, "disk")
+    if request.name is not None:
+        check_name(request.name, "reservation")
 
 
 def _named(user: User, caller: Principal) -> User:
@@ -154,7 +168,7 @@ def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
     taken = {record.name: record for record in own if record.holds_name}
     if request.name is None:
         return free_name("temporary" if request.disk == NO_DISK else request.disk, taken)
-    name = check_name(request.name, "reservation")
+    name = request.name
     if name in taken:
         raise InvalidRequest(
             f"you have a reservation {name} ({short(taken[name].id)}) already",
@@ -176,7 +190,7 @@ def _claim_disk(
     """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
     if request.disk == NO_DISK:
         return None
-    name = check_name(request.disk, "disk")
+    name = request.disk
     disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
     disk = disks.get(name)
     if disk is None:
@@ -187,6 +201,7 @@ def _claim_disk(
                 ("that one", request.command(disk=near)),
                 ("a new one", f"{request.command()} --yes"),
             )
+        check_disk_limit(policy.limits, len(disks), request)
         _check_room(name, request, storage)
         disk = Disk(
             id=uuid.uuid4().hex,
@@ -211,6 +226,20 @@ def _check_room(name: str, request: Reserve, storage: StorageLook) -> None:
         ("no disk", request.command(disk=NO_DISK)),
         ("who uses it", "an operator sees it by: sudo odc disk list"),
     )
+
+
+def check_disk_limit(limits: Limits, disks: int, request: Reserve) -> None:
+    """Refuse one more disk if it would pass the user's limit.
+
+    Raises:
+        LimitExceeded: with the limit, what is used, and what goes without a new disk.
+    """
+    if disks >= limits.disks_per_user:
+        raise LimitExceeded(
+            f"you have {disks} disks, the limit for one user is {limits.disks_per_user}",
+            ("use one of them", "gpu-dev reserve"),
+            ("no disk", request.command(disk=NO_DISK)),
+        )
 
 
 def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> None:

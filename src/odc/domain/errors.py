@@ -3,6 +3,7 @@
     OdcError
     ├── RequestError        the caller can fix it
     │   ├── InvalidRequest, NotFound, NotAllowed, LimitExceeded
+    │   │   └── RateLimited       the same message may be sent again after a pause
     ├── Conflict            lost a compare-and-set: read again, retry
     ├── ProviderError       a backend failed; the vendor's error is __cause__
     │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
@@ -53,6 +54,14 @@ class NotAllowed(RequestError):
 
 class LimitExceeded(RequestError):
     """A limit stands in the way; the message gives the limit, what is used, and what would free it."""
+
+
+class RateLimited(LimitExceeded):
+    """The caller asks too often. `retry_after_s` says in how many seconds the same message may be sent again."""
+
+    def __init__(self, message: str, *hints: Hint | tuple[str, str], retry_after_s: float = 1.0) -> None:
+        super().__init__(message, *hints)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(OdcError):

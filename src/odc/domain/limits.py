@@ -21,6 +21,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         live_per_user: reservations that are not ended, queued ones included.
         gpus_per_user: GPUs of all live reservations together, but for those that are ending; 0 means no limit.
+        disks_per_user: disks; a temporary home is not one.
+        ended_per_user: ended reservations that are kept with their history; older ones are deleted.
         prepare: from the slot's start until SSH answers; part of every promise.
         stop: from the end until the GPUs are free; part of every slot.
         attempts: tries at starting a reservation before it fails.
@@ -28,6 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     live_per_user: int = 10
     gpus_per_user: int = 0
+    disks_per_user: int = 50
+    ended_per_user: int = 1000
     prepare: timedelta = timedelta(minutes=3)
     stop: timedelta = timedelta(minutes=2)
     attempts: int = 3

@@ -16,7 +16,7 @@ DEFAULT_DISK = "default"
 SHORT_ID = 8
 LONGEST = 40
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
-_GITHUB_USER = re.compile(r"[A-Za-z0-9_-]{1,39}", re.ASCII)
+_GITHUB_USER = re.compile(r"(?=[_-]*[A-Za-z0-9])[A-Za-z0-9_-]{1,39}", re.ASCII)
 _GITHUB_PAGE = re.compile(r"(?:https?://)?(?:www\.)?github\.com/([A-Za-z0-9_-]{1,39})(?:\.keys)?/?", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RESERVED = frozenset({NO_DISK, "all", "localhost"})
@@ -39,6 +39,16 @@ def check_name(name: str, what: str) -> str:
             f"no '-' at the ends, and none of {', '.join(sorted(_RESERVED))}"
         )
     return name
+
+
+def check_length(text: str, what: str) -> None:
+    """Refuse a text that is longer than any name, before it is looked up, compared or repeated.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if len(text) > 2 * LONGEST:
+        raise InvalidRequest(f"{what} {cut(text)!r} is longer than any there is")
 
 
 def check_github_user(name: str) -> str:
@@ -77,6 +87,8 @@ def short(identifier: str) -> str:
 
 def near_match(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, or None. An exact match is no near match."""
+    if len(name) > 2 * LONGEST:
+        return None
     candidates = [other for other in known if other != name]
     found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)
     return found[0] if found else None

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from odc.adapters.system.accounts import SystemAccounts
 from odc.api.app import build_app
 from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.gate import Gate
@@ -65,7 +66,9 @@ def _run(cloud: Cloud, stop: threading.Event) -> None:
     # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
     loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
     app = build_app(requests, queries, cloud.wake.subscribe, cloud.health)
-    server = UnixServer(app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins)))
+    server = UnixServer(
+        app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins), SystemAccounts().find_lender)
+    )
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
     server.start()
     passes.start()

@@ -30,6 +30,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         live_per_user: reservations of one user that are not ended, queued ones included.
         gpus_per_user: GPUs of all live reservations of one user; 0 means no limit.
+        disks_per_user: disks of one user.
+        ended_per_user: ended reservations of one user that are kept with their history; older ones are deleted.
         prepare_s: seconds from a slot's start until SSH answers; part of every promise.
         stop_s: seconds from the end until the GPUs are free; part of every slot.
         attempts: tries at starting a reservation before it fails.
@@ -39,6 +41,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     live_per_user: int = 10
     gpus_per_user: int = 0
+    disks_per_user: int = 50
+    ended_per_user: int = 1000
     prepare_s: float = 180
     stop_s: float = 120
     attempts: int = 3
@@ -161,6 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             limits=Limits(
                 live_per_user=limits.live_per_user,
                 gpus_per_user=limits.gpus_per_user,
+                disks_per_user=limits.disks_per_user,
+                ended_per_user=limits.ended_per_user,
                 prepare=timedelta(seconds=limits.prepare_s),
                 stop=timedelta(seconds=limits.stop_s),
                 attempts=limits.attempts,

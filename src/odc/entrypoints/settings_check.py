@@ -172,6 +172,8 @@ _RULES: tuple[_Rule, ...] = (
 _LEAST_LIMITS = {
     "live_per_user": 1,
     "gpus_per_user": 0,
+    "disks_per_user": 1,
+    "ended_per_user": 10,
     "prepare_s": 1,
     "stop_s": 1,
     "attempts": 1,

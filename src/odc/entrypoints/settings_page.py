@@ -45,6 +45,8 @@ EXAMPLES: dict[str, object] = {
 LIMIT_EXAMPLES: dict[str, object] = {
     "live_per_user": 4,
     "gpus_per_user": 8,
+    "disks_per_user": 20,
+    "ended_per_user": 5000,
     "prepare_s": 300,
     "stop_s": 180,
     "attempts": 5,

@@ -23,8 +23,13 @@ class FetchedKeys(msgspec.Struct, frozen=True, kw_only=True):
 class KeySource(Protocol):
     """Public keys by login. May be called by several threads at once."""
 
-    def fetch(self, login: str) -> FetchedKeys:
+    def fetch(self, login: str, known: tuple[str, ...] = ()) -> FetchedKeys:
         """The login's keys now. Waits a few seconds at most.
+
+        Args:
+            login: whose.
+            known: the keys of the last time; while they are the same, nobody needs the login's number, and a source
+                that limits questions is not asked for it: `user_id` is 0.
 
         Raises:
             NotFound: no such login, or it has no usable key; the message names the login.

@@ -66,6 +66,17 @@ class StateStore(Protocol):
         A repeat of a deleted request is a new request.
         """
 
+    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
+        """Delete the owner's oldest ended reservations with their events; how many were deleted.
+
+        Args:
+            owner: principal.
+            keep: the newest so many of the ended ones stay.
+            most: at most so many are deleted.
+
+        Cost: what is kept and what is deleted, by index.
+        """
+
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in the order in which it was written."""
 

@@ -52,12 +52,12 @@ def test_anything_else_is_refused_with_the_rule_in_a_short_message(name: str) ->
     assert len(caught.value.message) < 200
 
 
-@pytest.mark.parametrize("name", ["ada", "Ada-1", "a" * 39, "foo-", "a--b", "-jerry-", "jane_corp", "-"])
+@pytest.mark.parametrize("name", ["ada", "Ada-1", "a" * 39, "foo-", "a--b", "-jerry-", "jane_corp"])
 def test_every_login_that_github_has_is_one(name: str) -> None:
     assert check_github_user(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "a" * 40, "a.keys", "é", "a b", "..", "x" * 100_000])
+@pytest.mark.parametrize("name", ["", "-", "__", "a/b", "a\nb", "a" * 40, "a.keys", "é", "a b", "..", "x" * 100_000])
 def test_what_cannot_be_a_login_is_never_asked_for(name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_github_user(name)

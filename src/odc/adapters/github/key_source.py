@@ -17,6 +17,8 @@ from odc.ports.key_source import FetchedKeys
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 1 << 20
+MOST_KEYS = 200
+"""Of one login: they are in the user's record and in each of the user's boxes."""
 _PIECE = 1 << 16
 _NOT_NOW = frozenset({403, 429})
 
@@ -44,7 +46,7 @@ class GitHubKeySource:
         self._timeout_s = timeout_s
         self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def fetch(self, login: str) -> FetchedKeys:
+    def fetch(self, login: str, known: tuple[str, ...] = ()) -> FetchedKeys:
         """The login's keys now."""
         name = check_github_user(login)
         text = self._read(f"{self._base}/{name}.keys", name)
@@ -56,7 +58,9 @@ class GitHubKeySource:
             what = "no SSH key of a kind that OpenSSH takes" if text.strip() else "no SSH keys"
             hint = ("add one", f"{self._base}/settings/keys")
             raise NotFound(f"{name} has {what} on GitHub: add one at {self._base}/settings/keys", hint)
-        return FetchedKeys(user_id=self._number(name), keys=keys)
+        if len(keys) > MOST_KEYS:
+            raise InvalidRequest(f"{name} has {len(keys)} keys on GitHub; at most {MOST_KEYS} are taken")
+        return FetchedKeys(user_id=0 if keys == known else self._number(name), keys=keys)
 
     def find_login(self, user_id: int) -> str:
         """The login that this number has now; empty if GitHub does not say."""

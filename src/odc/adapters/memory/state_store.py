@@ -146,6 +146,16 @@ class MemoryStateStore:
                 del self._requests[request.id]
             return len(old[:most])
 
+    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
+        """Delete the owner's oldest ended reservations with their events."""
+        with self._lock:
+            ended = sorted((r for r in self._reservations.values() if r.owner == owner and not r.live), key=_place)
+            beyond = ended[: max(len(ended) - keep, 0)][:most]
+            gone = {record.id for record in beyond}
+            self._reservations = {key: r for key, r in self._reservations.items() if key not in gone}
+            self._events = [event for event in self._events if event.reservation_id not in gone]
+            return len(beyond)
+
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in order."""
         with self._lock:
@@ -180,6 +190,10 @@ class MemoryStateStore:
     def back_up(self, target: Path) -> None:
         """Memory has nothing to keep."""
         raise ProviderRefused(f"records in memory cannot be backed up to {target}")
+
+
+def _place(record: Reservation) -> int:
+    return record.order
 
 
 def _same(what: str, stored: int, read: int) -> None:

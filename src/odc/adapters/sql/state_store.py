@@ -177,6 +177,22 @@ class SqlStateStore:
         with self._writing() as connection:
             return connection.execute(sa.delete(t.requests).where(q.id.in_(oldest))).rowcount
 
+    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
+        """Delete the owner's oldest ended reservations with their events."""
+        r = t.reservations.c
+        ended = sa.and_(r.owner == owner, sa.not_(r.live))
+        with self._reading() as connection:
+            first_gone = sa.select(r.place).where(ended).order_by(r.place.desc()).limit(1).offset(keep)
+            last = connection.execute(first_gone).scalar()
+            oldest = sa.select(r.id).where(ended, r.place <= (last or 0)).order_by(r.place).limit(most)
+            ids = list(connection.execute(oldest).scalars())
+        # What has ended stays so: nothing makes one of them live again between reading and writing.
+        for part in _parts(ids):
+            with self._writing() as connection:
+                connection.execute(sa.delete(t.events).where(t.events.c.reservation_id.in_(part)))
+                connection.execute(sa.delete(t.reservations).where(r.id.in_(part)))
+        return len(ids)
+
     def list_events(self, reservation_id: str) -> tuple[Event, ...]:
         """What happened to a reservation, in order."""
         e = t.events.c

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pwd
+from pathlib import Path
+
+SUBORDINATE = Path("/etc/subuid")
 
 
 class SystemAccounts:
@@ -21,3 +24,16 @@ class SystemAccounts:
             return pwd.getpwnam(login).pw_uid
         except (KeyError, ValueError):
             return None
+
+    def find_lender(self, uid: int, file: Path = SUBORDINATE) -> str | None:
+        """The login whose subordinate uid this is, as `/etc/subuid` says; None if it is nobody's."""
+        try:
+            lines = file.read_text(errors="replace").splitlines()
+        except OSError:
+            return None
+        for line in lines:
+            login, _, numbers = line.strip().partition(":")
+            first, _, count = numbers.partition(":")
+            if first.isdecimal() and count.isdecimal() and int(first) <= uid < int(first) + int(count):
+                return (self.find_login(int(login)) or login) if login.isdecimal() else login
+        return None

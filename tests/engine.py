@@ -22,6 +22,7 @@ from tests.image import IMAGE, ensure_image
 from tests.links import links_in
 
 from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.box_limits import box_limits
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
 from odc.adapters.engine.firewall import forget_rules
@@ -165,7 +166,7 @@ class Engine:
 
 
 @contextmanager
-def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
+def private_engine(simulate: str = "h100=2x8,t4=1x4", nested: bool = False) -> Iterator[Engine]:
     """A service, a cloud name, ports and a network of the test session's own; nothing of them is left afterwards."""
     ensure_image()
     cloud = f"odceng{uuid.uuid4().hex[:6]}"
@@ -173,7 +174,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
     service = EngineService(state / "engine")
     engine: Engine | None = None
     try:
-        engine = _build(cloud, state, service, simulate)
+        engine = _build(cloud, state, service, simulate, nested)
         yield engine
     finally:
         if engine is not None:
@@ -188,7 +189,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4") -> Iterator[Engine]:
         subprocess.run(["rm", "-rf", "--one-file-system", str(state)], check=True)
 
 
-def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> Engine:
+def _build(cloud: str, state: Path, service: EngineService, simulate: str, nested: bool) -> Engine:
     catalog = Catalog()
     nodes = simulated_nodes(simulate, catalog, machine_capacity(), Capacity(cpu_millis=0, memory_bytes=2**30))
     programs = state / "programs"
@@ -218,6 +219,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str) -> En
         gpu_paths={gpu: str(facts_file(state, gpu)) for node in nodes for gpu in node.gpus},
         ignored_containers=(f"{cloud}-monitor",),
         grace_s=2,
+        limits=box_limits(nodes, state / "programs" / "seccomp.json", nested, {}),
     )
     api = service.ensure()
     return Engine(

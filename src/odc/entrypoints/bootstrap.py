@@ -11,10 +11,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from odc import __version__
+from odc.adapters.engine.box_limits import BoxLimits, box_limits, most_boxes
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, pids_per_unit
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import Images, box_files
+from odc.adapters.engine.kernel_limits import raise_limits, wanted_limits
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.engine.simulated import device_kind, facts_file, write_devices
@@ -125,8 +127,11 @@ def build_cloud(settings: Settings) -> Cloud:
     program, smi = _install_box_programs(state)
     if settings.simulate:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
+    kernel = wanted_limits(most_boxes(nodes))
+    raise_limits(kernel)
+    limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     machine = look_at_machine()
-    options = _options(settings, machine, nodes, program, state / "lxcfs")
+    options = _options(settings, machine, nodes, program, state / "lxcfs", limits)
     wake = LocalWake()
     ports = Ports(
         store=store,
@@ -154,7 +159,12 @@ def build_cloud(settings: Settings) -> Cloud:
 
 
 def _options(
-    settings: Settings, machine: Machine, nodes: tuple[Node, ...], program: Path, lxcfs: Path | None
+    settings: Settings,
+    machine: Machine,
+    nodes: tuple[Node, ...],
+    program: Path,
+    lxcfs: Path | None,
+    limits: BoxLimits,
 ) -> EngineOptions:
     return EngineOptions(
         cloud=settings.cloud,
@@ -175,6 +185,7 @@ def _options(
         gpu_paths=_gpu_paths(settings, nodes),
         ignored_containers=settings.ignored_containers,
         metadata=settings.metadata_service,
+        limits=limits,
     )
 
 
@@ -192,7 +203,7 @@ def present_boxes(settings: Settings) -> EngineCluster:
         ProviderError: the engine does not start.
     """
     api = engine_service(settings).ensure()
-    return EngineCluster(api, (), _options(settings, look_at_machine(), (), settings.state_folder, None))
+    return EngineCluster(api, (), _options(settings, look_at_machine(), (), settings.state_folder, None, BoxLimits()))
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, most_boxes
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
+from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
@@ -150,14 +152,33 @@ def _cgroups(settings: Settings) -> Iterator[Finding]:
         hint = "boot with systemd.unified_cgroup_hierarchy=1"
         yield Finding("fail", "cgroups", "neither v2 nor the controllers cpu, cpuset, memory and pids of v1", hint)
     yield from _limits(machine)
+    yield _kernel(settings)
 
 
 def _limits(machine: Machine) -> Iterator[Finding]:
     text = f"{machine.open_files} open files, {machine.processes} processes in each box"
+    again = "and then: odc down && odc up"
     if machine.open_files < LEAST_FILES:
-        yield Finding("warn", "limits", text, "raise the hard limit: ulimit -Hn 1048576, and then: odc down && odc up")
+        yield Finding("warn", "limits", text, f"raise the hard limit: ulimit -Hn 1048576, {again}")
+    # Others than root may not raise limits, and cannot see what the daemon may.
+    elif os.geteuid() == 0 and locked_memory() != UNLIMITED:
+        text += f"; only {locked_memory() // 2**20} MiB of locked memory, and RDMA and NCCL may need more"
+        yield Finding("warn", "limits", text, f"run the daemon with CAP_SYS_RESOURCE, or: ulimit -l unlimited, {again}")
     else:
         yield Finding("ok", "limits", text)
+
+
+def _kernel(settings: Settings) -> Finding:
+    """What one box could take from all others, unless the host's limits are high."""
+    wanted = wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
+    low = low_limits(wanted)
+    if not low:
+        return Finding("ok", "kernel", f"{len(wanted)} limits are high enough; what ODC raised is in {NOTED}")
+    names = ", ".join(f"{name} is {value}" for name, (value, _) in low.items())
+    if os.geteuid() != 0 or daemon_pid(settings.state_folder) is None:
+        return Finding("ok", "kernel", f"odc up raises {len(low)} limits until odc down --all: {names}")
+    command = " ".join(f"{name}={target}" for name, (_, target) in low.items())
+    return Finding("warn", "kernel", f"one box can use up what all share: {names}", f"run: sudo sysctl -w {command}")
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:

@@ -93,6 +93,13 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
         raise
 
 
+def is_alone(settings: Settings, folder: Path = FOLDER) -> bool:
+    """Whether no other cloud of the machine has noted itself; one that cannot be read counts."""
+    own = _file(settings.state_folder, folder)
+    gone = {path for path, claim in _claims(folder) if not Path(claim.state).is_dir()}
+    return not set(folder.glob("*.json")) - gone - {own}
+
+
 def forget_claim(settings: Settings, folder: Path = FOLDER) -> None:
     """What this cloud had is free."""
     _file(settings.state_folder, folder).unlink(missing_ok=True)

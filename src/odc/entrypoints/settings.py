@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         network: addresses from which each reservation gets its own small network, in CIDR form.
         metadata_service: whether boxes may reach link-local addresses (169.254.0.0/16) and cloud providers' metadata
             services, which hand out the machine's credentials.
+        nested_namespaces: whether boxes may make user namespaces, as bubblewrap, Chrome's sandbox and rootless
+            containers do; such a box can use up the terminals of all boxes.
         disks: folder of the users' disks; empty: in the state folder.
         disk_gib: size of a new disk.
         disk_file_gib: size of the btrfs file that is made when the folder's file system has no snapshots.
@@ -117,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ports: tuple[int, int] = (30000, 31999)
     network: str = "10.90.0.0/16"
     metadata_service: bool = False
+    nested_namespaces: bool = False
     disks: str = ""
     disk_gib: float = 100
     disk_file_gib: float = 200

@@ -25,6 +25,7 @@ EXAMPLES: dict[str, object] = {
     "ports": (20000, 20999),
     "network": "10.44.0.0/16",
     "metadata_service": True,
+    "nested_namespaces": True,
     "disks": "/srv/btrfs/disks",
     "disk_gib": 250,
     "disk_file_gib": 1000,

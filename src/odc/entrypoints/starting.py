@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.engine.box_limits import most_boxes
+from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.api.client import Client
 from odc.api.messages import Health
 from odc.api.unix_socket import is_served
@@ -48,7 +50,7 @@ def up(
     Raises:
         OdcError: it does not come up, with the daemon's own reason. What was started for it has been stopped again.
     """
-    find_nodes(settings, settings.policy())
+    kernel = wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
         say("It is up already.")
@@ -65,9 +67,13 @@ def up(
         text = f"another server answers on {settings.socket}"
         raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
     ensure_image(settings, say)
+    low = low_limits(kernel)
     with started(settings, file, changes) as (since, died):
         health = wait_until_ready(settings, since, died)
     note_typed(settings.state_folder, {name: str(value) for name, value in changes.items() if value is not None})
+    raised = len(low) - len(low_limits(kernel))
+    if raised > 0:
+        say(f"{raised} kernel limits are raised until odc down --all: see odc doctor")
     _say_ready(settings, health, say)
 
 

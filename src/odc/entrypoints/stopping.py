@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from odc.adapters.engine.firewall import forget_rules
+from odc.adapters.engine.kernel_limits import restore_limits
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.simulated import devices_file
 from odc.adapters.localdisk.mounts import read_mounts, unmount_copies
@@ -23,7 +24,7 @@ from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import EndAll
 from odc.entrypoints import boot
 from odc.entrypoints.bootstrap import engine_service, present_boxes
-from odc.entrypoints.neighbours import forget_claim
+from odc.entrypoints.neighbours import forget_claim, is_alone
 from odc.entrypoints.pasteable import gpu_dev
 from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import Settings
@@ -179,6 +180,8 @@ def _leave_nothing(settings: Settings) -> None:
     stop_lxcfs(settings.state_folder / "lxcfs")
     devices_file(settings.cloud).unlink(missing_ok=True)
     forget_rules(settings.cloud)
+    if is_alone(settings):
+        restore_limits()
     forget_claim(settings)
     if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
         open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()

@@ -30,6 +30,7 @@ from odc.adapters.engine.container import (
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign import ForeignContainers
+from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
@@ -191,6 +192,7 @@ class EngineCluster:
         if known is None:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         self._mount_layer(name, known)
+        raise_limits(self._options.limits.kernel)  # the host may have reset them
         keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         status, answer = self._api.post(f"/containers/{uid}/start")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from odc.adapters.engine.box_limits import UNLIMITED, BoxLimits
+from odc.adapters.engine.firewall import SUBNET_BITS
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.errors import ProviderRefused
 from odc.domain.node import Node
 
 SSH_PORT = 22
 ID_COUNT = 65536
-SUBNET_BITS = 28
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
 
@@ -43,6 +44,7 @@ class EngineOptions:
         ignored_containers: names of others' containers that may see GPUs without holding them.
         grace_s: seconds that processes have to end.
         metadata: whether boxes may reach link-local addresses and metadata services.
+        limits: what each box may have of what the kernel counts for all boxes.
     """
 
     cloud: str
@@ -63,6 +65,7 @@ class EngineOptions:
     gpu_paths: Mapping[str, str] = field(default_factory=dict)
     ignored_containers: tuple[str, ...] = ()
     metadata: bool = False
+    limits: BoxLimits = field(default_factory=BoxLimits)
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
@@ -164,8 +167,10 @@ def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str,
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
         "r_limits": [
-            {"type": "nofile", "soft": options.open_files, "hard": options.open_files},
-            {"type": "nproc", "soft": options.processes, "hard": options.processes},
+            _at_most("nofile", options.open_files),
+            _at_most("nproc", options.processes),
+            _at_most("memlock", options.limits.locked_memory),
+            _at_most("sigpending", options.limits.signals),
         ],
         "sysctl": dict(options.sysctls),
         "shm_size": spec.resources.shm_bytes,
@@ -173,7 +178,16 @@ def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str,
         "restart_policy": "no",
         "log_configuration": {"driver": "k8s-file", "size": 2**20},
         "cap_add": ["AUDIT_WRITE"],
+        # Packets made by hand could carry others' addresses, and fill the host's tables of neighbours and connections.
+        "cap_drop": ["NET_RAW"],
+        **({"seccomp_profile_path": str(options.limits.seccomp)} if options.limits.seccomp else {}),
     }
+
+
+def _at_most(kind: str, most: int) -> dict[str, Any]:
+    """A resource limit of every process. Without one: the engine's largest number."""
+    value = 2**64 - 1 if most == UNLIMITED else most
+    return {"type": kind, "soft": value, "hard": value}
 
 
 def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
@@ -197,11 +211,18 @@ def _mounts(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) ->
     mounts = [
         bind(files_parent(options) / str(spec.name), "/run/odc", "ro", "nosuid", "nodev"),
         bind(options.program, "/usr/local/bin/odc-box", "ro"),
+        _terminals(options.limits.terminals),
     ]
     if spec.home is not None:
         mounts.append(bind(spec.home, "/home/dev", "nosuid", "nodev"))
     mounts += [bind(source, target) for target, source in shown.items()]
     return mounts
+
+
+def _terminals(most: int) -> dict[str, Any]:
+    """The box's own terminals: as the engine mounts them, but limited, since the kernel counts those of all boxes."""
+    flags = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={most}"]
+    return {"type": "devpts", "source": "devpts", "destination": "/dev/pts", "options": flags}
 
 
 def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import zlib
 
 from odc.domain.errors import ProviderUnavailable
 
@@ -28,6 +29,10 @@ _WAIT_S = 10
 # Link-local with the metadata services of AWS, Google, Azure, Oracle and others; Azure's wire server; Alibaba's.
 _METADATA = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32")
 _LIMIT_S = 30.0
+SUBNET_BITS = 28
+"""Bits of the network of one reservation."""
+NEW_CONNECTIONS, CONNECTION_BURST = 1000, 5000
+"""New connections per second of one reservation, and how many may come at once."""
 
 
 def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
@@ -50,7 +55,7 @@ def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
     rules = _rules(program, cloud)
     if metadata:
         for rule in rules:
-            if _target(rule) in _METADATA:
+            if _place(rule)[2] in _METADATA:
                 _run(program, "-D", *rule)
     there = {_place(rule) for rule in rules}
     for rule in _wanted(cloud, network, metadata):
@@ -77,7 +82,17 @@ def _wanted(cloud: str, network: str, metadata: bool) -> list[list[str]]:
             for target in _METADATA
             for protocol in ("tcp", "udp")
         ]
+    rules.append(["PREROUTING", "-s", network, "-m", "conntrack", "--ctstate", "NEW", *_too_many(cloud)])
     return [[*rule, "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"] for rule in rules]
+
+
+def _too_many(cloud: str) -> list[str]:
+    """Matches new connections of one reservation's network beyond its rate: the kernel's table of connections is one
+    for all, and when it is full nobody reaches the machine. Connections that were never answered leave it in 2 minutes.
+    """
+    rate = ["--hashlimit-above", f"{NEW_CONNECTIONS}/sec", "--hashlimit-burst", str(CONNECTION_BURST)]
+    group = ["--hashlimit-mode", "srcip", "--hashlimit-srcmask", str(SUBNET_BITS)]
+    return ["-m", "hashlimit", *rate, *group, "--hashlimit-name", f"odc-{zlib.crc32(cloud.encode()):x}"]
 
 
 def is_kept_apart(cloud: str) -> bool:
@@ -107,10 +122,6 @@ def _rules(program: str, cloud: str) -> list[list[str]]:
 def _place(rule: list[str]) -> tuple[str, ...]:
     """The chain, addresses and protocol, which tell a cloud's rules apart."""
     return rule[0], *(rule[rule.index(word) + 1] if word in rule else "" for word in ("-s", "-d", "-p"))
-
-
-def _target(rule: list[str]) -> str:
-    return rule[rule.index("-d") + 1]
 
 
 def _program() -> str | None:

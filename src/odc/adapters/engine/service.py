@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.box_limits import limit_engine
 from odc.adapters.engine.children import reap, start_detached
 from odc.adapters.engine.namespaces import share_namespaces
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
@@ -42,7 +43,12 @@ OPEN_FILES = 1_048_576
 # is 40 ms quicker.
 # The boxes' networks have IPv4 only. A link-local IPv6 address would reach what the host serves on all addresses, and
 # would let one box fill the kernel's table of IPv6 neighbours, which all network namespaces share.
-SYSCTLS = {"net.ipv4.tcp_pingpong_thresh": "16", "net.ipv6.conf.default.disable_ipv6": "1"}
+# Boxes have no raw sockets: every group of theirs may ping by the kernel's own kind of socket.
+SYSCTLS = {
+    "net.ipv4.tcp_pingpong_thresh": "16",
+    "net.ipv6.conf.default.disable_ipv6": "1",
+    "net.ipv4.ping_group_range": "0\t65535",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +236,8 @@ class EngineService:
         self._write_configuration()
         command = [program, "system", "service", "--time", "0", f"unix://{self.socket}"]
         pid = start_detached(command, self._folder / "podman.log", self.environment)
+        with contextlib.suppress(ProcessLookupError):  # it has ended; its last words say why
+            limit_engine(pid)
         self._pid_file.write_text(str(pid))
 
     def _write_configuration(self) -> None:

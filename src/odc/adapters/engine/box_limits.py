@@ -1,0 +1,98 @@
+"""What each box may have of the things that the kernel counts for all boxes together."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from odc.adapters.engine.kernel_limits import TERMINALS, terminals_of_a_box
+from odc.adapters.engine.seccomp import write_profile
+from odc.domain.node import Node
+
+UNLIMITED = resource.RLIM_INFINITY
+SIGNALS = 2048
+"""Timers and queued signals that each user of a box has at least."""
+_CAP_SYS_RESOURCE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class BoxLimits:
+    """Limits of each box.
+
+    Attributes:
+        terminals: pseudo-terminals of the box.
+        locked_memory: bytes that each process may lock; `UNLIMITED`: the box's memory limit holds.
+        signals: timers and queued signals of each user.
+        seccomp: profile of system calls; None: the engine's own.
+        kernel: limits of the kernel that must be so high while boxes run, by name.
+    """
+
+    terminals: int = TERMINALS
+    locked_memory: int = UNLIMITED
+    signals: int = SIGNALS
+    seccomp: Path | None = None
+    kernel: Mapping[str, int] = field(default_factory=dict)
+
+
+def box_limits(nodes: Iterable[Node], profile: Path, nested: bool, kernel: Mapping[str, int]) -> BoxLimits:
+    """The limits that this machine allows.
+
+    Args:
+        nodes: all nodes of the machine.
+        profile: file to write the profile of system calls to.
+        nested: whether boxes may make user namespaces.
+        kernel: limits of the kernel, which were raised before.
+
+    Raises:
+        ProviderUnavailable: the profile cannot be written.
+    """
+    boxes = most_boxes(nodes)
+    together = signals_of_all_boxes()
+    return BoxLimits(
+        terminals=terminals_of_a_box(boxes),
+        locked_memory=locked_memory(),
+        signals=SIGNALS if together is None else min(max(together // boxes, SIGNALS), together),
+        seccomp=write_profile(profile, nested),
+        kernel=kernel,
+    )
+
+
+def most_boxes(nodes: Iterable[Node]) -> int:
+    """How many boxes may run at once: one for each GPU or unit."""
+    return max(sum(node.units for node in nodes), 1)
+
+
+def locked_memory() -> int:
+    """Bytes that a process of a box may lock: no limit where this process may give that."""
+    return UNLIMITED if may_raise() else resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+
+
+def may_raise() -> bool:
+    """Whether this process may raise hard limits (CAP_SYS_RESOURCE)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_SYS_RESOURCE & 1)
+    return False
+
+
+def signals_of_all_boxes() -> int | None:
+    """Timers and queued signals of all boxes together: a quarter stays for root of the host, in whose name the kernel
+    counts them too. None without any limit."""
+    limit = resource.getrlimit(resource.RLIMIT_SIGPENDING)[0]
+    return None if limit == UNLIMITED else limit * 3 // 4
+
+
+def limit_engine(pid: int) -> None:
+    """Set the limits of the engine's service that become those of every user namespace that it makes.
+
+    The kernel keeps the soft limits of whoever makes a namespace, and compares them with what the namespace's users
+    have together with root of the host, and with all other boxes. Source: user_namespaces(7), `kernel/ucount.c`.
+    """
+    for kind, share in ((resource.RLIMIT_SIGPENDING, (3, 4)), (resource.RLIMIT_MSGQUEUE, (3, 4))):
+        soft, hard = resource.prlimit(pid, kind)
+        if soft != UNLIMITED:
+            resource.prlimit(pid, kind, (soft * share[0] // share[1], hard))
+    allowed = locked_memory()
+    resource.prlimit(pid, resource.RLIMIT_MEMLOCK, (allowed, allowed))

@@ -1,0 +1,75 @@
+"""Takes as many of one thing as it can, says how many and why no more, and keeps them until its input ends.
+
+Runs in boxes and on the host, by their own Python: `python3 hog.py KIND [MOST]`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import sys
+from collections.abc import Callable
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+F_GETPIPE_SZ = 1032
+
+
+def call(number: int, *arguments: object) -> int:
+    """A system call of x86_64 by its number."""
+    result: int = LIBC.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def pipe() -> object:
+    """A pipe of the usual size."""
+    ends = os.pipe()
+    if fcntl.fcntl(ends[0], F_GETPIPE_SZ) < 65536:
+        raise OSError(0, "only small pipes")
+    return ends
+
+
+def aio() -> object:
+    """A ring of 1,024 events."""
+    ring = ctypes.c_ulong(0)
+    call(206, 1024, ctypes.byref(ring))
+    return ring
+
+
+def timer() -> object:
+    """A timer that sends a signal."""
+    made = ctypes.c_int(0)
+    call(222, 1, None, ctypes.byref(made))
+    return made
+
+
+KINDS: dict[str, Callable[[], object]] = {
+    "inotify": lambda: call(294, 0),
+    "pipe": pipe,
+    "aio": aio,
+    "timer": timer,
+    "terminal": os.openpty,
+    "file": lambda: os.open("/dev/null", os.O_RDONLY),
+}
+
+
+def main(kind: str, most: int) -> None:
+    """Take, say, and wait."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    held: list[object] = []
+    why = "enough"
+    try:
+        while len(held) < most:
+            held.append(KINDS[kind]())
+    except OSError as error:
+        why = error.strerror or str(error)
+    print(len(held), why, flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10**9)

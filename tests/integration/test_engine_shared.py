@@ -1,0 +1,194 @@
+"""What the kernel counts for all boxes together: no box takes what the others or the host need."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.engine import Engine, private_engine
+
+from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, signals_of_all_boxes
+from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
+from odc.domain.box import BoxSpec
+
+pytestmark = pytest.mark.podman
+
+HOG = Path(__file__).with_name("hog.py").read_text()
+
+
+def hog(kind: str, most: int, python: str = "python3") -> str:
+    return f"{python} -c {shlex.quote(HOG)} {kind} {most}"
+
+
+@contextmanager
+def taken(engine: Engine, spec: BoxSpec, kind: str, most: int = 10**9, python: str = "python3") -> Iterator[str]:
+    """A box takes as many as it can and keeps them meanwhile; what it said."""
+    child = subprocess.Popen(
+        engine.ssh_command(spec, hog(kind, most, python)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    try:
+        yield child.stdout.readline().strip()
+    finally:
+        child.kill()
+        child.communicate(timeout=30)
+
+
+def of_host(kind: str, most: int) -> str:
+    command = [sys.executable, "-c", HOG, kind, str(most)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with private_engine("h100=1x4") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def boxes(engine: Engine) -> tuple[BoxSpec, BoxSpec]:
+    specs = engine.spec(gpus=()), engine.spec(gpus=())
+    for spec in specs:
+        engine.up(spec)
+    return specs
+
+
+@pytest.fixture
+def raised(tmp_path: Path) -> Iterator[None]:
+    """The host's limits are as a cloud raises them, for a moment."""
+    raise_limits(wanted_limits(4), tmp_path / "noted.json")
+    try:
+        yield
+    finally:
+        restore_limits(tmp_path / "noted.json")
+
+
+@pytest.mark.parametrize(("kind", "most"), [("inotify", 300), ("pipe", 1100), ("aio", 80)])
+def test_one_box_takes_more_than_the_hosts_usual_limit_and_others_still_get_theirs(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec], raised: None, kind: str, most: int
+) -> None:
+    with taken(engine, boxes[0], kind, most) as said:
+        assert said == f"{most} enough"
+        assert engine.ssh(boxes[1], hog(kind, 5)).stdout == "5 enough\n"
+        assert of_host(kind, 5) == "5 enough"
+
+
+def test_a_user_that_takes_all_timers_leaves_others_theirs(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
+    with taken(engine, boxes[0], "timer") as said:
+        assert said.endswith("Resource temporarily unavailable")
+        assert engine.ssh(boxes[1], hog("timer", 500)).stdout == "500 enough\n"
+        assert of_host("timer", 500) == "500 enough"
+
+
+def test_a_box_that_takes_timers_as_many_users_leaves_the_host_its_quarter(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    together = signals_of_all_boxes()
+    if together is None:
+        pytest.skip("this machine has no limit of timers")
+    users = f"sudo setpriv --reuid=$id --clear-groups {hog('timer', 10**9)}"
+    everybody = f"for id in $(seq 2000 2007); do sleep 8 | {users} & done; wait"
+    child = subprocess.Popen(
+        engine.ssh_command(boxes[0], everybody), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    try:
+        counts = [int(child.stdout.readline().split()[0]) for _ in range(8)]
+        assert of_host("timer", 500) == "500 enough"
+    finally:
+        child.communicate(timeout=60)
+    assert max(counts) <= engine.options.limits.signals
+    assert sum(counts) <= together
+
+
+def login_from_terminal(engine: Engine, spec: BoxSpec, typed: bytes) -> subprocess.CompletedProcess[str]:
+    """As somebody at a terminal, whose ssh asks for one in the box."""
+    own, of_ssh = os.openpty()
+    os.write(own, typed)
+    command = engine.ssh_command(spec, "")[:-1]
+    try:
+        return subprocess.run(command, stdin=of_ssh, capture_output=True, text=True, timeout=30)
+    finally:
+        os.close(own)
+        os.close(of_ssh)
+
+
+def test_a_box_has_its_own_number_of_terminals_and_says_when_none_is_left(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    most = engine.options.limits.terminals
+    with taken(engine, boxes[0], "terminal") as said:
+        assert said == f"{most} No space left on device"
+        assert engine.ssh(boxes[1], hog("terminal", 20)).stdout == "20 enough\n"
+        assert of_host("terminal", 20) == "20 enough"
+        login = login_from_terminal(engine, boxes[0], b"echo works\nexit\n")
+        assert "No terminal is free in this box" in login.stderr
+        assert "works" in login.stdout
+    assert "No terminal" not in engine.ssh(boxes[0], "true").stderr
+
+
+PROBES = {
+    "a user namespace": "unshare --user true",
+    "a user namespace as root": "sudo unshare --user true",
+    "a key": 'python3 -c "import ctypes; exit(ctypes.CDLL(None).syscall(250, 1, None) < 0)"',
+    "a raw socket": "sudo python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
+    "a socket to the hypervisor": "python3 -c 'import socket; socket.socket(socket.AF_VSOCK)'",
+}
+
+
+@pytest.mark.parametrize("what", PROBES)
+def test_a_box_does_not_get(engine: Engine, boxes: tuple[BoxSpec, BoxSpec], what: str) -> None:
+    done = engine.ssh(boxes[0], PROBES[what])
+    assert done.returncode == 1, done
+    assert "Operation not permitted" in done.stderr or "Address family" in done.stderr or what == "a key"
+
+
+def test_threads_programs_and_ping_work_in_a_box(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
+    threads = "import threading; thread = threading.Thread(target=print, args=('ran',)); thread.start(); thread.join()"
+    assert engine.ssh(boxes[0], f"python3 -c {shlex.quote(threads)}").stdout == "ran\n"
+    assert engine.ssh(boxes[0], "ping -c1 -W2 127.0.0.1 >/dev/null && sudo ping -c1 -W2 127.0.0.1").returncode == 0
+
+
+def test_an_operator_may_allow_user_namespaces() -> None:
+    with private_engine("h100=1x1", nested=True) as engine:
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        assert engine.ssh(spec, "unshare --user --map-root-user id -u").stdout == "0\n"
+        assert engine.ssh(spec, PROBES["a key"]).returncode == 1
+
+
+def test_a_box_may_lock_as_much_memory_as_the_machine_allows(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
+    most = locked_memory()
+    shown = engine.ssh(boxes[0], "ulimit -Hl; ulimit -Sl").stdout.split()
+    assert shown == ["unlimited" if most == UNLIMITED else str(most // 1024)] * 2
+
+
+FLOOD = """
+import socket
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(1024, 41024):
+    try:
+        link.sendto(b"", ("203.0.113.1", port))
+    except OSError:
+        pass
+"""
+
+
+def test_a_box_that_opens_many_connections_at_once_does_not_fill_the_hosts_table(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    count = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+    before = int(count.read_text())
+    assert engine.ssh(boxes[0], f"python3 -c {shlex.quote(FLOOD)}").returncode == 0
+    assert int(count.read_text()) - before < 20_000
+    assert engine.ssh(boxes[1], "true").returncode == 0

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 def test_up_says_what_there_is_what_is_not_in_effect_and_what_to_type(spare: Cloud) -> None:
     again = spare.odc("up").out.splitlines()
     assert again[:2] == ["It is up already.", "ODC is up: 4 x cpu-x86, 8 x h100, 4 x t4 (SIMULATED)"]
-    assert again[2].startswith("  disks    btrfs file of 6 GB, ")
+    assert again[2].startswith("  disks    btrfs file of 6 GiB, ")
     odc = f"odc --config {spare.config}"
     use = f"Next: gpu-dev --endpoint unix://{spare.socket} reserve"
     assert again[-3:] == [f"Check: {odc} doctor", f"Stop: {odc} down", use]

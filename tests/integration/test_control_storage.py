@@ -177,7 +177,7 @@ def test_no_new_disk_is_made_when_nothing_can_be_freed() -> None:
     work(world, size=80 * GIB)
     world.volumes.capacity_bytes = 82 * GIB
     world.pass_time(MINUTE)
-    with pytest.raises(LimitExceeded, match=r"disk storage is nearly full: 2.0 GiB of 82 GiB free") as refused:
+    with pytest.raises(LimitExceeded, match=r"disk storage is nearly full: 2 GiB of 82 GiB free") as refused:
         world.ask(BEN, disk="other")
     assert any("--disk none" in hint.command for hint in refused.value.hints)
     assert world.get(world.reserve(disk="proj")).state is State.ACTIVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -133,11 +134,13 @@ def test_snapshots_can_be_deleted_when_not_a_byte_is_free(btrfs: LocalStorage) -
     btrfs.volumes.snapshot(disk, "r-1")
     rewrite(btrfs, disk, 20 * MIB)
     btrfs.volumes.snapshot(disk, "r-2")
-    filler = btrfs.home(other) / "filler"
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(os.urandom(MIB))
-            os.fsync(file.fileno())
+    with (btrfs.home(other) / "filler").open("wb") as file:
+        for step in (MIB, 4096):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        rewrite(btrfs, disk, 20 * MIB)
     btrfs.volumes.delete_snapshot(disk, "r-1")
     assert settled(btrfs).free_bytes > 50 * MIB
     rewrite(btrfs, disk, 20 * MIB)

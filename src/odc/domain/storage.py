@@ -181,6 +181,7 @@ def _gain(disk_id: str, snapshot: Snapshot, use: StorageUse) -> int:
 
 
 def gib_text(count: int) -> str:
-    """`12 GiB`, `0.4 GiB`."""
+    """`12 GiB`, `0.4 GiB`, `3 GiB`."""
     value = count / 2**30
-    return f"{value:.0f} GiB" if value >= 10 else f"{value:.1f} GiB"
+    number = f"{value:.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+    return f"{number} GiB"

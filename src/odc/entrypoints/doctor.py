@@ -22,6 +22,7 @@ from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
+from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
@@ -230,6 +231,9 @@ def _programs(settings: Settings) -> Iterator[Finding]:
     if not _is_installed("ssh-keygen"):
         text = "ssh-keygen is not installed: boxes get no host keys"
         yield Finding("fail", "ssh", text, "run: sudo apt-get install openssh-client")
+    if not any(path.exists() for path in SOURCES):
+        text = "the engine's seccomp profile is missing: a box can make btrfs subvolumes, which no quota counts"
+        yield Finding("warn", "seccomp", text, "run: sudo apt-get install golang-github-containers-common")
     if not _is_installed("lxcfs"):
         text = "lxcfs is not installed: free shows the host's memory inside boxes"
         yield Finding("warn", "lxcfs", text, "run: sudo apt-get install lxcfs")

@@ -1,10 +1,11 @@
-"""The system calls of boxes: the engine's own profile without three groups of calls that reach past the box.
+"""The system calls of boxes: the engine's own profile without four groups of calls that reach past the box.
 
 * `keyctl` and its siblings. The kernel counts keys by host user, and all boxes have the same ones: one box that takes
   all of them would keep every other box from starting.
 * New user namespaces, unless the operator allows them. Inside of one a process has all capabilities: it could mount
   terminals without the box's limit, and reach far more of the kernel.
 * Sockets to the hypervisor (`AF_VSOCK`), which no network namespace separates.
+* Commands of btrfs by `ioctl`, such as making subvolumes, which no quota of a disk counts: `btrfs_commands.py`.
 
 Source: Podman's `seccomp.json` (containers-common), the OCI runtime specification, seccomp(2).
 """
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from odc.adapters.engine.btrfs_commands import ioctl_rules
 from odc.domain.errors import ProviderUnavailable
 
 SOURCES = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))
@@ -60,10 +62,10 @@ def restricted(profile: dict[str, Any], nested: bool) -> dict[str, Any]:
         profile: the engine's.
         nested: whether user namespaces are allowed.
     """
-    removed = {*_KEYS, *(() if nested else ("clone", "clone3", "unshare"))}
+    removed = {*_KEYS, "ioctl", *(() if nested else ("clone", "clone3", "unshare"))}
     rules = [_without(rule, removed) for rule in profile["syscalls"]]
     kept = [_without_vsock(rule) for rule in rules if rule["names"]]
-    return profile | {"syscalls": [*kept, *_denied(nested)]}
+    return profile | {"syscalls": [*kept, *ioctl_rules(), *_denied(nested)]}
 
 
 def _without(rule: dict[str, Any], removed: set[str]) -> dict[str, Any]:

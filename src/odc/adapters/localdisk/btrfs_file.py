@@ -74,8 +74,13 @@ def is_read_only(folder: Path) -> bool:
     return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
+def first_size(folder: Path, size_bytes: int) -> int:
+    """The size in bytes that a new file in this folder, which exists, would get."""
+    return min(size_bytes, int(shutil.disk_usage(folder).free * _SHARE))
+
+
 def _make(file: Path, size_bytes: int) -> bool:
-    size = min(size_bytes, _room(file))
+    size = first_size(file.parent, size_bytes)
     if size < SMALLEST:
         raise ProviderUnavailable(f"there is no room for the disks' file {file}: {size // 2**20} MiB can be used")
     fresh = file.with_name(file.name + ".new")

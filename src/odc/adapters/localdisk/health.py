@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
+from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_read_only, mounted_file
 from odc.adapters.localdisk.commands import run, storage_errors
 from odc.adapters.localdisk.mechanisms import is_btrfs
 from odc.adapters.localdisk.opening import beside, is_same
+from odc.domain.storage import gib_text
 
 _IN_A_HOME = re.compile(r"volumes/([0-9a-f]{32})/home/")
 LOW_SPACE = 20 * 2**30
+_UNLIMITED = (
+    "no snapshots and no limits on this file system: folders are copied, and one user can fill the storage of all disks"
+)
 _ROOM = "make room there, or choose another place: odc up --disks FOLDER"
 
 
@@ -48,7 +52,7 @@ def examine_storage(folder: Path, file_bytes: int) -> tuple[Line, ...]:
 
 def _space(existing: Path) -> Iterator[Line]:
     free = shutil.disk_usage(existing).free
-    text = f"{free / 1e9:.0f} GB free at {existing}"
+    text = f"{gib_text(free)} free at {existing}"
     yield Line("warn", "space", text, _ROOM) if free < LOW_SPACE else Line("ok", "space", text)
 
 
@@ -65,7 +69,7 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Line]:
         yield Line("ok", "disks", "btrfs: snapshots and quotas")
         yield from _uncounted(existing)
     else:
-        yield _without_snapshots(folder, file_bytes)
+        yield _without_snapshots(folder, existing, file_bytes)
         if (folder / "volumes").exists():
             text = "what boxes write outside their homes has no limit either: it can fill the engine's storage"
             yield Line("warn", "layers", text, "better: odc up --disks /A/BTRFS/FOLDER")
@@ -77,10 +81,10 @@ def _mounted(folder: Path, file: Path) -> Iterator[Line]:
         yield Line("fail", "disks", text, "make room, then run: sudo odc down --all && sudo odc up")
         return
     facts = file.stat()
-    size = f"{facts.st_size / 1e9:.0f} GB"
+    size = gib_text(facts.st_size)
     missing = facts.st_size - facts.st_blocks * 512 - shutil.disk_usage(file.parent).free
     if missing > 0:
-        text = f"the btrfs file may grow to {size}, and the host lacks {missing / 1e9:.0f} GB of that"
+        text = f"the btrfs file may grow to {size}, and the host lacks {gib_text(missing)} of that"
         yield Line("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
     else:
         yield Line("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
@@ -88,22 +92,27 @@ def _mounted(folder: Path, file: Path) -> Iterator[Line]:
 
 
 def _uncounted(folder: Path) -> Iterator[Line]:
-    """Subvolumes that users made in their homes, which they may without any right."""
+    """Subvolumes in homes: made before boxes refused to make them, or where they cannot refuse."""
     listed = run("btrfs", "subvolume", "list", str(folder)).splitlines()
     disks = sorted({found[1] for line in listed if (found := _IN_A_HOME.search(line))})
     if disks:
+        delete = "btrfs subvolume delete"
         text = f"subvolumes inside homes, which no quota counts and no snapshot holds, on disks {', '.join(disks)}"
-        yield Line("warn", "disks", text, f"look: btrfs subvolume list {folder}")
+        yield Line("warn", "disks", text, f"see: btrfs subvolume list {folder}, and delete: {delete} PATH")
 
 
-def _without_snapshots(folder: Path, file_bytes: int) -> Line:
+def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Line:
     better = "better: odc up --disks /A/BTRFS/FOLDER"
     if (folder / "volumes").exists():
         if shutil.which("rsync") is None:
             return Line("fail", "disks", "rsync, which copies folders, is missing", "run: sudo apt-get install rsync")
-        return Line("warn", "disks", "no snapshots on this file system: folders are copied, without quotas", better)
+        return Line("warn", "disks", _UNLIMITED, better)
     if shutil.which("mkfs.btrfs") is None:
-        text = "no snapshots on this file system: folders are copied, without quotas"
-        return Line("warn", "disks", text, "run: sudo apt-get install btrfs-progs")
-    text = f"no snapshots on this file system: a btrfs file of up to {file_bytes / 1e9:.0f} GB will be used"
+        return Line("warn", "disks", _UNLIMITED, "run: sudo apt-get install btrfs-progs")
+    size = first_size(existing, file_bytes)
+    if size < SMALLEST:
+        return Line("fail", "disks", f"there is no room for a btrfs file at {existing}", _ROOM)
+    text = f"no snapshots on this file system: a btrfs file of {gib_text(size)} will be used"
+    if size < file_bytes:
+        text += f", not of {gib_text(file_bytes)} (disk_file_gib): there is no more room"
     return Line("warn", "disks", text, better)

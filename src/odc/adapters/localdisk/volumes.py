@@ -34,7 +34,7 @@ from odc.adapters.localdisk.opening import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.disk import Snapshot
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
-from odc.domain.storage import StorageUse
+from odc.domain.storage import StorageUse, gib_text
 from odc.ports.volumes import FileEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -66,11 +66,11 @@ class LocalVolumes:
         self._snapshots = Snapshots(self._root / "snapshots", mechanism)
 
     def describe(self) -> str:
-        """What the storage is, in a few words: `btrfs, 1.7 TB free`."""
+        """What the storage is, in a few words: `btrfs, 1700 GiB free`."""
         with storage_errors("the disks' storage"):
-            free = f"{_size(shutil.disk_usage(self._root).free)} free"
+            free = f"{gib_text(shutil.disk_usage(self._root).free)} free"
             if mounted_file(self._root) is not None:
-                return f"btrfs file of {_size(file_of(self._root).stat().st_size)}, {free}"
+                return f"btrfs file of {gib_text(file_of(self._root).stat().st_size)}, {free}"
             return f"{self._mechanism.name}, {free}"
 
     def layers(self, limit_bytes: int) -> Layers | None:
@@ -231,14 +231,6 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvariantError(f"{name!r} is no id")
     return name
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def open_volumes(folder: Path, file_bytes: int, id_base: int) -> LocalVolumes:

@@ -220,6 +220,8 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str, neste
         ignored_containers=(f"{cloud}-monitor",),
         grace_s=2,
         limits=box_limits(nodes, state / "programs" / "seccomp.json", nested, {}),
+        image=IMAGE,
+        environment=service.environment,
     )
     api = service.ensure()
     return Engine(

@@ -95,7 +95,7 @@ def _with_private(public: ReservationView, standing: Standing, look: Look) -> Re
         snapshot=snapshot_view(disk.last_snapshot) if disk and disk.last_snapshot else None,
         boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
         phases=tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases),
-        trouble=record.fault.message if record.fault else "",
+        trouble=_trouble(record),
         attempt=record.attempt,
         requeue=record.requeue,
         host_key=record.host_key.public,
@@ -108,6 +108,12 @@ def _out_of_memory(record: Reservation) -> OutOfMemoryView | None:
     if not found.kills:
         return None
     return OutOfMemoryView(kills=found.kills, last_at=found.last_at, command=found.command, stopped=found.stopped)
+
+
+def _trouble(record: Reservation) -> str:
+    if record.unreachable:
+        return f"unreachable: {record.unreachable}"
+    return record.fault.message if record.fault else ""
 
 
 def snapshot_view(snapshot: Snapshot) -> SnapshotView:
@@ -129,7 +135,7 @@ def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
         box = seen.get((record.attempt, rank))
         resources = share_of(node.allocatable, record.spec.units, node.units) if node else None
         indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
-        unreachable = node is not None and not node.ready
+        unreachable = (node is not None and not node.ready) or bool(record.unreachable)
         # As it was when the box was made: there it listens, whatever the settings say since.
         host = place.address or "127.0.0.1"
         views.append(

@@ -22,6 +22,7 @@ from odc.domain.errors import (
     Conflict,
     NotFound,
     OdcError,
+    PlaceTaken,
     ProviderError,
     ProviderRefused,
     ProviderUnavailable,
@@ -63,6 +64,8 @@ def _phase(phases: list[Phase], name: str, detail: str = "") -> Iterator[None]:
     begun = time.monotonic()
     try:
         yield
+    except PlaceTaken as error:
+        raise PlaceTaken(f"{name}: {error.message}", *error.hints, ports=error.ports) from error
     except ProviderError as error:
         raise type(error)(f"{name}: {error.message}", *error.hints) from error
     phases.append(Phase(name=name, seconds=round(time.monotonic() - begun, 3), detail=detail))

@@ -21,6 +21,9 @@ from odc.domain.disk import Disk
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.reservation import EndReason, Reservation, State
 
+MOST_UNCOUNTED = 100
+"""A reservation whose ports are taken so often is not tried for ever."""
+
 
 def advance(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
     """The reservation's next step, or None if there is nothing to do now."""
@@ -82,7 +85,7 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move
 def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) -> bool:
     """Whether the promise's part of the slot is over; it counts from the slot's start, however late the pass was."""
     begun = record.slot.start if record.slot else record.placed_at
-    if seen.frozen or begun is None or seen.nodes is None:
+    if seen.frozen or begun is None or seen.nodes is None or seen.host.blocked:
         return False
     return seen.now > begun + policy.limits.prepare
 
@@ -93,8 +96,12 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
     detail = fault or "the box did not come up"
     if _over_prepare_limit(record, seen, policy):
         detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
-    if record.attempt >= policy.limits.attempts:
-        return _end(record, seen, EndReason.FAILED, f"{detail} (attempt {record.attempt}, the last)")
+    if outcome and isinstance(outcome.error, PlaceTaken) and outcome.error.ports and record.uncounted < MOST_UNCOUNTED:
+        # Nothing was tried: the next attempt gets a port that nobody has.
+        return _end(replace(record, uncounted=record.uncounted + 1), seen, None, detail)
+    tries = record.attempt - record.uncounted
+    if tries >= policy.limits.attempts:
+        return _end(record, seen, EndReason.FAILED, f"{detail} (attempt {tries}, the last)")
     return _end(record, seen, None, detail)
 
 
@@ -125,10 +132,26 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | No
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
-        move = Move(record=replace(record, fault=None))
+        move = Move(record=replace(record, fault=None, unreachable=""))
         move.tell(record, seen.now, "restarted", "its box had stopped and was started again")
         return move
-    return _told(record, seen) or _watch_boxes(record, seen, policy)
+    return _told(record, seen) or _reached(record, seen) or _watch_boxes(record, seen, policy)
+
+
+def _reached(record: Reservation, seen: Observation) -> Move | None:
+    """Note when users cannot reach its boxes, with the cause, and when they can again."""
+    uids = [place.uid for place in record.places]
+    cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
+    if not cause and not all(uid in seen.host.reachable for uid in uids):
+        return None
+    if cause == record.unreachable:
+        return None
+    move = Move(record=replace(record, unreachable=cause))
+    if not record.unreachable:
+        move.tell(record, seen.now, "unreachable", f"its SSH does not answer: {cause}")
+    elif not cause:
+        move.tell(record, seen.now, "reachable", "its SSH answers again")
+    return move
 
 
 def _told(record: Reservation, seen: Observation) -> Move | None:

@@ -14,6 +14,7 @@ from odc.control.context import Ports
 from odc.control.runner import Outcome
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
+from odc.domain.host import HostReport
 from odc.domain.node import Node
 from odc.domain.records import Stored
 from odc.domain.reservation import Reservation
@@ -33,6 +34,8 @@ class Observation:
         records: by id, every live record, and those of boxes whose reservation is not live.
         outcomes: by task key, what finished since the last pass.
         busy: keys of tasks that still run.
+        host: the newest check of the host.
+        taken_ports: SSH ports at which other programs listened when somebody last looked.
         by_uid: the boxes by uid; made of `boxes`.
         ready_nodes: names of the nodes that answer; made of `nodes`.
     """
@@ -46,6 +49,8 @@ class Observation:
     records: Mapping[str, Reservation]
     outcomes: Mapping[str, Outcome]
     busy: frozenset[str]
+    host: HostReport = field(default_factory=HostReport)
+    taken_ports: frozenset[int] = frozenset()
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
 
@@ -55,7 +60,14 @@ class Observation:
         object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))
 
 
-def observe(ports: Ports, clock: ClockVerdict, outcomes: Mapping[str, Outcome], busy: frozenset[str]) -> Observation:
+def observe(
+    ports: Ports,
+    clock: ClockVerdict,
+    outcomes: Mapping[str, Outcome],
+    busy: frozenset[str],
+    host: HostReport,
+    taken_ports: frozenset[int],
+) -> Observation:
     """List everything, once.
 
     Args:
@@ -64,6 +76,8 @@ def observe(ports: Ports, clock: ClockVerdict, outcomes: Mapping[str, Outcome], 
         outcomes: what finished since the last pass; taken before the records are read, so that no record is older
             than an outcome.
         busy: keys of tasks that still run.
+        host: the newest check of the host.
+        taken_ports: SSH ports at which other programs listened when somebody last looked.
 
     Raises:
         ProviderUnavailable: the store did not answer; there is nothing to decide on.
@@ -88,6 +102,8 @@ def observe(ports: Ports, clock: ClockVerdict, outcomes: Mapping[str, Outcome], 
         records=_records(ports, stored, boxes or ()),
         outcomes=outcomes,
         busy=busy,
+        host=host,
+        taken_ports=taken_ports,
     )
 
 

@@ -17,7 +17,7 @@ from odc.domain import lifecycle
 from odc.domain.box import BoxSeen
 from odc.domain.node import Node
 from odc.domain.promise import TELL_IMPROVEMENT, ready_by
-from odc.domain.reservation import Place, Reservation, SlotRecord, State
+from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
 from odc.scheduling import Plan
 
 
@@ -41,14 +41,22 @@ class FreeThings:
         self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
+        used |= seen.taken_ports
         first, last = policy.ports
         self._ports = [port for port in range(first, last + 1) if port not in used]
+        self._why_no_port = f"all SSH ports from {first} to {last} are in use"
+        if seen.taken_ports:
+            self._why_no_port += f", {len(seen.taken_ports)} of them by other programs"
 
     def take(self, record: Reservation, nodes: tuple[str, ...]) -> tuple[Place, ...] | None:
         """Take what the reservation needs on these nodes, or None (and nothing is taken) if it is not there."""
         if len(self._ports) < len(nodes) or any(not self._fits(record, name) for name in nodes):
             return None
         return tuple(self._take_one(record, name) for name in nodes)
+
+    def lack(self, nodes: tuple[str, ...]) -> str:
+        """What besides GPUs is not there for a reservation on these nodes, in words; empty if nothing."""
+        return self._why_no_port if len(self._ports) < len(nodes) else ""
 
     def _fits(self, record: Reservation, name: str) -> bool:
         node = self._nodes.get(name)
@@ -82,9 +90,10 @@ def advance_queue(
             move = _no_slot(record, seen)
         else:
             held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
-            move = _place(record, held, free, seen, policy) or _promise(
-                record, held, record.id in plan.relaid, seen, policy
-            )
+            obstacle = _obstacle(record, held, free, seen, policy)
+            move = None if obstacle else _place(record, held, free, seen, policy)
+            move = move or _promise(record, held, record.id in plan.relaid, seen, policy)
+            move = move or _tell_obstacle(record, obstacle, seen)
         if move is not None:
             moves.append(move)
     return moves
@@ -98,6 +107,32 @@ def _no_slot(record: Reservation, seen: Observation) -> Move | None:
     foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
     why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
     move.tell(record, seen.now, "postponed", f"no node can serve it now; {why}")
+    return move
+
+
+def _obstacle(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observation, policy: Policy) -> str:
+    """Why a reservation whose slot has come cannot start although its GPUs may be free; empty if nothing is known.
+
+    It waits then: an attempt would be used up for something that its owner cannot change.
+    """
+    if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
+        return ""
+    if seen.host.blocked:
+        return seen.host.blocked
+    missing = seen.host.missing_image
+    if missing and (record.spec.image or policy.image) == missing:
+        return f"the image {missing} of boxes is gone; the operator builds it: sudo odc image build"
+    return free.lack(slot.nodes)
+
+
+def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Move | None:
+    """Note the obstacle as the reservation's fault, once; take it away when it is gone."""
+    if obstacle == (record.fault.message if record.fault else ""):
+        return None
+    fault = Fault(message=obstacle, count=1, since=seen.now, next_try=seen.now) if obstacle else None
+    move = Move(record=replace(record, fault=fault))
+    if obstacle:
+        move.tell(record, seen.now, "waiting", obstacle)
     return move
 
 
@@ -173,6 +208,8 @@ def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> boo
 
 def _cause(record: Reservation, seen: Observation) -> str:
     """Why a promise could not be kept."""
+    if record.fault is not None:
+        return record.fault.message
     if record.slot is None:
         return record.end_detail or "it went back to the queue"
     usable = {node.name for node in seen.nodes or () if node.usable}

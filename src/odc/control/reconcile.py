@@ -15,13 +15,14 @@ from odc.control.actions import Actions, Cleaned
 from odc.control.clock_check import ClockCheck, ClockVerdict
 from odc.control.context import Look, Policy, Ports, Sight, StorageLook
 from odc.control.decide import Decision, decide, quarantined
+from odc.control.host_watch import HostWatch
 from odc.control.housekeeping import Housekeeper
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_picture
 from odc.control.pruning import Pruner
 from odc.control.runner import Runner
-from odc.domain.box import BoxSeen
+from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
 from odc.domain.names import short
 from odc.domain.node import Node
@@ -63,6 +64,7 @@ class Reconciler:
         self._swept = False
         self._keeper = Housekeeper(ports, policy)
         self._pruner = Pruner(ports, policy)
+        self._host = HostWatch(ports)
 
     def reconcile_once(self) -> PassReport:
         """One pass.
@@ -72,10 +74,12 @@ class Reconciler:
         """
         clock = self._clock.verdict()
         busy = self._runner.busy()
-        seen = observe(self._ports, clock, self._runner.collect(), busy)
+        outcomes = self._runner.collect()
+        self._host.take(outcomes)
+        seen = observe(self._ports, clock, outcomes, busy, self._host.report, self._host.taken_ports)
         plans = plan_pools(seen, self._policy)
         decision = decide(seen, plans, self._policy)
-        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look))
+        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look, self._host.problems()))
         if seen.boxes is not None and not self._swept:
             self._sweep(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
@@ -84,6 +88,7 @@ class Reconciler:
         trusted = None if seen.frozen else seen.now
         self._keeper.start_if_due(self._runner, trusted)
         self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
+        self._host.start_if_due(self._runner, _entered(seen, self._sight.look))
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()
@@ -141,7 +146,16 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
     }
 
 
-def _look(seen: Observation, clock: ClockVerdict, before: Look, storage: StorageLook) -> Look:
+def _entered(seen: Observation, look: Look) -> list[BoxSeen]:
+    """The running boxes of active reservations; those that were seen last while the cluster does not answer."""
+    active = {place.uid for r in seen.stored.reservations if r.state is State.ACTIVE for place in r.places}
+    boxes = seen.boxes if seen.boxes is not None else look.boxes
+    return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]
+
+
+def _look(
+    seen: Observation, clock: ClockVerdict, before: Look, storage: StorageLook, host: tuple[str, ...] = ()
+) -> Look:
     """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
     problems = [clock.why] if clock.frozen else []
     problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
@@ -164,6 +178,12 @@ def _look(seen: Observation, clock: ClockVerdict, before: Look, storage: Storage
         for name, gpus in _by_holder(node).items()
     ]
     problems += storage.problems
+    problems += [
+        f"reservation {record.id}: its box cannot be reached: {record.unreachable}"
+        for record in seen.stored.reservations
+        if record.unreachable
+    ]
+    problems += host
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
         return replace(before, problems=tuple(problems), frozen=clock.frozen, storage=storage)

@@ -17,6 +17,7 @@ Exit codes and HTTP statuses stand in one table, at the end of this file.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -77,7 +78,18 @@ class ProviderUnavailable(ProviderError):
 
 
 class PlaceTaken(ProviderUnavailable):
-    """What was planned for this box (a port, a node's room) is taken by a stranger; another place may do."""
+    """What was planned for this box (a port, a node's room) is taken by another program; another place may do."""
+
+    def __init__(self, message: str, *hints: Hint | tuple[str, str], ports: Collection[int] = ()) -> None:
+        """Say what is taken.
+
+        Args:
+            message: for people.
+            hints: what they can do.
+            ports: every SSH port that another program has now, as far as it is known.
+        """
+        super().__init__(message, *hints)
+        self.ports = frozenset(ports)
 
 
 class ProviderRefused(ProviderError):

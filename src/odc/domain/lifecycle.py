@@ -135,6 +135,7 @@ def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
         boxes_gone=False,
         fault=None,
         missing_since=None,
+        unreachable="",
     )
 
 

@@ -152,6 +152,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         phases: of the current attempt, then of the end, in order.
         fault: the passing fault that is being retried.
         missing_since: when a list first lacked its box.
+        unreachable: why users cannot reach its box now; empty if they can, as far as is known.
+        uncounted: attempts that ended before anything was tried, because another program had the SSH port.
         told: digest of what its boxes were told last: their end and the owner's keys; empty if nothing yet.
         ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
         end_detail: the cause in words, for a failure or a requeue.
@@ -178,6 +180,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[Phase, ...] = ()
     fault: Fault | None = None
     missing_since: Instant | None = None
+    unreachable: str = ""
+    uncounted: int = 0
     told: str = ""
     created_at: Instant
     placed_at: Instant | None = None

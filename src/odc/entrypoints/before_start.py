@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from odc.adapters.engine.ports import taken_ports
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.entrypoints.bootstrap import lent_gpus
 from odc.entrypoints.neighbours import check_claim
@@ -85,22 +86,6 @@ def check_listen(listen: str) -> None:
             raise InvalidRequest(text, ("its addresses", "ip -brief address")) from error
 
 
-def taken_ports(listen: str, ports: tuple[int, int]) -> list[int]:
-    """The ports of the range at which somebody listens, in order. Cost: one bind for each."""
-    return [port for port in range(ports[0], ports[1] + 1) if not _is_free(listen, port)]
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        # As the engine binds: what is only left of closed connections does not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
-
-
 def check_ports(settings: Settings, cluster: Cluster) -> None:
     """Whether some port is left, or boxes of this cloud have some.
 
@@ -108,7 +93,7 @@ def check_ports(settings: Settings, cluster: Cluster) -> None:
         ProviderRefused: strangers have all ports.
     """
     first, last = settings.ports
-    if len(taken_ports(settings.listen, settings.ports)) > last - first and not cluster.list_boxes():
+    if len(taken_ports(settings.listen, range(first, last + 1))) > last - first and not cluster.list_boxes():
         raise ProviderRefused(
             f"ports {first} to {last} on {settings.listen} are all taken, so no box could be reached",
             ("who has them", f"ss -ltnp 'sport >= {first} and sport <= {last}'"),

@@ -19,7 +19,7 @@ from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.kernel_limits import raise_limits, wanted_limits
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
-from odc.adapters.engine.simulated import device_kind, facts_file, write_devices
+from odc.adapters.engine.simulated import device_kind, devices_file, facts_file, write_devices
 from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
@@ -186,7 +186,20 @@ def _options(
         ignored_containers=settings.ignored_containers,
         metadata=settings.metadata_service,
         limits=limits,
+        image=settings.image,
+        kept_files=_kept_files(settings, nodes),
+        environment=engine_service(settings).environment,
     )
+
+
+def _kept_files(settings: Settings, nodes: Iterable[Node]) -> tuple[Path, ...]:
+    """What boxes get mounted from the host besides their own files."""
+    programs = settings.state_folder / "programs"
+    files = [programs / "odc-box", programs / "nvidia-smi-simulated"]
+    if settings.simulate:
+        files += [devices_file(settings.cloud)]
+        files += [facts_file(settings.state_folder, gpu) for node in nodes for gpu in node.gpus]
+    return tuple(files)
 
 
 def _gpu_paths(settings: Settings, nodes: Iterable[Node]) -> dict[str, str]:

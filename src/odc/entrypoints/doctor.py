@@ -22,6 +22,7 @@ from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
+from odc.adapters.engine.ports import taken_ports
 from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
@@ -30,7 +31,7 @@ from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.gpus import driver_version, find_gpus
 from odc.api.client import Client
 from odc.domain.errors import OdcError, ProviderUnavailable
-from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all, taken_ports
+from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
@@ -279,7 +280,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         text = f"boxes listen on every address, but users are told {settings.box_address}"
         yield Finding("warn", "address", text, 'set what they can reach: address = "HOST" in the settings')
     first, last = settings.ports
-    taken = taken_ports(settings.listen, settings.ports)
+    taken = taken_ports(settings.listen, range(first, last + 1))
     text = f"{first} to {last} on {settings.listen}"
     choose = "choose others: ports = [FIRST, LAST] in the settings"
     low, high = ephemeral_ports()

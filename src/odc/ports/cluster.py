@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
+from odc.domain.host import HostReport
 from odc.domain.node import Node
 
 
@@ -65,3 +66,12 @@ class Cluster(Protocol):
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete what the attempts up to this one left beside boxes: network, files. Later attempts' stay."""
+
+    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        """Check what the host does with running boxes, and put back what it has taken away. May take seconds; called
+        by one task at a time, never in a pass or a request.
+
+        Args:
+            boxes: running boxes whose SSH should answer; the caller limits their number.
+            ports: SSH ports that were in use by other programs lately.
+        """

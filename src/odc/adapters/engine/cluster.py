@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,13 +30,16 @@ from odc.adapters.engine.container import (
 from odc.adapters.engine.files import BoxFolders
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign import ForeignContainers
+from odc.adapters.engine.host import HostChecks
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
+from odc.adapters.engine.ports import is_free, taken_ports
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
-from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
+from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
+from odc.domain.host import HostReport
 from odc.domain.node import Node
 
 GREETING_S = 0.5
@@ -76,6 +79,7 @@ class EngineCluster:
         self._folders = BoxFolders(files_parent(options), options.id_base)
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
         self._memory = MemoryWatch()
+        self._host = HostChecks(api, options, self._own_address)
 
     def list_nodes(self) -> tuple[Node, ...]:
         """The machine's nodes, each with the GPUs that containers of others hold now."""
@@ -118,6 +122,8 @@ class EngineCluster:
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with its network and files."""
+        if not is_free(self._options.listen, spec.ssh_port) and self._inspect(spec.name) is None:
+            raise self._place_taken(f"port {spec.ssh_port} is in use by another program")
         with self._layer_made(spec.name):
             self._make_network(spec)
             self._folders.make(spec.name, spec.files)
@@ -147,6 +153,13 @@ class EngineCluster:
                 raise
             return str(known["Id"])
         return str(answer["Id"])
+
+    def _place_taken(self, message: str) -> PlaceTaken:
+        """The error that names every port that others have, so that the next attempt takes one of the rest."""
+        first, last = self._options.ports
+        ours = {box.ssh_port for box in self.list_boxes()}
+        others = [port for port in range(first, last + 1) if port not in ours]
+        return PlaceTaken(message, ports=taken_ports(self._options.listen, others))
 
     def _inspect(self, name: BoxName) -> dict[str, Any] | None:
         """What the engine knows of the box.
@@ -195,7 +208,10 @@ class EngineCluster:
         raise_limits(self._options.limits.kernel)  # the host may have reset them
         keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
-        status, answer = self._api.post(f"/containers/{uid}/start")
+        try:
+            status, answer = self._api.post(f"/containers/{uid}/start")
+        except PlaceTaken as error:
+            raise self._place_taken(error.message) from error
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
         if status == 409:
@@ -253,8 +269,11 @@ class EngineCluster:
 
     def _last_words(self, uid: str) -> str:
         """The last line that the box said."""
-        raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=5)
-        return telling_line(unframed(raw).decode(errors="replace")).removeprefix("odc-box: ") or "it said nothing"
+        raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=50)
+        lines = unframed(raw).decode(errors="replace").splitlines()
+        # Clients that came and left, as our own probes do, are no reason for anything.
+        telling = telling_line("\n".join(line for line in lines if "[preauth]" not in line))
+        return telling.removeprefix("odc-box: ") or "it said nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""
@@ -306,6 +325,10 @@ class EngineCluster:
         self._folders.remove(reservation_id, attempt)
         if self._layers is not None:
             self._layers.remove(reservation_id, attempt)
+
+    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        """Check what running boxes need of the host, and put back what is missing."""
+        return self._host.check(boxes, ports)
 
 
 def _with_layer(box: BoxSeen, use: LayerUse | None) -> BoxSeen:

@@ -45,6 +45,9 @@ class EngineOptions:
         grace_s: seconds that processes have to end.
         metadata: whether boxes may reach link-local addresses and metadata services.
         limits: what each box may have of what the kernel counts for all boxes.
+        image: the cloud's image of boxes.
+        kept_files: files on the host that boxes are given; they are written again when somebody deletes them.
+        environment: of the engine's own commands.
     """
 
     cloud: str
@@ -66,6 +69,9 @@ class EngineOptions:
     ignored_containers: tuple[str, ...] = ()
     metadata: bool = False
     limits: BoxLimits = field(default_factory=BoxLimits)
+    image: str = ""
+    kept_files: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
@@ -98,22 +104,30 @@ def files_parent(options: EngineOptions) -> Path:
     return options.state / "boxes"
 
 
-def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any.
+def subnet_of(options: EngineOptions, ssh_port: int) -> str:
+    """The addresses of a box's network, in CIDR form; they follow from its SSH port.
 
     Raises:
         ProviderRefused: the setting's addresses do not reach as far as its ports.
     """
     whole = ipaddress.ip_network(options.network)
     size = 2 ** (whole.max_prefixlen - SUBNET_BITS)
-    index = spec.ssh_port - options.ports[0]
+    index = ssh_port - options.ports[0]
     if not 0 <= index < whole.num_addresses // size:
-        raise ProviderRefused(f"the network {options.network} is too small for port {spec.ssh_port}")
-    first = whole.network_address + index * size
+        raise ProviderRefused(f"the network {options.network} is too small for port {ssh_port}")
+    return f"{whole.network_address + index * size}/{SUBNET_BITS}"
+
+
+def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
+    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any.
+
+    Raises:
+        ProviderRefused: the setting's addresses do not reach as far as its ports.
+    """
     return {
         "name": network_name(options.cloud, spec.name.reservation_id, spec.name.attempt),
         "driver": "bridge",
-        "subnets": [{"subnet": f"{first}/{SUBNET_BITS}"}],
+        "subnets": [{"subnet": subnet_of(options, spec.ssh_port)}],
         "options": {"isolate": "true"},
         "dns_enabled": False,
         "labels": {

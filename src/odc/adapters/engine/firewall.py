@@ -35,7 +35,7 @@ NEW_CONNECTIONS, CONNECTION_BURST = 1000, 5000
 """New connections per second of one reservation, and how many may come at once."""
 
 
-def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
+def keep_apart(cloud: str, network: str, metadata: bool = False) -> bool:
     """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port; what is
     for the machine's loopback and comes from elsewhere; and what boxes send to metadata services. Repeatable.
 
@@ -45,6 +45,9 @@ def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
         cloud: names the rules.
         network: addresses of the cloud's networks, in CIDR form.
         metadata: whether boxes may reach link-local addresses and metadata services.
+
+    Returns:
+        Whether a rule was missing.
 
     Raises:
         ProviderUnavailable: a rule could not be made; no box is to be started.
@@ -58,13 +61,13 @@ def keep_apart(cloud: str, network: str, metadata: bool = False) -> None:
             if _place(rule)[2] in _METADATA:
                 _run(program, "-D", *rule)
     there = {_place(rule) for rule in rules}
-    for rule in _wanted(cloud, network, metadata):
-        if _place(rule) in there:
-            continue
+    missing = [rule for rule in _wanted(cloud, network, metadata) if _place(rule) not in there]
+    for rule in missing:
         done = _run(program, "-I", *rule)
         if done.returncode != 0:
             words = done.stderr.strip().splitlines()
             raise _not_apart(words[0] if words else f"status {done.returncode}")
+    return bool(missing)
 
 
 def _not_apart(reason: str) -> ProviderUnavailable:
@@ -99,6 +102,19 @@ def is_kept_apart(cloud: str) -> bool:
     """Whether the cloud's rules are there."""
     program = _program()
     return program is not None and {rule[0] for rule in _rules(program, cloud)} == {"FORWARD", "PREROUTING"}
+
+
+def read_rules() -> list[str]:
+    """Every rule of the packet filter as iptables writes it; none where iptables cannot say."""
+    program = _program()
+    save = f"{program}-save" if program is not None else None
+    if save is None or shutil.which(save) is None:
+        return []
+    try:
+        done = subprocess.run([save], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line for line in done.stdout.splitlines() if line.startswith("-A ")]
 
 
 def forget_rules(cloud: str) -> None:

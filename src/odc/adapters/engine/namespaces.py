@@ -40,6 +40,34 @@ def share_namespaces(folder: Path = FOLDER) -> None:
         os.close(held)
 
 
+def mount_namespace(pid: int, place: Path) -> bool:
+    """Mount a process's network namespace where the engine expects it, if it is not mounted there any more.
+
+    Args:
+        pid: the box's first process.
+        place: the mount point.
+
+    Returns:
+        Whether it had to be mounted. False if the process has gone.
+
+    Raises:
+        ProviderUnavailable: it cannot be mounted.
+    """
+    namespace = Path(f"/proc/{pid}/ns/net")
+    try:
+        wanted = namespace.stat()
+    except OSError:
+        return False
+    try:
+        if os.path.samestat(wanted, place.stat()):
+            return False
+    except OSError:
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        place.touch(mode=0o444)
+    _mount("--bind", str(namespace), str(place))
+    return True
+
+
 def _is_shared(folder: Path) -> bool:
     """Whether the mount that holds the folder is shared. Source: proc(5), `/proc/[pid]/mountinfo`."""
     shown = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from odc.adapters.memory.faults import Faults
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.host import HostReport
 from odc.domain.node import Node
 
 NEVER = 10**9
@@ -44,6 +45,9 @@ class MemoryCluster:
     Attributes:
         faults: what the next calls raise.
         collisions: every time that a box was made with a GPU that another box held: must stay empty.
+        host: what `check_host` reports, apart from the boxes and ports of the call.
+        cut_off: box to the cause, of those that users do not reach.
+        strangers: SSH ports at which other programs listen.
     """
 
     def __init__(self, nodes: Iterable[Node], images: Collection[str] | None = None) -> None:
@@ -55,6 +59,9 @@ class MemoryCluster:
         """
         self.faults = Faults()
         self.collisions: list[str] = []
+        self.host = HostReport()
+        self.cut_off: dict[BoxName, str] = {}
+        self.strangers: set[int] = set()
         self._lock = threading.RLock()
         self._nodes = {node.name: node for node in nodes}
         self._images = images
@@ -111,6 +118,9 @@ class MemoryCluster:
             for other in self._boxes.values():
                 if other.state is BoxState.RUNNING and other.spec.ssh_port == box.spec.ssh_port:
                     raise PlaceTaken(f"the engine: port {box.spec.ssh_port}: address already in use")
+            if box.spec.ssh_port in self.strangers:
+                text = f"the engine: port {box.spec.ssh_port}: address already in use"
+                raise PlaceTaken(text, ports=self.strangers)
             box.state, box.exit_code, box.message, box.asks = BoxState.RUNNING, None, "", 0
             box.starts, box.kills = box.starts + 1, 0
 
@@ -155,6 +165,17 @@ class MemoryCluster:
             self._leftovers = {
                 name for name in self._leftovers if name.reservation_id != reservation_id or name.attempt > attempt
             }
+
+    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        """What the test says of the host and of these boxes."""
+        with self.faults.around("check_host"), self._lock:
+            lost = {box.uid: self.cut_off[box.name] for box in boxes if box.name in self.cut_off}
+            return replace(
+                self.host,
+                reachable=frozenset(box.uid for box in boxes if box.uid not in lost),
+                unreachable=lost,
+                taken_ports=frozenset(ports) & self.strangers,
+            )
 
     def _check_up(self) -> None:
         if self._down:

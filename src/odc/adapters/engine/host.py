@@ -1,0 +1,273 @@
+"""Checks what the host does with running boxes, and puts back what it took away.
+
+Whatever reloads the host's packet filter (`firewall-cmd --reload`, `ufw reload`, `nft flush ruleset`) takes away the
+rules that lead to boxes and those that keep them apart, and nobody tells the engine. Each check therefore looks at the
+few things that a box depends on. The rules that keep boxes apart come first.
+
+What was there is compared with what is there, and not with what netavark is known to write: its rules differ from
+version to version. `podman network reload` makes a box's network again; connections that are open then end, so it is
+done only for boxes that cannot be reached.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.container import EngineOptions, subnet_of
+from odc.adapters.engine.firewall import keep_apart, read_rules
+from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
+from odc.adapters.engine.namespaces import mount_namespace, share_namespaces
+from odc.adapters.engine.ports import taken_ports
+from odc.adapters.engine.probing import which_greet
+from odc.domain.box import BoxSeen
+from odc.domain.errors import ProviderError, ProviderUnavailable
+from odc.domain.host import HostReport
+
+log = logging.getLogger(__name__)
+
+GREETING_S = 3.0
+MOST_RELOADS = 8
+RELOAD_PAUSE_S = 20.0
+RELOAD_LIMIT_S = 30.0
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+NO_ANSWER = "its SSH server does not answer; nothing is wrong on the host's side"
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What is known of a running box: its first process, its network namespace's mount, its address and network."""
+
+    pid: int
+    namespace: Path
+    address: str
+    network: str
+    rules: int = 0
+    silent: int = 0
+    reloaded_at: float = field(default=-RELOAD_PAUSE_S)
+
+
+class HostChecks:
+    """See `Cluster.check_host`. Keeps what it saw of each box, so that it notices what is gone."""
+
+    def __init__(self, api: PodmanApi, options: EngineOptions, address: str) -> None:
+        """Put together; nothing is asked yet.
+
+        Args:
+            api: of the engine.
+            options: what every box gets.
+            address: at which this machine reaches the boxes' SSH ports.
+        """
+        self._api = api
+        self._options = options
+        self._address = address
+        self._facts: dict[str, _Facts] = {}
+        self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
+
+    def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        """Check, and put back."""
+        repaired: list[str] = []
+        problems: list[str] = []
+        blocked = self._isolate(repaired)
+        for repair in (self._restore_files, self._restore_forwarding, self._restore_lxcfs, self._restore_namespaces):
+            try:
+                repaired += repair()
+            except (OSError, ProviderError) as error:
+                problems.append(str(error))
+        unreachable, reachable = self._reach(boxes)
+        return HostReport(
+            reachable=frozenset(reachable),
+            unreachable=unreachable,
+            repaired=tuple(repaired),
+            problems=tuple([blocked, *problems] if blocked else problems),
+            blocked=blocked,
+            missing_image=self._missing_image(),
+            taken_ports=frozenset(taken_ports(self._options.listen, ports)),
+        )
+
+    def _isolate(self, repaired: list[str]) -> str:
+        """Put back the rules that keep boxes apart; why that cannot be done, or nothing."""
+        try:
+            if keep_apart(self._options.cloud, self._options.network, self._options.metadata):
+                repaired.append("the packet filter had lost rules that keep boxes apart from each other and the host")
+        except ProviderError as error:
+            return error.message
+        return ""
+
+    def _restore_files(self) -> Iterable[str]:
+        """Files that new boxes get mounted: the simulated GPUs' description and programs."""
+        for path, content in self._kept.items():
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                fresh = path.with_name(f"{path.name}.new")
+                fresh.write_bytes(content)
+                fresh.chmod(0o755 if path.parent.name == "programs" else 0o644)
+                fresh.replace(path)
+                yield f"{path} had been deleted"
+
+    def _restore_forwarding(self) -> Iterable[str]:
+        """Boxes reach the world, and the world boxes, through the kernel's forwarding, which the engine turns on."""
+        if self._facts and FORWARDING.read_text().strip() == "0":
+            FORWARDING.write_text("1")
+            yield "the kernel did not forward packets any more (net.ipv4.ip_forward was 0)"
+
+    def _restore_lxcfs(self) -> Iterable[str]:
+        folder = self._options.lxcfs
+        if folder is not None and has_died(folder) and ensure_lxcfs(folder) is not None:
+            yield "lxcfs had died; free fails in boxes that ran then, until they are started again"
+
+    def _restore_namespaces(self) -> Iterable[str]:
+        """Without its mount the engine can neither list nor take away a box's network."""
+        share_namespaces()
+        lost = [facts for facts in self._facts.values() if mount_namespace(facts.pid, facts.namespace)]
+        if lost:
+            yield f"the network namespaces of {len(lost)} boxes were not mounted any more"
+
+    def _reach(self, boxes: Sequence[BoxSeen]) -> tuple[dict[str, str], set[str]]:
+        """Uid to cause of the boxes that cannot be reached, and the uids of the others."""
+        here = {box.uid for box in boxes}
+        places = {box.uid: (self._address, box.ssh_port) for box in boxes}
+        greeted = which_greet(places.values(), GREETING_S)
+        rules = read_rules()
+        unreachable: dict[str, str] = {}
+        reachable: set[str] = set()
+        reloads = 0
+        for box in boxes:
+            facts = self._facts.get(box.uid) or self._learn(box)
+            if facts is None:
+                continue
+            cause = self._cause(box, facts, places[box.uid] in greeted, rules)
+            if cause is None:
+                reachable.add(box.uid)
+            elif cause:
+                unreachable[box.uid] = cause
+                if cause != NO_ANSWER and reloads < MOST_RELOADS:
+                    reloads += self._reload(box, facts)
+        if len(self._facts) > 4 * len(here) + 256:
+            self._facts = {uid: facts for uid, facts in self._facts.items() if Path(f"/proc/{facts.pid}").exists()}
+        return unreachable, reachable
+
+    def _learn(self, box: BoxSeen) -> _Facts | None:
+        """What the engine knows of a box that was not checked before; None if it has gone meanwhile."""
+        try:
+            known: Mapping[str, Any] | None = self._api.get(f"/containers/{box.uid}/json")
+        except ProviderError:
+            return None
+        if known is None or known["State"]["Status"] != "running":
+            return None
+        settings = known["NetworkSettings"]
+        networks: dict[str, dict[str, Any]] = settings.get("Networks") or {}
+        network = next(iter(networks), "")
+        facts = _Facts(
+            pid=int(known["State"]["Pid"]),
+            namespace=Path(settings.get("SandboxKey") or "/nonexistent"),
+            address=networks.get(network, {}).get("IPAddress") or "",
+            network=network,
+        )
+        self._facts[box.uid] = facts
+        return facts
+
+    def _cause(self, box: BoxSeen, facts: _Facts, greets: bool, rules: Sequence[str]) -> str | None:
+        """Why users do not reach the box: empty while it is not sure yet, None if they do."""
+        if not Path(f"/proc/{facts.pid}").exists():
+            # It was started again: everything about it is new.
+            del self._facts[box.uid]
+            return ""
+        count = _rules_of(box, facts, rules, self._options)
+        if greets:
+            facts.silent = 0
+            if count >= facts.rules:
+                facts.rules = count
+                return None
+        if count < facts.rules:
+            return "the host's packet filter has lost rules that lead to it"
+        facts.silent += 1
+        return self._diagnose(box, facts)
+
+    def _diagnose(self, box: BoxSeen, facts: _Facts) -> str:
+        """Compare with the box's own address, which needs no rule of the packet filter."""
+        if facts.address and (facts.address, 22) in which_greet([(facts.address, 22)], GREETING_S):
+            return f"nothing leads from {self._address}, port {box.ssh_port} to it any more"
+        try:
+            network = self._api.get(f"/networks/{facts.network}/json") or {}
+        except ProviderError:
+            network = {}
+        bridge = network.get("network_interface", "")
+        if bridge and not Path("/sys/class/net", bridge).exists():
+            return f"the bridge {bridge} of its network is gone from the host"
+        if not _has_interface(facts.pid):
+            return "its network interface is gone"
+        if facts.silent < 2:
+            return ""
+        return NO_ANSWER
+
+    def _reload(self, box: BoxSeen, facts: _Facts) -> int:
+        """Make the box's network again; how many commands that took. Not again and again for one box."""
+        if time.monotonic() - facts.reloaded_at < RELOAD_PAUSE_S:
+            return 0
+        facts.reloaded_at = time.monotonic()
+        # What is there afterwards is what it has; learned anew when it greets.
+        facts.rules = 0
+        try:
+            self._podman("network", "reload", box.uid)
+        except ProviderError as error:
+            log.warning("a box's network cannot be made again", extra={"box": str(box.name), "reason": error.message})
+        return 1
+
+    def _podman(self, *words: str) -> None:
+        program = shutil.which("podman")
+        if program is None:
+            raise ProviderUnavailable("Podman is not installed any more")
+        environment = {**os.environ, **self._options.environment}
+        try:
+            done = subprocess.run(
+                [program, *words],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=RELOAD_LIMIT_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ProviderUnavailable(f"podman {words[0]} {words[1]} does not end: {error}") from error
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            raise ProviderUnavailable(said[-1] if said else f"podman ended with {done.returncode}")
+
+    def _missing_image(self) -> str:
+        image = self._options.image
+        try:
+            return image if image and self._api.get(f"/images/{image}/json") is None else ""
+        except ProviderError:
+            return ""
+
+
+def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: EngineOptions) -> int:
+    """How many rules of the packet filter lead to the box, and how many lead to the engine's rules at all."""
+    signs = (f"--dport {box.ssh_port} ", f"{subnet_of(options, box.ssh_port)} ", f"{facts.address}:22")
+    ours = sum(any(sign in rule for sign in signs) for rule in rules)
+    # The jump to the engine's isolation comes and goes with any network.
+    jumps = sum("-j NETAVARK" in rule and rule.startswith(_CHAINS) and "ISOLATION" not in rule for rule in rules)
+    return ours + min(jumps, _JUMPS) if ours else 0
+
+
+_CHAINS = ("-A PREROUTING -m addrtype", "-A OUTPUT -m addrtype", "-A FORWARD -m comment", "-A POSTROUTING -j")
+_JUMPS = 4
+
+
+def _has_interface(pid: int) -> bool:
+    """Whether the process has a network interface besides its loopback."""
+    try:
+        lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    except OSError:
+        return True
+    return any(not line.strip().startswith("lo:") for line in lines)

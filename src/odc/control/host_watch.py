@@ -1,0 +1,124 @@
+"""Checks the host next to the passes: whether users reach their boxes, and what new boxes need.
+
+The check is a task: no pass and no request waits for it. Each one probes a bounded number of boxes, in turn; boxes that
+did not answer come first. What it found is kept until a box is probed again. A later pass reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from odc.control.context import Ports
+from odc.control.runner import Outcome, Runner
+from odc.domain.box import BoxSeen
+from odc.domain.errors import PlaceTaken
+from odc.domain.host import HostReport
+
+log = logging.getLogger(__name__)
+
+KEY = "host"
+EVERY = timedelta(seconds=4)
+"""Less than the pause between two idle passes: each of them starts a check."""
+SOON = timedelta(seconds=1)
+"""The pause after a check that found something wrong."""
+MOST_BOXES = 32
+"""Boxes that one check probes."""
+SHOWN_FOR = timedelta(minutes=10)
+"""How long operators see what was put back."""
+
+
+class HostWatch:
+    """What is known of the host between passes."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._report = HostReport()
+        self._taken: frozenset[int] = frozenset()
+        self._repaired: dict[str, timedelta] = {}
+        self._next: tuple[str, ...] = ()
+        self._due = timedelta(0)
+
+    @property
+    def report(self) -> HostReport:
+        """What the newest checks found."""
+        return self._report
+
+    @property
+    def taken_ports(self) -> frozenset[int]:
+        """SSH ports that other programs had when somebody last looked; each check looks again at these."""
+        return self._taken
+
+    def problems(self) -> tuple[str, ...]:
+        """What operators should know now: what is wrong, and what was put back lately."""
+        now = self._ports.clock.since_boot()
+        self._repaired = {text: at for text, at in self._repaired.items() if now - at < SHOWN_FOR}
+        missing = self._report.missing_image
+        image = (f"the image {missing} of boxes is gone: sudo odc image build",) if missing else ()
+        return (*self._report.problems, *image, *self._repaired)
+
+    def take(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Learn from tasks that have ended: a check, or boxes whose ports were taken."""
+        for ended in outcomes.values():
+            if isinstance(ended.error, PlaceTaken):
+                self._taken |= ended.error.ports
+        outcome = outcomes.get(KEY)
+        if outcome is None:
+            return
+        if isinstance(outcome.value, HostReport):
+            self._learn(outcome.value)
+        elif outcome.error is not None:
+            text = f"the host could not be checked: {outcome.error.message}"
+            self._report = replace(self._report, problems=(text,))
+
+    def _learn(self, found: HostReport) -> None:
+        checked = found.reachable | found.unreachable.keys()
+        kept = {uid: cause for uid, cause in self._report.unreachable.items() if uid not in checked}
+        for text in found.repaired:
+            log.warning("put back on the host", extra={"reason": text})
+            self._repaired[f"{text}; it was put back"] = self._ports.clock.since_boot()
+        for text in set(found.problems) - set(self._report.problems):
+            log.error("the host has a problem", extra={"reason": text})
+        self._taken = found.taken_ports
+        self._report = replace(
+            found,
+            unreachable={**kept, **found.unreachable},
+            reachable=(self._report.reachable - checked) | found.reachable,
+        )
+        if found.unreachable or found.repaired or found.blocked:
+            self._due = self._ports.clock.since_boot() + SOON
+
+    def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen]) -> None:
+        """Start a check, unless one runs or was done lately. A box that was never probed is probed soon.
+
+        Args:
+            runner: carries it out.
+            boxes: running boxes of active reservations.
+        """
+        boxes = tuple(boxes)
+        known = self._report.reachable | self._report.unreachable.keys()
+        is_new = any(box.uid not in known for box in boxes)
+        early = EVERY - SOON if is_new else timedelta(0)
+        if self._ports.clock.since_boot() < self._due - early or KEY in runner.busy():
+            return
+        chosen, suspects = self._choose(boxes), self._taken
+        self._due = self._ports.clock.since_boot() + EVERY
+        runner.start(KEY, (KEY, 0), lambda: self._ports.cluster.check_host(chosen, suspects))
+
+    def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
+        """The boxes of the next check: those that did not answer, then the others in turn."""
+        by_uid = {box.uid: box for box in boxes}
+        cut_off = [uid for uid in self._report.unreachable if uid in by_uid][: MOST_BOXES // 2]
+        turn = [uid for uid in self._next if uid in by_uid and uid not in cut_off]
+        turn += [uid for uid in by_uid if uid not in cut_off and uid not in turn]
+        chosen = [*cut_off, *turn[: MOST_BOXES - len(cut_off)]]
+        self._next = (*turn[MOST_BOXES - len(cut_off) :], *turn[: MOST_BOXES - len(cut_off)])
+        self._report = replace(
+            self._report,
+            unreachable={uid: cause for uid, cause in self._report.unreachable.items() if uid in by_uid},
+            reachable=self._report.reachable & by_uid.keys(),
+        )
+        return tuple(by_uid[uid] for uid in chosen)

@@ -1,0 +1,181 @@
+"""What the host does behind the cloud's back is noticed, put back where that is possible, and told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.cloud import Person, add_person, destroy, eventually, make_cloud
+from tests.own_machine import CloudOfItsOwn, OwnMachine, own_machine
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[OwnMachine]:
+    with own_machine() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def apart(machine: OwnMachine, bin_folder: Path) -> Iterator[CloudOfItsOwn]:
+    """A cloud that is up on a machine of its own."""
+    plain = make_cloud(bin_folder, name="apart", number=1, limits={"missing_s": 1, "grace_s": 2})
+    made = CloudOfItsOwn(**{name: getattr(plain, name) for name in vars(plain)}, machine=machine)
+    try:
+        made.odc("up")
+        yield made
+    finally:
+        destroy(made)
+
+
+@pytest.fixture(scope="module")
+def user(apart: CloudOfItsOwn) -> Person:
+    person = add_person(apart, "u")
+    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    return person
+
+
+@pytest.fixture
+def train(apart: CloudOfItsOwn, user: Person) -> Iterator[dict[str, Any]]:
+    """An active reservation with a disk."""
+    user.ok("reserve", "-t", "h100", "-g", "1", "-h", "2", "-n", "train", "--disk", "data", "--yes")
+    view = user.until("train", "active")
+    box = apart.boxes()[0]["Id"]
+    # Two probes: after the first one the cloud knows how the box is reached.
+    eventually("it was checked", lambda: logged(apart, box).count("[preauth]") > 1, 30)
+    yield view
+    user.ok("cancel", "train", "--yes")
+    eventually("it has ended", lambda: not user.json("list")["reservations"])
+
+
+def logged(apart: CloudOfItsOwn, box: str) -> str:
+    """What the box's programs said."""
+    assert apart.machine is not None
+    done = apart.machine.run("bash", "-c", f"podman logs {box} 2>&1", check=False)
+    return done.out
+
+
+def port_of(view: dict[str, Any]) -> int:
+    return int(view["boxes"][0]["ssh"]["port"])
+
+
+def in_box(machine: OwnMachine, user: Person, port: int, command: str) -> subprocess.CompletedProcess[str]:
+    options = ["-F", "none", "-i", str(user.home / ".ssh/id_ed25519"), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    words = machine.command("ssh", *options, "-p", str(port), "dev@127.0.0.1", command)
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+
+def told(user: Person, kind: str) -> list[str]:
+    """The texts of the reservation's events of this kind."""
+    events = user.json("show", "train", "--history")["events"]
+    return [event["text"] for event in events if event["kind"] == kind]
+
+
+def is_told_and_reachable(machine: OwnMachine, user: Person, port: int) -> None:
+    eventually("it is told", lambda: told(user, "unreachable"), 30)
+    eventually("SSH answers again", lambda: machine.greeting(port) == "SSH-", 30)
+    eventually("that is told too", lambda: told(user, "reachable"), 30)
+
+
+def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    before = machine.rules()
+    assert machine.greeting(port_of(train)) == "SSH-"
+    machine.flush_packet_filter()
+    assert machine.greeting(port_of(train)) == ""
+    is_told_and_reachable(machine, user, port_of(train))
+    assert "packet filter has lost rules" in told(user, "unreachable")[0]
+    assert "reachable" not in user.view("train")["trouble"]
+    own = [line for line in before.splitlines() if f"odc {apart.name}: boxes" in line]
+    assert own
+    assert all(line in machine.rules() for line in own)
+    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+    assert "it was put back" in apart.odc("doctor", check=False).out
+    assert "put back on the host" in apart.log()
+
+
+def test_a_bridge_that_was_deleted_is_made_again(machine: OwnMachine, user: Person, train: dict[str, Any]) -> None:
+    links = machine.run("ip", "-br", "link").out.splitlines()
+    bridge = next(line.split()[0] for line in links if line.startswith("podman"))
+    machine.run("ip", "link", "delete", bridge)
+    is_told_and_reachable(machine, user, port_of(train))
+    assert f"the bridge {bridge} of its network is gone" in told(user, "unreachable")[0]
+    assert in_box(machine, user, port_of(train), "ip route | grep -c default").stdout == "1\n"
+
+
+def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user: Person, train: dict[str, Any]) -> None:
+    rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out.splitlines()
+    line = next(rule for rule in rules if f"--dport {port_of(train)} " in rule)
+    machine.run("bash", "-c", f"iptables -t nat {line.replace('-A', '-D', 1)}")
+    is_told_and_reachable(machine, user, port_of(train))
+
+
+def test_rules_that_only_other_machines_need_are_noticed_too(
+    machine: OwnMachine, user: Person, train: dict[str, Any]
+) -> None:
+    before = machine.run("iptables", "-S", "NETAVARK_FORWARD").out
+    machine.run("iptables", "-F", "NETAVARK_FORWARD")
+    assert machine.greeting(port_of(train)) == "SSH-"
+    is_told_and_reachable(machine, user, port_of(train))
+    assert sorted(machine.run("iptables", "-S", "NETAVARK_FORWARD").out.split("\n")) == sorted(before.split("\n"))
+
+
+def test_forwarding_that_was_turned_off_is_turned_on_again(
+    machine: OwnMachine, apart: CloudOfItsOwn, train: dict[str, Any]
+) -> None:
+    machine.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+    forwards = "/proc/sys/net/ipv4/ip_forward"
+    eventually("it forwards", lambda: machine.run("cat", forwards).out == "1\n", 20)
+    assert "did not forward packets" in apart.odc("doctor", check=False).out
+
+
+def test_a_network_namespace_that_was_unmounted_is_mounted_again(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    mounted = [
+        line for line in machine.run("cat", "/proc/self/mountinfo").out.splitlines() if "/run/netns/netns" in line
+    ]
+    place = mounted[-1].split()[4]
+    machine.run("umount", "-l", place)
+    eventually("it is mounted", lambda: place in machine.run("cat", "/proc/self/mountinfo").out, 20)
+    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+
+
+def test_a_deleted_device_description_and_program_are_written_again(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    description, program = f"/etc/cdi/odc-{apart.name}-simulated.json", apart.state / "programs/odc-box"
+    content = machine.run("cat", description).out
+    machine.run("rm", description, str(program))
+    eventually("they are there", lambda: machine.run("test", "-e", description, check=False).code == 0, 20)
+    assert machine.run("cat", description).out == content
+    assert program.stat().st_mode & 0o777 == 0o755
+    user.ok("reserve", "-t", "h100", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--wait", "--yes")
+    user.ok("cancel", "next", "--yes")
+
+
+def test_while_the_image_is_gone_reservations_wait_and_say_so(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    image = str(apart.settings["image"])
+    # The engine of this machine sees the real machine's images read-only: it loses sight of all of them.
+    machine.run("sed", "-i", "s/^additionalimagestores/#&/", "/etc/containers/storage.conf")
+    try:
+        os.kill(apart.engine_pid(), signal.SIGKILL)
+        eventually("it is told", lambda: f"the image {image} of boxes is gone" in user.ok("status"), 30)
+        user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--yes")
+        eventually("it waits", lambda: "is gone; the operator builds it" in user.view("next")["trouble"], 20)
+    finally:
+        machine.run("sed", "-i", "s/^#additionalimagestores/additionalimagestores/", "/etc/containers/storage.conf")
+        os.kill(apart.engine_pid(), signal.SIGKILL)
+    assert user.until("next", "active")["attempt"] == 1
+    user.ok("cancel", "next", "--yes")
+    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"

@@ -1,0 +1,180 @@
+"""What a check of the host finds: told on the reservation, to operators, and waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from tests.builders import a_node
+from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
+
+from odc.api.views import reservation_view
+from odc.control.host_watch import MOST_BOXES
+from odc.domain.box import BoxSeen
+from odc.domain.host import HostReport
+from odc.domain.limits import Limits
+from odc.domain.reservation import Reservation, State
+
+CAUSE = "the host's packet filter has lost rules that lead to it"
+
+
+class Counted:
+    """A cluster that notes how many boxes each check is asked to probe."""
+
+    def __init__(self, cluster: Any, sizes: list[int]) -> None:
+        self._cluster, self._sizes = cluster, sizes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster, name)
+
+    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        self._sizes.append(len(boxes))
+        report: HostReport = self._cluster.check_host(boxes, ports)
+        return report
+
+
+def box_of(world: World, record: Reservation) -> BoxSeen:
+    return next(box for box in world.cluster.peek() if box.name.reservation_id == record.id)
+
+
+def test_a_box_that_users_cannot_reach_is_told_with_the_cause_and_goes_on() -> None:
+    world = World()
+    record = world.reserve(hours=3.0)
+    world.cluster.cut_off[box_of(world, record).name] = CAUSE
+    world.pass_time(10 * SECOND)
+    now = world.get(record)
+    assert (now.state, now.unreachable) == (State.ACTIVE, CAUSE)
+    assert any(f"its box cannot be reached: {CAUSE}" in problem for problem in world.sight.look.problems)
+    world.cluster.cut_off.clear()
+    world.pass_time(10 * SECOND)
+    assert world.get(record).unreachable == ""
+    assert [kind for kind in world.story(record) if "reachable" in kind] == ["unreachable", "reachable"]
+    assert not any("cannot be reached" in problem for problem in world.sight.look.problems)
+
+
+def test_a_box_that_stays_unreachable_is_told_once() -> None:
+    world = World()
+    record = world.reserve(hours=3.0)
+    world.cluster.cut_off[box_of(world, record).name] = CAUSE
+    world.pass_time(20 * SECOND)
+    version = world.get(record).version
+    world.pass_time(5 * MINUTE)
+    assert world.get(record).version == version
+    assert world.story(record).count("unreachable") == 1
+
+
+def test_an_unreachable_box_ends_in_order_and_a_new_attempt_begins_reachable() -> None:
+    world = World()
+    record = world.reserve(hours=3.0)
+    world.cluster.cut_off[box_of(world, record).name] = CAUSE
+    world.pass_time(10 * SECOND)
+    world.cancel(record)
+    world.settle()
+    assert (world.get(record).state, world.get(record).unreachable) == (State.ENDED, "")
+
+
+def test_a_check_probes_a_bounded_number_of_boxes_and_all_in_turn() -> None:
+    count = MOST_BOXES + 8
+    world = World(nodes=[a_node("node-1", units=count)], limits=Limits(live_per_user=count))
+    records = [world.ask(hours=3.0) for _ in range(count)]
+    world.settle()
+    boxes = [box_of(world, record) for record in records]
+    for box in boxes[::5]:
+        world.cluster.cut_off[box.name] = CAUSE
+    sizes: list[int] = []
+    world.build(wrap=lambda port, adapter: Counted(adapter, sizes) if port == "cluster" else adapter)
+    world.pass_time(20 * SECOND)
+    assert 0 < max(sizes) <= MOST_BOXES
+    cut_off = [record for record in records if world.get(record).unreachable]
+    assert sorted(box_of(world, record).uid for record in cut_off) == sorted(box.uid for box in boxes[::5])
+
+
+def test_while_boxes_cannot_be_kept_apart_none_starts_and_the_reason_is_told() -> None:
+    world = World()
+    running = world.reserve(hours=3.0)
+    why = "boxes cannot be kept apart: iptables is not installed"
+    world.cluster.host = HostReport(blocked=why, problems=(why,))
+    world.pass_time(10 * SECOND)
+    waiting = world.reserve(BEN)
+    assert (waiting.state, waiting.attempt) == (State.QUEUED, 0)
+    assert waiting.fault is not None
+    assert waiting.fault.message == why
+    assert why in world.sight.look.problems
+    world.pass_time(timedelta(hours=1), step=MINUTE)
+    assert world.story(waiting).count("waiting") == 1
+    world.cluster.host = HostReport()
+    world.pass_time(10 * SECOND)
+    assert (world.get(waiting).state, world.get(waiting).attempt) == (State.ACTIVE, 1)
+    assert world.get(running).state is State.ACTIVE
+
+
+def test_reservations_wait_for_the_image_and_those_with_another_one_do_not() -> None:
+    world = World()
+    world.cluster.host = HostReport(missing_image=world.policy.image)
+    world.pass_time(10 * SECOND)
+    waiting = world.reserve()
+    assert waiting.state is State.QUEUED
+    assert waiting.fault is not None
+    assert "sudo odc image build" in waiting.fault.message
+    assert any("is gone" in problem for problem in world.sight.look.problems)
+    world.cluster.host = HostReport()
+    world.pass_time(10 * SECOND)
+    assert world.get(waiting).state is State.ACTIVE
+    assert world.get(waiting).fault is None
+
+
+def test_what_was_put_back_is_shown_to_operators_for_a_while() -> None:
+    world = World()
+    world.cluster.host = HostReport(repaired=("the packet filter had lost rules",))
+    world.pass_time(6 * SECOND)
+    world.cluster.host = HostReport()
+    assert "the packet filter had lost rules; it was put back" in world.sight.look.problems
+    world.pass_time(timedelta(minutes=11), step=MINUTE)
+    assert world.sight.look.problems == ()
+
+
+def test_ports_of_other_programs_use_up_no_attempt() -> None:
+    world = World(ports=(30000, 30039))
+    world.cluster.strangers = set(range(30000, 30037))
+    records = [world.reserve(), world.reserve(BEN), world.reserve()]
+    assert [record.state for record in records] == [State.ACTIVE] * 3
+    assert sorted(record.places[0].ssh_port for record in records) == [30037, 30038, 30039]
+    assert max(record.attempt for record in records) <= 2
+    assert all(record.attempt - record.uncounted == 1 for record in records)
+
+
+def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
+    world = World(ports=(30000, 30003))
+    world.cluster.strangers = set(range(30000, 30004))
+    waiting = world.reserve()
+    world.pass_time(timedelta(minutes=30), step=MINUTE)
+    record = world.get(waiting)
+    assert record.state is State.QUEUED
+    assert record.fault is not None
+    assert "all SSH ports from 30000 to 30003 are in use, 4 of them by other programs" in record.fault.message
+    assert record.attempt <= 2
+    world.cluster.strangers = {30000}
+    world.pass_time(10 * SECOND)
+    assert world.get(waiting).state is State.ACTIVE
+
+
+def test_a_port_that_is_free_again_is_used_again() -> None:
+    world = World(ports=(30000, 30001))
+    world.cluster.strangers = {30000, 30001}
+    first = world.reserve()
+    assert first.state is State.QUEUED
+    world.cluster.strangers = set()
+    world.pass_time(10 * SECOND)
+    assert world.get(first).state is State.ACTIVE
+    assert world.reserve(BEN).state is State.ACTIVE
+
+
+def test_an_unreachable_box_is_the_trouble_that_its_owner_sees() -> None:
+    world = World()
+    record = world.reserve(hours=3.0)
+    world.cluster.cut_off[box_of(world, record).name] = CAUSE
+    world.pass_time(10 * SECOND)
+    view = reservation_view(world.queries.find(OPERATOR, record.id), OPERATOR, world.sight.look)
+    assert view.trouble == f"unreachable: {CAUSE}"
+    assert view.boxes[0].state == "unreachable"

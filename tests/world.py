@@ -22,7 +22,7 @@ from odc.adapters.memory.key_source import MemoryKeySource
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.adapters.system.wake import LocalWake
-from odc.control import host_watch, housekeeping
+from odc.control import host_watch, housekeeping, pruning
 from odc.control.context import Policy, Ports, Sight
 from odc.control.gate import Gate
 from odc.control.queries import Queries
@@ -80,7 +80,7 @@ class CountingRunner(InlineRunner):
         self.started: list[str] = []
 
     def start(self, key: str, task: tuple[str, int], call: Call) -> None:
-        if key not in (housekeeping.KEY, host_watch.KEY):
+        if key not in (housekeeping.KEY, pruning.KEY, host_watch.KEY):
             self.started.append(task[0])
         super().start(key, task, call)
 

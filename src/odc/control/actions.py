@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import msgspec
 from msgspec.structs import replace
 
 from odc.control.box_files import box_files, box_spec, briefing, holder_of, reservation_of
 from odc.control.context import Policy, Ports
+from odc.control.listings import encode_listing
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import (
@@ -168,8 +168,8 @@ class Actions:
             snapshot = self._ports.volumes.snapshot(disk.id, holder_of(record))
         with _phase(done.phases, "listing"):
             listing = f"listings/{disk.id}/{snapshot.id}"
-            entries = list(self._ports.volumes.list_files(disk.id, snapshot.id))
-            self._ports.blobs.put(listing, msgspec.json.encode(entries))
+            entries = self._ports.volumes.list_files(disk.id, snapshot.id)
+            self._ports.blobs.put(listing, encode_listing(entries))
         done.snapshot = replace(snapshot, listing=listing)
         return done
 

@@ -24,6 +24,12 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True):
     mtime: int
 
 
+MOST_ENTRIES = 100_000
+"""A listing has at most so many entries."""
+CUT = FileEntry(path="", kind="cut", size=0, mtime=0)
+"""The last entry of a listing that does not name everything."""
+
+
 class Volumes(Protocol):
     """The volumes of disks. Every method may be called again after it was interrupted at any point, and finishes.
 
@@ -71,7 +77,10 @@ class Volumes(Protocol):
         """
 
     def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """The files of a snapshot by path, name by name, each folder before what it holds; the marker is left out."""
+        """The files of a snapshot by path, name by name, each folder before what it holds; the marker is left out.
+
+        In bounded memory: at most `MOST_ENTRIES`, and then `CUT`.
+        """
 
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids of the disk's complete snapshots, oldest first."""

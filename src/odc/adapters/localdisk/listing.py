@@ -1,61 +1,104 @@
-"""The files below a folder, by path. Any name that Linux allows is fine; only text goes out."""
+"""The files below a folder, by path, in bounded memory and time, whatever a user put there.
+
+A home may hold ten million names in one folder, or names nested until a path is 4,095 bytes long. At any moment only as
+many names are kept as may still be listed, and the rest of a listing that is too large or takes too long is left out.
+Any name that Linux allows is fine; only text goes out.
+"""
 
 from __future__ import annotations
 
 import errno
+import heapq
 import os
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from odc.adapters.localdisk.marker import MARKER
-from odc.ports.volumes import FileEntry
+from odc.ports.volumes import CUT, MOST_ENTRIES, FileEntry
+
+MOST_SECONDS = 60.0
 
 
-def list_below(top: Path) -> Iterator[FileEntry]:
-    """Every entry, each folder before what it holds, names in the order of their bytes; the marker is left out.
+class _Budget:
+    """How many names may still be kept, and until when names are read."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.names = most
+        self.end = time.monotonic() + seconds
+        self.cut = False
+
+
+def list_below(top: Path, most: int = MOST_ENTRIES, seconds: float = MOST_SECONDS) -> Iterator[FileEntry]:
+    """The entries, each folder before what it holds, names in the order of their bytes; the marker is left out.
 
     A name that is not UTF-8 has U+FFFD for the bytes that are not text. What is nested too deep to be named in one
     path is listed as `o`, without what it holds.
+
+    Args:
+        top: a folder that does not change meanwhile.
+        most: number of entries after which the listing is cut; the last entry is `CUT` then.
+        seconds: time after which it is cut.
     """
-    stack = [_entries(top)]
-    prefixes = [""]
+    budget = _Budget(most, seconds)
+    stack = [_names(top, budget)]
+    folders, prefixes = [os.fsencode(top)], [""]
     while stack:
-        entry = next(stack[-1], None)
-        if entry is None:
+        if time.monotonic() > budget.end:
+            budget.cut = True
+            break
+        if not stack[-1]:
             stack.pop()
+            folders.pop()
             prefixes.pop()
             continue
-        if entry.name == MARKER and len(stack) == 1:
+        name = stack[-1].pop()
+        if len(stack) == 1 and name == MARKER.encode():
             continue
-        found = _describe(entry, prefixes[-1])
+        path = folders[-1] + b"/" + name
+        found = _describe(path, prefixes[-1] + name.decode(errors="replace"))
         yield found
         if found.kind == "d":
-            stack.append(_entries(Path(entry.path)))
+            stack.append(_names(path, budget))
+            folders.append(path)
             prefixes.append(f"{found.path}/")
+    if budget.cut:
+        yield CUT
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _names(folder: Path | bytes, budget: _Budget) -> list[bytes]:
+    """The first names of the folder that the budget allows, the last one first."""
     try:
-        with os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: os.fsencode(entry.name)))
+        with os.scandir(os.fsencode(folder)) as entries:
+            names = heapq.nsmallest(budget.names + 1, _read(entries, budget))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        return iter(())
+        return []
+    if len(names) > budget.names:
+        budget.cut = True
+        names.pop()
+    budget.names -= len(names)
+    names.reverse()
+    return names
 
 
-def _describe(entry: os.DirEntry[str], prefix: str) -> FileEntry:
-    name = os.fsencode(entry.name).decode(errors="replace")
+def _read(entries: Iterator[os.DirEntry[bytes]], budget: _Budget) -> Iterator[bytes]:
+    for entry in entries:
+        if time.monotonic() > budget.end:
+            budget.cut = True
+            return
+        yield entry.name
+
+
+def _describe(path: bytes, shown: str) -> FileEntry:
     try:
-        facts = entry.stat(follow_symlinks=False)
+        facts = os.lstat(path)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        return FileEntry(path=prefix + name, kind="o", size=0, mtime=0)
-    if entry.is_symlink():
-        kind = "l"
-    elif entry.is_dir(follow_symlinks=False):
-        kind = "d"
-    else:
-        kind = "f" if entry.is_file(follow_symlinks=False) else "o"
-    return FileEntry(path=prefix + name, kind=kind, size=facts.st_size, mtime=int(facts.st_mtime))
+        return FileEntry(path=shown, kind="o", size=0, mtime=0)
+    kinds = {stat.S_IFLNK: "l", stat.S_IFDIR: "d", stat.S_IFREG: "f"}
+    kind = kinds.get(stat.S_IFMT(facts.st_mode), "o")
+    return FileEntry(path=shown, kind=kind, size=facts.st_size, mtime=int(facts.st_mtime))

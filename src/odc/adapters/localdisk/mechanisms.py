@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from odc.adapters.localdisk.commands import run
 from odc.adapters.localdisk.usage import Counts, group_of, has_groups, join_group, measure_space, root_id
@@ -173,12 +175,14 @@ class Folders:
         target.mkdir()
         link = [f"--link-dest={before}"] if before is not None else []
         run(*self._SAME, *link, f"{volume}/", f"{target}/")
-        used, doubtful = _compare(volume, target, before, before_at)
-        if doubtful:
-            given = b"\0".join(os.fsencode(path) for path in doubtful)
-            run(*self._SAME, "--checksum", "--from0", "--files-from=-", f"{volume}/", f"{target}/", given=given)
-            # The folders around what was exchanged have a new time now.
-            run(*self._SAME, f"{volume}/", f"{target}/")
+        with tempfile.NamedTemporaryFile() as doubtful:
+            used = _compare(volume, target, before, before_at, doubtful)
+            doubtful.flush()
+            if doubtful.tell():
+                given = f"--files-from={doubtful.name}"
+                run(*self._SAME, "--checksum", "--from0", given, f"{volume}/", f"{target}/")
+                # The folders around what was exchanged have a new time now.
+                run(*self._SAME, f"{volume}/", f"{target}/")
         run("sync", "-f", str(target))
         different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{volume}/", f"{target}/").strip()
         if different:
@@ -200,30 +204,44 @@ class Folders:
         return StorageUse(total_bytes=total, free_bytes=free)
 
 
-def _compare(volume: Path, copy: Path, before: Path | None, before_at: float) -> tuple[int, list[str]]:
-    """The bytes that the files take, and the paths of linked files that were touched since the snapshot before.
+def _compare(volume: Path, copy: Path, before: Path | None, before_at: float, doubtful: IO[bytes]) -> int:
+    """The bytes that the files take. Writes down the paths of linked files that were touched since the snapshot before,
+    each with a NUL after it.
 
     A program can set a file's time back: then size and time are as before, and only ctime tells that the contents may
-    not be.
+    not be. Memory grows with the folders and the hard-linked files only.
     """
-    used, doubtful, seen = 0, [], set()
-    for folder, _, names in os.walk(volume):
-        inside = os.path.relpath(folder, volume)
-        for name in names:
-            facts = os.lstat(os.path.join(folder, name))  # noqa: PTH118  # names that are not text pass through
+    used, seen = 0, set()
+    for path in _files_below(volume):
+        facts = os.lstat(os.fsencode(volume) + b"/" + path)
+        if facts.st_nlink > 1:
             if facts.st_ino in seen:
                 continue
             seen.add(facts.st_ino)
-            used += facts.st_blocks * 512
-            path = os.path.join(".", inside, name)  # noqa: PTH118  # begins with a dot: rsync takes `#` for a comment
-            if before is not None and facts.st_ctime > before_at - 1 and _is_shared(copy, before, path):
-                doubtful.append(path)
-    return used, doubtful
+        used += facts.st_blocks * 512
+        if before is not None and facts.st_ctime > before_at - 1 and _is_shared(copy, before, path):
+            doubtful.write(path + b"\0")
+    return used
 
 
-def _is_shared(copy: Path, before: Path, path: str) -> bool:
+def _files_below(volume: Path) -> Iterator[bytes]:
+    """The path of every entry that is not a folder. It begins with a dot: rsync takes `#` for a comment."""
+    folders = [b"."]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(os.fsencode(volume) + b"/" + folder) as entries:
+            for entry in entries:
+                path = folder + b"/" + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                else:
+                    yield path
+
+
+def _is_shared(copy: Path, before: Path, path: bytes) -> bool:
+    ours, earlier = os.fsencode(copy) + b"/" + path, os.fsencode(before) + b"/" + path
     try:
-        return os.lstat(before / path).st_ino == os.lstat(copy / path).st_ino
+        return os.lstat(earlier).st_ino == os.lstat(ours).st_ino
     except FileNotFoundError:
         return False
 

@@ -20,7 +20,7 @@ from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import SOURCE, someone
 
-from odc.entrypoints.gpu_dev import home_folder
+from odc.entrypoints.home import choose_home
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
@@ -212,9 +212,9 @@ def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tm
 
 
 def test_without_a_home_in_the_environment_the_machines_word_counts() -> None:
-    assert home_folder("") == Path(pwd.getpwuid(os.getuid()).pw_dir)
-    assert home_folder("/some/where") == Path("/some/where")
-    assert home_folder("here") == Path.cwd() / "here"
+    assert choose_home("").folder == Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert choose_home("/some/where").folder == Path("/some/where")
+    assert choose_home("here").folder == Path.cwd() / "here"
 
 
 def test_two_who_set_something_at_once_lose_nothing(ada: Person) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import pwd
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TextIO
 
 import click
@@ -19,6 +17,7 @@ from odc.cli.main import main as group
 from odc.cli.output import standard_output
 from odc.cli.times import local_now, localised
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
+from odc.entrypoints.home import choose_home
 
 INTERRUPTED = 130
 
@@ -27,35 +26,34 @@ def main() -> None:
     """Run one command and end the process with its exit code."""
     environment = os.environ
     fit_streams(started_with())
+    home = choose_home(environment.get("HOME", ""))
     session = Session(
-        home=home_folder(environment.get("HOME", "")),
+        home=home.folder,
         output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),
         now=local_now,
         agent=environment.get("SSH_AUTH_SOCK", ""),
         endpoint_variable=environment.get("GPU_DEV_ENDPOINT", ""),
     )
-    code = run(session, sys.argv[1:])
+    code = run(session, sys.argv[1:], home.note)
     # The process ends: spare it the last search for cycles of garbage, a tenth of every short command's time.
     gc.freeze()
     sys.exit(code)
 
 
-def home_folder(named: str) -> Path:
-    """The user's home: what the environment names, else what the machine knows of the user."""
-    if named:
-        return Path(named).absolute()
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return Path("/")
+def run(session: Session, arguments: list[str], note: str = "") -> int:
+    """Run one command; its exit code. Errors go to standard error and never end with 0.
 
-
-def run(session: Session, arguments: list[str]) -> int:
-    """Run one command; its exit code. Errors go to standard error and never end with 0."""
+    Args:
+        session: of this run.
+        arguments: as they were typed.
+        note: what the user should know before the answer; empty for nothing.
+    """
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session.as_json = "--json" in ours
     session.output = replace(session.output, quiet=session.as_json and not session.output.beside)
     try:
+        if note and not {"--help", "--version"}.intersection(ours):
+            session.note_once(note)
         return _command(session, arguments)
     except OdcError as error:
         _tell(session, error)

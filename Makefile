@@ -41,6 +41,7 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(PY) -m odc.cli.reference
 	$(PY) -m odc.entrypoints.settings_page
+	$(PY) -m odc.entrypoints.json_page
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import shlex
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -42,6 +45,7 @@ SEND_TRIES = 3
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
 """How long a client that asks too often waits before it says so."""
+_LONGEST_PATH = 4096
 View = TypeVar("View")
 
 
@@ -72,6 +76,27 @@ def socket_path(endpoint: str, *hints: Hint) -> str:
             f"the endpoint {endpoint!r} is not unix:///path", ("for example", "unix:///run/odc/odc.sock"), *hints
         )
     return path
+
+
+def settings_note(socket: str) -> Path:
+    """Where a cloud notes the settings file that it was started with, for those who find it down."""
+    return Path(f"{socket}.settings")
+
+
+def operator_command(socket: str) -> str:
+    """`odc` for the cloud of this socket, with its settings file if it noted one.
+
+    A note counts only if nobody but root can have written it: what is shown is pasted behind `sudo`.
+    """
+    note = settings_note(socket)
+    try:
+        with note.open("rb") as file:
+            owned = os.fstat(file.fileno())
+            trusted = owned.st_uid == 0 and not owned.st_mode & 0o022
+            text = file.read(_LONGEST_PATH).decode().strip() if trusted else ""
+    except (OSError, ValueError):
+        return "odc"
+    return f"odc --config {shlex.quote(text)}" if text.startswith("/") and text.isprintable() else "odc"
 
 
 class Client:
@@ -184,7 +209,9 @@ class Client:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            hints = (("start it", "sudo odc up"), ("look closer", "odc doctor"), *self._said_by, *self._meanwhile())
+            odc = operator_command(self._path)
+            start, look = ("start it", f"sudo {odc} up"), ("look closer", f"{odc} doctor")
+            hints = (start, look, *self._said_by, *self._meanwhile())
             raise ProviderUnavailable(f"the cloud does not answer on {self._path}", *hints) from error
         if status != 200:
             raise _error(raw, status)

@@ -23,7 +23,12 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class HintView(msgspec.Struct, frozen=True, kw_only=True):
-    """One way on: a few words, and the command to paste."""
+    """One way on: a few words, and the command to paste.
+
+    Attributes:
+        label: what it is for.
+        command: what to type.
+    """
 
     label: str
     command: str
@@ -46,7 +51,14 @@ class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SshView(msgspec.Struct, frozen=True, kw_only=True):
-    """How SSH reaches a box."""
+    """How SSH reaches a box.
+
+    Attributes:
+        host: where it listens, as clients reach it.
+        port: of the box alone.
+        user: to log in as.
+        command: the whole `ssh` command.
+    """
 
     host: str
     port: int
@@ -85,7 +97,13 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of getting ready or of ending, done or (`seconds` is None) under way."""
+    """One step of getting ready or of ending, done or (`seconds` is None) under way.
+
+    Attributes:
+        name: `disk`, `box`, `ssh`, and at the end `detach`, `snapshot`, `listing`.
+        seconds: how long it took; None while it runs.
+        detail: what it found, in words.
+    """
 
     name: str
     seconds: float | None
@@ -109,7 +127,14 @@ class OutOfMemoryView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk's snapshot."""
+    """A disk's snapshot.
+
+    Attributes:
+        id: its name in the storage.
+        taken_at: when.
+        verified: it was read back and is whole.
+        used_bytes: what the files took then.
+    """
 
     id: str
     taken_at: datetime
@@ -186,7 +211,12 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
-    """Reservations, by place in line; `now` is the server's clock."""
+    """Reservations, by place in line; `now` is the server's clock.
+
+    Attributes:
+        now: the server's clock.
+        reservations: by place in line.
+    """
 
     now: datetime
     reservations: tuple[ReservationView, ...]
@@ -196,6 +226,13 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened: when, who did it, what kind, and the sentence.
 
     `when` is a time that the sentence is about, to be shown behind it.
+
+    Attributes:
+        at: when it happened.
+        actor: who did it: a user, or `odc`.
+        kind: the kind of event, as one word.
+        text: what happened, as a sentence.
+        when: the time that the sentence is about, such as a promise; None if there is none.
     """
 
     at: datetime
@@ -206,7 +243,13 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """The story of a reservation, oldest first."""
+    """The story of a reservation, oldest first.
+
+    Attributes:
+        id: of the reservation.
+        name: as its owner calls it.
+        events: oldest first.
+    """
 
     id: str
     name: str
@@ -258,14 +301,31 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
-    """What could be had, by type, from the same plan that gives the promises."""
+    """What could be had, by type, from the same plan that gives the promises.
+
+    Attributes:
+        now: the server's clock.
+        types: in the catalog's order.
+    """
 
     now: datetime
     types: tuple[TypeView, ...]
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One node. `held_by_others` counts GPUs that something other than this cloud uses; they are not lent."""
+    """One node.
+
+    Attributes:
+        name: of the node.
+        gpu_type: its type.
+        total: GPUs, or units of a type without GPUs.
+        free: of them, now.
+        ready: it answers.
+        cordoned: nothing new starts there.
+        simulated: its GPUs are pretended.
+        boxes: that run there.
+        held_by_others: GPUs that something other than this cloud uses; they are not lent.
+    """
 
     name: str
     gpu_type: str
@@ -321,13 +381,24 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskList(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller's disks, by name."""
+    """The caller's disks, by name.
+
+    Attributes:
+        disks: by name.
+    """
 
     disks: tuple[DiskView, ...]
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A public key that opens the caller's boxes. `source` is `GitHub` or `own`."""
+    """A public key that opens the caller's boxes. `source` is `GitHub` or `own`.
+
+    Attributes:
+        fingerprint: as `ssh-keygen -l` prints it.
+        kind: such as `ssh-ed25519`.
+        comment: of the key.
+        source: `GitHub` or `own`.
+    """
 
     fingerprint: str
     kind: str
@@ -382,7 +453,11 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserList(msgspec.Struct, frozen=True, kw_only=True):
-    """Every user with a record, by principal."""
+    """Every user with a record, by principal.
+
+    Attributes:
+        users: by name.
+    """
 
     users: tuple[UserView, ...]
 

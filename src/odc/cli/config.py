@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -31,27 +31,50 @@ def config() -> None:
 @json_option
 @pass_session
 def show(session: Session, as_json: bool) -> None:
-    """Show who the cloud takes you for, your keys, and your files."""
-    me = session.client().me()
-    views = references.live_views(session)
+    """Show who the cloud takes you for, your keys, and your files.
+
+    While the cloud does not answer: what is known here.
+    """
+    me: Me | None = None
+    views: tuple[ReservationView, ...] = ()
+    away: ProviderUnavailable | None = None
+    try:
+        me = session.client().me()
+        views = references.live_views(session)
+    except ProviderUnavailable as error:
+        away = error
     files = [_ssh_file(path, views) for path in include.config_files(session.home)]
-    settings = str(session.folder / FILE)
     if as_json:
-        mine = {"endpoint": session.endpoint, "settings": settings, "ssh_files": files}
-        session.output.json(msgspec.to_builtins(me) | mine)
-        return
-    session.output.lines(screens.me_lines(me))
-    session.output.line(f"endpoint      {session.endpoint}")
-    session.output.line(f"settings      {settings}")
+        mine = {
+            "endpoint": session.endpoint,
+            "settings": str(session.folder / FILE),
+            "ssh_files": files,
+            "answers": away is None,
+        }
+        known = dict.fromkeys(Me.__struct_fields__) if me is None else msgspec.to_builtins(me)
+        session.output.json(known | mine)
+    else:
+        _show_lines(session, me, files)
+    if away is not None:
+        raise away
+
+
+def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str | bool | None]]) -> None:
+    output = session.output
+    output.lines(screens.me_lines(me) if me is not None else screens.unknown_me_lines())
+    output.line(f"endpoint      {session.endpoint}{session.endpoint_source}")
+    output.line(f"settings      {session.folder / FILE}")
+    if me is None and (key := read_settings(session.folder).get("ssh_key")):
+        output.line(f"ssh_key       {in_home(session.home, Path(key))}, as it was set here")
     in_use = set(map(str, include.files_in_use(session.home)))
     for file in (file for file in files if file["path"] in in_use):
         state = "includes your reservations" if file["included"] else "does not include your reservations"
         state += ", but something in it stands in the way" if file["in_effect"] is False else ""
-        session.output.line(f"ssh           {file['path']} {state}")
-    if not me.keys:
-        session.output.line(f"Next: gpu-dev config set {_first_key(session)}")
-    elif not files[0]["included"]:
-        session.output.line(f"Next: {include.ENABLE}")
+        output.line(f"ssh           {file['path']} {state}")
+    if me is not None and not me.keys:
+        output.line(f"Next: gpu-dev config set {_first_key(session)}")
+    elif me is not None and not files[0]["included"]:
+        output.line(f"Next: {include.ENABLE}")
 
 
 def _ssh_file(path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:

@@ -12,6 +12,7 @@ import click
 from odc.api.messages import ReservationView
 from odc.cli import last_seen, references, screens, ssh_files, times
 from odc.cli.context import Session
+from odc.cli.options import completed
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 
 REFUSED = 255
@@ -41,7 +42,7 @@ class WithCommand(click.Command):
 
 
 @click.command(cls=WithCommand, context_settings={"allow_extra_args": True})
-@click.argument("reference", metavar="[ID]", required=False)
+@click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
 @click.option("--diagnose", is_flag=True, help="Say which keys the box accepts and which you have.")
 @click.pass_context
 def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:

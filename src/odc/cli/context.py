@@ -53,6 +53,15 @@ class Session:
         """Where the cloud is asked: the command line, then the environment, then the settings, then the usual place."""
         return self.endpoint_typed or self.endpoint_variable or read_endpoint(self.folder) or DEFAULT_ENDPOINT
 
+    @property
+    def endpoint_source(self) -> str:
+        """What says where the cloud is, in words; empty for the usual place."""
+        if self.endpoint_typed:
+            return " (by --endpoint)"
+        if self.endpoint_variable:
+            return " (by GPU_DEV_ENDPOINT)"
+        return f" (by {self.folder / FILE})" if read_endpoint(self.folder) else ""
+
     def _say_slow(self) -> None:
         self.output.passing("")
         self.note_once("Waiting for the cloud to answer.")

@@ -12,7 +12,7 @@ import click
 from odc.api.messages import ReservationView
 from odc.cli import questions, references, screens
 from odc.cli.context import Session
-from odc.cli.options import json_option, pass_session, yes_option
+from odc.cli.options import completed, json_option, pass_session, yes_option
 from odc.cli.waiting import wait_for
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.requests import Cancel
@@ -23,7 +23,7 @@ MOST_LISTED = 5
 
 
 @click.command()
-@click.argument("wanted", metavar="[ID]...", nargs=-1)
+@click.argument("wanted", metavar="[ID]...", nargs=-1, shell_complete=completed)
 @click.option("--all", "everything", is_flag=True, help="All of yours.")
 @yes_option
 @json_option
@@ -190,7 +190,7 @@ def _told(view: ReservationView, now: datetime) -> str:
 
 
 @click.command()
-@click.argument("reference", metavar="[ID]", required=False)
+@click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
 @json_option
 @pass_session
 def wait(session: Session, reference: str | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import click
 from odc.api.messages import DiskView, ReservationList, ReservationView
 from odc.cli import cloud_screens, include, last_seen, references, screens, show_screen, times
 from odc.cli.context import Session
-from odc.cli.options import json_option, pass_session, refuse_watched_json
+from odc.cli.options import completed, json_option, pass_session, refuse_watched_json
 from odc.cli.output import Output
 from odc.cli.watching import watch as watch_screen
 from odc.domain.errors import ProviderUnavailable
@@ -61,7 +61,7 @@ def _show_stale(session: Session) -> None:
 
 
 @click.command()
-@click.argument("reference", metavar="[ID]", required=False)
+@click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
 @click.option("--history", is_flag=True, help="Tell its whole story.")
 @json_option
 @pass_session

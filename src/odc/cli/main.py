@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from odc import __version__
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "reserve": ("odc.cli.reserve:reserve", "Reserve GPUs; asks when options are missing."),
@@ -21,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "avail": ("odc.cli.look:avail", "Show what is free now, or when."),
     "status": ("odc.cli.look:status", "Show the whole cloud."),
     "config": ("odc.cli.config:config", "Show and set your keys and files."),
+    "completion": ("odc.cli.completion:completion", "Let your shell complete commands and names."),
     "help": ("odc.cli.main:help_", "Show this help, or a command's."),
 }
 """Command to where it is and its line in the help."""
@@ -44,7 +50,13 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
         if cmd_name not in COMMANDS:
-            return None
+            from odc.cli.habits import ALIASES
+
+            if cmd_name == "version":
+                return version
+            if cmd_name not in ALIASES:
+                return None
+            cmd_name = ALIASES[cmd_name]
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
@@ -55,14 +67,26 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """As click does, with the near command named for one that does not exist."""
+        """As click does; a word of another tool runs, or names, what does the same here."""
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            from odc.domain.names import near_match
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from odc.cli.habits import INSTEAD, instead_of
 
-            near = near_match(name, COMMANDS)
-            ctx.fail(f"no command {name!r}" + (f"; did you mean {near}?" if near else ""))
+            ways = instead_of(name, INSTEAD, COMMANDS)
+            if ways and ways[0][1] in COMMANDS:
+                ways = [(ways[0][0], f"gpu-dev {ways[0][1]}")]
+            raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", "gpu-dev help"))
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, from the table alone."""
+        from click.shell_completion import CompletionItem
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            *(CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)),
+            *options,
+        ]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,6 +98,13 @@ def main(ctx: click.Context, endpoint: str | None) -> None:
     session = ctx.find_object(Session)
     if session is not None and endpoint:
         session.endpoint_typed = endpoint
+        session.output = replace(session.output, endpoint=shlex.quote(endpoint))
+
+
+@click.command()
+def version() -> None:
+    """Show the version."""
+    click.echo(f"gpu-dev, version {__version__}")
 
 
 @click.command("help")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import MAX_HOURS, MIN_HOURS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -66,3 +71,10 @@ def refuse_watched_json(watch: bool, as_json: bool) -> None:
     """
     if watch and as_json:
         raise InvalidRequest("--watch and --json together; give one of them")
+
+
+def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The reservations that begin so; asked by the shell, at Tab."""
+    from odc.cli.completion import reservations
+
+    return reservations(ctx, param, incomplete)

@@ -22,6 +22,7 @@ from odc.domain.errors import OdcError
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_OWN_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
 GAP = "  "
 NO_GPUS = "(no GPUs)"
 
@@ -40,6 +41,7 @@ class Output:
         beside: whether `err` is one: in a file there are no colours, and no line writes over another.
         asks: whether questions can be asked: both ends are terminals.
         quiet: nothing but errors stands beside the answer: a script reads that too.
+        endpoint: the cloud that `--endpoint` names; commands that are shown name it too, so that they can be pasted.
     """
 
     out: TextIO
@@ -51,6 +53,7 @@ class Output:
     beside: bool = False
     asks: bool = False
     quiet: bool = False
+    endpoint: str = ""
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
@@ -69,7 +72,7 @@ class Output:
         self._beside(text)
 
     def _beside(self, text: str) -> None:
-        parts = self._folded(text) if self.beside else [plain(text)]
+        parts = self._folded(text) if self.beside else [plain(self._pasteable(text))]
         self.err.write("".join(f"{fit(part, self.err)}\n" for part in parts))
         self.err.flush()
 
@@ -133,7 +136,11 @@ class Output:
         return 0
 
     def _folded(self, text: str) -> list[str]:
+        text = self._pasteable(text)
         return fold(text, self.width) if self.width else [text]
+
+    def _pasteable(self, text: str) -> str:
+        return _OWN_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
 
     def _rest_away(self, text: str) -> str:
         """What takes away the rest of a line that stood there; behind a full row it would take the last character."""
@@ -147,7 +154,7 @@ class Output:
     def error(self, error: OdcError, as_json: bool) -> None:
         """An error, with what to do next."""
         if as_json:
-            first = error.hints[0].command if error.hints else ""
+            first = self._pasteable(error.hints[0].command) if error.hints else ""
             view = {"error": type(error).__name__, "message": error.message, "hint": first}
             self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return

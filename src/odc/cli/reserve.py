@@ -10,7 +10,7 @@ import click
 from odc.api.messages import ReservationView
 from odc.cli import cloud_screens, include, questions, references, screens, times
 from odc.cli.context import Session
-from odc.cli.options import gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
+from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.waiting import follow
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
@@ -45,7 +45,9 @@ class How:
 @click.option("--name", "-n", metavar="NAME", help="Its name; else the disk's.")
 @click.option("--disk", metavar="NAME|none", help="Your disk that is its home; none is temporary. Else: default.")
 @click.option("--no-persist", is_flag=True, help="The same as --disk none.")
-@click.option("--like", metavar="ID|NAME", help="As that reservation was; other options change it.")
+@click.option(
+    "--like", metavar="ID|NAME", shell_complete=completed, help="As that reservation was; other options change it."
+)
 @click.option(
     "--wait/--no-wait", "wait", default=None, help="Wait until it is ready. On a terminal: wait; elsewhere: do not."
 )

@@ -256,6 +256,12 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
     return f"{title(view)} is ending: {why}. " + (safe if view.disk else f"Again: gpu-dev reserve --like {view.name}")
 
 
+def unknown_me_lines() -> list[str]:
+    """The same while the cloud does not answer."""
+    unknown = "unknown: the cloud does not answer"
+    return [f"you           {unknown}", f"github_user   {unknown}", f"keys          {unknown}"]
+
+
 def me_lines(me: Me) -> list[str]:
     """Who the server takes the caller for, and the keys that open the caller's boxes."""
     lines = [f"you           {me.user} ({me.principal}){', operator' if me.admin else ''}"]

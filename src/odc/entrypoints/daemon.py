@@ -22,18 +22,20 @@ from odc.entrypoints.before_start import check_before_start, check_ports
 from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
 from odc.entrypoints.neighbours import claimed
 from odc.entrypoints.ownership import note_owner
+from odc.entrypoints.pasteable import note_settings_file
 from odc.entrypoints.running import noted, only_one
 from odc.entrypoints.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) -> None:
+def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, file: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: of the cloud.
         build: puts the cloud together.
+        file: where the settings are; None for the usual place.
 
     Raises:
         OdcError: the cloud cannot start, with what to do.
@@ -47,6 +49,7 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud) 
     with only_one(settings.state_folder):
         with claimed(settings, lent_gpus(settings)), noted(settings):
             cloud = build(settings)
+        note_settings_file(settings, file)
         note_owner(settings.state_folder, settings.cloud)
         log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
         try:

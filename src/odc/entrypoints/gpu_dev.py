@@ -132,10 +132,18 @@ def _message_of(error: click.ClickException) -> str:
     """What is wrong; of a slip in an option, with the nearest one that there is."""
     if not isinstance(error, click.NoSuchOption):
         return error.format_message().rstrip(".")
-    from odc.domain.names import near_match
+    from odc.cli.habits import near_options
 
-    near = near_match(error.option_name, error.possibilities or ())
-    return error.message.rstrip(".") + (f". Did you mean {near}?" if near else "")
+    near = near_options(error.option_name, _options_of(error) or error.possibilities or ())
+    return error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
+
+
+def _options_of(error: click.NoSuchOption) -> list[str]:
+    """Every long option of the command that was typed."""
+    if error.ctx is None:
+        return []
+    names = [name for param in error.ctx.command.get_params(error.ctx) for name in (*param.opts, *param.secondary_opts)]
+    return [name for name in names if name.startswith("--")]
 
 
 if __name__ == "__main__":

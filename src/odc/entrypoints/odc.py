@@ -6,8 +6,6 @@ Commands import what they need when they run: a light installation has `odc` too
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import signal
 import sys
@@ -20,24 +18,27 @@ import msgspec
 
 from odc import __version__
 from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
+from odc.cli.completion import completion_command
 from odc.cli.folding import fold
+from odc.cli.habits import near_options
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.confirming import as_typed, confirm
+from odc.entrypoints.operator_group import OperatorGroup
 from odc.entrypoints.ownership import check_owner
+from odc.entrypoints.pasteable import pasteable
 from odc.entrypoints.settings import DEFAULT_FILE, Settings
 from odc.entrypoints.settings_reading import read_settings
 
 if TYPE_CHECKING:
     from odc.api.client import Client
 
-_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user)\b)")
 INTERRUPTED = 130
 ENDED = 143
 EXTRAS = {"psycopg": "server,postgresql"}
 """Module to the extras that bring it; every other one comes with `server`."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OperatorGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="Settings file.")
 @click.version_option(__version__, prog_name="odc")
 @click.pass_context
@@ -59,18 +60,9 @@ def _settings(file: Path | None, **changes: object) -> Settings:
     return settings
 
 
-def _pasteable(text: str) -> str:
-    """The text with the settings file that was typed in every command of ours: they are meant for the same cloud."""
-    words = sys.argv[1:]
-    if "--config" not in words[:-1]:
-        return text
-    file = shlex.quote(words[words.index("--config") + 1])
-    return _OWN_COMMAND.sub(lambda _: f"odc --config {file} ", text)
-
-
 def _say(text: str) -> None:
     """One line; on a terminal folded between words, so that a command in it can still be pasted."""
-    text = _pasteable(text)
+    text = pasteable(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in fold(text, width) if width else [text]:
         click.echo(line)
@@ -148,7 +140,7 @@ def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
     try:
         settings = _settings(file, simulate=simulate, disks=disks)
         set_up_logs(file=settings.state_folder / "odc.log")
-        run(settings)
+        run(settings, file=file)
     except OdcError as error:
         if not sys.stderr.isatty():
             log_cannot_start(error)
@@ -213,6 +205,9 @@ def restore(file: Path | None, source: Path) -> None:
     backups.restore(_settings(file), source.absolute(), _say)
 
 
+group.add_command(completion_command())
+
+
 @group.group()
 def clock() -> None:
     """The wall clock, when it has jumped."""
@@ -268,7 +263,7 @@ def user_list(file: Path | None, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found).decode())
         return
     for line in table(found.users):
-        click.echo(_pasteable(line))
+        click.echo(pasteable(line))
 
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -326,10 +321,10 @@ def image_build(file: Path | None, fresh: bool, yes: bool) -> None:
 
 def show_error(error: OdcError) -> None:
     """`error: …`, then one aligned line for each way on."""
-    click.echo(f"error: {_pasteable(error.message)}", err=True)
+    click.echo(f"error: {pasteable(error.message)}", err=True)
     width = max((len(hint.label) for hint in error.hints), default=0)
     for hint in error.hints:
-        click.echo(f"  {hint.label:<{width}}   {_pasteable(hint.command)}", err=True)
+        click.echo(f"  {hint.label:<{width}}   {pasteable(hint.command)}", err=True)
 
 
 def run(arguments: list[str]) -> int:
@@ -364,6 +359,10 @@ def _as_ours(error: click.ClickException) -> InvalidRequest:
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "odc"
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        names = {name for param in context.command.get_params(context) for name in param.opts if name[:2] == "--"}
+        near = near_options(error.option_name, names)
+        message = error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
     return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
 
 

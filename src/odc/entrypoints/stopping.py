@@ -19,7 +19,7 @@ from odc.adapters.engine.simulated import devices_file
 from odc.adapters.localdisk.mounts import read_mounts, unmount_copies
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.state_store import SqlStateStore
-from odc.api.client import Client
+from odc.api.client import Client, settings_note
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import EndAll
 from odc.entrypoints import boot
@@ -183,5 +183,6 @@ def _leave_nothing(settings: Settings) -> None:
     if is_alone(settings):
         restore_limits()
     forget_claim(settings)
+    settings_note(settings.socket).unlink(missing_ok=True)
     if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
         open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()

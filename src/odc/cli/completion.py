@@ -1,0 +1,66 @@
+"""Completion by the Tab key: the shell's script, and the names that it offers.
+
+Names come from the list that the last command kept: the cloud is not asked, so that Tab never waits for it.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from odc.cli.context import Session
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def script(command: click.Command, program: str, shell: str) -> str:
+    """What the shell reads to complete the words of a program.
+
+    Args:
+        command: the program's.
+        program: its name.
+        shell: one of `SHELLS`.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    variable = f"_{program}_COMPLETE".replace("-", "_").upper()
+    # Not `source()`, which starts a bash to ask for its version: this may be for another machine.
+    made = kind(command, {}, program, variable)
+    return str(made.source_template % made.source_vars())
+
+
+def reservations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The user's live reservations as they were seen last: names, and ids once a part of one is typed."""
+    session = ctx.find_object(Session)
+    if session is None:
+        return []
+    from odc.cli import last_seen, screens
+
+    kept = last_seen.find_kept(session)
+    taken = ctx.params.get(param.name or "") or ()
+    found: list[CompletionItem] = []
+    for view in kept[1] if kept else ():
+        told = f"{screens.count_of(view)}, {view.state}"
+        words = [view.name, *([view.id[:8]] if incomplete else [])]
+        found += [
+            CompletionItem(word, help=told) for word in words if word.startswith(incomplete) and word not in taken
+        ]
+    return found
+
+
+def completion_command() -> click.Command:
+    """The command that prints the script; a new one for each program, since a command keeps its help option."""
+
+    @click.command("completion")
+    @click.argument("shell", type=click.Choice(SHELLS))
+    @click.pass_context
+    def printed(ctx: click.Context, shell: str) -> None:
+        """Print what lets a shell complete commands, options and names by Tab."""
+        root = ctx.find_root()
+        click.echo(script(root.command, root.info_name or "gpu-dev", shell))
+
+    return printed
+
+
+completion = completion_command()
+"""Of `gpu-dev`."""

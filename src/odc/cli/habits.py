@@ -1,0 +1,77 @@
+"""Words that people know from other tools: what does the same here. Tables only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+ALIASES = {"ls": "list", "ssh": "connect"}
+"""Word to the command of `gpu-dev` that it runs: harmless, and the same thing."""
+
+INSTEAD: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("ps", "get", "jobs", "queue", "squeue"), ("your reservations", "gpu-dev list")),
+    **dict.fromkeys(("describe", "info", "inspect"), ("everything about one", "gpu-dev show NAME")),
+    **dict.fromkeys(
+        ("rm", "del", "delete", "stop", "end", "kill", "release", "terminate", "scancel", "down"),
+        ("end one", "gpu-dev cancel NAME"),
+    ),
+    **dict.fromkeys(
+        ("create", "new", "run", "start", "request", "launch", "up", "alloc", "salloc", "srun"),
+        ("reserve GPUs", "gpu-dev reserve"),
+    ),
+    **dict.fromkeys(("exec", "shell", "attach", "enter", "sh"), ("a shell in the box", "gpu-dev connect NAME")),
+    **dict.fromkeys(("logs", "log", "events", "history"), ("what happened to it", "gpu-dev show NAME --history")),
+    **dict.fromkeys(("login", "auth"), ("set your keys; there is no login", "gpu-dev config set github_user NAME")),
+    **dict.fromkeys(("whoami", "me", "keys", "key", "settings"), ("who you are, and your keys", "gpu-dev config show")),
+    **dict.fromkeys(
+        ("extend", "renew", "prolong"),
+        ("a reservation's end is fixed; have the same again", "gpu-dev reserve --like NAME"),
+    ),
+    **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("the whole cloud", "gpu-dev status")),
+    **dict.fromkeys(("free", "available", "types", "gpus"), ("what is free", "gpu-dev avail")),
+    **dict.fromkeys(("cp", "scp", "rsync", "sync"), ("let scp and rsync know it", "gpu-dev config ssh-include enable")),
+    "watch": ("a list that is refreshed", "gpu-dev list --watch"),
+}
+"""Word to what one types to `gpu-dev` instead: what it is, and the command."""
+
+OPERATED: dict[str, tuple[str, str]] = {
+    "start": ("start the cloud", "odc up"),
+    "stop": ("stop the daemon; boxes go on", "odc down"),
+    "restart": ("with new settings; boxes go on", "odc down && odc up"),
+    "reload": ("with new settings; boxes go on", "odc down && odc up"),
+    "status": ("the whole cloud", "gpu-dev status"),
+    "check": ("check the machine", "odc doctor"),
+    **dict.fromkeys(("list", "ls", "ps"), ("every reservation", "gpu-dev list --user all")),
+    **dict.fromkeys(("build", "images"), ("make the image of boxes", "odc image build")),
+    **dict.fromkeys(("config", "settings"), ("check the settings", "odc doctor")),
+}
+"""Word to what an operator types instead."""
+
+
+def instead_of(word: str, table: Mapping[str, tuple[str, str]], known: Collection[str]) -> list[tuple[str, str]]:
+    """The hints for a command that does not exist: what does the same, or what is written nearly so.
+
+    Args:
+        word: what was typed.
+        table: words of other tools.
+        known: the commands that there are.
+    """
+    if word.lower() in table:
+        return [table[word.lower()]]
+    from odc.domain.names import near_match
+
+    near = near_match(word.lower(), [*known, *table])
+    if near is None:
+        return []
+    return [table[near]] if near in table else [("did you mean", near)]
+
+
+def near_options(typed: str, known: Iterable[str]) -> list[str]:
+    """The options that an option that does not exist was probably meant for: those that begin so, else the nearest."""
+    options = sorted(known)
+    begun = [option for option in options if typed.startswith("--") and option.startswith(typed)]
+    if begun:
+        return begun
+    from odc.domain.names import near_match
+
+    near = near_match(typed, options)
+    return [near] if near else []

@@ -1,0 +1,128 @@
+"""Makes `docs/reference/json.md` from the messages themselves: `python -m odc.entrypoints.json_page`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import inspect
+
+from odc.api import messages
+from odc.entrypoints.docstrings import meanings
+
+PAGE = Path("docs/reference/json.md")
+COMMANDS: dict[str, type[msgspec.Struct]] = {
+    "gpu-dev list --json": messages.ReservationList,
+    "gpu-dev show NAME --json": messages.ReservationView,
+    "gpu-dev show NAME --history --json": messages.History,
+    "gpu-dev reserve … --json": messages.ReservationView,
+    "gpu-dev wait NAME --json": messages.ReservationView,
+    "gpu-dev cancel NAME --json": messages.ReservationView,
+    "gpu-dev avail --json": messages.Availability,
+    "gpu-dev status --json": messages.StatusView,
+    "gpu-dev config show --json": messages.Me,
+    "odc user list --json": messages.UserList,
+}
+"""Command to the object that it prints."""
+_HEAD = """# JSON
+
+Made from the messages by `make docs`; do not edit. How scripts use it: [the guide](../guide.md#in-scripts).
+
+With `--json` a command prints one JSON value on standard output and nothing else; an error is one JSON object
+on standard error, and the exit code says that there was one. Text is UTF-8, or ASCII with `\\u` escapes where
+the locale has no UTF-8.
+
+**What stays.** Scripts may rely on every field below: within a major version (all of 0.x is one) none is removed or
+renamed, none changes its type or unit, and none becomes `null` that is not marked so. Fields, commands and words such
+as a new `state` or `kind` may be added at any time: ignore what you do not know. The order of fields, and the
+wording of `message`, `reason`, `trouble`, `text`, `hint` and of everything that is a sentence, may change.
+
+**Kinds.** A *time* is RFC 3339 in UTC, such as `2030-01-31T14:20:00Z`, with or without fractions of a second.
+`now` is the server's clock: compare with it, not with your own. A *number* may have a fraction; bytes are
+whole. Lists may be empty; an empty text means that there is nothing to say.
+
+| command | prints |
+|---|---|
+"""
+_SPECIAL = """| `gpu-dev cancel A B --json`, also `--all` | a list of [ReservationView](#reservationview) |
+| `gpu-dev config set KEY VALUE --json` | `key`, `value`, and `message`: what was done, as a sentence |
+| `odc doctor --json` | a list of `level` (`ok`, `warn` or `fail`), `subject`, `text` and `hint` |
+
+`gpu-dev config show --json` adds to [Me](#me): `endpoint`, the address of the cloud; `settings`, the file of
+your settings; `answers`, whether the cloud answers (without it, what only the cloud knows is `null`); and
+`ssh_files`, a list of `path`, `included` and `in_effect` (`null` where there is no box to try).
+
+An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`: exit code 2; every
+other one: 1); `message`; and `hint`, the first command to try, or empty.
+
+The HTTP API on the socket answers with the same objects. A request to it is an object of `id`, 32 hexadecimal
+digits that the client makes (a repeat with the same id acts once), and `request`, whose `kind` says what is
+wanted; the OpenAPI document is `/v1/openapi.json`. There, unlike here, fields that are not known are refused.
+"""
+_PLAIN = {
+    inspect.StrType: "text",
+    inspect.IntType: "whole number",
+    inspect.FloatType: "number",
+    inspect.BoolType: "true or false",
+    inspect.DateTimeType: "time",
+}
+
+
+def structs() -> list[type[msgspec.Struct]]:
+    """Every object that a command prints, each before what is in it."""
+    found: list[type[msgspec.Struct]] = []
+    for kind in COMMANDS.values():
+        found += [inner for inner in _with_parts(kind) if inner not in found]
+    return found
+
+
+def _with_parts(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    yield kind
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        for inner in _parts(field.type):
+            yield from _with_parts(inner)
+
+
+def _parts(kind: inspect.Type) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(kind, inspect.StructType):
+        yield kind.cls
+    elif isinstance(kind, inspect.VarTupleType):
+        yield from _parts(kind.item_type)
+    elif isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            yield from _parts(one)
+
+
+def page() -> str:
+    """The whole page."""
+    rows = "".join(f"| `{command}` | {_link(kind)} |\n" for command, kind in COMMANDS.items())
+    return _HEAD + rows + _SPECIAL + "".join(_section(kind) for kind in structs())
+
+
+def _link(kind: type) -> str:
+    return f"[{kind.__name__}](#{kind.__name__.lower()})"
+
+
+def _section(kind: type[msgspec.Struct]) -> str:
+    said = meanings(kind)
+    lines = ["| field | kind | what |", "|---|---|---|"]
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        lines.append(f"| `{field.name}` | {_kind(field.type)} | {said.get(field.name, '')} |")
+    first = (kind.__doc__ or "").strip().splitlines()[0]
+    return f"\n## {kind.__name__}\n\n{first}\n\n" + "\n".join(lines) + "\n"
+
+
+def _kind(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.StructType):
+        return _link(kind.cls)
+    if isinstance(kind, inspect.VarTupleType):
+        return f"list of {_kind(kind.item_type)}"
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(_kind(one) for one in kind.types if not isinstance(one, inspect.NoneType)) + ", or null"
+    return _PLAIN[type(kind)]
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page())

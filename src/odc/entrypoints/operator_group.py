@@ -1,0 +1,33 @@
+"""The group of `odc`: commands that do not exist are refused with what does the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from odc import __version__
+from odc.cli.habits import OPERATED, instead_of
+from odc.domain.errors import InvalidRequest
+
+
+class OperatorGroup(click.Group):
+    """A group that knows what other tools call its commands."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As click does; a command that does not exist is refused with what does the same."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.commands:
+            if name == "version":
+                return name, version, args[1:]
+            ways = instead_of(name, OPERATED, self.commands)
+            if ways and ways[0][1] in self.commands:
+                ways = [(ways[0][0], f"odc {ways[0][1]}")]
+            raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", "odc --help"))
+        return super().resolve_command(ctx, args)
+
+
+@click.command()
+def version() -> None:
+    """Show the version."""
+    click.echo(f"odc, version {__version__}")

@@ -1,0 +1,29 @@
+"""The words of other tools that are known, and what they lead to."""
+
+from __future__ import annotations
+
+from odc.cli import habits
+from odc.cli.main import COMMANDS
+from odc.entrypoints.odc import group
+
+
+def test_no_word_of_another_tool_hides_a_command() -> None:
+    assert not set(habits.INSTEAD) & set(COMMANDS)
+    assert not set(habits.ALIASES) & (set(COMMANDS) | set(habits.INSTEAD))
+    assert not set(habits.OPERATED) & set(group.commands)
+
+
+def test_every_word_leads_to_a_command_that_exists() -> None:
+    named = {command for _, command in (*habits.INSTEAD.values(), *habits.OPERATED.values())}
+    for command in named:
+        program, word = command.split()[:2]
+        assert word in (COMMANDS if program == "gpu-dev" else group.commands), command
+    assert set(habits.ALIASES.values()) <= set(COMMANDS)
+
+
+def test_options_that_begin_so_come_before_those_that_are_near() -> None:
+    known = ("--gpus", "--gpu-type", "--hours", "--json")
+    assert habits.near_options("--gpu", known) == ["--gpu-type", "--gpus"]
+    assert habits.near_options("--hour", known) == ["--hours"]
+    assert habits.near_options("--jsno", known) == ["--json"]
+    assert habits.near_options("--colour", known) == []

@@ -7,13 +7,12 @@ import threading
 
 import pytest
 
-from odc.api.messages import SshView
-from odc.cli.reaching import answers
+from odc.cli.ssh_probe import answers
 
 
-def at(listener: socket.socket) -> SshView:
+def at(listener: socket.socket) -> tuple[str, int]:
     host, port = listener.getsockname()
-    return SshView(host=host, port=port, user="dev", command="ssh dev@127.0.0.1")
+    return host, port
 
 
 @pytest.mark.parametrize(("greeting", "expected"), [(b"SSH-2.0-OpenSSH\r\n", True), (b"HTTP/1.1 400\r\n", False)])
@@ -27,16 +26,16 @@ def test_only_a_greeting_of_sshd_counts(greeting: bytes, expected: bool) -> None
 
         thread = threading.Thread(target=greet)
         thread.start()
-        assert answers(at(listener), 30) is expected
+        assert answers(*at(listener), 30) is expected
         thread.join(30)
 
 
 def test_a_held_but_silent_port_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert not answers(at(listener), 0.2)
+        assert not answers(*at(listener), 0.2)
 
 
 def test_a_closed_port_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = at(listener)
-    assert not answers(closed, 5)
+    assert not answers(*closed, 5)

@@ -398,12 +398,14 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
         kind: such as `ssh-ed25519`.
         comment: of the key.
         source: `GitHub` or `own`.
+        key: its kind and base64 part, without the comment.
     """
 
     fingerprint: str
     kind: str
     comment: str
     source: str
+    key: str = ""
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):

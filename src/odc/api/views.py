@@ -177,6 +177,7 @@ def me_view(user: User, caller: Principal) -> Me:
             kind=kind_of(line),
             comment=comment_of(line),
             source="GitHub" if line in user.github_keys else "own",
+            key=" ".join(line.split()[:2]),
         )
         for line in user.keys
     ]

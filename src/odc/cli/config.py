@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from odc.api.messages import Me, ReservationView
-from odc.cli import include, references, screens
+from odc.cli import include, last_seen, references, screens
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
@@ -196,8 +196,19 @@ def enable(session: Session, block: bool) -> None:
     for path in include.files_in_use(session.home):
         done = include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
-    ready = [view.name for view in references.live_views(session) if view.state == "active"]
-    session.output.line(f"Next: ssh {ready[0]}" if ready else "Next: gpu-dev reserve")
+    ready = [view for view in references.live_views(session) if view.state == "active"]
+    if session.account_home not in (None, session.home):
+        there = include.ssh_file(session.account_home or session.home)
+        line = include.LINE.replace("~/.gpu-dev", str(session.folder))
+        session.output.note(f"ssh reads {there}: it does not look at HOME. At the top of that file: {line}")
+    session.output.line(_next_step(session, ready))
+
+
+def _next_step(session: Session, ready: Sequence[ReservationView]) -> str:
+    if not ready:
+        return "Next: gpu-dev reserve"
+    name = last_seen.ssh_name(session, ready[0])
+    return f"Next: ssh {name}" if name else f"Next: gpu-dev connect {ready[0].name}"
 
 
 @ssh_include.command()

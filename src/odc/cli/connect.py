@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import last_seen, references, screens, ssh_files, times
+from odc.cli import last_seen, references, screens, ssh_files, ssh_names, times
 from odc.cli.context import Session
 from odc.cli.options import completed
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 
+if TYPE_CHECKING:
+    from odc.cli.diagnosis import Way
+
 REFUSED = 255
 _COMMAND = "odc.connect.command"
+_NEWER = {"sessiontype": "default", "stdinnull": "no", "forkafterauthentication": "no", "knownhostscommand": "none"}
+"""Options that keep every user out of every shell, with the values that do not. Too new for the files: an ssh that does
+not know them would refuse the whole configuration; an ssh that shows them knows them.
+"""
 
 
 class WithCommand(click.Command):
@@ -43,10 +55,16 @@ class WithCommand(click.Command):
 
 @click.command(cls=WithCommand, context_settings={"allow_extra_args": True})
 @click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
-@click.option("--diagnose", is_flag=True, help="Say which keys the box accepts and which you have.")
+@click.option(
+    "--diagnose", is_flag=True, help="Show which keys the box accepts, which you have, and whether ssh gets in."
+)
 @click.pass_context
 def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
-    """Open a shell in your box, or run COMMAND there. Waits while it is queued, or restarts."""
+    """Open a shell in your box, or run COMMAND there. Waits while it is queued, or restarts.
+
+    COMMAND as one argument is a line for the box's shell: 'cd src && make'. Several arguments are a program and its
+    arguments, which arrive as they are: bash -c 'a; b'.
+    """
     from odc.cli import diagnosis, reaching
 
     session: Session = ctx.obj
@@ -58,10 +76,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
             raise
         sys.exit(_offline(session, reference, command, error))
     if diagnose:
-        session.output.lines(diagnosis.key_lines(session))
-        path = ssh_files.config_path(session.folder, view.id)
-        if view.state == "active" and path.exists():
-            session.output.lines(diagnosis.verdict(view, _ssh_words(session, path, view.name)))
+        _diagnose(session, view)
         return
     try:
         view = reaching.reachable(session, reaching.until_up(session, view))
@@ -71,53 +86,104 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     if view.state != "active":
         session.output.note(screens.end_sentence(view, session.now()))
         sys.exit(1)
-    ssh = _ssh_words(session, _renewed_file(session, view), view.name)
-    code = _run(ssh, view.name, command)
-    if code == REFUSED:
-        for line in diagnosis.explain(session, view, ssh, bool(command)):
-            session.output.note(line)
+    with _entry(session, view) as path:
+        way, alone = _ways(session, path)
+        code = _run(way, command)
+        if code == REFUSED:
+            advice = diagnosis.explain(session, view, way, alone, bool(command))
+            for line in advice.lines:
+                session.output.note(line)
+            code = _run(alone, command) if advice.without_settings else code
     sys.exit(code)
 
 
-def _renewed_file(session: Session, view: ReservationView) -> Path:
-    """What ssh must know of the reservation, as a file.
+def _diagnose(session: Session, view: ReservationView) -> None:
+    from odc.cli import diagnosis
+
+    if view.state != "active" or not view.mine:
+        session.output.lines(diagnosis.not_there(session, view))
+        session.output.lines(diagnosis.key_lines(session))
+        return
+    session.output.lines(diagnosis.key_lines(session))
+    with _entry(session, view) as path:
+        session.output.lines(diagnosis.verdict(session, view, *_ways(session, path)))
+
+
+@contextmanager
+def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
+    """What ssh must know of the reservation, as a file; in a folder for this command alone if the home takes no files.
 
     Raises:
         InvalidRequest: it is not the user's, or the file cannot be written.
     """
+    if not view.mine:
+        raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
     if not references.live_views(session):
         last_seen.renew(session, (view,))
     path = ssh_files.config_path(session.folder, view.id)
-    if not path.exists() and not view.mine:
-        raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
-    if not path.exists():
-        hint = ("a home that does", "HOME=$(mktemp -d) gpu-dev connect " + view.name)
-        raise InvalidRequest(f"{session.folder} cannot hold what ssh must know of {screens.title(view)}", hint)
-    return path
-
-
-def _ssh_words(session: Session, path: Path, name: str) -> list[str]:
-    """The ssh command without the name: the user's own settings hold, but ours come first.
-
-    Settings that ssh refuses must not lock their user out; then ours are used alone.
-    """
-    words = ["ssh", *ssh_files.options_of(path, name), "-A"]
+    if ssh_names.name_of(path) == view.name:
+        yield path
+        return
     try:
-        checked = subprocess.run([*words, "-G", name], capture_output=True, text=True, errors="replace")
-    except FileNotFoundError as error:
-        hint = ("install it", "sudo apt-get install openssh-client")
-        raise InvalidRequest("ssh is not installed", hint) from error
-    if checked.returncode == 0:
-        return words
-    wrong = (checked.stderr.strip().splitlines() or ["it does not say why"])[0]
+        folder = tempfile.TemporaryDirectory(prefix="gpu-dev-")
+    except OSError as error:
+        hint = ("another folder for it", f"TMPDIR=/dev/shm gpu-dev connect {view.name}")
+        text = (
+            f"{session.folder} cannot hold what ssh must know of {screens.title(view)}, and no temporary folder either"
+        )
+        raise InvalidRequest(text, hint) from error
+    with folder:
+        last_seen.write_entry(session, view, Path(folder.name))
+        yield ssh_files.config_path(Path(folder.name), view.id)
+
+
+def _ways(session: Session, path: Path) -> tuple[Way, Way]:
+    """How to call ssh: with the user's own settings, which hold where ours say nothing; and without them.
+
+    Settings that ssh refuses must not lock their user out; then both are without.
+
+    Raises:
+        InvalidRequest: ssh is not installed, or cannot work for this user at all.
+    """
+    from odc.cli.diagnosis import Way
+    from odc.cli.ssh_settings import trace
+
+    if shutil.which("ssh") is None:
+        raise InvalidRequest("ssh is not installed", ("install it", "sudo apt-get install openssh-client"))
+    way = Way(["ssh", *ssh_files.options_of(path), "-A"], ssh_names.ssh_name(path))
+    alone = Way(["ssh", "-F", str(path), "-A"], ssh_names.hosts_in(path)[0])
+    seen = trace(way.words, way.name)
+    newer = [f"-o{key}={value}" for key, value in _NEWER.items() if seen.options.get(key, value) != value]
+    if seen.code <= 0:
+        return Way([*way.words, *newer], way.name), alone
+    wrong = (seen.errors or ["it does not say why"])[0]
+    if wrong.startswith("No user exists for uid"):
+        raise _no_account(session, wrong)
     session.output.note(f"ssh refuses your own settings: {wrong}. Connecting without them.")
-    return ["ssh", "-F", str(path), "-A"]
+    return alone, alone
 
 
-def _run(ssh: list[str], name: str, command: tuple[str, ...]) -> int:
-    """Run ssh in the foreground; its exit code."""
+def _no_account(session: Session, wrong: str) -> InvalidRequest:
+    """ssh does not work for a uid that the machine has no account for."""
+    import os
+
+    account = f"dev:x:{os.getuid()}:{os.getgid()}::{shlex.quote(str(session.home))}:/bin/sh"
+    hint = ("an account for it", f"echo {account} | sudo tee -a /etc/passwd")
+    return InvalidRequest(f"ssh: {wrong}. ssh works only for users that this machine knows", hint)
+
+
+def _run(way: Way, command: Sequence[str]) -> int:
+    """Run ssh in the foreground; its exit code.
+
+    Args:
+        way: how to call ssh.
+        command: for the box: one argument is a line for its shell, several arrive there as they are; none for a shell.
+    """
     sys.stdout.flush()
-    arguments = [*ssh, "-o", "RemoteCommand=none", name, "--", *command] if command else [*ssh, name]
+    arguments = [*way.words, way.name]
+    if command:
+        line = command[0] if len(command) == 1 else shlex.join(command)
+        arguments = [*way.words, "-o", "RemoteCommand=none", way.name, "--", line]
     try:
         return subprocess.call(arguments)
     except KeyboardInterrupt:
@@ -129,10 +195,10 @@ def _offline(session: Session, reference: str | None, command: tuple[str, ...], 
     path = ssh_files.find_offline(session.folder, session.endpoint, reference) if reference else _only_file(session)
     if path is None:
         raise error
-    name = ssh_files.name_of(path)
+    name = ssh_names.name_of(path)
     seen = times.clock(last_seen.written_at(session, path), session.now())
     session.output.note(f"The cloud does not answer; connecting to {name} by what was known at {seen}.")
-    return _run(_ssh_words(session, path, name), name, command)
+    return _run(_ways(session, path)[0], command)
 
 
 def _only_file(session: Session) -> Path | None:
@@ -140,6 +206,6 @@ def _only_file(session: Session) -> Path | None:
     files = ssh_files.files_of(session.folder, session.endpoint)
     if len(files) < 2 or not session.output.asks:
         return files[0] if len(files) == 1 else None
-    lines = [(f"{ssh_files.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
+    lines = [(f"{ssh_names.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
     path: Path = references.chosen(session, "The cloud does not answer. Which of the known ones?", lines)
     return path

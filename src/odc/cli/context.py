@@ -27,7 +27,8 @@ class Session:
         home: the user's home folder.
         output: where people look.
         now: the time, in the user's zone.
-        agent: address of the user's SSH agent; empty for none.
+        agent: address of the user's SSH agent, from the environment; empty for none.
+        account_home: the home of the user's account, which ssh uses whatever HOME says; None without an account.
         endpoint_typed: from the command line; empty if it was not said.
         endpoint_variable: from the environment; empty if it is not set.
         as_json: errors are JSON too.
@@ -37,6 +38,7 @@ class Session:
     output: Output
     now: Callable[[], datetime]
     agent: str = ""
+    account_home: Path | None = None
     endpoint_typed: str = ""
     endpoint_variable: str = ""
     as_json: bool = False

@@ -1,59 +1,61 @@
-"""Why ssh did not get in: which keys the box accepts and which the user has, or that the box does not answer."""
+"""Why ssh did not get in: the keys, a setting of the user's own, or a box that does not answer.
+
+ssh is called again without asking anything: as the user's settings are, then without them. If only the second gets in,
+a setting is in the way, and the line that sets it is named.
+"""
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Sequence, Set
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from odc.api.messages import KeyView, Me, ReservationView
-from odc.cli import screens
+from odc.api.messages import ReservationView
+from odc.cli import include, screens, ssh_keys_screen, ssh_settings
 from odc.cli.context import Session
-from odc.cli.local_keys import KeyFile, agent_keys, in_home, key_files
+from odc.cli.local_keys import agent_keys, agent_socket, key_files
 from odc.cli.settings_file import read_settings
 from odc.domain.errors import ProviderUnavailable
-from odc.domain.ssh_keys import fingerprint
 
-_PROBE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=INFO", "-o", "RemoteCommand=none")
-
-
-def explain(session: Session, view: ReservationView, ssh: Sequence[str], is_command: bool) -> list[str]:
-    """What to say after ssh gave up.
-
-    Args:
-        session: the command's.
-        view: the reservation as it was before.
-        ssh: the ssh command with everything but the name.
-        is_command: a command ran in the box; then ssh's code may as well be the command's.
-    """
-    try:
-        view = session.client().reservation(view.id)
-    except ProviderUnavailable as error:
-        return [f"{error.message}; your box goes on. Again: gpu-dev connect {view.name}"]
-    if view.state in ("ending", *screens.ENDED):
-        return [screens.end_sentence(view, session.now())]
-    if view.state != "active":
-        return [f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"]
-    match _probed(ssh, view.name):
-        case Probe.REFUSED:
-            return [session.output.paint("error: ", "red") + "the box accepts none of your keys", *key_lines(session)]
-        case Probe.SILENT:
-            return _silent(view)
-        case Probe.IN:
-            again = f"The connection broke; the box answers. Again: gpu-dev connect {view.name}"
-            return [] if is_command else [again]
+_PROBE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=INFO", "-o", "ControlPath=none", "-T")
+_TIMEOUT_S = 20.0
+_LONGEST = 200
+_FORWARDS = ("localforward", "remoteforward", "dynamicforward", "exitonforwardfailure")
+_CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("no matching cipher", ("ciphers",)),
+    ("no matching MAC", ("macs",)),
+    ("no matching key exchange", ("kexalgorithms",)),
+    ("no matching host key", ("hostkeyalgorithms",)),
+    ("Address family", ("addressfamily",)),
+    (r"^bind |Cannot assign requested", ("bindaddress", "bindinterface")),
+    ("forwarding|Address already in use", _FORWARDS),
+    ("revoked", ("revokedhostkeys",)),
+    ("KnownHostsCommand", ("knownhostscommand",)),
+    ("remote command", ("remotecommand",)),
+    ("ControlPath|too long for Unix domain socket|mux", ("controlpath", "controlmaster")),
+    (
+        "Permission denied|Too many authentication",
+        ("identityagent", "preferredauthentications", "pubkeyauthentication", "identityfile", "pkcs11provider"),
+    ),
+    ("UNKNOWN port|resolve|timed out|refused|closed", ("proxyjump", "proxycommand", "hostname", "bindaddress")),
+)
+"""What ssh says when it gives up, to the options that may be the cause, the likely ones first."""
 
 
-def verdict(view: ReservationView, ssh: Sequence[str]) -> list[str]:
-    """Whether ssh gets in now; arguments as for `explain`."""
-    match _probed(ssh, view.name):
-        case Probe.REFUSED:
-            return ["ssh is refused: the box accepts none of the keys that ssh can use without a question."]
-        case Probe.SILENT:
-            return _silent(view)
-        case Probe.IN:
-            return [f"ssh gets in. Next: gpu-dev connect {view.name}"]
+class Way(NamedTuple):
+    """How ssh is called: the command with everything but the name, and the name."""
+
+    words: list[str]
+    name: str
+
+
+class Advice(NamedTuple):
+    """What to say, and whether to try again without the user's own settings."""
+
+    lines: list[str]
+    without_settings: bool = False
 
 
 class Probe(Enum):
@@ -64,20 +66,148 @@ class Probe(Enum):
     SILENT = "silent"
 
 
-def _probed(ssh: Sequence[str], name: str) -> Probe:
-    """Try it without asking the user anything."""
+class Tried(NamedTuple):
+    """How a try went, and ssh's own last line."""
+
+    probe: Probe
+    last: str
+
+
+def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_command: bool) -> Advice:
+    """What to do after ssh gave up.
+
+    Args:
+        session: the command's.
+        view: the reservation as it was before.
+        way: how ssh was called.
+        alone: the same without the user's own settings.
+        is_command: a command ran in the box; then ssh's code may as well be the command's.
+    """
     try:
-        done = subprocess.run([ssh[0], *_PROBE, *ssh[1:], name, "true"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return Probe.SILENT
-    if "Permission denied" in done.stderr:
-        return Probe.REFUSED
-    return Probe.SILENT if done.returncode == 255 else Probe.IN
+        view = session.client().reservation(view.id)
+    except ProviderUnavailable as error:
+        return Advice([f"{error.message}; your box goes on. Again: gpu-dev connect {view.name}"])
+    if view.state in ("ending", *screens.ENDED):
+        return Advice([screens.end_sentence(view, session.now())])
+    if view.state != "active":
+        return Advice([f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"])
+    tried = _tried(way)
+    if tried.probe is Probe.IN:
+        again = f"The connection broke; the box answers. Again: gpu-dev connect {view.name}"
+        return Advice([] if is_command else [again])
+    mark = session.output.paint("error: ", "red")
+    if way != alone and _tried(alone).probe is Probe.IN:
+        lines = [f"{mark}ssh: {tried.last}", *_in_the_way(session, way, tried.last)]
+        if _cause_of(tried.last) == _FORWARDS:
+            return Advice(lines)
+        return Advice([*lines, "Connecting without your own ssh settings."], without_settings=True)
+    if tried.probe is Probe.REFUSED:
+        batch = _batch_mode(session, way)
+        return Advice([f"{mark}the box accepts none of your keys", *key_lines(session), *batch])
+    return Advice(_silent(view, tried.last))
 
 
-def _silent(view: ReservationView) -> list[str]:
+def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> list[str]:
+    """Whether ssh gets in now, by `gpu-dev connect` and by name; arguments as for `explain`."""
+    tried = _tried(way)
+    lines = {
+        Probe.REFUSED: ["ssh is refused: the box accepts none of the keys that ssh can use without a question."],
+        Probe.SILENT: _silent(view, tried.last),
+        Probe.IN: [f"ssh gets in. Next: gpu-dev connect {view.name}"],
+    }[tried.probe]
+    if tried.probe is not Probe.IN and way != alone and _tried(alone).probe is Probe.IN:
+        lines = [f"ssh: {tried.last}", *_in_the_way(session, way, tried.last)]
+        lines.append(f"Without your own ssh settings it gets in. Next: gpu-dev connect {view.name}")
+    return lines + _by_name(session, view, way)
+
+
+def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
+    """Whether `ssh NAME` gets in; nothing if it does, or where names were never enabled."""
+    home = session.account_home
+    if home is None or not include.is_included(include.ssh_file(home)):
+        return []
+    plain = Way(["ssh"], way.name)
+    if not include.is_known(plain.name, view.id):
+        seen = ssh_settings.trace(plain.words, plain.name)
+        why = f": {seen.errors[0]}" if seen.code > 0 and seen.errors else ""
+        return [f"ssh {plain.name} does not lead to this box{why}"]
+    tried = _tried(plain)
+    if tried.probe is Probe.IN:
+        return []
+    return [f"ssh {plain.name} fails: {tried.last}", *_in_the_way(session, plain, tried.last)]
+
+
+def not_there(session: Session, view: ReservationView) -> list[str]:
+    """Why there is no box to connect to: the reservation is not active, or somebody else's."""
+    if not view.mine:
+        return [f"{screens.title(view)} is {view.owner}'s, not yours."]
+    if view.state in ("ending", *screens.ENDED):
+        return [screens.end_sentence(view, session.now())]
+    if view.state == "queued":
+        place = f", position {view.queue_position}" if view.queue_position else ""
+        promise = screens.promise_line(view, session.now())
+        return [
+            f"{screens.title(view)} is queued{place}: it has no box yet. {promise}",
+            f"Wait for it: gpu-dev wait {view.name}",
+        ]
+    return [
+        f"{screens.title(view)} is {view.state}: its box does not answer yet. Wait for it: gpu-dev wait {view.name}"
+    ]
+
+
+def _tried(way: Way) -> Tried:
+    """Try to get in without asking the user anything."""
+    words = [way.words[0], *_PROBE, *way.words[1:], "-o", "RemoteCommand=none", way.name, "true"]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
+        )
+    except OSError as error:
+        return Tried(Probe.SILENT, f"{error.strerror}")
+    except subprocess.TimeoutExpired:
+        return Tried(Probe.SILENT, f"no connection within {_TIMEOUT_S:g} seconds")
+    last = _last_line(done.stderr)
+    if done.returncode != 255:
+        return Tried(Probe.IN, last)
+    refused = "Permission denied" in done.stderr or "Too many authentication failures" in done.stderr
+    return Tried(Probe.REFUSED if refused else Probe.SILENT, last)
+
+
+def _last_line(text: str) -> str:
+    """The line in which ssh says why it gave up; what it says about the lost connection afterwards is less."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _cause_of(line) and not line.startswith("Disconnected from")]
+    return (telling or lines or ["it does not say why"])[-1][:_LONGEST]
+
+
+def _cause_of(line: str) -> tuple[str, ...]:
+    return next((keys for pattern, keys in _CAUSES if re.search(pattern, line, re.IGNORECASE)), ())
+
+
+def _in_the_way(session: Session, way: Way, last: str) -> list[str]:
+    """The line of the user's that is the likely cause, or else the files that it is in."""
+    home = session.account_home or session.home
+    seen = ssh_settings.trace(way.words, way.name)
+    found = ssh_settings.find_option(seen, _cause_of(last), session.folder)
+    if found is not None:
+        return [f"  in the way   {found[0].shown(home)}: {found[1]}"]
+    files = [file for file in seen.files if Path(file).parent != session.folder]
+    return [f"  in the way   a setting in {', '.join(files)}"] if files else []
+
+
+def _batch_mode(session: Session, way: Way) -> list[str]:
+    """That ssh may not ask for a passphrase, where the user has set that."""
+    seen = ssh_settings.trace(way.words, way.name)
+    found = ssh_settings.find_option(seen, ("batchmode",), session.folder)
+    if found is None or seen.options.get("batchmode") not in ("yes", "true"):
+        return []
+    return [f"  ssh may not ask   {found[0].shown(session.account_home or session.home)}: {found[1]}"]
+
+
+def _silent(view: ReservationView, last: str) -> list[str]:
     return [
         f"The box of {screens.title(view)} does not answer ssh; it may be restarting.",
+        f"  ssh     {last}",
         f"  look    gpu-dev show {view.name}",
         f"  again   gpu-dev connect {view.name}",
     ]
@@ -86,28 +216,6 @@ def _silent(view: ReservationView) -> list[str]:
 def key_lines(session: Session) -> list[str]:
     """Which keys the box accepts, which the agent and the files have, and what would help."""
     me = session.client().me()
-    held = [fingerprint(key) for key in agent_keys(session.agent)]
+    held = agent_keys(agent_socket(session.agent, session.account_home or session.home))
     files = key_files(session.home, read_settings(session.folder).get("ssh_key", ""))
-    lines = [f"  the box accepts   {key.fingerprint} ({_origin(key, me)})" for key in me.keys]
-    lines += [f"  your agent has    {text}" for text in held] or ["  your agent has    no key"]
-    for file in files:
-        alone = "" if file.private else ", without its private half"
-        lines.append(f"  a file has        {file.fingerprint} ({in_home(session.home, file.path)}{alone})")
-    return [*lines, _way_in({key.fingerprint for key in me.keys}, held, files, session.home)]
-
-
-def _way_in(accepted: Set[str], held: Sequence[str], files: Sequence[KeyFile], home: Path) -> str:
-    """The key that opens the box, or how to come to one."""
-    if accepted & set(held):
-        return "  Your agent has a key that the box accepts."
-    private = [file.private for file in files if file.fingerprint in accepted and file.private]
-    if private:
-        return f"  This file opens the box; if it has a passphrase: ssh-add {in_home(home, private[0])}"
-    mine = [file.path for file in files if file.private and file.path != file.private]
-    if mine:
-        return f"  use this one      gpu-dev config set ssh_key {in_home(home, mine[0])}"
-    return "  make a key        ssh-keygen -t ed25519"
-
-
-def _origin(key: KeyView, me: Me) -> str:
-    return f"{me.github_user} on GitHub" if key.source == "GitHub" else f"{key.comment or key.kind}, set by you"
+    return ssh_keys_screen.key_lines(me, held, files, session.home)

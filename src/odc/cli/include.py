@@ -20,6 +20,7 @@ LINE = "Include ~/.gpu-dev/*-sshconfig"
 BEGIN = "# >>> your reservations, by gpu-dev: do not edit, every command writes them anew >>>"
 END = "# <<< your reservations <<<"
 _BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
+_MAY_NAME = re.compile(r"\s*(host|match|include)\b", re.IGNORECASE)
 _MANAGED = re.compile(f"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
 _FOR_ALL = "Host *\n"
 """Ends the block: what the user has said for every host must not belong to the last reservation."""
@@ -133,12 +134,32 @@ def _write(path: Path, text: str) -> None:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}; it was left as it is") from error
 
 
+def names_hosts(path: Path) -> bool:
+    """Whether the user's part of the file may contain hosts of the user's: not for `Host *` alone."""
+    try:
+        text = _MANAGED.sub("", path.read_text(errors="surrogateescape"))
+    except OSError:
+        return False
+    starts = [line.split() for line in text.splitlines() if _MAY_NAME.match(line) and line.strip() != LINE]
+    return any([word.lower() for word in words] != ["host", "*"] for words in starts)
+
+
 def in_effect(path: Path, name: str, port: int) -> bool:
     """Whether ssh, reading this file, reaches the box of this name at this port."""
+    return f"port {port}\n" in _shown(["ssh", "-F", str(path), "-G", name])
+
+
+def is_known(name: str, view_id: str) -> bool:
+    """Whether `ssh NAME`, typed now, reaches a box of this reservation: with the files that ssh itself reads."""
+    return bool(name) and f"hostkeyalias {view_id}\n" in _shown(["ssh", "-G", name])
+
+
+def _shown(words: list[str]) -> str:
+    """What ssh prints; empty if it is not installed, refuses, or does not end."""
     import subprocess
 
     try:
-        done = subprocess.run(["ssh", "-F", str(path), "-G", name], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return f"port {port}\n" in done.stdout
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return ""
+    return done.stdout

@@ -5,17 +5,17 @@ when the cloud does not answer. `~/.gpu-dev/list.json` is as old as the last loo
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from odc.api.messages import ReservationView
-from odc.cli import ssh_files
+from odc.cli import include, ssh_files, ssh_identities, ssh_names
 from odc.cli.context import Session
-from odc.cli.settings_file import write_whole
-from odc.domain.errors import InvalidRequest
+from odc.cli.settings_file import read_identity, write_whole
+from odc.domain.errors import InvalidRequest, OdcError
 
 FILE = "list.json"
 
@@ -29,8 +29,14 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 def renew(session: Session, views: Sequence[ReservationView]) -> bool:
     """As `ssh_files.sync`, in the user's own folder. Where nothing can be written the command goes on and says so."""
+    asked_at = session.client().asked_at
+
+    def own(names: Sequence[str]) -> Collection[str]:
+        return own_hosts(session, names)
+
     try:
-        ssh_files.sync(session.folder, views, session.endpoint, session.client().asked_at)
+        keys = identities(session, views, session.folder)
+        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:
@@ -39,6 +45,51 @@ def renew(session: Session, views: Sequence[ReservationView]) -> bool:
         return True
     session.note_once(f"ssh does not know your boxes by name here: {reason}")
     return False
+
+
+def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
+    """Write what ssh must know of a reservation into another folder than the user's own."""
+    try:
+        keys = identities(session, (view,), folder)
+    except InvalidRequest:
+        keys = ssh_identities.NONE
+    ssh_files.write_entry(folder, view, session.endpoint, keys)
+
+
+def identities(session: Session, views: Sequence[ReservationView], folder: Path) -> ssh_identities.Identities:
+    """The keys to name in the entries of these reservations in a folder. Raises as `read_identity` does."""
+    if not any(map(ssh_files.is_reachable, views)):
+        return ssh_identities.NONE
+    try:
+        accepted = [key.key for key in session.client().me().keys if key.key]
+    except OdcError:
+        accepted = []
+    homes = list(dict.fromkeys([session.home, session.account_home or session.home]))
+    return ssh_identities.identities(homes, read_identity(session.folder), accepted, folder)
+
+
+def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
+    """Which of these names are hosts of the user's own in ssh's configuration, and where: `~/.ssh/config:12`."""
+    home = session.account_home
+    if home is None or not include.names_hosts(include.ssh_file(home)):
+        return {}
+    from odc.cli import ssh_settings
+
+    found = ssh_settings.own_hosts(names, session.folder)
+    return {name: place.shown(home) for name, place in found.items()}
+
+
+def ssh_name(session: Session, view: ReservationView) -> str:
+    """The name by which `ssh` reaches the reservation, tried with ssh itself; empty if none works."""
+    name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
+    return name if include.is_known(name, view.id) else ""
+
+
+def way_to_names(session: Session, view: ReservationView) -> str:
+    """The command that makes names known to ssh, or says why they are not."""
+    if include.is_included(include.ssh_file(session.account_home or session.home)):
+        return f"gpu-dev connect {view.name} --diagnose"
+    return include.ENABLE
 
 
 def keep(session: Session, views: Sequence[ReservationView]) -> None:

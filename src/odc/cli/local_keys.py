@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from odc.cli.settings_file import private_half
 from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
+_ANY_HOST = "gpu-dev-box"
 FIRST = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
 
 
@@ -72,6 +74,27 @@ def _fingerprint_of_private(path: Path) -> str:
 def in_home(home: Path, path: Path) -> str:
     """The path as one types it in a shell: `~/.ssh/id_ed25519.pub`."""
     return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))
+
+
+def agent_socket(variable: str, home: Path) -> str:
+    """The socket of the agent that ssh uses: what `IdentityAgent` says for every host, else the environment's.
+
+    Args:
+        variable: SSH_AUTH_SOCK; empty for none.
+        home: the one that ssh uses.
+    """
+    from odc.cli.ssh_settings import trace
+
+    setting = trace(["ssh"], _ANY_HOST).options.get("identityagent", "")
+    if setting in ("", "SSH_AUTH_SOCK"):
+        return variable
+    if setting.lower() == "none":
+        return ""
+    if setting.startswith("~/"):
+        setting = f"%d{setting[1:]}"
+    tokens = {"%d": str(home), "%i": str(os.getuid()), "%u": home.name, "%%": "%"}
+    expanded = re.sub("%[diu%]", lambda found: tokens[found[0]], setting)
+    return os.path.expandvars(expanded)
 
 
 def agent_keys(agent: str) -> list[str]:

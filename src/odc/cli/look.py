@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from odc.api.messages import DiskView, ReservationList, ReservationView
-from odc.cli import cloud_screens, include, last_seen, references, screens, show_screen, times
+from odc.cli import cloud_screens, last_seen, references, screens, show_screen, ssh_files, times
 from odc.cli.context import Session
 from odc.cli.options import completed, json_option, pass_session, refuse_watched_json
 from odc.cli.output import Output
@@ -77,9 +77,10 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
     elif as_json:
         session.output.json(view)
     else:
-        by_name = include.is_included(include.ssh_file(session.home))
-        disk = _disk_of(session, view)
-        session.output.lines(show_screen.show_lines(view, session.now(), session.output, disk, by_name))
+        by_name = last_seen.ssh_name(session, view) if ssh_files.is_reachable(view) else ""
+        disk, otherwise = _disk_of(session, view), last_seen.way_to_names(session, view)
+        lines = show_screen.show_lines(view, session.now(), session.output, disk, by_name, otherwise)
+        session.output.lines(lines)
 
 
 def _disk_of(session: Session, view: ReservationView) -> DiskView | None:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 
 from odc.api.messages import ReservationView, SshView
 from odc.cli import screens
 from odc.cli.context import Session
+from odc.cli.ssh_probe import answers, is_loopback
 from odc.cli.waiting import wait_for
 
 PATIENCE_S = 60.0
 EVERY_S = 1.0
-BANNER = b"SSH-"
-
-
-def answers(ssh: SshView, timeout_s: float) -> bool:
-    """Whether sshd greets on this address; a port that is held but silent does not."""
-    try:
-        with socket.create_connection((ssh.host, ssh.port), timeout_s) as connection:
-            return connection.recv(len(BANNER)) == BANNER
-    except OSError:
-        return False
 
 
 def reachable(session: Session, view: ReservationView) -> ReservationView:
@@ -37,7 +26,7 @@ def reachable(session: Session, view: ReservationView) -> ReservationView:
     """
     end = time.monotonic() + PATIENCE_S
     told = False
-    while (ssh := _here(view)) and not answers(ssh, 2 * EVERY_S) and time.monotonic() < end:
+    while (ssh := _here(view)) and not answers(ssh.host, ssh.port, 2 * EVERY_S) and time.monotonic() < end:
         if not told:
             session.output.note(
                 f"The box of {screens.title(view)} does not answer ssh; waiting for it, it may be restarting."
@@ -57,9 +46,4 @@ def until_up(session: Session, view: ReservationView) -> ReservationView:
 def _here(view: ReservationView) -> SshView | None:
     """How the first box is reached, if it is active and on this machine."""
     ssh = view.boxes[0].ssh if view.state == "active" and view.mine and view.boxes else None
-    if ssh is None:
-        return None
-    try:
-        return ssh if ipaddress.ip_address(ssh.host).is_loopback else None
-    except ValueError:
-        return None
+    return ssh if ssh is not None and is_loopback(ssh.host) else None

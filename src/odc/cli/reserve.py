@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import cloud_screens, include, questions, references, screens, times
+from odc.cli import cloud_screens, last_seen, naming, questions, references, screens, times
 from odc.cli.context import Session
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.waiting import follow
@@ -105,6 +105,7 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
     if not how.asks:
         _ensure_key(session, how)
     wish, means_new = _meant_disk(session, wish, how)
+    wish = naming.settled_name(session, wish, how.asks, how.yes)
     return wish.request(new_disk=means_new)
 
 
@@ -129,9 +130,10 @@ def _ensure_key(session: Session, how: How) -> None:
     if session.client().me().keys:
         return
     from odc.cli.config import set_key_file, set_keys
-    from odc.cli.local_keys import agent_keys, find_public_keys, in_home
+    from odc.cli.local_keys import agent_keys, agent_socket, find_public_keys, in_home
 
-    files, held = find_public_keys(session.home), agent_keys(session.agent)
+    files = find_public_keys(session.home)
+    held = agent_keys(agent_socket(session.agent, session.account_home or session.home))
     if files:
         what = in_home(session.home, files[0])
         own = ("this one", f"gpu-dev config set ssh_key {what}")
@@ -227,11 +229,12 @@ def _result(session: Session, view: ReservationView) -> list[str]:
     now = session.now()
     if view.state == "active" and view.expires_at:
         ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
-        if not include.is_included(include.ssh_file(session.home)):
-            by_name = f"By name from ssh, VS Code and Cursor: {include.ENABLE}"
-            return [f"{ready}gpu-dev connect {view.name}", by_name]
-        by_name = f"VS Code: {screens.links(view)[0][1]}"
-        return [f"{ready}ssh {view.name}   or   gpu-dev connect {view.name}", by_name]
+        name = last_seen.ssh_name(session, view)
+        if not name:
+            way = last_seen.way_to_names(session, view)
+            return [f"{ready}gpu-dev connect {view.name}", f"By name from ssh, VS Code and Cursor: {way}"]
+        by_name = f"VS Code: {screens.links(name)[0][1]}"
+        return [f"{ready}ssh {name}   or   gpu-dev connect {view.name}", by_name]
     if view.state == "queued":
         return [f"Connect when it is ready: gpu-dev connect {view.name}"]
     if view.state == "ending":

@@ -166,9 +166,9 @@ def _with_places(
     return [*lines, *(f"{title(view)}: {place_cell(view)}" for view in queued)]
 
 
-def links(view: ReservationView) -> list[tuple[str, str]]:
-    """Links that open an editor in the box."""
-    path = f"ssh-remote+{view.name}{HOME}"
+def links(name: str) -> list[tuple[str, str]]:
+    """Links that open an editor in the box that ssh reaches by this name."""
+    path = f"ssh-remote+{name}{HOME}"
     return [("VS Code", f"vscode://vscode-remote/{path}"), ("Cursor", f"cursor://vscode-remote/{path}")]
 
 

@@ -21,7 +21,12 @@ _UNITS = ("bytes", "KB", "MB", "GB")
 
 
 def show_lines(
-    view: ReservationView, now: datetime, output: Output, disk: DiskView | None = None, by_name: bool = True
+    view: ReservationView,
+    now: datetime,
+    output: Output,
+    disk: DiskView | None = None,
+    by_name: str = "",
+    otherwise: str = ENABLE,
 ) -> list[str]:
     """The screen of `gpu-dev show`.
 
@@ -30,13 +35,20 @@ def show_lines(
         now: in the reader's zone.
         output: the terminal.
         disk: its disk as `gpu-dev` knows it beside; None if it was not asked for.
-        by_name: whether the reader's ssh knows reservations by name.
+        by_name: the name by which the reader's ssh reaches it; empty if there is none.
+        otherwise: the command that helps if there is none.
     """
     if not view.name:
         return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
     if view.state not in LIVE:
         return ended_lines(view, now, output)
-    return [headline(view, now, output), "", *_aligned(_facts(view, now, disk, by_name)), "", _next_line(view)]
+    return [
+        headline(view, now, output),
+        "",
+        *_aligned(_facts(view, now, disk, by_name or otherwise)),
+        "",
+        _next_line(view),
+    ]
 
 
 def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
@@ -44,7 +56,7 @@ def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name:<{width}} {text}" for name, text in facts]
 
 
-def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name: bool) -> list[tuple[str, str]]:
+def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name: str) -> list[tuple[str, str]]:
     facts = [] if view.mine else [("owner", view.owner)]
     for box in view.boxes:
         facts += _box_facts(view, box, by_name)
@@ -80,13 +92,14 @@ def _lacks_box(view: ReservationView) -> bool:
     return view.state == "active" and any(box.state == "absent" for box in view.boxes)
 
 
-def _box_facts(view: ReservationView, box: BoxView, by_name: bool) -> list[tuple[str, str]]:
+def _box_facts(view: ReservationView, box: BoxView, by_name: str) -> list[tuple[str, str]]:
     facts = []
     if box.ssh and view.state in ("preparing", "active"):
         named = view.mine and box.rank == 0
-        facts.append(("ssh", (f"ssh {view.name}        " if named and by_name else "") + box.ssh.command))
+        is_known = " " not in by_name
+        facts.append(("ssh", (f"ssh {by_name}        " if named and is_known else "") + box.ssh.command))
         if named:
-            facts += links(view) if by_name else [("names", ENABLE)]
+            facts += links(by_name) if is_known else [("names", by_name)]
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
     share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
     odd = f", {box.state}" if box.state not in ("running", "") else ""

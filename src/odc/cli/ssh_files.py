@@ -1,32 +1,33 @@
-"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work; every command renews them.
+"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work. Every command updates them.
 
-The host key is pinned under the reservation's whole id: a name that comes back as another box is never a stranger's.
-What the server says goes into these files only if it cannot mean anything else to ssh. A key that the user has set and
-that lies where ssh does not look is named in them; then the usual ones are too, for ssh would not try them any more.
+The host key is pinned under the reservation's whole id, so a box is never taken for an earlier one of the same name.
+Values from the server go into these files only if they cannot mean anything else to ssh. What a block contains:
+`ssh_entry.py`; the keys in it: `ssh_identities.py`.
 
-The last line of a file says which cloud it is of: a command takes away what is over in its own cloud only.
+The last lines of a file say which reservation and which cloud it belongs to: a command removes ended reservations of
+its own cloud only, and of other clouds what is of no use any more. No name leads to the wrong machine: a host of the
+user's own keeps its name, and a name that two clouds use connects to neither of them (`ssh_names.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from odc.api.messages import BoxView, ReservationView
-from odc.cli import include
-from odc.cli.settings_file import read_identity, write_whole
+from odc.api.messages import ReservationView
+from odc.cli import include, ssh_entry, ssh_names
+from odc.cli.settings_file import write_whole
+from odc.cli.ssh_entry import QUOTABLE, WORD
+from odc.cli.ssh_identities import KEY, NONE, PUBLIC, Identities
 from odc.domain.names import short
 
-SUFFIX = "-sshconfig"
+SUFFIX = ssh_names.SUFFIX
 KNOWN = "-known_hosts"
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
-_QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
 _CLOCK_TICK_S = 0.01
-_CLOUD = "# of the cloud on "
-_USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _REACHABLE = ("preparing", "active")
+Own = Callable[[Sequence[str]], Collection[str]]
 
 
 def config_path(folder: Path, view_id: str) -> Path:
@@ -34,37 +35,79 @@ def config_path(folder: Path, view_id: str) -> Path:
     return folder / f"{short(view_id)}{SUFFIX}"
 
 
-def sync(folder: Path, views: Iterable[ReservationView], endpoint: str, asked_at: float) -> None:
-    """Make the folder hold the files of exactly these live reservations of a cloud; other clouds' stay.
+def _none(names: Sequence[str]) -> Collection[str]:
+    return ()
 
-    So do files that another command has written since these were asked for: they are of reservations made meanwhile.
-    A managed block in the user's SSH configurations follows.
+
+def is_reachable(view: ReservationView) -> bool:
+    """Whether the reservation has boxes of the user's that ssh can be told of."""
+    return bool(view.mine and view.state in _REACHABLE and view.boxes and view.host_key)
+
+
+def sync(
+    folder: Path,
+    views: Iterable[ReservationView],
+    endpoint: str,
+    asked_at: float,
+    identities: Identities = NONE,
+    own: Own = _none,
+) -> None:
+    """Make the folder contain the files of exactly these live reservations of a cloud, and of other clouds' live ones.
+
+    Files that another command has written since these were asked for stay: they are of newer reservations. The managed
+    block in the user's SSH configurations follows.
 
     Args:
         folder: `~/.gpu-dev`; made if it is not there.
         views: all of the user's live reservations there.
         endpoint: of the cloud.
         asked_at: when the cloud was asked for them, in seconds since 1970.
+        identities: the keys to name.
+        own: which of some names are hosts of the user's own.
     """
     wanted: dict[str, str] = {}
-    identities = identity_lines(folder.parent, read_identity(folder))
-    for view in views:
-        if view.mine and view.state in _REACHABLE and view.boxes and view.host_key:
-            wanted |= _files(folder, view, identities, cloud_of(endpoint))
+    for view in filter(is_reachable, views):
+        wanted |= _files(folder, view, identities.lines, own, cloud_of(endpoint))
     folder.mkdir(mode=0o700, exist_ok=True)
-    for name, text in wanted.items():
-        path = folder / name
-        if _text_of(path) != text:
-            write_whole(path, text)
-    for path in folder.glob(f"*{SUFFIX}"):
-        if path.name not in wanted and is_of(path, endpoint) and not _is_newer(path, asked_at):
+    _write(folder, wanted, identities)
+    for path in ssh_names.entries(folder):
+        if path.name in wanted:
+            continue
+        if not _is_newer(path, asked_at) if is_of(path, endpoint) else ssh_names.is_obsolete(path):
             path.unlink(missing_ok=True)
+    ssh_names.refuse_doubles(folder)
+    _remove_orphans(folder)
+    hosts = "".join(ssh_names.blocks_of(path) for path in sorted(folder.glob(f"*{SUFFIX}")))
+    for path in include.config_files(folder.parent):
+        include.refresh(path, hosts)
+
+
+def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
+    """Write the files of one reservation into any folder, where the user's own cannot be written to."""
+    _write(folder, _files(folder, view, identities.lines, _none, cloud_of(endpoint)), identities)
+
+
+def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:
+    for name, text in (wanted | identities.files if wanted else wanted).items():
+        path = folder / name
+        if ssh_names.text_of(path) != text:
+            write_whole(path, text)
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Remove host keys and sockets of entries that are gone, and public keys that no entry names."""
     for path in folder.glob(f"*{KNOWN}"):
         if not path.with_name(path.name.replace(KNOWN, SUFFIX)).exists():
             path.unlink(missing_ok=True)
-    hosts = "".join(_text_of(path).partition(_CLOUD)[0] for path in sorted(folder.glob(f"*{SUFFIX}")))
-    for path in include.config_files(folder.parent):
-        include.refresh(path, hosts)
+    for path in folder.glob("*.mux"):
+        if not (folder / f"{path.name.partition('-')[0]}{SUFFIX}").exists():
+            path.unlink(missing_ok=True)
+    keys = list(folder.glob(f"*{PUBLIC}"))
+    if keys:
+        text = "".join(ssh_names.text_of(path) for path in ssh_names.entries(folder))
+        for path in keys:
+            if f'/{path.name.removesuffix(PUBLIC)}{KEY}"' not in text:
+                path.unlink(missing_ok=True)
 
 
 def _is_newer(path: Path, moment: float) -> bool:
@@ -76,111 +119,56 @@ def _is_newer(path: Path, moment: float) -> bool:
 
 
 def cloud_of(endpoint: str) -> str:
-    """The cloud as a file names it: its socket; empty for one whose name a line cannot hold."""
+    """The cloud as a file names it: its socket; empty for one whose name a line cannot contain."""
     path = endpoint.removeprefix("unix://")
-    return path if _QUOTABLE.fullmatch(path) else ""
+    return path if QUOTABLE.fullmatch(path) else ""
 
 
 def is_of(path: Path, endpoint: str) -> bool:
     """Whether the file is of this cloud."""
-    return _text_of(path).rpartition(_CLOUD)[2].strip() == cloud_of(endpoint)
+    return ssh_names.cloud_in(path) == cloud_of(endpoint)
 
 
-def _text_of(path: Path) -> str:
-    """What stands in the file; nothing if another command has just taken it away."""
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def identity_lines(home: Path, identity: Path | None) -> str:
-    """The lines that name the keys to try; none while ssh finds the key by itself.
-
-    Args:
-        home: the user's.
-        identity: the private half of the key that the user has set; None if it is not on this machine.
-    """
-    usual = [home / ".ssh" / name for name in _USUAL_KEYS]
-    if identity is None or identity in usual or not _QUOTABLE.fullmatch(str(identity)):
-        return ""
-    named = [identity, *(path for path in usual if path.exists())]
-    return "".join(f"  IdentityFile {_quoted(path)}\n" for path in named)
-
-
-def _quoted(path: Path) -> str:
-    """A path as ssh reads it whatever stands in it: `%` begins a token there."""
-    return '"' + str(path).replace("%", "%%") + '"'
-
-
-def _files(folder: Path, view: ReservationView, identities: str, cloud: str) -> dict[str, str]:
+def _files(folder: Path, view: ReservationView, identities: str, own: Own, cloud: str) -> dict[str, str]:
     """File name to text, of one reservation; nothing for one whose values are not plain words."""
     key = " ".join(view.host_key.split()[:2])
-    if not _KEY.fullmatch(key) or not _WORD.fullmatch(view.id) or not _QUOTABLE.fullmatch(str(folder)):
+    if not _KEY.fullmatch(key) or not WORD.fullmatch(view.id) or not QUOTABLE.fullmatch(str(folder)):
         return {}
+    boxes = [box for box in view.boxes if box.ssh is not None]
+    if not all(WORD.fullmatch(name) for name in (view.name, *(box.name for box in boxes))):
+        return {}
+    taken = own(list(dict.fromkeys([view.name, *(box.name for box in boxes)])))
     known = folder / f"{short(view.id)}{KNOWN}"
-    blocks = [_block(view, box, known, identities) for box in view.boxes if box.ssh is not None]
+    blocks = []
+    for box in boxes:
+        names: tuple[str, ...] = (view.name, box.name) if box.rank == 0 else (box.name,)
+        names = tuple(ssh_entry.alias(name, view.id) if name in taken else name for name in names)
+        blocks.append(ssh_entry.block(view, box, known, names, identities))
     if not all(blocks):
         return {}
     return {
-        config_path(folder, view.id).name: "\n".join([*blocks, f"{_CLOUD}{cloud}\n"]),
+        config_path(folder, view.id).name: "\n".join([*blocks, ssh_names.trailer(view, cloud)]),
         known.name: f"{view.id} {key}\n",
     }
 
 
-def _block(view: ReservationView, box: BoxView, known: Path, identities: str) -> str:
-    ssh = box.ssh
-    if ssh is None or not all(_WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
-        return ""
-    names = f"{view.name} {box.name}" if box.rank == 0 else box.name
-    return (
-        f"Host {names}\n"
-        f"  HostName {ssh.host}\n"
-        f"  Port {int(ssh.port)}\n"
-        f"  User {ssh.user}\n"
-        f"  HostKeyAlias {view.id}\n"
-        f"  UserKnownHostsFile {_quoted(known)}\n"
-        "  GlobalKnownHostsFile /dev/null\n"
-        "  StrictHostKeyChecking yes\n"
-        "  CheckHostIP no\n"
-        "  UpdateHostKeys no\n"
-        # A port can be held while its box restarts: a handshake that never comes must end, with words.
-        "  ConnectTimeout 20\n"
-        "  ServerAliveInterval 30\n"
-        f"  LogLevel ERROR\n{_no_detour(ssh.host)}{identities}"
-    )
-
-
-def _no_detour(host: str) -> str:
-    """A box on this machine is not behind the proxy or jump host that the user's settings name for every host."""
-    return "  ProxyCommand none\n" if host == "::1" or host.startswith("127.") else ""
-
-
-def options_of(path: Path, name: str) -> list[str]:
-    """What the file says of this name as options of the ssh command, where they come before everything else."""
-    for block in path.read_text().split("\n\n"):
-        host, *settings = block.splitlines()
-        if name in host.split()[1:]:
-            return [word for setting in settings for word in ("-o", setting.strip())]
-    return []
+def options_of(path: Path) -> list[str]:
+    """The file's first block as options of the ssh command, where they come before everything else."""
+    _, *settings = path.read_text().partition("\n\n")[0].splitlines()
+    return [word for setting in settings for word in ("-o", setting.strip())]
 
 
 def files_of(folder: Path, endpoint: str) -> list[Path]:
     """The files of a cloud's reservations, also while it does not answer."""
-    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_of(path, endpoint)]
+    return [path for path in ssh_names.entries(folder) if is_of(path, endpoint)]
 
 
 def names_of(folder: Path, endpoint: str) -> list[str]:
-    """The names by which ssh knows a cloud's reservations, also while it does not answer; none if they are hidden."""
+    """The names of a cloud's reservations, also while it does not answer; none if the files cannot be read."""
     try:
-        return [name for path in files_of(folder, endpoint) if (name := name_of(path))]
+        return [name for path in files_of(folder, endpoint) if (name := ssh_names.name_of(path))]
     except OSError:
         return []
-
-
-def name_of(path: Path) -> str:
-    """The name of the reservation that a file is of; empty if another command has just taken it away."""
-    return next(iter(_text_of(path).split()[1:]), "")
 
 
 def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
@@ -188,6 +176,6 @@ def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
     for path in files_of(folder, endpoint):
         if path.name.startswith(short(reference)) and len(reference) >= 4:
             return path
-        if reference in path.read_text().partition("\n")[0].split()[1:]:
+        if reference in (ssh_names.name_of(path), *ssh_names.hosts_in(path)):
             return path
     return None

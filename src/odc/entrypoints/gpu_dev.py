@@ -17,7 +17,7 @@ from odc.cli.main import main as group
 from odc.cli.output import standard_output
 from odc.cli.times import local_now, localised
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
-from odc.entrypoints.home import choose_home
+from odc.entrypoints.home import choose_home, home_of_account
 
 INTERRUPTED = 130
 
@@ -32,6 +32,7 @@ def main() -> None:
         output=standard_output(bool(environment.get("NO_COLOR")), environment.get("TERM", "")),
         now=local_now,
         agent=environment.get("SSH_AUTH_SOCK", ""),
+        account_home=home_of_account(home.folder),
         endpoint_variable=environment.get("GPU_DEV_ENDPOINT", ""),
     )
     code = run(session, sys.argv[1:], home.note)

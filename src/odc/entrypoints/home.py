@@ -48,6 +48,16 @@ def choose_home(named: str) -> Home:
     return _own(folder)
 
 
+def home_of_account(folder: Path) -> Path | None:
+    """The home that ssh uses, whatever HOME says; None if this uid has no account.
+
+    Args:
+        folder: the chosen home; returned if it is the same folder by another path.
+    """
+    account = _account_home()
+    return folder if account is not None and _is_same(folder, account) else account
+
+
 def _own(folder: Path) -> Home:
     """The folder; with a word if what `gpu-dev` needs in it is another user's, as after a `sudo gpu-dev` of old."""
     ours = folder / OURS

@@ -153,7 +153,7 @@ def test_show_of_an_active_one() -> None:
     disk = DiskView(name="train", size_bytes=100 * 2**30, used_bytes=12 * 2**30, created_at=NOW)
     phases = tuple(PhaseView(name=name, seconds=s) for name, s in (("disk", 0.2), ("box", 0.4), ("ssh", 0.1)))
     view = a_view(snapshot=a_snapshot(taken_at=NOW - timedelta(hours=20)), phases=phases)
-    assert show_screen.show_lines(view, NOW + timedelta(minutes=2), an_output(80), disk) == [
+    assert show_screen.show_lines(view, NOW + timedelta(minutes=2), an_output(80), disk, "train") == [
         "train (b1946ac9)   4 x h100   active until 22:04 (7 h 58 min left)",
         "",
         "  ssh       ssh train        ssh dev@10.0.0.5 -p 30122",
@@ -169,7 +169,7 @@ def test_show_of_an_active_one() -> None:
 
 
 def test_show_names_nothing_that_ssh_does_not_know() -> None:
-    lines = show_screen.show_lines(a_view(), NOW, an_output(80), by_name=False)
+    lines = show_screen.show_lines(a_view(), NOW, an_output(80), by_name="")
     assert lines[2:4] == [
         "  ssh       ssh dev@10.0.0.5 -p 30122",
         "  names     gpu-dev config ssh-include enable",

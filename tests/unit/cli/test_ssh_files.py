@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.screen import ID, a_view
+from tests.unit.cli.screen import ID, a_box, a_view
 
-from odc.cli import ssh_files
+from odc.api.messages import ReservationView, SshView
+from odc.cli import include, ssh_files, ssh_identities, ssh_names
 
 HERE = "unix:///run/odc/odc.sock"
 LATER = 1e11
@@ -36,7 +39,7 @@ def test_files_of_what_is_over_are_taken_away(tmp_path: Path) -> None:
 
 
 def test_files_of_another_cloud_stay(tmp_path: Path) -> None:
-    ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER)
+    ssh_files.sync(tmp_path, (a_view(host_key=KEY, expires_at=None),), HERE, LATER)
     ssh_files.sync(tmp_path, (), "unix:///elsewhere.sock", LATER)
     assert ssh_files.find_offline(tmp_path, "/run/odc/odc.sock", "train") == ssh_files.config_path(tmp_path, ID)
     assert ssh_files.find_offline(tmp_path, "unix:///elsewhere.sock", "train") is None
@@ -52,3 +55,129 @@ def test_a_file_that_was_written_since_the_cloud_was_asked_stays(tmp_path: Path)
     ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER)
     ssh_files.sync(tmp_path, (), HERE, asked_at=1.0)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+OTHER_ID = "5e0d22b7" + ID[8:]
+THERE = "unix:///nowhere/odc.sock"
+
+
+def on_this_machine(port: int, **changes: object) -> ReservationView:
+    ssh = SshView(host="127.0.0.1", port=port, user="dev", command="ssh")
+    return a_view(**({"host_key": KEY, "boxes": (a_box(ssh=ssh),), "expires_at": None} | changes))
+
+
+def ssh_says(folder: Path, name: str) -> str:
+    """What `ssh NAME` prints on standard error with the folder's files alone."""
+    config = folder / "include"
+    config.write_text(f"Include {folder}/*-sshconfig\n")
+    done = subprocess.run(["ssh", "-F", config, name, "true"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 255
+    return done.stderr
+
+
+def port_of(folder: Path, name: str) -> int:
+    config = folder / "include"
+    config.write_text(f"Include {folder}/*-sshconfig\n")
+    shown = subprocess.run(["ssh", "-F", config, "-G", name], capture_output=True, text=True, check=True).stdout
+    return int(dict(line.split(" ", 1) for line in shown.splitlines())["port"])
+
+
+def test_a_name_in_two_clouds_leads_into_neither_and_both_have_another(tmp_path: Path) -> None:
+    one, two = "unix:///dev/null", "unix:///dev/zero"
+    ssh_files.sync(tmp_path, (on_this_machine(1),), one, LATER)
+    ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), two, LATER)
+    for name in ("train", "train-0"):
+        assert f"ssh {name}.5e0d22b7 or ssh {name}.b1946ac9" in ssh_says(tmp_path, name)
+    assert port_of(tmp_path, "train.b1946ac9") == 1
+    assert port_of(tmp_path, "train.5e0d22b7") == 2
+    ssh_files.sync(tmp_path, (), two, LATER)
+    assert "port 1: Connection refused" in ssh_says(tmp_path, "train")
+    ssh_files.sync(tmp_path, (), one, LATER)
+    assert [path.name for path in tmp_path.iterdir()] == ["include"]
+
+
+def test_entries_of_a_cloud_that_is_gone_go_and_those_of_one_that_is_down_stay(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as box:
+        port = box.getsockname()[1]
+        ssh_files.sync(tmp_path, (on_this_machine(port),), THERE, LATER)
+        ssh_files.sync(tmp_path, (), HERE, LATER)
+        assert ssh_files.config_path(tmp_path, ID).exists()
+    ssh_files.sync(tmp_path, (), HERE, LATER)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("days", "stays"), [(1, True), (3, False)])
+def test_an_entry_of_another_cloud_stays_no_longer_than_its_box_can_live(
+    tmp_path: Path, days: int, stays: bool
+) -> None:
+    end = datetime.now(UTC) - timedelta(days=days)
+    ssh_files.sync(tmp_path, (a_view(host_key=KEY, expires_at=end),), "unix:///dev/null", LATER)
+    ssh_files.sync(tmp_path, (), HERE, LATER)
+    assert ssh_files.config_path(tmp_path, ID).exists() is stays
+
+
+def test_an_entry_of_an_earlier_version_is_found_and_taken_away(tmp_path: Path) -> None:
+    entry = ssh_files.config_path(tmp_path, ID)
+    entry.write_text("Host train train-0\n  HostName 10.0.0.5\n\n# of the cloud on /run/odc/odc.sock\n")
+    assert ssh_files.find_offline(tmp_path, HERE, "train") == entry
+    assert ssh_files.names_of(tmp_path, HERE) == ["train"]
+    ssh_files.sync(tmp_path, (), HERE, LATER)
+    assert not entry.exists()
+
+
+def test_a_host_of_the_users_own_keeps_its_name(tmp_path: Path) -> None:
+    ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER, own=lambda names: ["train"])
+    entry = ssh_files.config_path(tmp_path, ID)
+    assert ssh_names.hosts_in(entry) == ["train.b1946ac9", "train-0"]
+    assert ssh_names.ssh_name(entry) == "train.b1946ac9"
+    assert ssh_files.find_offline(tmp_path, HERE, "train") == entry
+    assert ssh_files.names_of(tmp_path, HERE) == ["train"]
+
+
+def key_at(path: Path, kind: str = "ed25519") -> str:
+    """Make a key; its public half without the comment."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)
+    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
+
+
+def test_only_keys_that_the_box_accepts_are_named_wherever_they_are(tmp_path: Path) -> None:
+    folder, ssh = tmp_path / ".gpu-dev", tmp_path / ".ssh"
+    work, rsa = key_at(ssh / "work"), key_at(ssh / "id_rsa", "rsa")
+    key_at(ssh / "id_ed25519")
+    key_at(ssh / "id_ecdsa", "ecdsa")
+    (ssh / "id_ecdsa.pub").unlink()
+    found = ssh_identities.identities([tmp_path], None, [work, rsa], folder)
+    named = [line.split('"')[1] for line in found.lines.splitlines()[1:]]
+    assert found.lines.startswith("  IdentitiesOnly yes\n")
+    assert set(named[:3]) == {str(ssh / "work"), str(ssh / "id_rsa"), str(ssh / "id_ecdsa")}
+    assert {f"{folder / name}" for name in found.files} == {f"{path}.pub" for path in named[3:]}
+    assert {text.strip() for text in found.files.values()} == {work, rsa}
+
+
+def test_public_keys_that_no_entry_names_are_taken_away(tmp_path: Path) -> None:
+    key = key_at(tmp_path / ".ssh/id_ed25519")
+    folder = tmp_path / ".gpu-dev"
+    found = ssh_identities.identities([tmp_path], None, [key], folder)
+    ssh_files.sync(folder, (a_view(host_key=KEY),), HERE, LATER, found)
+    assert len(list(folder.glob("*-key.pub"))) == 1
+    ssh_files.sync(folder, (), HERE, LATER)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", False),
+        (f"{include.LINE}\nHost *\n  Port 2\n", False),
+        ("host *\n", False),
+        ("Host prod\n", True),
+        ("Match host prod\n", True),
+        ("Include conf.d/*\n", True),
+        (f"{include.BEGIN}\nHost train\n{include.END}\n", False),
+    ],
+)
+def test_a_configuration_for_every_host_names_no_host(tmp_path: Path, text: str, expected: bool) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    assert include.names_hosts(path) is expected

@@ -1,0 +1,69 @@
+"""The name of a new reservation, for ssh too: one that already leads to another machine is not taken without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from odc.cli import include, last_seen, questions, references, ssh_files, ssh_names
+from odc.cli.context import Session
+from odc.cli.wish import Wish
+from odc.domain.errors import InvalidRequest
+from odc.domain.names import DEFAULT_DISK, LONGEST, NO_DISK, free_name
+
+TEMPORARY = "temporary"
+
+
+def settled_name(session: Session, wish: Wish, asks: bool, yes: bool) -> Wish:
+    """The wish with a name that `ssh NAME` can use.
+
+    A name that the user gave is asked about, or refused without a terminal; --yes takes it, and then ssh reaches the
+    box as `NAME.ID`. In place of the usual name another one is taken, with a note.
+
+    Args:
+        session: the command's.
+        wish: complete.
+        asks: whether the user can be asked.
+        yes: the user does not want to be asked.
+
+    Raises:
+        InvalidRequest: the name is in use, and nobody can be asked.
+        KeyboardInterrupt: the user gave up.
+    """
+    name = wish.name or (TEMPORARY if wish.disk == NO_DISK else wish.disk or DEFAULT_DISK)
+    used = _used(session, [name]).get(name)
+    if not used:
+        return wish
+    other = _free(session, name)
+    if wish.name is None:
+        session.output.note(f"{used}; the reservation is named {other}.")
+        return replace(wish, name=other)
+    if yes:
+        session.output.note(f"{used}; ssh reaches the box as {name}.ID.")
+        return wish
+    if not asks:
+        hints = (("another name", replace(wish, name=other).command()), ("that name", f"{wish.command()} --yes"))
+        raise InvalidRequest(used, *hints)
+    lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {name}.ID", name)]
+    return replace(wish, name=str(questions.select(f"{used}. Which name?", lines)))
+
+
+def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
+    """Which of these names mean something else to ssh, as sentences."""
+    home = session.account_home or session.home
+    own = last_seen.own_hosts(session, names) if include.is_included(include.ssh_file(home)) else {}
+    used = {name: f"{name} is a host of yours ({place})" for name, place in own.items()}
+    cloud = ssh_files.cloud_of(session.endpoint)
+    for name in names:
+        if other := ssh_names.elsewhere(session.folder, cloud, name):
+            used.setdefault(name, f"you have a reservation {name} in the cloud on {other}")
+    return used
+
+
+def _free(session: Session, name: str) -> str:
+    """A similar name that nothing uses; if all are used, the first."""
+    taken = [name, *(view.name for view in references.live_views(session))]
+    first = free_name(name, taken)
+    similar = [first, *(f"{before}-{name}"[:LONGEST].rstrip("-") for before in ("box", "gpu"))]
+    used = _used(session, similar)
+    return next((other for other in similar if other not in used and other not in taken), first)

@@ -1,0 +1,108 @@
+"""The `Host` blocks of a reservation, which make `ssh NAME`, scp, VS Code and Cursor work. Pure.
+
+ssh takes the first value that it finds for an option, so what a block sets wins over the user's `Host *`. A block sets
+every option that could keep the user out of the box, and leaves all others to the user. Only options that OpenSSH 7.3
+and later know are used: one that ssh does not know would make it refuse the whole configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from odc.api.messages import BoxView, ReservationView
+from odc.cli.ssh_probe import is_loopback
+from odc.domain.names import short
+
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
+QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
+_SOCKET_LENGTH = 90
+"""Characters of a ControlPath: 108 for a socket's address, less what ssh appends while it makes one."""
+
+_FIXED = """\
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  CheckHostIP no
+  UpdateHostKeys no
+  VerifyHostKeyDNS no
+  NoHostAuthenticationForLocalhost no
+  CanonicalizeHostname no
+  AddressFamily any
+  Ciphers +aes128-ctr
+  KexAlgorithms +curve25519-sha256@libssh.org
+  MACs +hmac-sha2-256
+  PubkeyAuthentication yes
+  PubkeyAcceptedKeyTypes +ssh-ed25519
+  PreferredAuthentications publickey
+  ConnectTimeout 20
+  ServerAliveInterval 30
+  ServerAliveCountMax 3
+  LogLevel ERROR
+"""
+"""The same in every block. `+` means OpenSSH's own list and this one, which is in it: the user's list does not apply.
+A port can accept connections while its box restarts: ConnectTimeout ends a handshake that never comes.
+"""
+
+
+def quoted(path: Path) -> str:
+    """A path as ssh reads it whatever is in it: `%` begins a token there."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+def alias(name: str, view_id: str) -> str:
+    """The name that no other entry has: `train.b1946ac9`."""
+    return f"{name}.{short(view_id)}"
+
+
+def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], identities: str) -> str:
+    """The block of a box; empty if a value could mean something else to ssh.
+
+    Args:
+        view: its reservation.
+        box: the box.
+        known: the file with the pinned host key.
+        names: how ssh shall know it.
+        identities: the lines that name the keys to try.
+    """
+    ssh = box.ssh
+    if ssh is None or not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
+        return ""
+    kind = view.host_key.split()[0]
+    algorithms = "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
+    return (
+        f"Host {' '.join(names)}\n"
+        f"  HostName {ssh.host}\n"
+        f"  Port {int(ssh.port)}\n"
+        f"  User {ssh.user}\n"
+        f"  HostKeyAlias {view.id}\n"
+        f"  HostKeyAlgorithms {algorithms}\n"
+        f"  UserKnownHostsFile {quoted(known)}\n"
+        f"  ControlPath {_control_path(known.parent, view, box)}\n"
+        f"{_FIXED}{_no_detour(ssh.host)}{identities}"
+    )
+
+
+def _control_path(folder: Path, view: ReservationView, box: BoxView) -> str:
+    """Of this box alone: a shared connection must not lead into the box that had the name or port before."""
+    path = folder / f"{short(view.id)}-{box.rank}.mux"
+    return quoted(path) if len(str(path)) <= _SOCKET_LENGTH else "none"
+
+
+def _no_detour(host: str) -> str:
+    """A box on this machine is not behind a proxy, a jump host or a network interface."""
+    if not is_loopback(host):
+        return ""
+    any_address = "::" if ":" in host else "0.0.0.0"  # noqa: S104 (where ssh connects from)
+    return f"  ProxyCommand none\n  BindAddress {any_address}\n"
+
+
+def refusal(name: str, ids: list[str]) -> str:
+    """A block that connects to nothing and says which names there are instead.
+
+    Args:
+        name: what several reservations are called.
+        ids: of these reservations.
+    """
+    others = " or ".join(f"ssh {alias(name, view_id)}" for view_id in ids)
+    text = f"{name} is the name of {len(ids)} reservations in different clouds: {others}"
+    return f"Host {name}\n  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n  ControlPath none\n  LogLevel QUIET\n"

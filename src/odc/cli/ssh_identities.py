@@ -1,0 +1,96 @@
+"""Which keys ssh shall offer to a box: those that the box accepts, wherever the user keeps them, and no others.
+
+A server gives up after a few keys that it does not accept, and ssh offers the agent's keys before most others. So the
+public half of every accepted key is written to a file that ssh is told of, together with `IdentitiesOnly yes`: then ssh
+takes exactly that key from an agent, a smart card or a security key, and ignores the others there.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from odc.cli.local_keys import find_public_keys, read_keys
+from odc.cli.settings_file import private_half
+from odc.cli.ssh_entry import QUOTABLE, quoted
+from odc.domain.errors import InvalidRequest
+
+KEY = "-key"
+PUBLIC = f"{KEY}.pub"
+USUAL = ("id_rsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
+"""What ssh tries by itself; those that need a touch come last."""
+
+
+class Identities(NamedTuple):
+    """The lines of a Host block, and the files that they need: name in our folder to content."""
+
+    lines: str
+    files: dict[str, str]
+
+
+NONE = Identities("", {})
+
+
+def identities(homes: Sequence[Path], identity: Path | None, keys: Iterable[str], folder: Path) -> Identities:
+    """The keys to name in a Host block.
+
+    Args:
+        homes: where `.ssh` may be: HOME's, and the one that ssh uses.
+        identity: the private half of the key that the user has set; None if it is not on this machine.
+        keys: the public keys that the box accepts, as `kind base64`; none if they are not known.
+        folder: of our own files.
+    """
+    accepted = {" ".join(key.split()[:2]) for key in keys}
+    if not accepted:
+        return Identities(_lines(_without_keys(homes, identity)), {})
+    files = {f"{_digest(key)}{PUBLIC}": f"{key}\n" for key in sorted(accepted)}
+    # Paths without .pub: ssh reads the public half next to them, and does not warn that there is no private half.
+    public = [folder / name.removesuffix(".pub") for name in files]
+    named = list(dict.fromkeys([*([identity] if identity else []), *_private(homes, accepted), *public]))
+    return Identities("  IdentitiesOnly yes\n" + _lines(named), files)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(base64.b64decode(key.split()[1])).hexdigest()[:16]
+
+
+def _lines(paths: Iterable[Path]) -> str:
+    return "".join(f"  IdentityFile {quoted(path)}\n" for path in paths if QUOTABLE.fullmatch(str(path)))
+
+
+def _without_keys(homes: Sequence[Path], identity: Path | None) -> list[Path]:
+    """The user's key and the usual ones; none while ssh finds the key by itself."""
+    usual = [path for home in homes for path in _usual(home)]
+    return [] if identity is None or identity in usual else [identity, *(path for path in usual if path.exists())]
+
+
+def _usual(home: Path) -> list[Path]:
+    return [home / ".ssh" / name for name in USUAL]
+
+
+def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
+    """Private keys that are accepted, or might be because no public half says what they are; touched ones last."""
+    found = []
+    for home in homes:
+        kinds = {private: _kinds(path) for path in find_public_keys(home) if (private := private_half(path))}
+        found += [path for path, kind in kinds.items() if kind & accepted]
+        found += [path for path in _usual(home) if path not in kinds and _is_file(path)]
+    return sorted(found, key=lambda path: path.name.endswith("_sk"))
+
+
+def _kinds(public: Path) -> set[str]:
+    """The keys in a public key's file, without comments."""
+    try:
+        return {" ".join(key.split()[:2]) for key in read_keys(public)}
+    except InvalidRequest:
+        return set()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False

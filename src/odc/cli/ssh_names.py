@@ -1,0 +1,135 @@
+"""Which names the files for ssh give to boxes: never one that leads to another machine than the user means.
+
+A name that reservations of two clouds have connects to neither: a file that sorts first refuses it and names both by
+`NAME.ID`. An entry of another cloud stays while it may be needed: until its box is long past its end, or the cloud's
+socket is gone and nothing listens where the box was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from odc.api.messages import ReservationView
+from odc.cli import ssh_entry
+from odc.cli.settings_file import write_whole
+from odc.cli.ssh_probe import is_closed, is_loopback
+from odc.domain.names import short
+
+SUFFIX = "-sshconfig"
+DOUBLES = f"0-same-names{SUFFIX}"
+"""Read before every entry, because ssh reads the files of an Include in the order of their names."""
+KEPT_AFTER_END = timedelta(days=2)
+"""A reservation can be extended by another computer; its entry here then still has the earlier end."""
+_TRAILER = "# reservation "
+_CLOUD = "# of the cloud on "
+_UNTIL = re.compile(rf"^{_TRAILER}(\S+) (\S+) until (\S+)$", re.MULTILINE)
+
+
+def trailer(view: ReservationView, cloud: str) -> str:
+    """The last lines of an entry: its reservation, when it ends, and its cloud."""
+    until = view.expires_at.astimezone(UTC).isoformat(timespec="seconds") if view.expires_at else "-"
+    return f"{_TRAILER}{view.name} {view.id} until {until}\n{_CLOUD}{cloud}\n"
+
+
+def entries(folder: Path) -> list[Path]:
+    """The files of all reservations, of every cloud, by id."""
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name != DOUBLES]
+
+
+def text_of(path: Path) -> str:
+    """The file's text; empty if another command has just removed it."""
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def blocks_of(path: Path) -> str:
+    """The Host blocks of a file, without its last lines."""
+    return text_of(path).partition(_CLOUD)[0].partition(_TRAILER)[0]
+
+
+def cloud_in(path: Path) -> str | None:
+    """The cloud that the file names; None if it names none."""
+    before, mark, cloud = text_of(path).rpartition(_CLOUD)
+    return cloud.strip() if before or mark else None
+
+
+def name_of(path: Path) -> str:
+    """The name of the file's reservation; empty if another command has just removed it."""
+    found = _UNTIL.search(text_of(path))
+    return found[1] if found else next(iter(hosts_in(path)), "")
+
+
+def hosts_in(path: Path) -> list[str]:
+    """Every name that the file gives to a box."""
+    lines = text_of(path).splitlines()
+    return [name for line in lines if line.startswith("Host ") for name in line.split()[1:]]
+
+
+def ssh_name(path: Path) -> str:
+    """By what name ssh reaches the reservation's first box; empty if it has no entry."""
+    first = next(iter(hosts_in(path)), "")
+    return ssh_entry.alias(first, path.name) if first in hosts_in(path.with_name(DOUBLES)) else first
+
+
+def is_obsolete(path: Path) -> bool:
+    """Whether an entry of another cloud is of no use any more."""
+    text = text_of(path)
+    found = _UNTIL.search(text)
+    try:
+        end = datetime.fromisoformat(found[3]) if found else None
+    except ValueError:
+        end = None
+    if end is not None and datetime.now(UTC) > end + KEPT_AFTER_END:
+        return True
+    return _is_gone(text, cloud_in(path) or "")
+
+
+def _is_gone(text: str, cloud: str) -> bool:
+    """Whether the cloud's socket is gone and nothing listens where the boxes were; other machines are not tried."""
+    if not cloud.startswith("/") or Path(cloud).exists():
+        return False
+    hosts = re.findall(r"^  HostName (\S+)$", text, re.MULTILINE)
+    ports = re.findall(r"^  Port (\d+)$", text, re.MULTILINE)
+    if not hosts or len(hosts) != len(ports) or not all(map(is_loopback, hosts)):
+        return False
+    return all(is_closed(host, int(port)) for host, port in zip(hosts, ports, strict=True))
+
+
+def elsewhere(folder: Path, cloud: str, name: str) -> str:
+    """Another cloud in which a reservation has this name; empty if there is none."""
+    for path in entries(folder):
+        other = cloud_in(path)
+        if other not in (None, cloud) and name in (name_of(path), *hosts_in(path)) and not is_obsolete(path):
+            return other or "another cloud"
+    return ""
+
+
+def refuse_doubles(folder: Path) -> None:
+    """Write the file that refuses names of several entries; without any, there is no such file."""
+    owners: dict[str, list[Path]] = defaultdict(list)
+    for path in entries(folder):
+        for name in hosts_in(path):
+            owners[name].append(path)
+    doubles = {name: paths for name, paths in owners.items() if len(paths) > 1 and ssh_entry.WORD.fullmatch(name)}
+    blocks = [ssh_entry.refusal(name, [path.name for path in paths]) for name, paths in doubles.items()]
+    for name, paths in doubles.items():
+        blocks += [_renamed(path, name) for path in paths]
+    file, text = folder / DOUBLES, "\n".join(blocks)
+    if not text:
+        file.unlink(missing_ok=True)
+    elif text_of(file) != text:
+        write_whole(file, text)
+
+
+def _renamed(path: Path, name: str) -> str:
+    """The entry's block of this name, under the name that no other entry has."""
+    for block in blocks_of(path).split("\n\n"):
+        host, _, settings = block.strip().partition("\n")
+        if name in host.split()[1:]:
+            return f"Host {ssh_entry.alias(name, short(path.name))}\n{settings}\n"
+    return ""

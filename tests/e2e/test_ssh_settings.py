@@ -1,0 +1,292 @@
+"""Whatever a user's own ssh settings and agents are: the box is reached, or the line in the way is named."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e.cloud import LANE, Cloud, Done, Person
+from tests.e2e.terminal import terminal
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+EIGHT = (
+    "for i in 1 2 3 4 5 6 7 8; do ssh-keygen -qt ed25519 -N '' -f ~/.ssh/k$i && ssh-add -q ~/.ssh/k$i || exit 9; done"
+)
+HARMLESS = [
+    "HostKeyAlgorithms rsa-sha2-512",
+    "AddressFamily inet6",
+    "PubkeyAcceptedAlgorithms rsa-sha2-512",
+    "PreferredAuthentications password",
+    "PubkeyAuthentication no",
+    "Ciphers aes128-cbc",
+    "MACs hmac-md5",
+    "KexAlgorithms diffie-hellman-group1-sha1",
+    "BindAddress 192.0.2.1",
+    "BindInterface nosuch0",
+    "ProxyJump nowhere.example",
+    "CanonicalizeHostname always\n  CanonicalDomains example.com\n  CanonicalizeFallbackLocal no",
+    "GlobalKnownHostsFile /dev/null\n  UserKnownHostsFile /dev/null\n  VerifyHostKeyDNS yes",
+    "NoHostAuthenticationForLocalhost yes",
+    "CertificateFile ~/.ssh/id_ed25519-cert.pub",
+    "ServerAliveCountMax 0",
+    "VisualHostKey yes\n  Compression yes\n  ForwardX11 yes\n  SendEnv *\n  SetEnv A=b",
+    "ControlMaster auto\n  ControlPath ~/.ssh/one-for-all\n  ControlPersist 5",
+    "IdentityFile ~/.ssh/k1\n" + "\n".join(f"  IdentityFile ~/.ssh/k{i}" for i in range(2, 9)),
+    "PKCS11Provider /nosuch.so\n  SecurityKeyProvider /nosuch.so",
+    "LogLevel QUIET\n  StrictHostKeyChecking ask",
+]
+"""What a user may have set for every host; `ssh NAME` works all the same."""
+
+
+@pytest.fixture(scope="module")
+def box(cloud: Cloud, ada: Person) -> Iterator[Person]:
+    """One box for all the settings, by name too."""
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "settings", "--disk", "none", "--wait")
+    yield ada
+    ada.ok("cancel", "settings", "--yes")
+    ada.gpu_dev("wait", "settings")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> None:
+    """The box outlives a test here; the module's fixture waits until it is gone."""
+
+
+@pytest.fixture
+def named(box: Person) -> Iterator[Person]:
+    box.ok("config", "ssh-include", "enable")
+    yield box
+    box.run("bash", "-c", "rm -f .ssh/config .ssh/k* .ssh/conf.d .ssh/*-cert.pub; rm -rf .ssh/conf.d")
+    box.ok("list")
+
+
+def everywhere(person: Person, settings: str) -> None:
+    """Have these settings for every host, below the line that includes the reservations."""
+    text = f"Include ~/.gpu-dev/*-sshconfig\nHost *\n  {settings}\n"
+    person.run("bash", "-c", f"printf %s {shlex.quote(text)} > .ssh/config")
+
+
+def with_agent(person: Person, *lines: str) -> Done:
+    """Run lines of a shell with an agent of their own."""
+    return person.run("ssh-agent", "bash", "-c", "\n".join(lines))
+
+
+def test_no_setting_for_every_host_keeps_ssh_from_the_box(named: Person) -> None:
+    named.run("bash", "-c", "for i in 1 2 3 4 5 6 7 8; do ssh-keygen -qt ed25519 -N '' -f .ssh/k$i; done")
+    named.run("bash", "-c", "ssh-keygen -q -s .ssh/k1 -I me -n dev .ssh/id_ed25519.pub")
+    failed = {}
+    for settings in HARMLESS:
+        everywhere(named, settings)
+        done = named.run("ssh", "settings", "echo in")
+        if done.out != "in\n":
+            failed[settings] = done
+    assert failed == {}
+
+
+def test_eight_keys_in_the_agent_do_not_hide_the_right_one(named: Person) -> None:
+    done = with_agent(
+        named,
+        EIGHT,
+        "ssh-add -q ~/.ssh/id_ed25519",
+        "ssh settings echo by name",
+        "gpu-dev connect settings -- hostname",
+    )
+    assert done.out == "by name\nsettings\n", done
+    hidden = "mv ~/.ssh/id_ed25519 ~/.ssh/id_ed25519.pub ~"
+    back = "mv ~/id_ed25519 ~/id_ed25519.pub ~/.ssh"
+    lines = [EIGHT.replace("ssh-keygen", "test -e ~/.ssh/k$i || ssh-keygen"), "ssh-add -q ~/.ssh/id_ed25519", hidden]
+    done = with_agent(named, *lines, "gpu-dev list >/dev/null; ssh settings echo agent only", back)
+    assert done.out == "agent only\n", done
+
+
+def test_an_agent_that_only_the_settings_name_is_used_and_its_keys_are_offered(named: Person) -> None:
+    everywhere(named, "IdentityAgent ~/agent.sock")
+    lines = [
+        "ssh-agent -a ~/agent.sock > ~/agent.out; . ~/agent.out > /dev/null",
+        "ssh-add -q ~/.ssh/id_ed25519; mv ~/.ssh/id_ed25519 ~/.ssh/id_ed25519.pub ~",
+        "unset SSH_AUTH_SOCK",
+        "gpu-dev list > /dev/null; ssh settings echo in",
+        "gpu-dev connect settings --diagnose | grep 'your agent has'",
+        "gpu-dev config set ssh_key ''; gpu-dev reserve -t t4 -g 1 -h 0.5 -n other --disk none",
+        "mv ~/id_ed25519 ~/id_ed25519.pub ~/.ssh; kill $SSH_AGENT_PID",
+    ]
+    try:
+        done = named.run("bash", "-c", "\n".join(lines))
+    finally:
+        named.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    assert done.out.startswith("in\n  your agent has    SHA256:"), done
+    assert "ssh-add -L > ~/agent.pub" in done.err
+
+
+def test_a_passphrase_is_asked_for_and_a_setting_that_forbids_it_is_named(named: Person) -> None:
+    named.run("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", ".ssh/id_ed25519")
+    try:
+        with terminal(named, "gpu-dev", "connect", "settings", "--", "echo it is in") as screen:
+            screen.answer("Enter passphrase", "secret\r")
+            screen.expect("it is in")
+            assert screen.ended() == 0
+        everywhere(named, "BatchMode yes")
+        done = named.in_box("settings", "true")
+        assert done.code == 255
+        assert "unlock            ssh-add ~/.ssh/id_ed25519" in done.err
+        assert "ssh may not ask   ~/.ssh/config:3: BatchMode yes" in done.err
+    finally:
+        named.run("ssh-keygen", "-q", "-p", "-P", "secret", "-N", "", "-f", ".ssh/id_ed25519")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("RevokedHostKeys /nosuch", "~/.ssh/config:3: RevokedHostKeys /nosuch"),
+        ("KnownHostsCommand /bin/false", ""),
+        ("SessionType none", ""),
+        ("ForkAfterAuthentication yes", ""),
+        ("StdinNull yes", ""),
+    ],
+)
+def test_connect_gets_in_where_plain_ssh_cannot_and_names_the_line(named: Person, settings: str, told: str) -> None:
+    everywhere(named, settings)
+    done = named.in_box("settings", "cat", input="in\n")
+    assert done.out == "in\n", done
+    assert told in done.err
+    assert ("Connecting without your own ssh settings." in done.err) is bool(told)
+
+
+def test_a_forwarding_that_cannot_be_made_is_named_by_its_line(named: Person) -> None:
+    taken = 39800 + LANE
+    everywhere(named, f"ExitOnForwardFailure yes\n  LocalForward 127.0.0.1:{taken} localhost:22")
+    listen = f"import socket,time; s=socket.create_server(('127.0.0.1',{taken})); print(flush=True); time.sleep(60)"
+    hold = f"python3 -c {shlex.quote(listen)}"
+    script = f"exec 3< <({hold}); read <&3; gpu-dev connect settings -- true; code=$?; kill $!; exit $code"
+    done = named.run("bash", "-c", script)
+    assert done.code == 255, done
+    assert f"in the way   ~/.ssh/config:4: LocalForward 127.0.0.1:{taken}" in done.err, done
+    assert "restarting" not in done.err
+
+
+def test_diagnose_names_what_keeps_plain_ssh_out(named: Person) -> None:
+    everywhere(named, "RevokedHostKeys /nosuch")
+    told = named.ok("connect", "settings", "--diagnose")
+    assert "ssh settings fails: Error checking host key" in told
+    assert "in the way   ~/.ssh/config:3: RevokedHostKeys /nosuch" in told
+    named.run("bash", "-c", "echo Nonsense yes >> .ssh/config")
+    assert "Bad configuration option: nonsense" in named.ok("connect", "settings", "--diagnose")
+
+
+def test_a_command_of_several_words_arrives_as_it_is_and_a_single_one_is_a_line(box: Person) -> None:
+    def in_box(*command: str) -> str:
+        return box.ok("connect", "settings", "--", *command)
+
+    assert in_box("bash", "-c", "echo a; echo b") == "a\nb\n"
+    assert in_box("printf", "%s|", "two  spaces", "$HOME", "", "it's", "*") == "two  spaces|$HOME||it's|*|"
+    assert in_box("cd / && pwd; echo $0 $((1 + 1))").splitlines()[0] == "/"
+
+
+def test_a_home_that_takes_no_files_is_no_obstacle_to_connect_and_promises_no_names(box: Person) -> None:
+    box.ok("config", "ssh-include", "enable")
+    box.run("bash", "-c", "mv .gpu-dev aside && mkdir -m 500 .gpu-dev")
+    try:
+        done = box.in_box("settings", "echo in")
+        assert done.out == "in\n", done
+        assert "ssh does not know your boxes by name here" in done.err
+        shown = box.ok("show", "settings")
+        assert "ssh settings " not in shown
+        assert "vscode://" not in shown
+    finally:
+        box.run("bash", "-c", "rmdir .gpu-dev; mv aside .gpu-dev; rm .ssh/config")
+
+
+def test_a_home_that_is_not_the_accounts_promises_no_names(box: Person) -> None:
+    box.run("mkdir", "-p", "elsewhere/.ssh")
+    home = str(box.home / "elsewhere")
+    try:
+        done = box.gpu_dev("config", "ssh-include", "enable", HOME=home)
+        assert done.out.splitlines()[-1] == "Next: gpu-dev connect settings"
+        assert f"{box.home}/.ssh/config" in done.err
+        assert f"Include {home}/.gpu-dev/*-sshconfig" in done.err
+        assert "ssh settings " not in box.ok("show", "settings", HOME=home)
+        assert box.in_box("settings", "echo in", HOME=home).out == "in\n"
+        box.run("bash", "-c", f"echo 'Include {home}/.gpu-dev/*-sshconfig' > .ssh/config")
+        assert "ssh settings " in box.ok("show", "settings", HOME=home)
+        assert box.run("ssh", "settings", "echo in", HOME=home).out == "in\n"
+    finally:
+        box.run("rm", "-rf", "elsewhere", ".ssh/config")
+
+
+def test_a_uid_without_an_account_is_told_what_to_do(cloud: Cloud, box: Person) -> None:
+    uid = 54000 + LANE
+    home = cloud.folder / "nobody"
+    home.mkdir(exist_ok=True)
+    os.chown(home, uid, uid)
+    environment = {"HOME": str(home), "PATH": f"{box.bin}:/usr/bin:/bin", "GPU_DEV_ENDPOINT": f"unix://{cloud.socket}"}
+
+    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, env=environment, cwd=home, user=uid, group=uid, extra_groups=[], capture_output=True, text=True
+        )
+
+    key = (box.home / ".ssh/id_ed25519.pub").read_text()
+    (home / "key.pub").write_text(key)
+    assert typed("gpu-dev", "config", "set", "ssh_key", "key.pub").returncode == 0
+    one = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "nobodys", "--disk", "none", "--wait")
+    assert typed("gpu-dev", *one).returncode == 0
+    try:
+        done = typed("gpu-dev", "connect", "nobodys", "--", "true")
+        assert done.returncode == 2
+        assert f"ssh: No user exists for uid {uid}" in done.stderr
+        assert "/etc/passwd" in done.stderr
+        assert "restarting" not in done.stderr
+    finally:
+        typed("gpu-dev", "cancel", "nobodys", "--yes")
+        typed("gpu-dev", "wait", "nobodys")
+
+
+def test_a_queued_one_is_diagnosed_as_queued(box: Person) -> None:
+    box.ok("reserve", "-t", "t4", "-g", "4", "-h", "0.5", "-n", "later", "--disk", "none")
+    try:
+        told = box.ok("connect", "later", "--diagnose")
+        assert "is queued, position 1: it has no box yet. Starts by " in told
+        assert "Wait for it: gpu-dev wait later" in told
+    finally:
+        box.ok("cancel", "later", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("own", "place"),
+    [
+        ("Host prod\n  HostName prod.example\n", "~/.ssh/config:2"),
+        ("Host other\nHost pro* !x\n  User me\n", "~/.ssh/config:3"),
+        ("Match originalhost prod\n  Port 7\n", "~/.ssh/config:2"),
+        ("Include conf.d/*\n", "~/.ssh/conf.d/work:1"),
+    ],
+)
+def test_a_name_of_ones_own_host_is_refused_and_never_hidden(named: Person, own: str, place: str) -> None:
+    named.run(
+        "bash",
+        "-c",
+        f"mkdir -p .ssh/conf.d; printf 'Host prod\\n User me\\n' > .ssh/conf.d/work; printf '{own}' >> .ssh/config",
+    )
+    before = named.run("ssh", "-G", "prod").out
+    one = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none")
+    done = named.gpu_dev(*one, "-n", "prod")
+    assert done.code == 2
+    assert f"prod is a host of yours ({place})" in done.err
+    assert "-n prod-2" in done.err or "-n box-prod" in done.err
+    assert "--yes" in done.err
+    if "Match" not in own:
+        return
+    told = named.ok(*one, "-n", "prod", "--yes", "--wait")
+    try:
+        name = f"prod.{named.view('prod')['id'][:8]}"
+        assert f"ssh {name}   or   gpu-dev connect prod" in told
+        assert named.run("ssh", "-G", "prod").out == before
+        assert named.run("ssh", name, "hostname").out == "prod\n"
+        assert named.in_box("prod", "hostname").out == "prod\n"
+    finally:
+        named.ok("cancel", "prod", "--yes")
+        named.gpu_dev("wait", "prod")
+    told = named.ok(*one[:-1], "prod", "--no-wait")
+    named.ok("cancel", "prod-2", "--yes")

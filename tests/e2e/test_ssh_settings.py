@@ -86,6 +86,13 @@ def test_no_setting_for_every_host_keeps_ssh_from_the_box(named: Person) -> None
     assert failed == {}
 
 
+def test_names_are_told_once_ssh_knows_them(named: Person) -> None:
+    assert named.ok("config", "ssh-include", "enable").splitlines()[-1] == "Next: ssh settings"
+    assert "ssh settings        ssh dev@" in named.ok("show", "settings")
+    named.ok("config", "ssh-include", "disable")
+    assert "ssh settings " not in named.ok("show", "settings")
+
+
 def test_eight_keys_in_the_agent_do_not_hide_the_right_one(named: Person) -> None:
     done = with_agent(
         named,
@@ -131,7 +138,7 @@ def test_a_passphrase_is_asked_for_and_a_setting_that_forbids_it_is_named(named:
         everywhere(named, "BatchMode yes")
         done = named.in_box("settings", "true")
         assert done.code == 255
-        assert "unlock            ssh-add ~/.ssh/id_ed25519" in done.err
+        assert "if it has a passphrase: ssh-add ~/.ssh/id_ed25519" in done.err
         assert "ssh may not ask   ~/.ssh/config:3: BatchMode yes" in done.err
     finally:
         named.run("ssh-keygen", "-q", "-p", "-P", "secret", "-N", "", "-f", ".ssh/id_ed25519")

@@ -17,7 +17,7 @@ from tests.someone import someone
 from tests.unit.cli.screen import an_output
 
 from odc.cli.context import Session
-from odc.cli.diagnosis import explain
+from odc.cli.diagnosis import Way, explain
 from odc.cli.end import _cancel_each, _together
 from odc.cli.times import local_now
 from odc.domain.access import Principal
@@ -180,7 +180,8 @@ def test_connect_and_wait_say_what_happens_to_one_that_is_ending(ada: Person, cl
     assert done.code == 1
     assert why in done.err
     session = Session(home=ada.home, output=an_output(), now=local_now, endpoint_typed=cloud.endpoint)
-    [told] = explain(session, session.client().reservation("train"), ["ssh"], is_command=False)
+    way = Way(["ssh"], "train")
+    [told] = explain(session, session.client().reservation("train"), way, way, is_command=False).lines
     session.client().close()
     assert told.endswith(why)
     with terminal(ada, "gpu-dev", "wait", "train") as screen:

@@ -229,7 +229,7 @@ def test_two_who_set_something_at_once_lose_nothing(ada: Person) -> None:
     assert 'endpoint = "unix:///else.sock"' in kept
     assert "id_ed25519.pub" in kept
     files = sorted(path.name.partition("-")[2] for path in (ada.home / ".gpu-dev").iterdir())
-    assert files == ["", "", "known_hosts", "known_hosts", "sshconfig", "sshconfig"]
+    assert files == ["", "", "key.pub", "known_hosts", "known_hosts", "sshconfig", "sshconfig"]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def _ways_in(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) 
         return ["  Your agent has a key that the box accepts."]
     private = [file.private for file in files if file.fingerprint in accepted and file.private]
     if private:
-        return [f"  unlock            ssh-add {in_home(home, private[0])}"]
+        return [f"  This file opens the box; if it has a passphrase: ssh-add {in_home(home, private[0])}"]
     lines = [f"  load that key     ssh-add FILE, with the private half of {me.keys[0].fingerprint}"] if me.keys else []
     mine = [file.path for file in files if file.private and file.path != file.private]
     if mine:

@@ -40,10 +40,10 @@ def entries(folder: Path) -> list[Path]:
 
 
 def text_of(path: Path) -> str:
-    """The file's text; empty if another command has just removed it."""
+    """The file's text; empty if another command has just removed it, or if it cannot be read."""
     try:
         return path.read_text(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.cli.local_keys import find_public_keys, read_keys
+from odc.cli.key_files import read_keys
+from odc.cli.local_keys import find_public_keys
 from odc.cli.settings_file import private_half
 from odc.cli.ssh_entry import QUOTABLE, quoted
 from odc.domain.errors import InvalidRequest

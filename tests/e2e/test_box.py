@@ -45,9 +45,10 @@ def end(person: Person, name: str) -> None:
 
 @contextmanager
 def changed_settings(cloud: Cloud, line: str) -> Iterator[None]:
-    """The cloud as after its operator added a line to the settings; as it was before afterwards."""
+    """The cloud as after its operator set a line of the settings; as it was before afterwards."""
     before = cloud.config.read_text()
-    cloud.config.write_text(f"{line}\n{before}")
+    others = [old for old in before.splitlines() if old.split("=")[0] != line.split("=")[0]]
+    cloud.config.write_text("\n".join([line, *others, ""]))
     try:
         for command in ("down", "up"):
             cloud.odc(command)

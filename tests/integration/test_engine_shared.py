@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,6 +121,43 @@ def login_from_terminal(engine: Engine, spec: BoxSpec, typed: bytes) -> subproce
     finally:
         os.close(own)
         os.close(of_ssh)
+
+
+@contextmanager
+def session(engine: Engine, spec: BoxSpec) -> Iterator[Callable[[str], str]]:
+    """A session that has a terminal; what types a line into it and gives the line that it answers."""
+    command = [*engine.ssh_command(spec, "cat")]
+    child = subprocess.Popen(
+        [command[0], "-tt", "-o", "ServerAliveInterval=1", *command[1:]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    def say(line: str) -> str:
+        print(line, file=child.stdin, flush=True)
+        child.stdout.readline()  # the terminal's echo
+        return child.stdout.readline().strip()
+
+    try:
+        yield say
+    finally:
+        child.kill()
+        child.communicate(timeout=30)
+
+
+def test_running_sessions_go_on_while_another_box_has_no_terminal_left(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    with session(engine, boxes[1]) as own, session(engine, boxes[0]) as hostile:
+        assert (own("before"), hostile("before")) == ("before", "before")
+        for _ in range(3):
+            with taken(engine, boxes[0], "terminal") as said:
+                assert said.endswith("No space left on device")
+                assert (own("meanwhile"), hostile("meanwhile")) == ("meanwhile", "meanwhile")
+        assert (own("after"), hostile("after")) == ("after", "after")
 
 
 def test_a_box_has_its_own_number_of_terminals_and_says_when_none_is_left(

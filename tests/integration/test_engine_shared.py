@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.engine import Engine, private_engine
 
-from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, signals_of_all_boxes
+from odc.adapters.engine.box_limits import SOCKET_LIMIT, UNLIMITED, locked_memory, signals_of_all_boxes
+from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
 
@@ -208,6 +211,72 @@ def test_a_box_may_lock_as_much_memory_as_the_machine_allows(engine: Engine, box
     most = locked_memory()
     shown = engine.ssh(boxes[0], "ulimit -Hl; ulimit -Sl").stdout.split()
     assert shown == ["unlimited" if most == UNLIMITED else str(most // 1024)] * 2
+
+
+UNREAD = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+held = []
+for _ in range(40):
+    one = socket.create_connection(server.getsockname(), timeout=20)
+    held.append((one, server.accept()[0]))
+    one.setblocking(False)
+    try:
+        while True:
+            one.send(bytes(65536))
+    except BlockingIOError:
+        pass
+print("filled", flush=True)
+sys.stdin.read()
+"""
+
+
+def socket_bytes() -> int:
+    """Of all TCP sockets of the machine."""
+    line = next(line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:"))
+    return int(line.split()[-1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(Path("/sys/fs/cgroup/cgroup.controllers").exists(), reason="cgroup v2 counts it as memory")
+def test_what_a_box_leaves_unread_in_its_sockets_is_limited() -> None:
+    with private_engine("h100=1x28") as engine:
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        most = engine.options.limits.socket_bytes_per_unit
+        before = socket_bytes()
+        command = engine.ssh_command(spec, f"python3 -c {shlex.quote(UNREAD)}")
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "filled\n"
+            assert socket_bytes() - before < 1.5 * most
+        finally:
+            child.kill()
+            child.communicate(timeout=30)
+
+
+def test_limits_that_the_host_resets_are_noticed_and_raised_again(tmp_path: Path) -> None:
+    name, file = "net.ipv4.neigh.default.gc_thresh3", Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+    before = int(file.read_text())
+    with private_engine("h100=1x1") as engine:
+        limits = replace(engine.options.limits, kernel={name: before + 8}, noted=tmp_path / "noted.json")
+        cluster = EngineCluster(engine.api, engine.nodes, replace(engine.options, limits=limits))
+        spec = engine.spec(gpus=())
+        uid = cluster.create_box(spec)
+        try:
+            cluster.start_box(spec.name, uid)
+            assert int(file.read_text()) == before + 8
+            sockets = Path(SOCKET_LIMIT.format(uid=uid))
+            limited = sockets.read_text() if sockets.exists() else ""
+            file.write_text(str(before))
+            engine.podman("restart", "-t", "0", engine.container(spec))
+            report = cluster.check_host(cluster.list_boxes(), ())
+            assert any(name in text for text in report.repaired)
+            assert int(file.read_text()) == before + 8
+            assert not limited or sockets.read_text() == limited
+        finally:
+            restore_limits(tmp_path / "noted.json")
+    assert int(file.read_text()) == before
 
 
 FLOOD = """

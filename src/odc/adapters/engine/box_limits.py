@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from odc.adapters.engine.kernel_limits import TERMINALS, terminals_of_a_box
+from odc.adapters.engine.kernel_limits import NOTED, TERMINALS, terminals_of_a_box
 from odc.adapters.engine.seccomp import write_profile
 from odc.domain.node import Node
 
 UNLIMITED = resource.RLIM_INFINITY
 SIGNALS = 2048
 """Timers and queued signals that each user of a box has at least."""
+SOCKET_BYTES = 32 * 2**20
+"""Memory of network sockets that each GPU or unit of a box has at least."""
+SOCKET_LIMIT = "/sys/fs/cgroup/memory/libpod_parent/libpod-{uid}/memory.kmem.tcp.limit_in_bytes"
+"""Where cgroup v1 limits a box's sockets, as the engine's manager `cgroupfs` names it."""
 _CAP_SYS_RESOURCE = 24
 
 
@@ -27,6 +32,8 @@ class BoxLimits:
         signals: timers and queued signals of each user.
         seccomp: profile of system calls; None: the engine's own.
         kernel: limits of the kernel that must be so high while boxes run, by name.
+        socket_bytes_per_unit: memory of network sockets, for each GPU or unit of the box.
+        noted: the machine's file of what raised limits were before.
     """
 
     terminals: int = TERMINALS
@@ -34,6 +41,8 @@ class BoxLimits:
     signals: int = SIGNALS
     seccomp: Path | None = None
     kernel: Mapping[str, int] = field(default_factory=dict)
+    socket_bytes_per_unit: int = 2**30
+    noted: Path = NOTED
 
 
 def box_limits(nodes: Iterable[Node], profile: Path, nested: bool, kernel: Mapping[str, int]) -> BoxLimits:
@@ -56,7 +65,30 @@ def box_limits(nodes: Iterable[Node], profile: Path, nested: bool, kernel: Mappi
         signals=SIGNALS if together is None else min(max(together // boxes, SIGNALS), together),
         seccomp=write_profile(profile, nested),
         kernel=kernel,
+        socket_bytes_per_unit=max(_socket_bytes_of_all() * 3 // 4 // boxes, SOCKET_BYTES),
     )
+
+
+def _socket_bytes_of_all() -> int:
+    """From how much on the kernel makes every TCP socket of the machine slower. Source: tcp(7), `tcp_mem`."""
+    try:
+        pages = int(Path("/proc/sys/net/ipv4/tcp_mem").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
+
+
+def limit_sockets(uid: str, most: int) -> None:
+    """Limit the memory of a running box's network sockets, which cgroup v1 does not count as the box's memory.
+
+    With cgroup v2 it counts, and nothing is to be done; where the kernel cannot limit it, nothing is done either.
+
+    Args:
+        uid: the engine's id of the box.
+        most: bytes.
+    """
+    with contextlib.suppress(OSError), Path(SOCKET_LIMIT.format(uid=uid)).open("r+") as file:
+        file.write(str(most))
 
 
 def most_boxes(nodes: Iterable[Node]) -> int:

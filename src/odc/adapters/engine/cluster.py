@@ -18,6 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from odc.adapters.engine.api import PodmanApi, error_of, telling_line
+from odc.adapters.engine.box_limits import limit_sockets
 from odc.adapters.engine.container import (
     EngineOptions,
     container_name,
@@ -205,7 +206,7 @@ class EngineCluster:
         if known is None:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         self._mount_layer(name, known)
-        raise_limits(self._options.limits.kernel)  # the host may have reset them
+        raise_limits(self._options.limits.kernel, self._options.limits.noted)  # the host may have reset them
         keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         try:
@@ -214,6 +215,8 @@ class EngineCluster:
             raise self._place_taken(error.message) from error
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
+        units = int(known["Config"]["Labels"]["odc.units"])
+        limit_sockets(uid, self._options.limits.socket_bytes_per_unit * units)
         if status == 409:
             raise ProviderUnavailable(f"the engine: {answer}")
         if status == 304 and self._is_stuck(uid):

@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.box_limits import limit_sockets
 from odc.adapters.engine.container import EngineOptions, subnet_of
 from odc.adapters.engine.firewall import keep_apart, read_rules
+from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.namespaces import mount_namespace, share_namespaces
 from odc.adapters.engine.ports import taken_ports
@@ -77,11 +79,20 @@ class HostChecks:
         repaired: list[str] = []
         problems: list[str] = []
         blocked = self._isolate(repaired)
-        for repair in (self._restore_files, self._restore_forwarding, self._restore_lxcfs, self._restore_namespaces):
+        repairs = (
+            self._restore_files,
+            self._restore_forwarding,
+            self._restore_lxcfs,
+            self._restore_namespaces,
+            self._restore_limits,
+        )
+        for repair in repairs:
             try:
                 repaired += repair()
             except (OSError, ProviderError) as error:
                 problems.append(str(error))
+        for box in boxes:  # one that was started again by hand has lost it
+            limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
         unreachable, reachable = self._reach(boxes)
         return HostReport(
             reachable=frozenset(reachable),
@@ -123,6 +134,11 @@ class HostChecks:
         folder = self._options.lxcfs
         if folder is not None and has_died(folder) and ensure_lxcfs(folder) is not None:
             yield "lxcfs had died; free fails in boxes that ran then, until they are started again"
+
+    def _restore_limits(self) -> Iterable[str]:
+        raised = raise_limits(self._options.limits.kernel, self._options.limits.noted)
+        if raised:
+            yield f"limits of the kernel were too low for the boxes: {', '.join(raised)}"
 
     def _restore_namespaces(self) -> Iterable[str]:
         """Without its mount the engine can neither list nor take away a box's network."""

@@ -26,7 +26,9 @@ if ! id dev >/dev/null 2>&1; then
 fi
 usermod --password '*' --shell /usr/bin/zsh dev
 install -d -o dev -g dev -m 0755 /home/dev
-printf 'dev ALL=(ALL) NOPASSWD:ALL\nDefaults env_keep += "CCACHE_DIR SSH_AUTH_SOCK"\nDefaults !requiretty\n' > /etc/sudoers.d/odc
+proxies='http_proxy https_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY' # for apt, which runs by sudo
+printf 'dev ALL=(ALL) NOPASSWD:ALL\nDefaults env_keep += "CCACHE_DIR SSH_AUTH_SOCK %s"\nDefaults !requiretty\n' "$proxies" \
+    > /etc/sudoers.d/odc
 chmod 0440 /etc/sudoers.d/odc
 
 # Host keys are never part of an image; the machine's identity and names are each box's own.

@@ -251,6 +251,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "image": IMAGE,
         "simulate": "h100=1x8,t4=1x4,cpu-x86=1x4",
         "disk_gib": 0.5,
+        "oh_my_zsh": "",
         "disk_file_gib": 6,
         **settings,
     }

@@ -134,6 +134,9 @@ def test_a_user_in_admins_sees_and_ends_what_is_anothers(spare: Cloud, dora: Per
     ("line", "told"),
     [
         ('simulat = "t4=1x4"', ["there is no setting 'simulat'", 'did you mean   simulate = "t4=1x4"']),
+        ('dns = ["127.0.0.53"]', ['dns = ["127.0.0.53"] is not allowed', "not this machine's loopback"]),
+        ('oh_my_zsh = "ext::sh -c x"', ["oh_my_zsh", "is not allowed", "https://"]),
+        ('oh_my_zsh_commit = "master"', ["oh_my_zsh_commit", "40 hexadecimal digits"]),
         ("ports = [70000, 70001]", ["ports = [70000, 70001] is not allowed", "from 1024 to 65535"]),
         ('ports = "30000-31999"', ["ports: expected a list, got text", "for example   ports = [30000, 31999]"]),
         ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "up --simulate h100=2x8,t4=1x4"]),

@@ -75,6 +75,20 @@ def test_the_box_and_its_owner_are_told_and_nobody_else() -> None:
     assert world.get(record).out_of_memory.kills == 1
 
 
+def test_a_running_box_gets_the_settings_that_its_operator_changed() -> None:
+    world = World(box_environment={"OLD": "1"})
+    record = world.reserve()
+    (box,) = world.cluster.peek()
+    world.with_policy(box_environment={"LAB": "x y"}, box_certificates=b"PEM", timezone="Asia/Kathmandu")
+    world.settle()
+    files = world.cluster.read_files(box.name)
+    lines = files["env"].decode().splitlines()
+    assert {"LAB=x y", "TZ=Asia/Kathmandu"} <= set(lines)
+    assert not any(line.startswith("OLD=") for line in lines)
+    assert files["ca.crt"] == b"PEM"
+    assert world.get(record).state is State.ACTIVE
+
+
 def test_a_box_that_kills_its_processes_without_end_does_not_fill_the_records() -> None:
     world = World()
     record = world.reserve(hours=8.0)

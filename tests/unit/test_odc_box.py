@@ -116,6 +116,24 @@ def test_users_files_are_never_overwritten(root: Root) -> None:
     assert (root.home / ".venv").readlink() == Path("/elsewhere")
 
 
+def test_only_the_loader_of_the_first_version_that_nobody_edited_is_renewed(root: Root) -> None:
+    first = subprocess.run(
+        ["git", "show", "4a3672d:images/box/skel/.oh-my-zsh/oh-my-zsh.sh"],
+        cwd=box_files(),
+        capture_output=True,
+        text=True,
+    ).stdout
+    if not first:
+        pytest.skip("the first version is not in this clone")
+    root.put("usr/share/odc/skel/.oh-my-zsh/oh-my-zsh.sh", "newer\n")
+    loader = root.put("home/dev/.oh-my-zsh/oh-my-zsh.sh", first + "# mine\n")
+    assert root.run("setup").returncode == 0
+    assert loader.read_text() == first + "# mine\n"
+    loader.write_text(first)
+    assert root.run("setup").returncode == 0
+    assert loader.read_text() == "newer\n"
+
+
 def test_a_shell_file_that_its_user_removed_stays_removed(root: Root) -> None:
     root.run("setup")
     (root.home / ".zshrc").unlink()

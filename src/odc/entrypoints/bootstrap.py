@@ -189,6 +189,8 @@ def _options(
         image=settings.image,
         kept_files=_kept_files(settings, nodes),
         environment=engine_service(settings).environment,
+        dns=settings.dns,
+        dns_search=settings.dns_search,
     )
 
 

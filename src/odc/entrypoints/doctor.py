@@ -24,6 +24,7 @@ from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.ports import taken_ports
 from odc.adapters.engine.seccomp import SOURCES
+from odc.adapters.engine.resolver import PUBLIC, answers, find_resolver
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
@@ -69,6 +70,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         "GPUs": _gpus,
         "ports": _ports,
         "disks": _disks,
+        "DNS": _dns,
         "HTTPS": _internet,
     }
     findings: list[Finding] = []
@@ -191,7 +193,8 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     with _some_engine(settings) as service:
         version = (service.ensure().get("/version") or {}).get("Version", "?")
         yield Finding("ok", "engine", f"podman {version} with {look_at_machine().runtime}")
-        yield _image(settings, Images(service.environment).version_of(settings.image))
+        known = Images(service.environment)
+        yield _image(settings, known.version_of(settings.image), known.oh_my_zsh_of(settings.image))
 
 
 @contextlib.contextmanager
@@ -209,11 +212,16 @@ def _some_engine(settings: Settings) -> Iterator[EngineService]:
             service.stop()
 
 
-def _image(settings: Settings, version: str | None) -> Finding:
+def _image(settings: Settings, version: str | None, oh_my_zsh: str) -> Finding:
     if version is None:
         return Finding("fail", "image", f"{settings.image} is not built", BUILD)
     if version and version != box_version():
         return Finding("warn", "image", f"{settings.image} is older than this ODC", BUILD)
+    if version and settings.oh_my_zsh and not oh_my_zsh:
+        text = f"{settings.image} has a small loader in place of oh-my-zsh, which could not be fetched"
+        return Finding(
+            "warn", "image", text, "run: sudo odc image build --fresh        (a mirror: oh_my_zsh in the settings)"
+        )
     return Finding("ok", "image", settings.image)
 
 
@@ -295,6 +303,28 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 def _disks(settings: Settings) -> Iterator[Finding]:
     for line in examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30)):
         yield Finding(line.level, line.subject, line.text, line.hint)
+
+
+def _dns(settings: Settings) -> Iterator[Finding]:
+    """The servers that boxes ask, as this machine reaches them."""
+    resolver = find_resolver(settings.dns, settings.dns_search)
+    choose = 'name servers that boxes can reach: dns = ["ADDRESS"] in the settings, then: odc down && odc up'
+    if not resolver.servers:
+        text = (
+            "no DNS server is known that boxes can reach: this machine asks its own loopback or an IPv6 address; "
+            f"boxes ask {' and '.join(PUBLIC)}"
+        )
+        works = any(map(answers, PUBLIC))
+        yield Finding("warn" if works else "fail", "DNS", text + ("" if works else ", which do not answer"), choose)
+        return
+    silent = [server for server in resolver.servers if not answers(server)]
+    text = f"boxes ask {', '.join(resolver.servers)} ({resolver.source})"
+    if len(silent) == len(resolver.servers):
+        yield Finding("fail", "DNS", f"{text}: none answers", choose)
+    elif silent:
+        yield Finding("warn", "DNS", f"{text}: {', '.join(silent)} does not answer", choose)
+    else:
+        yield Finding("ok", "DNS", text)
 
 
 def _internet(settings: Settings) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from odc.adapters.engine.image import box_version
+from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.entrypoints.bootstrap import engine_service, images
 from odc.entrypoints.settings import Settings
 
@@ -39,6 +40,8 @@ def build_image(settings: Settings, fresh: bool, say: Say, confirm: Say) -> None
     version = _version(settings)
     if version == box_version() and not fresh:
         say(f"The image {settings.image} is current; nothing to do. With today's packages: odc image build --fresh")
+        if lacks_oh_my_zsh(settings):
+            say("It was made without oh-my-zsh, or with another commit. To try again: odc image build --fresh")
         return
     if version == "":
         confirm(f"{settings.image} was not made by ODC; this replaces it")
@@ -54,4 +57,13 @@ def _version(settings: Settings) -> str | None:
 
 def _build(settings: Settings, say: Say) -> None:
     say(f"Building the image of boxes, {settings.image} (about 2 minutes)")
-    images(settings).build(settings.image, lambda step: say(f"  {step}"))
+    images(settings).build(settings.image, lambda step: say(f"  {step}"), _oh_my_zsh(settings))
+
+
+def lacks_oh_my_zsh(settings: Settings) -> bool:
+    """Whether the image has not the oh-my-zsh that the settings name, as when it could not be fetched."""
+    return bool(settings.oh_my_zsh) and images(settings).oh_my_zsh_of(settings.image) != settings.oh_my_zsh_commit
+
+
+def _oh_my_zsh(settings: Settings) -> OhMyZsh:
+    return OhMyZsh(settings.oh_my_zsh, settings.oh_my_zsh_commit)

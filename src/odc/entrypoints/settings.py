@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.engine.oh_my_zsh import ADDRESS, COMMIT
 from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.limits import Limits
@@ -100,8 +101,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         github: where public keys are fetched from.
         github_api: where GitHub's numeric user ids are asked for.
         box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
-        environment: variables for every login in every box.
+        dns: addresses of the DNS servers that boxes ask; empty: those that this machine asks. Its own loopback, where
+            systemd-resolved and dnsmasq listen, is out of reach of boxes.
+        dns_search: domains in which boxes look up short names; empty: this machine's.
+        environment: variables for every login in every box; running boxes have a changed one at the next login.
         certificates: file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM.
+            Running boxes get added ones within seconds; removed ones stay trusted until the box ends.
+        oh_my_zsh: address of the git repository from which `odc image build` takes oh-my-zsh; empty: boxes have a small
+            loader with two themes and three plugins.
+        oh_my_zsh_commit: the commit that is taken from it; anything else that comes is refused.
         timezone: time zone of times that are shown inside boxes; empty: the host's.
         limits: per user and per step.
         snapshots: which snapshots of disks are kept.
@@ -132,8 +140,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     github: str = "https://github.com"
     github_api: str = "https://api.github.com"
     box_id_base: int = 1_000_000_000
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
     certificates: str = ""
+    oh_my_zsh: str = ADDRESS
+    oh_my_zsh_commit: str = COMMIT
     timezone: str = ""
     limits: LimitSettings = LimitSettings()
     snapshots: SnapshotSettings = SnapshotSettings()

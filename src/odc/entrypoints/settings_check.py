@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from odc.adapters.engine.resolver import is_reachable
 from odc.domain.catalog import BUILT_IN, Catalog, GpuType
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
@@ -28,6 +29,9 @@ BOX_ADDRESSES = 16
 """Addresses of one reservation's network."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:-]*", re.ASCII)
+_DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
+_REPOSITORY = re.compile(r"(https?|ssh|git)://\S+$|file:///\S+$", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _EXPECTED = re.compile(r"^(?P<words>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _KINDS = {
     "`str`": "text",
@@ -162,6 +166,14 @@ _RULES: tuple[_Rule, ...] = (
     ("github_api", lambda text: text.startswith(("https://", "http://")), "an address that begins with https://"),
     ("box_id_base", lambda base: BOX_IDS <= base <= 2**32 - 2 - BOX_IDS, f"from {BOX_IDS} to {2**32 - 2 - BOX_IDS}"),
     ("environment", _are_variables, "names of letters, digits and _, texts of one line"),
+    (
+        "dns",
+        lambda found: all(map(is_reachable, found)),
+        "IPv4 addresses that boxes can reach, not this machine's loopback",
+    ),
+    ("dns_search", lambda found: all(map(_DOMAIN.fullmatch, found)), 'domain names, such as "lab.example"'),
+    ("oh_my_zsh", lambda text: not text or bool(_REPOSITORY.match(text)), "https://…, ssh://…, git://…, or file:///…"),
+    ("oh_my_zsh_commit", lambda text: bool(_COMMIT.fullmatch(text)), "a commit's whole name: 40 hexadecimal digits"),
     ("certificates", _is_pem, "the whole path of a file with certificates in PEM form"),
     ("timezone", _is_timezone, 'an IANA name, such as "Europe/Berlin"'),
     ("admins", all, "names of Unix users"),

@@ -39,6 +39,10 @@ EXAMPLES: dict[str, object] = {
     "github_api": "https://github.example/api/v3",
     "box_id_base": 2_000_000_000,
     "environment": {"HTTPS_PROXY": "http://proxy.example:3128"},
+    "dns": ["10.0.0.53", "10.0.1.53"],
+    "dns_search": ["lab.example"],
+    "oh_my_zsh": "https://git.lab.example/mirrors/ohmyzsh.git",
+    "oh_my_zsh_commit": "d42209f2afa8ec3e6971e5b4695ff27f9d5670d2",
     "certificates": "/etc/odc/proxy-ca.pem",
     "timezone": "Europe/Berlin",
 }

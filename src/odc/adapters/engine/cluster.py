@@ -36,6 +36,7 @@ from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.ports import is_free, taken_ports
+from odc.adapters.engine.resolver import find_resolver
 from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
 from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
@@ -142,7 +143,8 @@ class EngineCluster:
             made.result()
 
     def _create(self, spec: BoxSpec) -> str:
-        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs))
+        resolver = find_resolver(self._options.dns, self._options.dns_search)
+        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs), resolver)
         try:
             status, answer = self._api.post("/containers/create", request)
             if status >= 400:

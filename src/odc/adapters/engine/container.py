@@ -11,6 +11,7 @@ from typing import Any
 
 from odc.adapters.engine.box_limits import UNLIMITED, BoxLimits
 from odc.adapters.engine.firewall import SUBNET_BITS
+from odc.adapters.engine.resolver import Resolver
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.errors import ProviderRefused
 from odc.domain.node import Node
@@ -48,6 +49,8 @@ class EngineOptions:
         image: the cloud's image of boxes.
         kept_files: files on the host that boxes are given; they are written again when somebody deletes them.
         environment: of the engine's own commands.
+        dns: servers that boxes ask; empty: those that the host asks.
+        dns_search: domains in which boxes look up short names; empty: the host's.
     """
 
     cloud: str
@@ -72,6 +75,8 @@ class EngineOptions:
     image: str = ""
     kept_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
@@ -138,13 +143,16 @@ def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
     }
 
 
-def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) -> dict[str, Any]:
+def container_request(
+    options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path], resolver: Resolver
+) -> dict[str, Any]:
     """The box's container.
 
     Args:
         options: what every box gets.
         spec: what this one gets.
         shown: what it sees in place of the kernel's files: path in the box to path on the host.
+        resolver: the DNS servers that it asks.
     """
     mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
     return {
@@ -175,6 +183,9 @@ def container_request(options: EngineOptions, spec: BoxSpec, shown: Mapping[str,
                 "protocol": "tcp",
             }
         ],
+        # The engine takes what is empty from the host's file.
+        "dns_server": list(resolver.servers),
+        "dns_search": list(resolver.search),
         "mounts": _mounts(options, spec, shown),
         # What an image declares as volumes is a part of the limited writable layer, not a volume of the engine.
         "image_volume_mode": "ignore",

@@ -102,7 +102,9 @@ class Images:
         """Whether the image is there and made from what this installation has."""
         return self.version_of(image) == box_version()
 
-    def build(self, image: str, say: Callable[[str], None], zsh: OhMyZsh | None = None) -> None:
+    def build(
+        self, image: str, say: Callable[[str], None], zsh: OhMyZsh | None = None, files: Path | None = None
+    ) -> None:
         """Make the base image and give it this name. Repeatable; an older one keeps running in its boxes.
 
         Args:
@@ -110,6 +112,7 @@ class Images:
             say: hears what is being done, a sentence at a time.
             zsh: where oh-my-zsh comes from; None: the image gets none. If it cannot be fetched, `say` hears why, and
                 the image is made without it.
+            files: what the image is made from; None: the files of this installation.
 
         Raises:
             ProviderRefused: a program is missing or a step failed, with its last words.
@@ -120,7 +123,7 @@ class Images:
         with tempfile.TemporaryDirectory(prefix="odc-image-", dir="/var/tmp") as folder:  # it is large
             tar = Path(folder) / "base.tar"
             inputs = Path(folder) / "inputs"
-            shutil.copytree(box_files(), inputs)
+            shutil.copytree(files or box_files(), inputs)
             commit = _fetch_oh_my_zsh(zsh, inputs / "oh-my-zsh", {**self._environment, **_proxies()}, say)
             say(f"making a Debian {SUITE} file system with the box's packages")
             command = [*_APART, *_bootstrap(inputs, tar)]

@@ -23,8 +23,8 @@ from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.ports import taken_ports
-from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.resolver import PUBLIC, answers, find_resolver
+from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage

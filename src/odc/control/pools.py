@@ -49,7 +49,7 @@ def pool_picture(
         Claim(node=node.name, units=len(foreign), until=None)
         for node in pool_nodes
         # What a reservation has as well is counted once.
-        if (foreign := node.held_by_others.keys() - ours_now)
+        if (foreign := (node.held_by_others.keys() | node.unusable.keys()) - ours_now)
     ]
     return Picture(
         now=now,

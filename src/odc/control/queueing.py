@@ -37,7 +37,7 @@ class FreeThings:
         # By identity alone: a GPU that has come to a node of another name is the same GPU.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
         taken |= {gpu for box in boxes for gpu in box.gpus}
-        taken |= {gpu for node in seen.nodes or () for gpu in node.held_by_others}
+        taken |= {gpu for node in seen.nodes or () for gpu in (*node.held_by_others, *node.unusable)}
         self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
@@ -225,7 +225,12 @@ def _cause(record: Reservation, seen: Observation) -> str:
 
 
 def _foreign(nodes: Iterable[Node]) -> str:
-    """Which containers that are not this cloud's hold GPUs of the nodes, as a cause; empty if none does."""
+    """Which GPUs of the nodes cannot be lent, as a cause: broken ones, or those that containers of others hold; empty
+    if there are none."""
+    nodes = tuple(nodes)
+    broken = [f"{len(node.unusable)} GPUs of {node.name} cannot be used" for node in nodes if node.unusable]
+    if broken:
+        return ", ".join(broken)
     names = sorted({name for node in nodes for name in node.held_by_others.values()})
     return f"GPUs are in use by containers that are not ODC's: {', '.join(names)}" if names else ""
 

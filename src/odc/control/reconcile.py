@@ -177,6 +177,7 @@ def _look(
         for node in seen.nodes or ()
         for name, gpus in _by_holder(node).items()
     ]
+    problems += _broken_gpus(seen)
     problems += storage.problems
     problems += [
         f"reservation {record.id}: its box cannot be reached: {record.unreachable}"
@@ -196,6 +197,18 @@ def _look(
         frozen=clock.frozen,
         storage=storage,
     )
+
+
+def _broken_gpus(seen: Observation) -> list[str]:
+    """The GPUs that cannot be lent, each with its cause and the reservation whose box has it."""
+    places = [(record, place) for record in seen.stored.reservations if record.occupies for place in record.places]
+    holders = {gpu: record for record, place in places for gpu in place.gpus}
+    told = []
+    for node in seen.nodes or ():
+        for gpu, cause in sorted(node.unusable.items()):
+            holder = f"; reservation {short(holders[gpu].id)} has it" if gpu in holders else ""
+            told.append(f"GPU {gpu} of {node.name} is not lent: {cause}{holder}")
+    return told
 
 
 def _by_holder(node: Node) -> dict[str, list[str]]:

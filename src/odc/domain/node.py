@@ -26,6 +26,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         simulated: its GPUs are pretended; every screen that shows them says so.
         address: where SSH to its boxes is reached.
         held_by_others: GPU to who holds it, of those that something other than this cloud uses now: they are not lent.
+        unusable: GPU to the cause, of those that do not answer or that the engine cannot hand out: they are not lent.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     address: str = "127.0.0.1"
     held_by_others: Mapping[str, str] = {}
+    unusable: Mapping[str, str] = {}
 
     @property
     def usable(self) -> bool:

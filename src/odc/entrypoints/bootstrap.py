@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -33,6 +34,7 @@ from odc.api.messages import Health
 from odc.control.context import Policy, Ports, Sight
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
+from odc.entrypoints.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.entrypoints.running import known_nodes, note_nodes
 from odc.entrypoints.settings import Settings
 
@@ -87,7 +89,9 @@ def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
         nodes = simulated_nodes(settings.simulate, policy.catalog, machine, kept)
     else:
         known = known_nodes(settings.state_folder)
-        nodes = machine_nodes(find_gpus(), policy.catalog, machine, kept, settings.keep_types, known)
+        nodes = machine_nodes(
+            machine_gpus(settings.state_folder), policy.catalog, machine, kept, settings.keep_types, known
+        )
     return tuple(replace(node, address=settings.box_address) for node in nodes)
 
 
@@ -120,6 +124,7 @@ def build_cloud(settings: Settings) -> Cloud:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not settings.simulate:
         note_nodes(state, {node.gpu_type: node.name for node in nodes})
+        note_gpus(state)
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     api = engine_service(settings).ensure()
@@ -191,6 +196,7 @@ def _options(
         environment=engine_service(settings).environment,
         dns=settings.dns,
         dns_search=settings.dns_search,
+        broken_gpus=partial(broken_gpus, () if settings.simulate else [gpu for node in nodes for gpu in node.gpus]),
     )
 
 

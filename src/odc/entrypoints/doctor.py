@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, most_boxes
+from odc.adapters.engine.cdi import GENERATE, undescribed
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
@@ -29,11 +30,12 @@ from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.system.accounts import SystemAccounts
-from odc.adapters.system.gpus import driver_version, find_gpus
+from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.api.client import Client
 from odc.domain.errors import OdcError, ProviderUnavailable
 from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
+from odc.entrypoints.known_gpus import gpus_file, lost_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
 from odc.entrypoints.settings import EVERYWHERE, Settings
@@ -41,8 +43,6 @@ from odc.entrypoints.users import advice, read_users
 
 BUILD = "run: sudo odc image build        (about 2 minutes)"
 LEAST_FILES = 4096
-CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
-DESCRIBE = "run: sudo nvidia-ctk cdi generate --device-name-strategy=uuid --output=/etc/cdi/nvidia.yaml"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -261,25 +261,25 @@ def _gpus(settings: Settings) -> Iterator[Finding]:
         # What was typed for the cloud, such as GPUs to be pretended, lies where only root reads.
         yield _only_root("GPUs")
         return
-    found = find_gpus()
-    for gpu_type, gpus in by_type(found, settings.policy().catalog).items():
+    survey = survey_gpus()
+    for gpu_type, gpus in by_type(survey.gpus, settings.policy().catalog).items():
         use = "kept for the host" if gpu_type in settings.keep_types else f"lent as {gpu_type}"
         yield Finding("ok", "GPUs", f"{len(gpus)} x {gpus[0].name}, driver {driver_version()}, {use}")
+    for fault in survey.faults:
+        yield Finding("fail", "GPUs", fault, "look for its cause: sudo dmesg | grep -iE 'nvrm|xid'")
+    for gpu in lost_gpus(settings.state_folder):
+        text = f"{gpu.name} {gpu.uuid} was here at an earlier start and does not answer now"
+        forget = f"rm {gpus_file(settings.state_folder)}, and then: odc down && odc up"
+        yield Finding("fail", "GPUs", text, f"if it was taken out on purpose: {forget}")
     if not any(node.gpus for node in nodes):
         text = f"none to lend; the machine serves {nodes[0].units} x {nodes[0].gpu_type}"
-        yield Finding("warn", "GPUs", text, "" if found else "try it: odc up --simulate h100=1x8")
-    described = "".join(_descriptions())
-    unknown = [gpu for node in nodes for gpu in node.gpus if gpu not in described]
+        yield Finding("warn", "GPUs", text, "" if survey.gpus else "try it: odc up --simulate h100=1x8")
+    here = {gpu.uuid for gpu in survey.gpus}
+    unknown = undescribed(gpu for node in nodes for gpu in node.gpus if gpu in here)
     if unknown:
-        text = f"{len(unknown)} GPUs are not described to the engine by their UUIDs, such as {unknown[0]}"
-        yield Finding("fail", "CDI", text, DESCRIBE)
-
-
-def _descriptions() -> Iterator[str]:
-    """What the machine says of its NVIDIA GPUs to engines."""
-    for folder in CDI_FOLDERS:
-        for path in Path(folder).glob("*nvidia*"):
-            yield path.read_text(errors="replace")
+        example, why = next(iter(unknown.items()))
+        text = f"{len(unknown)} GPUs cannot be given to boxes, such as {example}: {why.partition('; run:')[0]}"
+        yield Finding("fail", "CDI", text, f"run: {GENERATE}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -84,12 +84,18 @@ class EngineCluster:
         self._host = HostChecks(api, options, self._own_address)
 
     def list_nodes(self) -> tuple[Node, ...]:
-        """The machine's nodes, each with the GPUs that containers of others hold now."""
+        """The machine's nodes, each with the GPUs that containers of others hold now, and those that cannot be used."""
         if not any(node.gpus for node in self._nodes):
             return self._nodes
         held = self._foreign.held(self._api.get("/containers/json", LIST_LIMIT_S, all=True) or ())
+        broken = self._host.broken_gpus
         return tuple(
-            replace(node, held_by_others={gpu: held[gpu] for gpu in node.gpus if gpu in held}) for node in self._nodes
+            replace(
+                node,
+                held_by_others={gpu: held[gpu] for gpu in node.gpus if gpu in held},
+                unusable={gpu: broken[gpu] for gpu in node.gpus if gpu in broken},
+            )
+            for node in self._nodes
         )
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:

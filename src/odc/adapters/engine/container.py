@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class EngineOptions:
         environment: of the engine's own commands.
         dns: servers that boxes ask; empty: those that the host asks.
         dns_search: domains in which boxes look up short names; empty: the host's.
+        broken_gpus: looks at the machine's GPUs; GPU to the cause, of those that cannot be lent now. May take seconds.
     """
 
     cloud: str
@@ -77,6 +78,7 @@ class EngineOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
+    broken_gpus: Callable[[], Mapping[str, str]] = dict
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:

@@ -40,6 +40,7 @@ GREETING_S = 3.0
 MOST_RELOADS = 8
 RELOAD_PAUSE_S = 20.0
 RELOAD_LIMIT_S = 30.0
+SURVEY_PAUSE_S = 20.0
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 NO_ANSWER = "its SSH server does not answer; nothing is wrong on the host's side"
 
@@ -72,6 +73,8 @@ class HostChecks:
         self._options = options
         self._address = address
         self._facts: dict[str, _Facts] = {}
+        self.broken_gpus: Mapping[str, str] = options.broken_gpus()
+        self._surveyed_at = time.monotonic()
         self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
 
     def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
@@ -93,6 +96,7 @@ class HostChecks:
                 problems.append(str(error))
         for box in boxes:  # one that was started again by hand has lost it
             limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
+        self._survey()
         unreachable, reachable = self._reach(boxes)
         return HostReport(
             reachable=frozenset(reachable),
@@ -103,6 +107,17 @@ class HostChecks:
             missing_image=self._missing_image(),
             taken_ports=frozenset(taken_ports(self._options.listen, ports)),
         )
+
+    def _survey(self) -> None:
+        """Look at the GPUs from time to time: the driver may take long."""
+        if time.monotonic() - self._surveyed_at < SURVEY_PAUSE_S:
+            return
+        found = self._options.broken_gpus()
+        for gpu in found.keys() - self.broken_gpus.keys():
+            log.error("a GPU cannot be used", extra={"gpu": gpu, "reason": found[gpu]})
+        for gpu in self.broken_gpus.keys() - found.keys():
+            log.warning("a GPU can be used again", extra={"gpu": gpu})
+        self.broken_gpus, self._surveyed_at = found, time.monotonic()
 
     def _isolate(self, repaired: list[str]) -> str:
         """Put back the rules that keep boxes apart; why that cannot be done, or nothing."""

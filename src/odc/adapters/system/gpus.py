@@ -1,54 +1,87 @@
-"""The machine's GPUs, by NVIDIA's own library. Nothing here raises: a machine without a driver has no GPUs."""
+"""The machine's GPUs, by NVIDIA's own library. Nothing here raises: a machine without a driver has no GPUs.
+
+The library's errors are findings: a driver that does not work and a GPU that does not answer are told to the operator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from odc.adapters.engine.nodes import FoundGpu
 
 
-def find_gpus() -> tuple[FoundGpu, ...]:
-    """Every NVIDIA GPU in the driver's order; none if there is no driver.
+@dataclass(frozen=True, slots=True)
+class GpuSurvey:
+    """What the driver says now.
 
-    A GPU that the driver lists but that does not answer (fallen off the bus) is left out: nobody could use it.
+    Attributes:
+        gpus: those that answer, in the driver's order.
+        faults: what is wrong with the driver or with single GPUs, as sentences.
     """
-    with _driver() as usable:
-        if not usable:
-            return ()
-        import pynvml
 
-        described = (_describe(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return tuple(gpu for gpu in described if gpu is not None)
+    gpus: tuple[FoundGpu, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def survey_gpus() -> GpuSurvey:
+    """Ask the driver for every GPU. A machine without a driver has none, and nothing is wrong with it."""
+    import pynvml
+
+    with _driver() as fault:
+        if fault is not None:
+            return GpuSurvey(faults=(fault,) if fault else ())
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        except pynvml.NVMLError as error:
+            return GpuSurvey(faults=(f"the NVIDIA driver cannot count its GPUs: {_words(error)}",))
+        found = [_describe(index) for index in range(count)]
+    return GpuSurvey(
+        gpus=tuple(gpu for gpu in found if isinstance(gpu, FoundGpu)),
+        faults=tuple(fault for fault in found if isinstance(fault, str)),
+    )
+
+
+def find_gpus() -> tuple[FoundGpu, ...]:
+    """Every NVIDIA GPU that answers, in the driver's order; none if there is no driver."""
+    return survey_gpus().gpus
 
 
 def driver_version() -> str:
     """The driver's version, or an empty string."""
-    with _driver() as usable:
-        if not usable:
-            return ""
-        import pynvml
+    import pynvml
 
-        return _text(pynvml.nvmlSystemGetDriverVersion())
+    with _driver() as fault:
+        if fault is not None:
+            return ""
+        try:
+            return _text(pynvml.nvmlSystemGetDriverVersion())
+        except pynvml.NVMLError:
+            return ""
 
 
 @contextmanager
-def _driver() -> Iterator[bool]:
-    """Whether there is a driver to ask, for as long as the block lasts."""
+def _driver() -> Iterator[str | None]:
+    """None while there is a driver to ask, for as long as the block lasts; else why there is none, empty if the machine
+    has none at all."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield False
+    except pynvml.NVMLError as error:
+        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        yield "" if error.value in absent else f"the NVIDIA driver does not work: {_words(error)}"
         return
     try:
-        yield True
+        yield None
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
-def _describe(index: int) -> FoundGpu | None:
+def _describe(index: int) -> FoundGpu | str:
+    """The GPU at this place in the driver's order, or why it cannot be described."""
     import pynvml
 
     try:
@@ -59,8 +92,8 @@ def _describe(index: int) -> FoundGpu | None:
             memory_gib=pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
             device=_device(handle),
         )
-    except pynvml.NVMLError:
-        return None
+    except pynvml.NVMLError as error:
+        return f"GPU {index} of the NVIDIA driver does not answer: {_words(error)}"
 
 
 def _device(handle: object) -> str:
@@ -71,6 +104,14 @@ def _device(handle: object) -> str:
         return f"/dev/nvidia{pynvml.nvmlDeviceGetMinorNumber(handle)}"
     except pynvml.NVMLError:
         return ""
+
+
+def _words(error: Exception) -> str:
+    """NVIDIA's words for the error; the library itself may be too broken to give them."""
+    try:
+        return str(error).rstrip(".")
+    except Exception:
+        return f"NVML error {getattr(error, 'value', '?')}"
 
 
 def _text(value: object) -> str:

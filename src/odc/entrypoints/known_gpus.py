@@ -1,0 +1,68 @@
+"""The real GPUs that a cloud has seen on its machine, so that one that is lost is missed.
+
+A GPU that has fallen off the bus is in no list of the driver. Its node keeps its size: other boxes go on, and the lost
+GPU is not lent. The file is in the state folder; without it the cloud knows only the GPUs of now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from odc.adapters.engine.cdi import undescribed
+from odc.adapters.engine.nodes import FoundGpu
+from odc.adapters.system.gpus import survey_gpus
+
+
+def gpus_file(state: Path) -> Path:
+    """Where they are noted."""
+    return state / "gpus.json"
+
+
+def machine_gpus(state: Path) -> tuple[FoundGpu, ...]:
+    """The GPUs that answer, and those that did at an earlier start of the cloud and do not now."""
+    found = survey_gpus().gpus
+    here = {gpu.uuid for gpu in found}
+    return (*found, *(gpu for gpu in _noted(state) if gpu.uuid not in here))
+
+
+def lost_gpus(state: Path) -> tuple[FoundGpu, ...]:
+    """The GPUs that an earlier start of the cloud found and that do not answer now."""
+    here = {gpu.uuid for gpu in survey_gpus().gpus}
+    return tuple(gpu for gpu in _noted(state) if gpu.uuid not in here)
+
+
+def note_gpus(state: Path) -> None:
+    """Write down the GPUs that answer, besides those that are noted."""
+    gpus = machine_gpus(state)
+    if gpus and set(gpus) != set(_noted(state)):
+        fresh = gpus_file(state).with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(gpus))
+        fresh.replace(gpus_file(state))
+
+
+def broken_gpus(gpus: Iterable[str]) -> Mapping[str, str]:
+    """GPU to why it cannot be lent now, of those that cannot: it does not answer, or no CDI file describes it.
+
+    Args:
+        gpus: by UUID.
+    """
+    wanted = tuple(gpus)
+    if not wanted:
+        return {}
+    survey = survey_gpus()
+    here = {gpu.uuid for gpu in survey.gpus}
+    lost = "; ".join(survey.faults) or "the NVIDIA driver does not list it any more"
+    missing = {gpu: lost for gpu in wanted if gpu not in here}
+    return {**undescribed(gpu for gpu in wanted if gpu in here), **missing}
+
+
+def _noted(state: Path) -> tuple[FoundGpu, ...]:
+    try:
+        return msgspec.json.decode(gpus_file(state).read_bytes(), type=tuple[FoundGpu, ...])
+    except (OSError, msgspec.MsgspecError):
+        return ()

@@ -44,6 +44,7 @@ class SmallCloud:
     volumes: MemoryVolumes
     app: Litestar
     requests: Requests
+    server: UnixServer
 
     @property
     def endpoint(self) -> str:
@@ -88,7 +89,7 @@ def small_cloud(
     server.start()
     passes.start()
     try:
-        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app, requests=requests)
+        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app, requests=requests, server=server)
     finally:
         loop.stop()
         passes.join(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.cloud import Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.operated import CLAIMS
 from tests.own_machine import CloudOfItsOwn, OwnMachine, own_machine
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
@@ -179,3 +181,26 @@ def test_while_the_image_is_gone_reservations_wait_and_say_so(
     assert user.until("next", "active")["attempt"] == 1
     user.ok("cancel", "next", "--yes")
     assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+
+
+def test_a_deleted_socket_and_note_of_the_cloud_are_made_again(apart: CloudOfItsOwn, user: Person) -> None:
+    note = next(path for path in CLAIMS.glob("*.json") if json.loads(path.read_bytes())["cloud"] == apart.name)
+    noted = note.read_bytes()
+    apart.socket.unlink()
+    note.unlink()
+    eventually("it answers", apart.is_ready, 30)
+    assert apart.socket.stat().st_mode & 0o777 == 0o666
+    eventually("it is noted", note.exists, 30)
+    assert note.read_bytes() == noted
+    user.ok("list")
+
+
+def test_a_log_that_was_moved_or_deleted_is_begun_again(apart: CloudOfItsOwn, user: Person) -> None:
+    log = apart.state / "odc.log"
+    for act in (lambda: log.rename(log.with_suffix(".log.old")), log.unlink):
+        act()
+        user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "noted", "--disk", "none", "--wait", "--yes")
+        user.ok("cancel", "noted", "--yes")
+        eventually("it is logged", lambda: "placed" in apart.log(), 30)
+        assert log.stat().st_mode & 0o777 == 0o600
+        eventually("it has ended", lambda: not user.json("list")["reservations"])

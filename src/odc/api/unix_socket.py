@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import resource
 import socket
 import stat
@@ -16,6 +18,8 @@ from odc.api.malformed import WellFormed
 from odc.api.peers import Door, Recognize, peer_protocol, recognizer
 from odc.api.rates import Paced
 from odc.domain.errors import InvalidRequest, ProviderRefused
+
+log = logging.getLogger(__name__)
 
 __all__ = ["UnixServer", "is_served", "recognizer"]
 
@@ -70,6 +74,7 @@ class UnixServer:
             timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
+        self._bound: os.stat_result | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -118,7 +123,45 @@ class UnixServer:
         listener.bind(str(self._path))
         self._path.chmod(0o666)
         listener.listen(512)
+        self._bound = self._path.stat()
         return listener
+
+    def restore(self) -> bool:
+        """Listen again if the socket's file was deleted or replaced, as by a clean-up of `/run`. Requests that wait go
+        on.
+
+        Returns:
+            Whether it had to.
+        """
+        loop = self._loop
+        if loop is None or loop.is_closed() or self._server.should_exit or self._is_there():
+            return False
+        try:
+            listener = self._bind()
+        except (OSError, ProviderRefused) as error:
+            log.warning("the socket cannot be made again", extra={"socket": str(self._path), "reason": str(error)})
+            return False
+        asyncio.run_coroutine_threadsafe(self._listen(listener), loop).result(START_LIMIT_S)
+        log.warning("the socket was gone and was made again", extra={"socket": str(self._path)})
+        return True
+
+    def _is_there(self) -> bool:
+        try:
+            return self._bound is not None and os.path.samestat(self._path.stat(), self._bound)
+        except OSError:
+            return False
+
+    async def _listen(self, listener: socket.socket) -> None:
+        """Accept connections there too, with the server's own protocol."""
+        config = self._server.config
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self._server.server_state, app_state=self._server.lifespan.state
+            )
+
+        server = await asyncio.get_running_loop().create_server(protocol, sock=listener)
+        self._server.servers.append(server)
 
     def stop(self) -> None:
         """Release those who wait, answer what is under way, and end."""

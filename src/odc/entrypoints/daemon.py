@@ -20,13 +20,16 @@ from odc.control.requests import Requests
 from odc.control.runner import ThreadRunner
 from odc.entrypoints.before_start import check_before_start, check_ports
 from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
-from odc.entrypoints.neighbours import claimed
+from odc.entrypoints.neighbours import claimed, keep_claim
 from odc.entrypoints.ownership import note_owner
 from odc.entrypoints.pasteable import note_settings_file
 from odc.entrypoints.running import noted, only_one
 from odc.entrypoints.settings import Settings
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 5.0
+"""How often the daemon looks whether its socket is still there."""
 
 
 def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, file: Path | None = None) -> None:
@@ -75,11 +78,23 @@ def _run(cloud: Cloud, stop: threading.Event) -> None:
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
     server.start()
     passes.start()
-    stop.wait()
+    gpus = lent_gpus(cloud.settings)
+    while not stop.wait(LOOK_AGAIN_S):
+        _keep_run_files(cloud.settings, gpus, server)
     loop.stop()
     passes.join(30)
     server.stop()
     runner.close()
+
+
+def _keep_run_files(settings: Settings, gpus: tuple[str, ...], server: UnixServer) -> None:
+    """Make again what somebody deleted from `/run`: the socket, and the note of what this cloud has."""
+    try:
+        server.restore()
+        if keep_claim(settings, gpus):
+            log.warning("the note of what this cloud has was gone and was made again")
+    except OSError as error:
+        log.warning("files in /run cannot be made again", extra={"reason": str(error)})
 
 
 def _passes(loop: PassLoop, stop: threading.Event) -> None:

@@ -39,7 +39,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to standard error; if that is the given file, puts its contents aside when it is full."""
+    """Writes to standard error. If that is the given file, puts its contents aside when it is full, and opens it again
+    when it was moved or deleted, as `logrotate` does: nobody needs to tell the daemon."""
 
     def __init__(self, file: Path | None, full_bytes: int = FULL_BYTES) -> None:
         super().__init__(sys.stderr)
@@ -48,6 +49,8 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line. A log that cannot be kept short is no reason to stop."""
+        if self._file is not None and not _is_stderr(self._file):
+            self._open_again(self._file)
         super().emit(record)
         if self._file is None:
             return
@@ -58,6 +61,17 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
                 os.ftruncate(self.stream.fileno(), 0)
         except OSError:
             self._file = None
+
+    def _open_again(self, file: Path) -> None:
+        """Let standard error, and with it whatever this process and its programs say, be the file of this name."""
+        try:
+            fresh = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return  # the folder is gone, or the host is full: the old file goes on
+        try:
+            os.dup2(fresh, self.stream.fileno())
+        finally:
+            os.close(fresh)
 
 
 def _is_stderr(file: Path) -> bool:

@@ -81,16 +81,32 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
         _forget_deleted(folder)
         check_claim(settings, gpus, folder)
         new = not path.exists()
-        fresh = path.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(claim_of(settings, gpus)))
-        fresh.replace(path)
+        _write(path, claim_of(settings, gpus))
     try:
         yield
     except BaseException:
         if new:
             path.unlink(missing_ok=True)
         raise
+
+
+def keep_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> bool:
+    """Note again what this running cloud has, if somebody deleted the note, as by a clean-up of `/run`; whether it had
+    to."""
+    path = _file(settings.state_folder, folder)
+    if path.exists():
+        return False
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with _locked(folder):
+        _write(path, claim_of(settings, gpus))
+    return True
+
+
+def _write(path: Path, claim: Claim) -> None:
+    fresh = path.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(claim))
+    fresh.replace(path)
 
 
 def is_alone(settings: Settings, folder: Path = FOLDER) -> bool:

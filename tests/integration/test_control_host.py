@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
+from msgspec.structs import replace
 from tests.builders import a_node
 from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
 
@@ -178,3 +179,28 @@ def test_an_unreachable_box_is_the_trouble_that_its_owner_sees() -> None:
     view = reservation_view(world.queries.find(OPERATOR, record.id), OPERATOR, world.sight.look)
     assert view.trouble == f"unreachable: {CAUSE}"
     assert view.boxes[0].state == "unreachable"
+
+
+def test_gpus_that_cannot_be_used_are_not_lent_and_are_told() -> None:
+    node = a_node("node-1", units=3)
+    world = World(nodes=[node])
+    running = world.reserve(hours=3.0)
+    held = running.places[0].gpus[0]
+    lost = next(gpu for gpu in node.gpus if gpu != held)
+    world.cluster.put_node(replace(node, unusable={lost: "GPU is lost", held: "GPU is lost"}))
+    world.pass_time(10 * SECOND)
+    assert world.get(running).state is State.ACTIVE
+    told = [problem for problem in world.sight.look.problems if "is not lent: GPU is lost" in problem]
+    assert len(told) == 2
+    assert any(held in problem and running.id[:8] in problem for problem in told)
+    free = world.reserve(BEN)
+    assert free.state is State.ACTIVE
+    assert not {lost, held} & set(free.places[0].gpus)
+    waiting = world.reserve(BEN, hours=1.0)
+    assert waiting.state is State.QUEUED
+    world.pass_time(timedelta(hours=1), step=MINUTE)
+    assert world.get(waiting).state is State.ACTIVE or world.get(free).state is State.ENDED
+    world.cluster.put_node(node)
+    world.pass_time(10 * SECOND)
+    assert world.sight.look.problems == ()
+    assert world.get(waiting).state is State.ACTIVE

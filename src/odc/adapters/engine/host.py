@@ -27,7 +27,7 @@ from odc.adapters.engine.container import EngineOptions, subnet_of
 from odc.adapters.engine.firewall import keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
-from odc.adapters.engine.namespaces import mount_namespace, share_namespaces
+from odc.adapters.engine.namespaces import is_unmounted, mount_namespace, share_namespaces
 from odc.adapters.engine.ports import taken_ports
 from odc.adapters.engine.probing import which_greet
 from odc.domain.box import BoxSeen
@@ -157,10 +157,13 @@ class HostChecks:
 
     def _restore_namespaces(self) -> Iterable[str]:
         """Without its mount the engine can neither list nor take away a box's network."""
+        lost = [facts for facts in self._facts.values() if is_unmounted(facts.pid, facts.namespace)]
+        if not lost:
+            return
         share_namespaces()
-        lost = [facts for facts in self._facts.values() if mount_namespace(facts.pid, facts.namespace)]
-        if lost:
-            yield f"the network namespaces of {len(lost)} boxes were not mounted any more"
+        for facts in lost:
+            mount_namespace(facts.pid, facts.namespace)
+        yield f"the network namespaces of {len(lost)} boxes were not mounted any more"
 
     def _reach(self, boxes: Sequence[BoxSeen]) -> tuple[dict[str, str], set[str]]:
         """Uid to cause of the boxes that cannot be reached, and the uids of the others."""

@@ -40,32 +40,33 @@ def share_namespaces(folder: Path = FOLDER) -> None:
         os.close(held)
 
 
-def mount_namespace(pid: int, place: Path) -> bool:
-    """Mount a process's network namespace where the engine expects it, if it is not mounted there any more.
+def is_unmounted(pid: int, place: Path) -> bool:
+    """Whether the network namespace of a running process is not mounted where the engine expects it.
 
     Args:
         pid: the box's first process.
         place: the mount point.
+    """
+    try:
+        wanted = Path(f"/proc/{pid}/ns/net").stat()
+    except OSError:
+        return False
+    try:
+        return not os.path.samestat(wanted, place.stat())
+    except OSError:
+        return True
 
-    Returns:
-        Whether it had to be mounted. False if the process has gone.
+
+def mount_namespace(pid: int, place: Path) -> None:
+    """Mount the network namespace of a process where the engine expects it.
 
     Raises:
         ProviderUnavailable: it cannot be mounted.
     """
-    namespace = Path(f"/proc/{pid}/ns/net")
-    try:
-        wanted = namespace.stat()
-    except OSError:
-        return False
-    try:
-        if os.path.samestat(wanted, place.stat()):
-            return False
-    except OSError:
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if not place.exists():
         place.touch(mode=0o444)
-    _mount("--bind", str(namespace), str(place))
-    return True
+    _mount("--bind", f"/proc/{pid}/ns/net", str(place))
 
 
 def _is_shared(folder: Path) -> bool:

@@ -237,7 +237,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         bin_folder: of the installed commands.
         name: what its folder is called; with the lane and the number, the cloud's name.
         number: 0 to 3, another one for each cloud of a lane that runs at the same time.
-        settings: more of them; `limits` as a mapping.
+        settings: more of them; `limits` and `snapshots` as mappings.
     """
     name = f"{name}{LANE}{number}"
     _sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
@@ -255,9 +255,10 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "disk_file_gib": 6,
         **settings,
     }
-    limits = values.pop("limits", {})
+    tables = {key: values.pop(key) for key in ("limits", "snapshots") if key in values}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    lines += ["[limits]", *(f"{key} = {json.dumps(value)}" for key, value in limits.items())] if limits else []
+    for title, table in tables.items():
+        lines += [f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
     config = folder / "odc.toml"
     config.write_text("\n".join(lines) + "\n")
     return Cloud(bin=bin_folder, folder=folder, config=config, name=name, settings=values)

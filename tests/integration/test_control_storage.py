@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
+from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World
 
+from odc.api.views import disk_view, reservation_view
 from odc.control.context import Policy
 from odc.domain.access import Principal
+from odc.domain.box import BoxName
 from odc.domain.disk import Disk
-from odc.domain.errors import LimitExceeded, ProviderUnavailable
+from odc.domain.errors import InvalidRequest, LimitExceeded, NotAllowed, NotFound, ProviderUnavailable
 from odc.domain.records import Change
+from odc.domain.requests import PruneSnapshots
 from odc.domain.reservation import State
 from odc.domain.storage import Level, Retention
 
 DAY = timedelta(days=1)
 GIB = 2**30
-UNLIMITED = Retention(keep=1000, days=0, percent=0, free_percent=0)
 
 
 def a_world(**rule: Any) -> World:
@@ -239,6 +241,85 @@ def test_a_disk_record_that_changes_meanwhile_loses_nothing() -> None:
 
 def _touch(world: World, name: str) -> None:
     world.store.commit(Change(disks=(replace(world.disk(name), fault="touched"),)))
+
+
+def test_an_operator_sees_who_takes_what_and_what_would_go() -> None:
+    world = a_world()
+    for _ in range(3):
+        work(world, "big", size=10 * GIB)
+    work(world, "small", who=BEN)
+    rows = world.queries.storage(OPERATOR, 1, "", "")
+    assert [(row.disk.name, len(row.going)) for row in rows] == [("big", 2), ("small", 0)]
+    assert (rows[0].use.live_bytes, rows[0].use.history_bytes) == (10 * GIB, 20 * GIB)
+    assert [len(row.going) for row in world.queries.storage(OPERATOR, 2, "", "big")] == [1, 0]
+    assert [len(row.going) for row in world.queries.storage(OPERATOR, 1, "ben", "")] == [0, 0]
+
+
+def test_an_operator_prunes_what_was_shown_and_nothing_else() -> None:
+    world = a_world()
+    for _ in range(3):
+        for name in ("one", "two"):
+            work(world, name)
+    assert "deleting 2 snapshots of 1 disk" in str(world.send(PruneSnapshots(keep=1, disk="one"), OPERATOR))
+    world.settle()
+    assert [len(world.disk(name).snapshots) for name in ("one", "two")] == [1, 3]
+    assert_consistent(world, world.disk("one"))
+    assert "no older snapshot" in str(world.send(PruneSnapshots(keep=1, disk="one"), OPERATOR))
+
+
+def test_only_operators_see_and_prune_the_storage() -> None:
+    world = a_world()
+    work(world)
+    with pytest.raises(NotAllowed):
+        world.queries.storage(ADA, 1, "", "")
+    with pytest.raises(NotAllowed):
+        world.send(PruneSnapshots())
+    with pytest.raises(InvalidRequest, match="at least 1"):
+        world.send(PruneSnapshots(keep=0), OPERATOR)
+    with pytest.raises(NotFound, match="no disk named nothing"):
+        world.send(PruneSnapshots(disk="nothing"), OPERATOR)
+
+
+def test_an_ended_reservation_shows_its_own_snapshot_and_no_later_one() -> None:
+    world = a_world(keep=2)
+    ended = []
+    for _ in range(3):
+        record = world.reserve(disk="proj")
+        world.volumes.write(world.disk("proj").id, "data", GIB)
+        world.cancel(record)
+        world.settle()
+        ended.append(record)
+    shown = [reservation_view(world.queries.find(ADA, record.id), ADA, world.sight.look) for record in ended]
+    assert shown[0].snapshot is None
+    assert [view.snapshot and view.snapshot.id for view in shown[1:]] == [f"{record.id}-1" for record in ended[1:]]
+
+
+def test_a_disk_in_use_shows_what_its_files_take_now() -> None:
+    world = a_world()
+    work(world, size=GIB)
+    world.reserve(disk="proj")
+    world.volumes.write(world.disk("proj").id, "more", 5 * GIB)
+    world.pass_time(MINUTE)
+    (disk, holder), *_ = world.queries.disks(ADA)
+    view = disk_view(disk, holder, world.sight.look.storage.use)
+    assert (view.used_bytes, view.history_bytes) == (6 * GIB, 0)
+
+
+def test_a_box_is_told_how_full_its_disk_is() -> None:
+    world = a_world()
+    record = world.reserve(disk="proj")
+    world.volumes.write(world.disk("proj").id, "data", 50 * GIB)
+    world.pass_time(MINUTE)
+    name = BoxName(record.id, 1, 0)
+    assert world.cluster.read_files(name)["disk_use"] == b"%d %d\n" % (100 * GIB, 50 * GIB)
+
+
+def test_a_new_disk_promises_no_more_than_the_storage_has() -> None:
+    world = a_world()
+    world.volumes.capacity_bytes = 75 * GIB
+    world.pass_time(MINUTE)
+    world.reserve(disk="proj")
+    assert world.disk("proj").size_bytes == 75 * GIB
 
 
 class Killed(BaseException):

@@ -120,9 +120,11 @@ def test_every_answer_to_a_question_is_as_it_says(reader: Reader, document: Any)
     assert reader.get("/v1/disks")["disks"][0]["snapshot"]["verified"]
     if os.geteuid() == 0:
         assert reader.get("/v1/users")["users"][0]["disks"] == ["mine"]
+        assert reader.get("/v1/storage")["disks"][0]["name"] == "mine"
     else:
         assert reader.get("/v1/users")["error"] == "NotAllowed"
-        reader.heard.add(("/v1/users", 200))
+        assert reader.get("/v1/storage")["error"] == "NotAllowed"
+        reader.heard |= {("/v1/users", 200), ("/v1/storage", 200)}
     questions = {path for path, methods in document["paths"].items() if "get" in methods}
     assert {path for path, status in reader.heard if status == 200} == questions | {POST}
     reader.get("/v1/reservations", query="?all=perhaps")

@@ -35,6 +35,8 @@ from odc.api.messages import (
     UserList,
 )
 from odc.api.rates import FETCHES, Rates
+from odc.api.storage_messages import StorageView
+from odc.api.storage_views import storage_view
 from odc.api.threads import Threads
 from odc.api.watching import Bell, Subscribe, leaving
 from odc.control.queries import Queries
@@ -132,7 +134,14 @@ class Handlers:
 
     def disks(self, caller: Principal) -> DiskList:
         """The caller's disks."""
-        return DiskList(disks=tuple(views.disk_view(disk, holder) for disk, holder in self._queries.disks(caller)))
+        use = self._queries.look.storage.use
+        disks = tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller))
+        return DiskList(disks=disks)
+
+    def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> StorageView:
+        """The disk storage, for operators."""
+        accounts = self._queries.storage(caller, keep, owner, disk)
+        return storage_view(accounts, self._queries.look.storage, self._queries.now())
 
     def me(self, caller: Principal) -> Me:
         """Who the caller is."""
@@ -184,6 +193,14 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.disks, caller)
 
+    @get("/storage", responses=ERRORS)
+    async def storage(
+        request: Anyone, keep: FromQuery[int] = 1, owner: FromQuery[str] = "", disk: FromQuery[str] = ""
+    ) -> StorageView:
+        """The disk storage, for operators; with the snapshots that a prune with the same arguments would delete."""
+        caller = caller_of(request)
+        return await run(caller, handlers.storage, caller, keep, owner, disk)
+
     @get("/me", responses=ERRORS)
     async def me(request: Anyone) -> Me:
         """Who the caller is, as the server sees it."""
@@ -196,7 +213,7 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.users, caller)
 
-    return [send, reservations, reservation, history, disks, me, users]
+    return [send, reservations, reservation, history, disks, storage, me, users]
 
 
 def _cloud_routes(handlers: Handlers) -> list[Any]:

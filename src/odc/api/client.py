@@ -35,6 +35,7 @@ from odc.api.messages import (
     StatusView,
     UserList,
 )
+from odc.api.storage_messages import StorageView
 from odc.domain import errors
 from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
@@ -183,6 +184,11 @@ class Client:
     def me(self) -> Me:
         """Who the caller is, as the server sees it."""
         return self._ask("GET", "/v1/me", Me)
+
+    def storage(self, keep: int = 1, owner: str = "", disk: str = "") -> StorageView:
+        """The disk storage, for operators, and the snapshots that such a prune would delete."""
+        query = urlencode({"keep": keep, "owner": owner, "disk": disk})
+        return self._ask("GET", f"/v1/storage?{query}", StorageView)
 
     def users(self) -> UserList:
         """Every user with a record, for operators."""

@@ -168,7 +168,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         ahead: who holds what it waits for: `user, 8 x h100`.
         disk: name of its disk; None for a temporary home.
         disk_new: whether its disk has no snapshot yet.
-        snapshot: the disk's last snapshot.
+        snapshot: the disk's last snapshot; of an ended reservation its own, None if that is not kept any more.
         boxes: in rank order.
         phases: of getting ready, then of ending.
         trouble: the passing fault that is being retried now; empty when there is none.
@@ -362,7 +362,8 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: as the owner calls it.
         size_bytes: what it may hold.
-        used_bytes: what its files took at the last look; None if unknown.
+        used_bytes: what its files took when they were counted last; None if unknown.
+        history_bytes: what only its snapshots take; None if unknown.
         created_at: when it was first asked for.
         holder: name of the reservation that has it, None when it is free.
         holder_id: its id.
@@ -373,6 +374,7 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size_bytes: int
     used_bytes: int | None
+    history_bytes: int | None = None
     created_at: datetime
     holder: str | None = None
     holder_id: str | None = None

@@ -28,6 +28,7 @@ from odc.api.messages import (
     TypeView,
     UserView,
 )
+from odc.control.box_files import holder_of
 from odc.control.context import Look
 from odc.control.queries import Standing, TypeOutlook, what_of
 from odc.control.users import UserAccount
@@ -39,6 +40,7 @@ from odc.domain.records import Event
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
+from odc.domain.storage import DiskUse, StorageUse
 from odc.domain.user import User, uid_of
 
 SSH_USER = "dev"
@@ -92,7 +94,7 @@ def _with_private(public: ReservationView, standing: Standing, look: Look) -> Re
         ahead=standing.ahead,
         disk=disk.name if disk else record.spec.disk,
         disk_new=disk is not None and not disk.made,
-        snapshot=snapshot_view(disk.last_snapshot) if disk and disk.last_snapshot else None,
+        snapshot=_snapshot_of(record, disk) if disk else None,
         boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
         phases=tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases),
         trouble=_trouble(record),
@@ -114,6 +116,14 @@ def _trouble(record: Reservation) -> str:
     if record.unreachable:
         return f"unreachable: {record.unreachable}"
     return record.fault.message if record.fault else ""
+
+
+def _snapshot_of(record: Reservation, disk: Disk) -> SnapshotView | None:
+    """The disk's last snapshot; of a reservation that has ended, the one that was taken at its end."""
+    if record.state is not State.ENDED:
+        return snapshot_view(disk.last_snapshot) if disk.last_snapshot else None
+    own = next((one for one in disk.snapshots if one.id == holder_of(record)), None)
+    return snapshot_view(own) if own else None
 
 
 def snapshot_view(snapshot: Snapshot) -> SnapshotView:
@@ -278,13 +288,16 @@ def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) ->
     )
 
 
-def disk_view(disk: Disk, holder: Reservation | None) -> DiskView:
-    """One disk."""
+def disk_view(disk: Disk, holder: Reservation | None, storage: StorageUse | None) -> DiskView:
+    """One disk; `storage` is the last measurement."""
     last = disk.last_snapshot
+    use = storage.disks.get(disk.id, DiskUse()) if storage else DiskUse()
+    counted = use.live_bytes if use.live_bytes is not None else last.used_bytes if last else None
     return DiskView(
         name=disk.name,
         size_bytes=disk.size_bytes,
-        used_bytes=last.used_bytes if last else None,
+        used_bytes=counted,
+        history_bytes=use.history_bytes,
         created_at=disk.created_at,
         holder=holder.name if holder else None,
         holder_id=disk.holder,

@@ -233,7 +233,7 @@ def ended_sentence(view: ReservationView, now: datetime) -> str:
     """How it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
     when = f" {times.clock(end, now)}" if (end := end_of(view)) else ""
     text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
-    if view.disk and view.snapshot and view.active_at is None:
+    if view.disk and view.active_at is None and not view.disk_new:
         text += f" Disk {view.disk} is as it was."
     elif view.disk and view.snapshot and view.snapshot.verified:
         text += f" Disk {view.disk} safe, {snapshot_text(view, view.snapshot, now)} verified."

@@ -17,6 +17,8 @@ from odc.domain.names import short
 
 ALMOST, FULL = 0.8, 0.98
 """Parts of a box's writable layer from which it is called almost full, and full."""
+_SHOWN_HISTORY = 2**20
+"""Bytes of snapshots that are worth a word."""
 _UNITS = ("bytes", "KB", "MB", "GB")
 
 
@@ -155,6 +157,8 @@ def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None
         total = size_text(disk.size_bytes)
         used = size_text(disk.used_bytes).removesuffix(total[total.index(" ") :]) if disk.used_bytes else ""
         size = f", {used} of {total}" if used else f", {total}"
+    if disk is not None and (disk.history_bytes or 0) >= _SHOWN_HISTORY:
+        size += f", {size_text(disk.history_bytes or 0)} more in snapshots"
     fault = f", {disk.fault}" if disk is not None and disk.fault else ""
     if view.snapshot is None:
         return f"{view.disk}{size}, {'new' if view.disk_new else 'no snapshot yet'}{fault}"
@@ -180,17 +184,17 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
     facts = [] if view.mine else [("owner", view.owner)]
     if view.reason:
         facts.append(("reason", view.reason))
-    if view.disk and view.snapshot and view.active_at is None:
+    if view.disk and view.active_at is None and not view.disk_new:
         facts.append(("disk", f"{view.disk} is as it was"))
     elif view.disk and view.snapshot:
         used = f", {size_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
         safe = "is safe" if view.snapshot.verified else "is kept"
         text = f"{view.disk} {safe}: {snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"
         facts.append(("disk", text))
+    elif view.disk and view.active_at is None:
+        facts.append(("disk", f"{view.disk} was never written to"))
     elif view.disk:
-        facts.append(
-            ("disk", f"{view.disk} was never written to" if view.active_at is None else f"{view.disk} is kept")
-        )
+        facts.append(("disk", f"{view.disk} is kept; the snapshot of this end is not kept any more"))
     facts += oom_facts(view, now)
     again = [f"Again: gpu-dev reserve --like {view.name}"] if view.mine else []
     return [headline(view, now, output), *_aligned([*facts, *_time_facts(view, now)]), *again]

@@ -118,12 +118,23 @@ class Sight:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._look = Look()
+        self._storage_news = threading.Event()
 
     @property
     def look(self) -> Look:
         """The last look."""
         with self._lock:
             return self._look
+
+    def want_storage(self) -> None:
+        """Something was written that the housekeeper of the storage should act on soon."""
+        self._storage_news.set()
+
+    def is_storage_wanted(self) -> bool:
+        """Whether that was said since the last call."""
+        wanted = self._storage_news.is_set()
+        self._storage_news.clear()
+        return wanted
 
     def show(self, look: Look) -> None:
         """Replace the last look."""

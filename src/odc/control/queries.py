@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from odc.control.context import Look, Policy, Ports, Sight
+from odc.control.disk_accounts import DiskAccount, disk_accounts
 from odc.control.gate import Gate
 from odc.control.pools import pool_picture
 from odc.control.reserving import counts_on
@@ -142,6 +143,16 @@ class Queries:
             for record in records
             for disk in (disks.get(record.disk_id or ""),)
         )
+
+    def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> tuple[DiskAccount, ...]:
+        """Every disk with what it takes, for operators; the arguments are those of `disk_accounts`.
+
+        Raises:
+            NotAllowed: the caller is not an operator.
+            InvalidRequest, NotFound: as `disk_accounts`.
+        """
+        self._gate.require(caller, Act.OPERATE)
+        return disk_accounts(self._ports.store, self.look.storage, keep, owner, disk)
 
     def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[Event, ...]]:
         """The story of a reservation, for those who may see it whole."""

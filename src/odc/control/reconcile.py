@@ -83,7 +83,8 @@ class Reconciler:
         if seen.boxes is not None and not self._swept:
             self._sweep(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
-        if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
+        wanted = self._sight.is_storage_wanted()
+        if wanted or any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
             self._keeper.wake()
         trusted = None if seen.frozen else seen.now
         self._keeper.start_if_due(self._runner, trusted)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from odc.control.actions import with_fetched
 from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports, Sight
+from odc.control.disk_accounts import prune
 from odc.control.gate import Gate
 from odc.control.reserving import new_reservation
 from odc.control.users import Users
@@ -39,6 +40,7 @@ from odc.domain.requests import (
     EndAll,
     ForgetUser,
     MoveUser,
+    PruneSnapshots,
     Request,
     Reserve,
     SetGithubUser,
@@ -171,14 +173,18 @@ class Requests:
                 self._gate.require(caller, Act.OPERATE)
                 self._ports.store.swap_clock_anchor(anchor_now(self._ports.clock))
                 return Effect(change=Change(), answer="the clock is accepted; reservations end by it again")
-            case EndAll() | ForgetUser() | MoveUser():
+            case EndAll() | ForgetUser() | MoveUser() | PruneSnapshots():
                 self._gate.require(caller, Act.OPERATE)
                 return self._operate(caller, request)
 
-    def _operate(self, caller: Principal, request: EndAll | ForgetUser | MoveUser) -> Effect:
+    def _operate(self, caller: Principal, request: EndAll | ForgetUser | MoveUser | PruneSnapshots) -> Effect:
         """What only operators may ask for."""
         if isinstance(request, EndAll):
             return self._end_all(caller)
+        if isinstance(request, PruneSnapshots):
+            change, told = prune(self._ports.store, request.keep, request.owner, request.disk)
+            self._sight.want_storage()
+            return Effect(change=change, answer=told)
         user = self._users.find(request.user)
         if isinstance(request, MoveUser):
             change, told = self._users.move(user, request.to)

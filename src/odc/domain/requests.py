@@ -112,4 +112,20 @@ class MoveUser(
     to: str
 
 
-Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll | ForgetUser | MoveUser
+class PruneSnapshots(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="prune_snapshots"
+):
+    """For operators: delete older snapshots. The newest verified one of each disk is kept.
+
+    Attributes:
+        keep: snapshots of each disk that are kept; at least 1.
+        owner: only this user's disks; empty: everyone's.
+        disk: only disks of this name; empty: all.
+    """
+
+    keep: int = 1
+    owner: str = ""
+    disk: str = ""
+
+
+Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll | ForgetUser | MoveUser | PruneSnapshots

@@ -119,6 +119,11 @@ def past_limits(disk: Disk, rule: Retention, now: datetime | None) -> tuple[Snap
     return tuple(snapshot for snapshot in old if snapshot in many or snapshot.taken_at < limit)
 
 
+def beyond(disk: Disk, keep: int) -> tuple[Snapshot, ...]:
+    """The snapshots beyond the newest so many, oldest first; at least the newest verified one stays."""
+    return past_limits(disk, Retention(keep=max(keep, 1), days=0), None)
+
+
 def past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> tuple[Snapshot, ...]:
     """The oldest snapshot if the disk's history takes more than its share. One at a time: what that frees is only
     known afterwards."""
@@ -181,7 +186,9 @@ def _gain(disk_id: str, snapshot: Snapshot, use: StorageUse) -> int:
 
 
 def gib_text(count: int) -> str:
-    """`12 GiB`, `0.4 GiB`, `3 GiB`."""
+    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`."""
+    if count < 2**30 // 10:
+        return f"{count / 2**20:.0f} MiB"
     value = count / 2**30
     number = f"{value:.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
     return f"{number} GiB"

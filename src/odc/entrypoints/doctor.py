@@ -35,6 +35,7 @@ from odc.api.client import Client
 from odc.domain.errors import OdcError, ProviderUnavailable
 from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
+from odc.entrypoints.disks import overcommit_text, read_storage
 from odc.entrypoints.known_gpus import gpus_file, lost_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.running import daemon_pid, running_settings
@@ -303,6 +304,13 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 def _disks(settings: Settings) -> Iterator[Finding]:
     for line in examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30)):
         yield Finding(line.level, line.subject, line.text, line.hint)
+    if os.geteuid() != 0 or daemon_pid(settings.state_folder) is None:
+        return
+    with contextlib.suppress(ProviderUnavailable):  # a daemon that does not answer is a finding of its own
+        view = read_storage(settings)
+        over = view.sizes_bytes > view.total_bytes > 0
+        hint = "fine while they are not full; who uses it: sudo odc disk list" if over else ""
+        yield Finding("warn" if over else "ok", "disk sizes", overcommit_text(view), hint)
 
 
 def _dns(settings: Settings) -> Iterator[Finding]:

@@ -266,9 +266,6 @@ def user_list(file: Path | None, as_json: bool) -> None:
         click.echo(pasteable(line))
 
 
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-
-
 @user.command("forget")
 @click.argument("who", metavar="USER")
 @yes_option
@@ -297,6 +294,42 @@ def user_move(file: Path | None, who: str, to: str, yes: bool) -> None:
     from odc.entrypoints.users import move
 
     move(_settings(file), who, to, yes, _say)
+
+
+@group.group()
+def disk() -> None:
+    """The disk storage: who takes what, and deleting older snapshots."""
+
+
+@disk.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def disk_list(file: Path | None, as_json: bool) -> None:
+    """List disks with what their files and snapshots take, those of the user who takes most first."""
+    from odc.entrypoints.disks import overview, read_storage
+
+    view = read_storage(_settings(file))
+    for line in [msgspec.json.encode(view).decode()] if as_json else overview(view):
+        click.echo(line if as_json else pasteable(line))
+
+
+@disk.command("prune")
+@click.option("--keep", type=click.IntRange(1), default=1, show_default=True, help="Snapshots of each disk to keep.")
+@click.option("--user", "owner", default="", metavar="USER", help="Only disks of this user.")
+@click.option("--disk", "name", default="", metavar="NAME", help="Only disks of this name.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@yes_option
+@click.pass_obj
+def disk_prune(file: Path | None, keep: int, owner: str, name: str, dry_run: bool, yes: bool) -> None:
+    """Delete older snapshots to free space. The newest verified snapshot of each disk is always kept.
+
+    It shows what goes, and asks; without a terminal it needs --yes.
+    """
+    from odc.domain.requests import PruneSnapshots
+    from odc.entrypoints.disks import prune
+
+    asked = PruneSnapshots(keep=keep, owner=owner, disk=name)
+    prune(_settings(file), asked, dry_run, lambda what: confirm(what, yes), _say)
 
 
 @group.group()

@@ -11,7 +11,7 @@ from pathlib import Path
 from odc.api.client import settings_note
 from odc.entrypoints.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
-_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user)\b)")
+_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user|disk)\b)")
 
 
 def pasteable(text: str) -> str:

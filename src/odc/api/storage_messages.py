@@ -1,0 +1,77 @@
+"""What operators see of the disk storage; the rules of `messages.py` hold here too."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class SnapshotUseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One snapshot.
+
+    Attributes:
+        id: `<reservation id>-<attempt>`.
+        taken_at: when.
+        verified: whether it was found whole.
+        used_bytes: what its files took.
+        frees_bytes: what would be free if only this one were deleted; None if unknown.
+        goes: whether the prune that was asked about deletes it.
+    """
+
+    id: str
+    taken_at: datetime
+    verified: bool
+    used_bytes: int
+    frees_bytes: int | None = None
+    goes: bool = False
+
+
+class DiskUseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk.
+
+    Attributes:
+        id: 32 hexadecimal digits; its folder has this name.
+        name: as its owner calls it.
+        owner: the owner's name.
+        size_bytes: what its files may take.
+        files_bytes: what its files take now; None if unknown.
+        history_bytes: what only its snapshots take; None if unknown.
+        holder: id of the reservation that has it; None when it is free.
+        snapshots: oldest first.
+        deleting: snapshots whose deletion is under way.
+    """
+
+    id: str
+    name: str
+    owner: str
+    size_bytes: int
+    files_bytes: int | None = None
+    history_bytes: int | None = None
+    holder: str | None = None
+    snapshots: tuple[SnapshotUseView, ...] = ()
+    deleting: int = 0
+
+
+class StorageView(msgspec.Struct, frozen=True, kw_only=True):
+    """The disk storage, as it was measured last.
+
+    Attributes:
+        now: the server's clock.
+        level: ok, low or full; with full no new disk is made.
+        total_bytes: its size.
+        free_bytes: what can still be written.
+        sizes_bytes: what all disks may hold together.
+        settling: deleted snapshots are still being freed.
+        disks: those of the user who takes most first.
+        problems: what is wrong, as sentences.
+    """
+
+    now: datetime
+    level: str
+    total_bytes: int
+    free_bytes: int
+    sizes_bytes: int
+    settling: bool
+    disks: tuple[DiskUseView, ...]
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,51 @@
+"""The disk storage as operators see it: pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from odc.api.storage_messages import DiskUseView, SnapshotUseView, StorageView
+from odc.control.context import StorageLook
+from odc.control.disk_accounts import DiskAccount
+from odc.domain.disk import Snapshot
+
+
+def storage_view(accounts: tuple[DiskAccount, ...], look: StorageLook, now: datetime) -> StorageView:
+    """The storage with every disk."""
+    use = look.use
+    return StorageView(
+        now=now,
+        level=str(look.level),
+        total_bytes=use.total_bytes if use else 0,
+        free_bytes=use.free_bytes if use else 0,
+        sizes_bytes=sum(account.disk.size_bytes for account in accounts),
+        settling=use is None or use.settling,
+        disks=tuple(_disk(account) for account in accounts),
+        problems=look.problems,
+    )
+
+
+def _disk(account: DiskAccount) -> DiskUseView:
+    disk = account.disk
+    return DiskUseView(
+        id=disk.id,
+        name=disk.name,
+        owner=account.owner,
+        size_bytes=disk.size_bytes,
+        files_bytes=account.use.live_bytes,
+        history_bytes=account.use.history_bytes,
+        holder=account.holder.id if account.holder else disk.holder,
+        snapshots=tuple(_snapshot(snapshot, account) for snapshot in disk.snapshots),
+        deleting=len(disk.deleting),
+    )
+
+
+def _snapshot(snapshot: Snapshot, account: DiskAccount) -> SnapshotUseView:
+    return SnapshotUseView(
+        id=snapshot.id,
+        taken_at=snapshot.taken_at,
+        verified=snapshot.verified_at is not None,
+        used_bytes=snapshot.used_bytes,
+        frees_bytes=account.use.snapshots.get(snapshot.id),
+        goes=snapshot in account.going,
+    )

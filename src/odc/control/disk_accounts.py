@@ -1,0 +1,102 @@
+"""Who takes what of the disk storage, and what an operator deletes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from odc.control.context import StorageLook
+from odc.domain.disk import Disk, Snapshot
+from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.records import Change
+from odc.domain.reservation import Reservation
+from odc.domain.storage import DiskUse, StorageUse, beyond, taken_by, taken_by_owner
+from odc.ports.state_store import StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class DiskAccount:
+    """A disk as an operator sees it.
+
+    Attributes:
+        disk: the disk.
+        owner: its owner's name.
+        holder: the reservation that has it, if any.
+        use: what it takes.
+        going: the snapshots that a prune would delete, oldest first.
+    """
+
+    disk: Disk
+    owner: str
+    holder: Reservation | None
+    use: DiskUse
+    going: tuple[Snapshot, ...] = ()
+
+
+def disk_accounts(store: StateStore, look: StorageLook, keep: int, owner: str, name: str) -> tuple[DiskAccount, ...]:
+    """Every disk, those of the user who takes most first, each with the snapshots that a prune would delete.
+
+    Args:
+        store: the records.
+        look: the last measurement.
+        keep: snapshots of each disk that are kept.
+        owner: only disks of this user are pruned; empty: everyone's.
+        name: only disks of this name are pruned; empty: all.
+
+    Raises:
+        InvalidRequest: `keep` is less than 1.
+        NotFound: no disk has that owner and that name.
+    """
+    use = look.use or StorageUse(total_bytes=0, free_bytes=0)
+    chosen = {disk.id for disk in _selected(store, keep, owner, name)}
+    disks = store.list_disks(None)
+    takes, names = taken_by_owner(disks, use), _owner_names(store, disks)
+    order = sorted(disks, key=lambda disk: (-takes[disk.owner], disk.owner, -taken_by(disk, use), disk.name))
+    return tuple(
+        DiskAccount(
+            disk=disk,
+            owner=names[disk.owner],
+            holder=store.find_reservation(disk.holder) if disk.holder else None,
+            use=use.disks.get(disk.id, DiskUse()),
+            going=beyond(disk, keep) if disk.id in chosen else (),
+        )
+        for disk in order
+    )
+
+
+def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, str]:
+    """The change that writes down which snapshots go, and what is said of it. The housekeeper deletes them.
+
+    Raises:
+        InvalidRequest, NotFound: as `disk_accounts`.
+    """
+    disks = _selected(store, keep, owner, name)
+    going = {disk.id: beyond(disk, keep) for disk in disks}
+    changed = tuple(disk.without(going[disk.id]) for disk in disks if going[disk.id])
+    count = sum(map(len, going.values()))
+    if not count:
+        return Change(), "there is no older snapshot to delete"
+    what = f"{count} snapshot{'s' if count > 1 else ''} of {len(changed)} disk{'s' if len(changed) > 1 else ''}"
+    return Change(disks=changed), f"deleting {what}"
+
+
+def _owner_names(store: StateStore, disks: Iterable[Disk]) -> dict[str, str]:
+    """What people call the owners of these disks; key: principal."""
+    users = {owner: store.find_user(owner) for owner in {disk.owner for disk in disks}}
+    return {owner: user.name if user and user.name else owner for owner, user in users.items()}
+
+
+def _selected(store: StateStore, keep: int, owner: str, name: str) -> tuple[Disk, ...]:
+    if keep < 1:
+        raise InvalidRequest(f"keep must be at least 1, not {keep}: the newest verified snapshot is always kept")
+    disks = store.list_disks(None)
+    names = _owner_names(store, disks) if owner else {}
+    found = tuple(
+        disk
+        for disk in disks
+        if (not owner or owner in (names[disk.owner], disk.owner)) and (not name or disk.name == name)
+    )
+    if not found and (owner or name):
+        words = [f"named {name[:40]}"] * bool(name) + [f"of user {owner[:40]}"] * bool(owner)
+        raise NotFound(f"there is no disk {' '.join(words)}", ("all disks", "sudo odc disk list"))
+    return found

@@ -17,6 +17,7 @@ from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.entrypoints.bootstrap import lent_gpus
 from odc.entrypoints.neighbours import check_claim
 from odc.entrypoints.settings import Settings
+from odc.entrypoints.unchanged import check_disks_folder
 from odc.ports.cluster import Cluster
 
 ROOM = 64 * 2**20
@@ -30,6 +31,7 @@ def check_before_start(settings: Settings) -> None:
         OdcError: the first thing that stands in the way, and what to type. Nothing was started.
     """
     check_claim(settings, lent_gpus(settings))
+    check_disks_folder(settings)
     check_folder(settings.state_folder)
     check_listen(settings.listen)
 

@@ -37,6 +37,7 @@ from odc.domain.resources import Capacity
 from odc.entrypoints.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.entrypoints.running import known_nodes, note_nodes
 from odc.entrypoints.settings import Settings
+from odc.entrypoints.unchanged import check_ids
 
 NVIDIA_KIND = "nvidia.com/gpu"
 
@@ -127,6 +128,7 @@ def build_cloud(settings: Settings) -> Cloud:
         note_gpus(state)
     store = SqlStateStore(settings.database_address)
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
+    check_ids(settings)
     api = engine_service(settings).ensure()
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program, smi = _install_box_programs(state)

@@ -76,16 +76,18 @@ def daemon_pid(state: Path) -> int | None:
 
 @contextlib.contextmanager
 def noted(settings: Settings) -> Iterator[None]:
-    """Write down what the daemon runs with; only root may read it. A first note is taken back if what is done inside
-    fails: the folder has no cloud yet."""
+    """Write down what the daemon runs with; only root may read it. If what is done inside fails, the note of before is
+    there again: these settings never were in effect."""
     path = _settings_file(settings.state_folder)
-    first = not path.exists()
+    before = running_settings(settings.state_folder)
     _write(path, settings)
     try:
         yield
     except BaseException:
-        if first:
+        if before is None:
             path.unlink(missing_ok=True)
+        else:
+            _write(path, before)
         raise
 
 

@@ -100,7 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             monitoring exporter; every other container that has a GPU keeps it from being lent.
         github: where public keys are fetched from.
         github_api: where GitHub's numeric user ids are asked for.
-        box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users.
+        box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users;
+            it cannot change while there are disks.
         dns: addresses of the DNS servers that boxes ask; empty: those that this machine asks. Its own loopback, where
             systemd-resolved and dnsmasq listen, is out of reach of boxes.
         dns_search: domains in which boxes look up short names; empty: this machine's.

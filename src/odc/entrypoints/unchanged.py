@@ -1,0 +1,100 @@
+"""Settings that files of the cloud depend on: they may not change while those files are there.
+
+| setting | what depends on it |
+|---|---|
+| `box_id_base` | the owners of all files in homes, and of the files that boxes read |
+| `disks` | where the volumes of all recorded disks are |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from odc.adapters.localdisk.btrfs_file import file_of
+from odc.adapters.localdisk.marker import MARKER
+from odc.adapters.localdisk.opening import INSIDE, beside
+from odc.domain.errors import InvalidRequest
+from odc.entrypoints.running import running_settings
+from odc.entrypoints.settings import Settings
+
+BOX_IDS = 65536
+DEV = 1000
+
+
+def check_disks_folder(settings: Settings) -> None:
+    """Refuse another folder for the disks than the one that has them. A folder that was moved with its disks is fine.
+
+    Raises:
+        InvalidRequest: with the ways to go on. Nothing was changed.
+    """
+    last = running_settings(settings.state_folder)
+    if last is None:
+        return
+    old, new = last.disks_folder.resolve(), settings.disks_folder.resolve()
+    has = _id_of(old)
+    if old == new or not has or has == _id_of(new) or not _may_have_disks(old):
+        return
+    raise InvalidRequest(
+        f"the disks of this cloud are in {old}, and {new} is another storage",
+        ("keep them there", f"odc up --disks {old}"),
+        ("move them", f"odc down --all; then: mv {old} {new}; or {file_of(old)} and {beside(old)} with it"),
+        ("if they are lost for good", f"rm {beside(old)}"),
+    )
+
+
+def _id_of(folder: Path) -> str:
+    """The id of the disk storage that is or was mounted there; empty if none was."""
+    for path in (beside(folder), folder / INSIDE):
+        try:
+            return path.read_text(errors="replace").strip()
+        except OSError:
+            continue
+    return ""
+
+
+def _may_have_disks(folder: Path) -> bool:
+    """Whether there are volumes. A btrfs file that is not mounted may have some."""
+    volumes = folder / "volumes"
+    if volumes.is_dir():
+        return any(volumes.iterdir())
+    return file_of(folder).exists()
+
+
+def check_ids(settings: Settings) -> None:
+    """Refuse an id range other than the one that the files of homes and boxes belong to. The disks are mounted.
+
+    Cost: one look at each disk and box.
+
+    Raises:
+        InvalidRequest: with the setting that fits. Nothing was changed.
+    """
+    wanted = settings.box_id_base
+    wrong = [(what, base) for what, base in _bases(settings) if base != wanted]
+    if not wrong:
+        return
+    base = wrong[0][1]
+    shown = ", ".join(what for what, _ in wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    raise InvalidRequest(
+        f"box_id_base = {wanted} does not fit {shown}: no box could use their files, which belong to ids from {base}",
+        ("keep the ids", f"box_id_base = {base} in the settings"),
+    )
+
+
+def _bases(settings: Settings) -> Iterator[tuple[str, int]]:
+    """Each home and box folder, and the id range that its owner is in; one in the wanted range has the wanted base."""
+    wanted = settings.box_id_base
+    for home in sorted(settings.disks_folder.glob("volumes/*/home")):
+        owner = home.lstat().st_uid
+        yield f"disk {home.parent.name}", wanted if 0 <= owner - wanted < BOX_IDS else _base_of(home, owner)
+    for folder in sorted((settings.state_folder / "boxes").glob("*-*-*")):
+        yield f"box {folder.name}", folder.lstat().st_uid
+
+
+def _base_of(home: Path, owner: int) -> int:
+    """The base for a home: the owner of its marker is the box's root, unless the user has replaced the marker."""
+    try:
+        marker = (home / MARKER).lstat().st_uid
+    except OSError:
+        marker = owner - DEV
+    return marker if marker == owner - DEV else owner - DEV

@@ -51,7 +51,7 @@ def test_help_and_version_need_no_cloud(ada: Person) -> None:
     assert ada.ok("help", **away) == ada.ok("--help", **away) == ada.ok(**away)
     for command in ("reserve", "list", "show", "connect", "cancel", "wait", "avail", "status", "config"):
         assert ada.ok("help", command, **away) == ada.ok(command, "--help", **away)
-    assert "did you mean list?" in refused(ada, "lst").err
+    assert "did you mean   gpu-dev list\n" in refused(ada, "lst").err
     assert "no command 'nope'" in refused(ada, "help", "nope").err
 
 

@@ -149,6 +149,18 @@ def test_names_are_completed_while_the_cloud_does_not_answer(ada: Person, cloud:
         aside.rename(cloud.socket)
 
 
+def test_settings_that_cannot_be_read_leave_tab_silent(ada: Person) -> None:
+    path = ada.home / ".gpu-dev" / "config.toml"
+    before = path.read_text()
+    path.write_text("no settings at all")
+    try:
+        asked = {"COMP_WORDS": "gpu-dev show t", "COMP_CWORD": "2", "_GPU_DEV_COMPLETE": "bash_complete"}
+        done = ada.run("gpu-dev", GPU_DEV_ENDPOINT="", **asked)
+        assert (done.code, done.out, done.err) == (0, "", "")
+    finally:
+        path.write_text(before)
+
+
 def test_the_operators_commands_are_completed(ada: Person) -> None:
     shell = 'source /dev/stdin <<< "$(odc completion bash)"; COMP_WORDS=(odc do); COMP_CWORD=1; '
     done = ada.run("bash", "-c", shell + '_odc_completion odc; printf "%s\\n" "${COMPREPLY[@]}"')

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from odc.cli.context import Session
+from odc.domain.errors import OdcError
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -36,7 +37,10 @@ def reservations(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         return []
     from odc.cli import last_seen, screens
 
-    kept = last_seen.find_kept(session)
+    try:
+        kept = last_seen.find_kept(session)
+    except OdcError:  # settings that cannot be read: the next command says so
+        return []
     taken = ctx.params.get(param.name or "") or ()
     found: list[CompletionItem] = []
     for view in kept[1] if kept else ():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TextIO
@@ -23,6 +23,9 @@ _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _OWN_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
+_OPERATORS_COMMAND = re.compile(
+    r"\bodc (?=(?:up|down|doctor|rename|backup|restore|clock accept|image build|user (?:list|forget|move))\b)"
+)
 GAP = "  "
 NO_GPUS = "(no GPUs)"
 
@@ -42,6 +45,7 @@ class Output:
         asks: whether questions can be asked: both ends are terminals.
         quiet: nothing but errors stands beside the answer: a script reads that too.
         endpoint: the cloud that `--endpoint` names; commands that are shown name it too, so that they can be pasted.
+        operator: gives `odc` as its operator types it for this cloud; asked when such a command is shown.
     """
 
     out: TextIO
@@ -54,6 +58,7 @@ class Output:
     asks: bool = False
     quiet: bool = False
     endpoint: str = ""
+    operator: Callable[[], str] = lambda: "odc"
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
@@ -140,6 +145,9 @@ class Output:
         return fold(text, self.width) if self.width else [text]
 
     def _pasteable(self, text: str) -> str:
+        if _OPERATORS_COMMAND.search(text):
+            operated = self.operator()
+            text = _OPERATORS_COMMAND.sub(lambda _: f"{operated} ", text)
         return _OWN_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
 
     def _rest_away(self, text: str) -> str:

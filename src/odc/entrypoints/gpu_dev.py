@@ -35,10 +35,23 @@ def main() -> None:
         account_home=home_of_account(home.folder),
         endpoint_variable=environment.get("GPU_DEV_ENDPOINT", ""),
     )
-    code = run(session, sys.argv[1:], home.note)
+    session.output = replace(session.output, operator=lambda: _operator_of(session))
+    # The shell asks at Tab: nothing may stand beside its answer.
+    note = "" if "_GPU_DEV_COMPLETE" in environment else home.note
+    code = run(session, sys.argv[1:], note)
     # The process ends: spare it the last search for cycles of garbage, a tenth of every short command's time.
     gc.freeze()
     sys.exit(code)
+
+
+def _operator_of(session: Session) -> str:
+    """`odc` for the cloud that is asked, as its operator types it."""
+    from odc.api.client import operator_command, socket_path
+
+    try:
+        return operator_command(socket_path(session.endpoint))
+    except OdcError:
+        return "odc"
 
 
 def run(session: Session, arguments: list[str], note: str = "") -> int:

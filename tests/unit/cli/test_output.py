@@ -77,6 +77,20 @@ def test_where_there_is_no_utf8_there_is_ascii() -> None:
     assert fit("wait …", Paper("UTF8")) == "wait …"
 
 
+def test_commands_name_the_cloud_that_they_are_for() -> None:
+    output = an_output(endpoint="unix:///x.sock", operator=lambda: "odc --config /x.toml")
+    output.lines(["Next: gpu-dev reserve", "wait: odc clock accept", "sudo odc up && gpu-dev list", "odc is up"])
+    assert text_of(output.out).splitlines() == [
+        "Next: gpu-dev --endpoint unix:///x.sock reserve",
+        "wait: odc --config /x.toml clock accept",
+        "sudo odc --config /x.toml up && gpu-dev --endpoint unix:///x.sock list",
+        "odc is up",
+    ]
+    output = an_output()
+    output.line("wait: odc clock accept; gpu-dev list")
+    assert text_of(output.out) == "wait: odc clock accept; gpu-dev list\n"
+
+
 def test_an_error_says_what_to_type() -> None:
     output = an_output()
     error = InvalidRequest("disk proj is in use", ("another disk", "gpu-dev a"), ("no disk", "gpu-dev b"))

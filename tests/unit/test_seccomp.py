@@ -13,6 +13,7 @@ ENGINES: dict[str, Any] = {
     "syscalls": [
         {"names": ["read", "clone", "unshare", "clone3", "keyctl"], "action": "SCMP_ACT_ALLOW"},
         {"names": ["add_key"], "action": "SCMP_ACT_ALLOW", "args": []},
+        {"names": ["request_key", "clone3"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
         {"names": ["clone", "mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
         {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": None, "includes": {"caps": ["CAP_AUDIT_WRITE"]}},
         {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 8}]},
@@ -48,6 +49,12 @@ def test_new_processes_are_allowed_without_user_namespaces_only() -> None:
 def test_an_operator_allows_user_namespaces() -> None:
     profile = restricted(ENGINES, nested=True)
     assert all(allowed(profile, name)[0] == allowed(profile, "read")[0] for name in ("clone", "clone3", "unshare"))
+
+
+def test_no_call_is_refused_in_two_ways() -> None:
+    profile = restricted(ENGINES, nested=False)
+    refused = [name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ERRNO" for name in rule["names"]]
+    assert [refused.count(name) for name in ("keyctl", "add_key", "request_key", "clone3")] == [1, 1, 1, 1]
 
 
 def test_the_engines_own_profile_is_not_changed() -> None:

@@ -117,6 +117,8 @@ def test_what_takes_too_much_memory_dies_and_nothing_else(engine: Engine) -> Non
         assert done.stdout == "137\n"
     for spec in (greedy, neighbour):
         assert engine.ssh(spec, processes).stdout == before[spec.name]
+    engine.podman("exec", engine.container(greedy), "pkill", "-KILL", "-o", "-x", "sshd")
+    eventually("its SSH server is there again", lambda: engine.ssh(greedy, "pgrep -x -f 'sleep 1000'").returncode == 0)
     assert memory_kills(engine, greedy) == (2, "python3")
     assert memory_kills(engine, neighbour) == (0, "")
 

@@ -108,7 +108,18 @@ def test_running_boxes_get_changed_settings_and_new_ones_ask_the_labs_dns(
 ) -> None:
     reserve(ada, "early")
     authority = tmp_path / "ca.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "/dev/null", "-subj", "/CN=lab"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(tmp_path / "key"),
+        "-subj",
+        "/CN=lab",
+    ]
     subprocess.run([*command, "-out", str(authority)], check=True, capture_output=True)
     address = own_address()
     dns = f'dns = ["{address}"]\ndns_search = ["lab.test"]'

@@ -59,7 +59,8 @@ def nothing_is_left() -> None:
 def named(box: Person) -> Iterator[Person]:
     box.ok("config", "ssh-include", "enable")
     yield box
-    box.run("bash", "-c", "rm -f .ssh/config .ssh/k* .ssh/conf.d .ssh/*-cert.pub; rm -rf .ssh/conf.d")
+    box.run("bash", "-c", "for master in .gpu-dev/*.mux; do ssh -F none -o ControlPath=$master -O exit x; done")
+    box.run("bash", "-c", "rm -f .ssh/config .ssh/k* .ssh/conf.d .ssh/*-cert.pub; rm -rf .ssh/conf.d .ssh/known_hosts")
     box.ok("list")
 
 
@@ -174,6 +175,28 @@ def test_a_forwarding_that_cannot_be_made_is_named_by_its_line(named: Person) ->
     assert "restarting" not in done.err
 
 
+def test_a_shared_connection_never_leads_into_another_box(named: Person) -> None:
+    everywhere(named, "ControlMaster auto\n  ControlPath ~/.ssh/one-for-all\n  ControlPersist 10")
+    named.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "second", "--disk", "none", "--wait")
+    try:
+        for name in ("settings", "second", "settings"):
+            assert named.run("ssh", name, "hostname").out == f"{name}\n"
+        assert named.run("ssh", "-O", "check", "second").code == 0
+    finally:
+        named.ok("cancel", "second", "--yes")
+        named.gpu_dev("wait", "second")
+
+
+def test_the_output_of_a_command_arrives_unchanged(named: Person) -> None:
+    everywhere(named, "RequestTTY force\n  RemoteCommand sleep 60")
+    assert named.run("bash", "-c", "gpu-dev connect settings -- 'printf \"a\\nb\\n\"' | od -c").out.split()[1:5] == [
+        "a",
+        "\\n",
+        "b",
+        "\\n",
+    ]
+
+
 def test_diagnose_names_what_keeps_plain_ssh_out(named: Person) -> None:
     everywhere(named, "RevokedHostKeys /nosuch")
     told = named.ok("connect", "settings", "--diagnose")
@@ -268,6 +291,7 @@ def test_a_queued_one_is_diagnosed_as_queued(box: Person) -> None:
         ("Host other\nHost pro* !x\n  User me\n", "~/.ssh/config:3"),
         ("Match originalhost prod\n  Port 7\n", "~/.ssh/config:2"),
         ("Include conf.d/*\n", "~/.ssh/conf.d/work:1"),
+        ("", "~/.ssh/known_hosts:1"),
     ],
 )
 def test_a_name_of_ones_own_host_is_refused_and_never_hidden(named: Person, own: str, place: str) -> None:
@@ -276,6 +300,8 @@ def test_a_name_of_ones_own_host_is_refused_and_never_hidden(named: Person, own:
         "-c",
         f"mkdir -p .ssh/conf.d; printf 'Host prod\\n User me\\n' > .ssh/conf.d/work; printf '{own}' >> .ssh/config",
     )
+    if not own:
+        named.run("bash", "-c", "echo prod $(cut -d' ' -f1,2 .ssh/id_ed25519.pub) > .ssh/known_hosts")
     before = named.run("ssh", "-G", "prod").out
     one = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none")
     done = named.gpu_dev(*one, "-n", "prod")

@@ -21,7 +21,7 @@ from odc.cli.options import completed
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 
 if TYPE_CHECKING:
-    from odc.cli.diagnosis import Way
+    from odc.cli.diagnosis import Advice, Way
 
 REFUSED = 255
 _COMMAND = "odc.connect.command"
@@ -91,10 +91,15 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
         code = _run(way, command)
         if code == REFUSED:
             advice = diagnosis.explain(session, view, way, alone, bool(command))
-            for line in advice.lines:
-                session.output.note(line)
-            code = _run(alone, command) if advice.without_settings else code
+            code = _follow(session, advice, alone, command)
     sys.exit(code)
+
+
+def _follow(session: Session, advice: Advice, alone: Way, command: Sequence[str]) -> int:
+    """Say what is wrong, and try again if that helps; the exit code."""
+    for line in advice.lines:
+        session.output.note(line)
+    return _run(alone, command) if advice.without_settings else REFUSED
 
 
 def _diagnose(session: Session, view: ReservationView) -> None:
@@ -134,7 +139,11 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
         raise InvalidRequest(text, hint) from error
     with folder:
         last_seen.write_entry(session, view, Path(folder.name))
-        yield ssh_files.config_path(Path(folder.name), view.id)
+        path = ssh_files.config_path(Path(folder.name), view.id)
+        if not path.exists():
+            hint = ("its address", f"gpu-dev show {view.id[:8]}")
+            raise InvalidRequest(f"ssh cannot be told of {screens.title(view)}: it has no usable address or key", hint)
+        yield path
 
 
 def _ways(session: Session, path: Path) -> tuple[Way, Way]:
@@ -155,7 +164,9 @@ def _ways(session: Session, path: Path) -> tuple[Way, Way]:
     seen = trace(way.words, way.name)
     newer = [f"-o{key}={value}" for key, value in _NEWER.items() if seen.options.get(key, value) != value]
     if seen.code <= 0:
-        return Way([*way.words, *newer], way.name), alone
+        # Only an ssh that shows it knows the option.
+        for_command = ("-oRemoteCommand=none",) if "remotecommand" in seen.options else ()
+        return Way([*way.words, *newer], way.name, for_command), alone
     wrong = (seen.errors or ["it does not say why"])[0]
     if wrong.startswith("No user exists for uid"):
         raise _no_account(session, wrong)
@@ -183,7 +194,9 @@ def _run(way: Way, command: Sequence[str]) -> int:
     arguments = [*way.words, way.name]
     if command:
         line = command[0] if len(command) == 1 else shlex.join(command)
-        arguments = [*way.words, "-o", "RemoteCommand=none", way.name, "--", line]
+        # The output of a command must arrive unchanged in a file, whatever RequestTTY says.
+        terminal = [] if sys.stdout is not None and sys.stdout.isatty() else ["-T"]
+        arguments = [*way.words, *way.for_command, *terminal, way.name, "--", line]
     try:
         return subprocess.call(arguments)
     except KeyboardInterrupt:
@@ -198,7 +211,14 @@ def _offline(session: Session, reference: str | None, command: tuple[str, ...], 
     name = ssh_names.name_of(path)
     seen = times.clock(last_seen.written_at(session, path), session.now())
     session.output.note(f"The cloud does not answer; connecting to {name} by what was known at {seen}.")
-    return _run(_ways(session, path)[0], command)
+    way, alone = _ways(session, path)
+    code = _run(way, command)
+    if code == REFUSED:
+        from odc.cli import diagnosis
+
+        advice = diagnosis.settings_advice(session, way, alone, diagnosis.tried(way))
+        code = _follow(session, advice, alone, command) if advice else code
+    return code
 
 
 def _only_file(session: Session) -> Path | None:

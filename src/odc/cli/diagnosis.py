@@ -45,10 +45,11 @@ _CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 class Way(NamedTuple):
-    """How ssh is called: the command with everything but the name, and the name."""
+    """How ssh is called: the command with everything but the name, the name, and options for a command in the box."""
 
     words: list[str]
     name: str
+    for_command: tuple[str, ...] = ()
 
 
 class Advice(NamedTuple):
@@ -91,32 +92,40 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
         return Advice([screens.end_sentence(view, session.now())])
     if view.state != "active":
         return Advice([f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"])
-    tried = _tried(way)
-    if tried.probe is Probe.IN:
+    result = tried(way)
+    if result.probe is Probe.IN:
         again = f"The connection broke; the box answers. Again: gpu-dev connect {view.name}"
         return Advice([] if is_command else [again])
+    if advice := settings_advice(session, way, alone, result):
+        return advice
     mark = session.output.paint("error: ", "red")
-    if way != alone and _tried(alone).probe is Probe.IN:
-        lines = [f"{mark}ssh: {tried.last}", *_in_the_way(session, way, tried.last)]
-        if _cause_of(tried.last) == _FORWARDS:
-            return Advice(lines)
-        return Advice([*lines, "Connecting without your own ssh settings."], without_settings=True)
-    if tried.probe is Probe.REFUSED:
+    if result.probe is Probe.REFUSED:
         batch = _batch_mode(session, way)
         return Advice([f"{mark}the box accepts none of your keys", *key_lines(session), *batch])
-    return Advice(_silent(view, tried.last))
+    return Advice(_silent(view, result.last))
+
+
+def settings_advice(session: Session, way: Way, alone: Way, result: Tried) -> Advice | None:
+    """What to do if a setting of the user's is in the way; None if it is not. Arguments as for `explain`."""
+    if result.probe is Probe.IN or way == alone or tried(alone).probe is not Probe.IN:
+        return None
+    mark = session.output.paint("error: ", "red")
+    lines = [f"{mark}ssh: {result.last}", *_in_the_way(session, way, result.last)]
+    if _cause_of(result.last) == _FORWARDS:
+        return Advice(lines)
+    return Advice([*lines, "Connecting without your own ssh settings."], without_settings=True)
 
 
 def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> list[str]:
     """Whether ssh gets in now, by `gpu-dev connect` and by name; arguments as for `explain`."""
-    tried = _tried(way)
+    result = tried(way)
     lines = {
         Probe.REFUSED: ["ssh is refused: the box accepts none of the keys that ssh can use without a question."],
-        Probe.SILENT: _silent(view, tried.last),
+        Probe.SILENT: _silent(view, result.last),
         Probe.IN: [f"ssh gets in. Next: gpu-dev connect {view.name}"],
-    }[tried.probe]
-    if tried.probe is not Probe.IN and way != alone and _tried(alone).probe is Probe.IN:
-        lines = [f"ssh: {tried.last}", *_in_the_way(session, way, tried.last)]
+    }[result.probe]
+    if result.probe is not Probe.IN and way != alone and tried(alone).probe is Probe.IN:
+        lines = [f"ssh: {result.last}", *_in_the_way(session, way, result.last)]
         lines.append(f"Without your own ssh settings it gets in. Next: gpu-dev connect {view.name}")
     return lines + _by_name(session, view, way)
 
@@ -126,15 +135,15 @@ def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
     home = session.account_home
     if home is None or not include.is_included(include.ssh_file(home)):
         return []
-    plain = Way(["ssh"], way.name)
+    plain = Way(["ssh"], way.name, way.for_command)
     if not include.is_known(plain.name, view.id):
         seen = ssh_settings.trace(plain.words, plain.name)
         why = f": {seen.errors[0]}" if seen.code > 0 and seen.errors else ""
         return [f"ssh {plain.name} does not lead to this box{why}"]
-    tried = _tried(plain)
-    if tried.probe is Probe.IN:
+    result = tried(plain)
+    if result.probe is Probe.IN:
         return []
-    return [f"ssh {plain.name} fails: {tried.last}", *_in_the_way(session, plain, tried.last)]
+    return [f"ssh {plain.name} fails: {result.last}", *_in_the_way(session, plain, result.last)]
 
 
 def not_there(session: Session, view: ReservationView) -> list[str]:
@@ -155,9 +164,9 @@ def not_there(session: Session, view: ReservationView) -> list[str]:
     ]
 
 
-def _tried(way: Way) -> Tried:
+def tried(way: Way) -> Tried:
     """Try to get in without asking the user anything."""
-    words = [way.words[0], *_PROBE, *way.words[1:], "-o", "RemoteCommand=none", way.name, "true"]
+    words = [way.words[0], *_PROBE, *way.words[1:], *way.for_command, way.name, "true"]
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S

@@ -18,6 +18,7 @@ from odc.cli.settings_file import read_identity, write_whole
 from odc.domain.errors import InvalidRequest, OdcError
 
 FILE = "list.json"
+_OF_THE_MACHINE = Path("/etc/ssh/ssh_config.d")
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +70,18 @@ def identities(session: Session, views: Sequence[ReservationView], folder: Path)
 
 
 def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
-    """Which of these names are hosts of the user's own in ssh's configuration, and where: `~/.ssh/config:12`."""
+    """Which of these names are hosts of the user's own, and where ssh has them: `~/.ssh/config:12`.
+
+    A host is in the user's or the machine's configuration, or among the hosts that the user has connected to.
+    """
     home = session.account_home
-    if home is None or not include.names_hosts(include.ssh_file(home)):
+    if home is None:
         return {}
     from odc.cli import ssh_settings
 
-    found = ssh_settings.own_hosts(names, session.folder)
+    found = ssh_settings.known_hosts(home / ".ssh" / "known_hosts", names)
+    if any(map(include.names_hosts, (include.ssh_file(home), *_OF_THE_MACHINE.glob("*.conf")))):
+        found |= ssh_settings.own_hosts(names, session.folder)
     return {name: place.shown(home) for name, place in found.items()}
 
 

@@ -6,6 +6,8 @@ that applies to NAME. Nothing is connected. A `Match exec` of the user's runs, a
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 import re
 import subprocess
@@ -146,6 +148,29 @@ def own_hosts(names: Sequence[str], ours: Path) -> dict[str, Place]:
         if places:
             result[name] = places[0]
     return result
+
+
+def known_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:
+    """Which of these names are machines that the user has connected to, and the line in the file of known hosts."""
+    found: dict[str, Place] = {}
+    for number, line in enumerate(_lines(str(path)), 1):
+        words = line.split()
+        hosts = next((word for word in words if not word.startswith("@")), "")
+        for name in names:
+            if name not in found and _is_in(name, hosts):
+                found[name] = Place(str(path), number)
+    return found
+
+
+def _is_in(name: str, hosts: str) -> bool:
+    """Whether the first field of a line of known hosts has this name, in plain text or hashed (`HashKnownHosts`)."""
+    if not hosts.startswith("|1|"):
+        return name in hosts.split(",")
+    salt, _, digest = hosts.removeprefix("|1|").partition("|")
+    try:
+        return hmac.digest(base64.b64decode(salt), name.encode(), "sha1") == base64.b64decode(digest)
+    except ValueError:
+        return False
 
 
 def _is_ours(place: Place, ours: Path) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.screen import ID, a_box, a_view
 
 from odc.api.messages import ReservationView, SshView
-from odc.cli import include, ssh_files, ssh_identities, ssh_names
+from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_settings
 
 HERE = "unix:///run/odc/odc.sock"
 LATER = 1e11
@@ -132,6 +132,30 @@ def test_a_host_of_the_users_own_keeps_its_name(tmp_path: Path) -> None:
     assert ssh_names.ssh_name(entry) == "train.b1946ac9"
     assert ssh_files.find_offline(tmp_path, HERE, "train") == entry
     assert ssh_files.names_of(tmp_path, HERE) == ["train"]
+
+
+def test_a_shared_connection_is_the_boxs_own_or_none_where_its_path_is_too_long(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("s")
+    for home, expected in (("short", f"{tmp_path}/short/b1946ac9-0.mux"), ("long" * 30, None)):
+        folder = tmp_path / home
+        ssh_files.sync(folder, (a_view(host_key=KEY),), HERE, LATER)
+        (folder / "config").write_text(f"Include {folder}/*-sshconfig\nHost *\n  ControlPath /shared\n")
+        words = ["ssh", "-F", folder / "config", "-G", "train"]
+        shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        facts = dict(line.split(" ", 1) for line in shown.splitlines())
+        assert facts.get("controlpath", "none") == (expected or "none")
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_host_that_the_user_has_connected_to_is_known(tmp_path: Path, hashed: bool) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"# mine\nother,prod {KEY}\n@revoked bad {KEY}\n|1|x|y {KEY}\n")
+    if hashed:
+        subprocess.run(["ssh-keygen", "-H", "-f", path], capture_output=True, check=False)
+    found = ssh_settings.known_hosts(path, ["prod", "train", "pro"])
+    assert list(found) == ["prod"]
 
 
 def key_at(path: Path, kind: str = "ed25519") -> str:

@@ -49,7 +49,8 @@ def test_while_the_cloud_is_away_boxes_are_reached_and_old_rows_are_marked(box: 
         assert listed.code == 1
         assert listed.out.startswith("STALE, as of ")
         assert "train" in listed.out
-        assert "sudo odc up" in listed.err
+        assert "start it  " in listed.err
+        assert " up\n" in listed.err
         assert box.in_box("train", "echo in").out == "in\n"
         for command in ("show", "cancel", "wait", "avail", "status"):
             done = box.gpu_dev(command, "--json")

@@ -135,6 +135,7 @@ def test_a_status_may_be_typed_in_any_case(ada: Person, status: str) -> None:
     assert "one" in [view["name"] for view in ada.json("list", "--status", status)["reservations"]]
     refused = ada.gpu_dev("list", "--status", "Activ")
     assert (refused.code, "no status 'activ', did you mean active?" in refused.err) == (2, True)
+    assert "no status 'running', did you mean active?" in ada.gpu_dev("list", "--status", "Running").err
 
 
 def test_forty_columns_lose_no_fact(ada: Person) -> None:

@@ -23,9 +23,10 @@ _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _OWN_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
-_OPERATORS_COMMAND = re.compile(
-    r"\bodc (?=(?:up|down|doctor|rename|backup|restore|clock accept|image build|user (?:list|forget|move))\b)"
+OPERATORS_COMMAND = re.compile(
+    r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user|disk|completion)\b)"
 )
+"""A command of the operator in a text, up to its first word."""
 GAP = "  "
 NO_GPUS = "(no GPUs)"
 
@@ -145,9 +146,9 @@ class Output:
         return fold(text, self.width) if self.width else [text]
 
     def _pasteable(self, text: str) -> str:
-        if _OPERATORS_COMMAND.search(text):
+        if OPERATORS_COMMAND.search(text):
             operated = self.operator()
-            text = _OPERATORS_COMMAND.sub(lambda _: f"{operated} ", text)
+            text = OPERATORS_COMMAND.sub(lambda _: f"{operated} ", text)
         return _OWN_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
 
     def _rest_away(self, text: str) -> str:

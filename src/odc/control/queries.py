@@ -28,6 +28,15 @@ MOST_ENDED = 500
 LIVE = frozenset(state for state in State if state is not State.ENDED)
 STATUSES = frozenset({*(str(state) for state in State if state is not State.ENDED), *(str(r) for r in EndReason)})
 
+_SYNONYMS = {
+    **dict.fromkeys(("running", "ready", "started"), "active"),
+    **dict.fromkeys(("pending", "waiting"), "queued"),
+    **dict.fromkeys(("starting", "creating"), "preparing"),
+    **dict.fromkeys(("stopping", "terminating"), "ending"),
+    **dict.fromkeys(("done", "completed", "finished", "over"), "expired"),
+}
+"""What other tools call a status; only suggested."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -116,7 +125,7 @@ class Queries:
         statuses = frozenset(status.strip().lower() for status in statuses)
         unknown = statuses - STATUSES
         if unknown:
-            near = near_match(min(unknown), STATUSES)
+            near = _SYNONYMS.get(min(unknown)) or near_match(min(unknown), STATUSES)
             meant = f", did you mean {near}?" if near else ""
             raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
         wants_ended = ended or bool(statuses & {str(reason) for reason in EndReason})

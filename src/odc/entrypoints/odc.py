@@ -78,6 +78,11 @@ def _last_time(file: Path | None, typed: dict[str, str | None]) -> dict[str, str
     return {name: last.get(name) if name in open_ else value for name, value in typed.items()}
 
 
+def _echo_json(value: object) -> None:
+    text = msgspec.json.encode(value).decode()
+    click.echo(text if is_utf8(sys.stdout.encoding) else escaped(text))
+
+
 def _need_root() -> None:
     if os.geteuid() != 0:
         raise NotAllowed("a cloud for all users of the machine is run by root", ("as root", f"sudo {as_typed()}"))
@@ -156,8 +161,7 @@ def doctor(file: Path | None, as_json: bool) -> None:
 
     findings = examine(_settings(file, **_last_time(file, {"simulate": None, "disks": None})))
     if as_json:
-        text = msgspec.json.encode(findings).decode()
-        click.echo(text if is_utf8(sys.stdout.encoding) else escaped(text))
+        _echo_json(findings)
     for finding in () if as_json else findings:
         _say(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
         if finding.hint:
@@ -260,7 +264,7 @@ def user_list(file: Path | None, as_json: bool) -> None:
 
     found = read_users(_settings(file))
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        _echo_json(found)
         return
     for line in table(found.users):
         click.echo(pasteable(line))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
 
 from odc.api.client import settings_note
+from odc.cli.output import OPERATORS_COMMAND
 from odc.entrypoints.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
-
-_OWN_COMMAND = re.compile(r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user|disk)\b)")
 
 
 def pasteable(text: str) -> str:
@@ -20,7 +18,7 @@ def pasteable(text: str) -> str:
     if "--config" not in words[:-1]:
         return text
     file = shlex.quote(words[words.index("--config") + 1])
-    return _OWN_COMMAND.sub(lambda _: f"odc --config {file} ", text)
+    return OPERATORS_COMMAND.sub(lambda _: f"odc --config {file} ", text)
 
 
 def note_settings_file(settings: Settings, file: Path | None) -> None:

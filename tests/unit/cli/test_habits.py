@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from odc.cli import habits
 from odc.cli.main import COMMANDS
+from odc.cli.output import OPERATORS_COMMAND
 from odc.entrypoints.odc import group
 
 
@@ -27,3 +28,7 @@ def test_options_that_begin_so_come_before_those_that_are_near() -> None:
     assert habits.near_options("--hour", known) == ["--hours"]
     assert habits.near_options("--jsno", known) == ["--json"]
     assert habits.near_options("--colour", known) == []
+
+
+def test_every_command_of_the_operator_is_known_where_messages_are_made_pasteable() -> None:
+    assert not [name for name in group.commands if not OPERATORS_COMMAND.search(f"next: odc {name}")]

@@ -20,9 +20,9 @@ from odc import __version__
 from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
-from odc.cli.habits import near_options
-from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused, exit_code
+from odc.domain.errors import InvariantError, NotAllowed, OdcError, ProviderRefused
 from odc.entrypoints.confirming import as_typed, confirm
+from odc.entrypoints.odc_errors import as_ours, failed, missing
 from odc.entrypoints.operator_group import OperatorGroup
 from odc.entrypoints.ownership import check_owner
 from odc.entrypoints.pasteable import pasteable
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ENDED = 143
-EXTRAS = {"psycopg": "server,postgresql"}
-"""Module to the extras that bring it; every other one comes with `server`."""
 
 
 @click.group(cls=OperatorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -356,14 +354,6 @@ def image_build(file: Path | None, fresh: bool, yes: bool) -> None:
     build_image(_settings(file), fresh, _say, lambda what: confirm(what, yes))
 
 
-def show_error(error: OdcError) -> None:
-    """`error: …`, then one aligned line for each way on."""
-    click.echo(f"error: {pasteable(error.message)}", err=True)
-    width = max((len(hint.label) for hint in error.hints), default=0)
-    for hint in error.hints:
-        click.echo(f"  {hint.label:<{width}}   {pasteable(hint.command)}", err=True)
-
-
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code. Errors go to standard error and never end with 0."""
     try:
@@ -371,51 +361,19 @@ def run(arguments: list[str]) -> int:
     except InvariantError:
         raise
     except OdcError as error:
-        return _failed(error)
+        return failed(error)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return _failed(_as_ours(error))
+        return failed(as_ours(error))
     except ModuleNotFoundError as error:
-        return _failed(_missing(error))
+        return failed(missing(error))
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        return _failed(ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}"))
-
-
-def _failed(error: OdcError) -> int:
-    show_error(error)
-    return exit_code(error)
-
-
-def _as_ours(error: click.ClickException) -> InvalidRequest:
-    """What was typed wrong, in our form, with the help that belongs to it."""
-    message = error.format_message().rstrip(".")
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "odc"
-    if isinstance(error, click.NoSuchOption) and context is not None:
-        names = {name for param in context.command.get_params(context) for name in param.opts if name[:2] == "--"}
-        near = near_options(error.option_name, names)
-        message = error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
-    return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
-
-
-def _missing(error: ModuleNotFoundError) -> ProviderRefused:
-    """The part of the installation that is not there.
-
-    Raises:
-        ModuleNotFoundError: it is a part of ODC itself, which is a bug.
-    """
-    name = (error.name or "").partition(".")[0]
-    if not name or name == "odc":
-        raise error
-    extra = EXTRAS.get(name, "server")
-    text = f"this installation has only the part for developers, gpu-dev: {name} is not there"
-    install = "pipx install --force" if "pipx" in Path(sys.prefix).parts else "pip install"
-    return ProviderRefused(text, ("install the rest", f"{install} 'open-developer-cloud[{extra}]'"))
+        return failed(ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}"))
 
 
 def main() -> None:

@@ -1,0 +1,56 @@
+"""How `odc` tells what went wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from odc.cli.habits import near_options
+from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
+from odc.entrypoints.pasteable import pasteable
+
+EXTRAS = {"psycopg": "server,postgresql"}
+"""Module to the extras that bring it; every other one comes with `server`."""
+
+
+def show_error(error: OdcError) -> None:
+    """`error: …`, then one aligned line for each way on."""
+    click.echo(f"error: {pasteable(error.message)}", err=True)
+    width = max((len(hint.label) for hint in error.hints), default=0)
+    for hint in error.hints:
+        click.echo(f"  {hint.label:<{width}}   {pasteable(hint.command)}", err=True)
+
+
+def failed(error: OdcError) -> int:
+    """Show the error; the exit code that goes with it."""
+    show_error(error)
+    return exit_code(error)
+
+
+def as_ours(error: click.ClickException) -> InvalidRequest:
+    """What was typed wrong, in our form, with the help that belongs to it."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "odc"
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        names = {name for param in context.command.get_params(context) for name in param.opts if name[:2] == "--"}
+        near = near_options(error.option_name, names)
+        message = error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
+    return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
+
+
+def missing(error: ModuleNotFoundError) -> ProviderRefused:
+    """The part of the installation that is not there.
+
+    Raises:
+        ModuleNotFoundError: it is a part of ODC itself, which is a bug.
+    """
+    name = (error.name or "").partition(".")[0]
+    if not name or name == "odc":
+        raise error
+    extra = EXTRAS.get(name, "server")
+    text = f"this installation has only the part for developers, gpu-dev: {name} is not there"
+    install = "pipx install --force" if "pipx" in Path(sys.prefix).parts else "pip install"
+    return ProviderRefused(text, ("install the rest", f"{install} 'open-developer-cloud[{extra}]'"))

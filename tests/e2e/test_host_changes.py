@@ -204,3 +204,44 @@ def test_a_log_that_was_moved_or_deleted_is_begun_again(apart: CloudOfItsOwn, us
         eventually("it is logged", lambda: "placed" in apart.log(), 30)
         assert log.stat().st_mode & 0o777 == 0o600
         eventually("it has ended", lambda: not user.json("list")["reservations"])
+
+
+HOSTILE = {
+    "CONTAINER_HOST": "unix:///nonexistent/podman.sock",
+    "CONTAINER_CONNECTION": "elsewhere",
+    "CONTAINERS_CONF": "/nonexistent/containers.conf",
+    "CONTAINERS_STORAGE_CONF": "/nonexistent/storage.conf",
+    "CONTAINERS_REGISTRIES_CONF": "/nonexistent/registries.conf",
+    "DOCKER_HOST": "tcp://127.0.0.1:1",
+    "STORAGE_DRIVER": "nonsense",
+    "TMPDIR": "/nonexistent",
+    "XDG_RUNTIME_DIR": "/nonexistent/run",
+    "XDG_CONFIG_HOME": "/nonexistent/config",
+    "LANG": "xx_YY.nonsense",
+    "LC_ALL": "xx_YY.nonsense",
+    "PATH": ".:/bin",
+    "HOME": "nowhere",
+    "PYTHONWARNINGS": "error",
+    "PYTHONSTARTUP": "/nonexistent.py",
+}
+
+
+def test_a_cloud_comes_up_whatever_is_in_the_environment_and_names_what_it_ignores(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person
+) -> None:
+    apart.odc("down")
+    os.kill(apart.engine_pid(), signal.SIGKILL)
+    words = [f"{name}={value}" for name, value in HOSTILE.items()]
+    odc = ["/usr/bin/env", *words, str(apart.bin / "odc"), "--config", str(apart.config)]
+    done = machine.run("/bin/bash", "-c", 'umask 077; "$0" "$@" <&-', *odc, "up", check=False)
+    assert done.code == 0, f"{done}{apart.log()[-2000:]}"
+    for name in ("CONTAINER_HOST", "CONTAINERS_STORAGE_CONF", "DOCKER_HOST", "TMPDIR ('/nonexistent' is not a folder"):
+        assert name in done.out
+    assert "PYTHON" not in done.out
+    user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "env", "--disk", "none", "--wait", "--yes")
+    user.ok("cancel", "env", "--yes")
+    doctor = machine.run("/bin/bash", "-c", '"$0" "$@" <&-', *odc, "doctor", check=False)
+    assert "not used: CONTAINERS_CONF, CONTAINERS_REGISTRIES_CONF" in doctor.out
+    assert "Traceback" not in doctor.err + doctor.out
+    failed = [line for line in doctor.out.splitlines() if line.startswith("fail")]
+    assert [line for line in failed if "DNS" not in line] == []  # this machine has no way out

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from odc import __version__
+from odc.adapters.system.surroundings import clean_own
 from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ENDED = 143
+_ignored: list[str] = []
+"""Variables that were set when this process began and that it does not use; see `surroundings`."""
 
 
 @click.group(cls=OperatorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,6 +111,8 @@ def up(file: Path | None, simulate: str | None, disks: str | None) -> None:
     typed = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     changes = _last_time(file, typed)
     remembered = {name: value for name, value in changes.items() if value and typed[name] is None}
+    if _ignored:
+        _say(f"Not used from your environment: {', '.join(_ignored)}")
     starting.up(_settings(file, **changes), file, changes, remembered, _say)
 
 
@@ -157,6 +162,8 @@ def doctor(file: Path | None, as_json: bool) -> None:
     """Check what the cloud needs: each line is ok or says what to do."""
     from odc.entrypoints.doctor import examine
 
+    if _ignored and not as_json:
+        _say(f"{'warn':<5} {'environment':<11} not used: {', '.join(_ignored)}")
     findings = examine(_settings(file, **_last_time(file, {"simulate": None, "disks": None})))
     if as_json:
         _echo_json(findings)
@@ -381,6 +388,8 @@ def main() -> None:
 
     def end(*_: object) -> None:
         raise SystemExit(ENDED)
+
+    _ignored.extend(clean_own())
 
     # What a command has begun is taken back also when it is ended by `kill`; the daemon has its own way.
     signal.signal(signal.SIGTERM, end)

@@ -12,7 +12,6 @@ done only for boxes that cannot be reached.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import time
@@ -260,7 +259,7 @@ class HostChecks:
         program = shutil.which("podman")
         if program is None:
             raise ProviderUnavailable("Podman is not installed any more")
-        environment = {**os.environ, **self._options.environment}
+        environment = dict(self._options.environment)
         try:
             done = subprocess.run(
                 [program, *words],

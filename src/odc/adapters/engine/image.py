@@ -198,6 +198,7 @@ def _run_whole(
         stderr=subprocess.PIPE,
         env=environment,
         start_new_session=True,
+        umask=0o022,  # what is made inside the image is for all its users
     ) as process:
         try:
             said, told = process.communicate(timeout=limit_s)

@@ -26,6 +26,7 @@ from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.box_limits import limit_engine
 from odc.adapters.engine.children import reap, start_detached
 from odc.adapters.engine.namespaces import share_namespaces
+from odc.adapters.system.surroundings import cleaned
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _let_the_host_choose() -> None:
     """
     program = shutil.which("podman")
     if program is not None and not _CHOSEN.exists():
-        own = {name: value for name, value in os.environ.items() if name != "CONTAINERS_CONF"}
+        own, _ = cleaned(os.environ)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run([program, "network", "ls"], env=own, capture_output=True, timeout=START_LIMIT_S)
 
@@ -141,7 +142,7 @@ class EngineService:
     @property
     def environment(self) -> dict[str, str]:
         """For the engine's own commands, so that they see what the service sees."""
-        return {**os.environ, "CONTAINERS_CONF": str(self._folder / "containers.conf")}
+        return cleaned(os.environ)[0] | {"CONTAINERS_CONF": str(self._folder / "containers.conf")}
 
     def ensure(self) -> PodmanApi:
         """The service's API; started if it does not answer. If it dies later, the next failing call starts it again.

@@ -1,0 +1,128 @@
+"""What a process inherits from whoever typed the command, made fit for a daemon and for the programs that ODC starts.
+
+Variables that lead the container engine elsewhere, a folder for temporary files that is not there, a search path
+without the programs of root, closed standard files: each of them breaks something far from its cause. Harmful variables
+are taken away, and the caller is told which.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
+
+FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_ENGINE = (
+    "CONTAINER_",
+    "CONTAINERS_",
+    "DOCKER_",
+    "PODMAN_",
+    "BUILDAH_",
+    "NETAVARK_",
+    "STORAGE_",
+    "_CONTAINERS_",
+    "_PODMAN_",
+)
+"""Beginnings of variables that change what Podman does. Source: podman(1), containers.conf(5), storage.conf(5)."""
+_ALSO = (
+    "REGISTRY_AUTH_FILE",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "CDPATH",
+    "MAKEFLAGS",
+)
+_FOREIGN_CODE = ("PYTHONPATH", "PYTHONHOME")
+_TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+
+
+def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The environment for programs that ODC starts.
+
+    Args:
+        environment: as it was inherited.
+
+    Returns:
+        The environment to use, and what was left out and may surprise whoever set it: each variable's name, with the
+        reason where it needs one.
+    """
+    kept, told = {}, []
+    for name, value in environment.items():
+        why = _harm(name, value)
+        if why is None:
+            kept[name] = value
+        elif name not in _ALSO and (not name.startswith("PYTHON") or name in _FOREIGN_CODE):
+            told.append(name + why)
+    kept["PATH"] = _search_path(environment.get("PATH", ""))
+    if not Path(kept.get("HOME", "")).is_absolute():
+        kept["HOME"] = _home()
+    return kept, sorted(told)
+
+
+def clean_own(environment: MutableMapping[str, str] = os.environ) -> list[str]:
+    """Clean this process's own environment, umask and standard files; the variables that were taken away."""
+    _open_standard_files()
+    # Files of ours can always be read and written by their owner, and never written by others.
+    os.umask(os.umask(0o022) & 0o077 | 0o022)
+    fresh, told = cleaned(environment)
+    for name in set(environment) - set(fresh):
+        del environment[name]
+    environment.update(fresh)
+    return told
+
+
+def _harm(name: str, value: str) -> str | None:
+    """Why a variable is left out, in words that follow its name; None if it stays."""
+    if name.startswith(_ENGINE) or name in _ALSO:
+        return ""
+    if name in _TEMPORARY and not (Path(value).is_absolute() and os.access(value, os.W_OK | os.X_OK)):
+        return f" ({value[:60]!r} is not a folder that can be written)"
+    if name.startswith("PYTHON") and not (name == "PYTHONPATH" and _is_needed(value)):
+        return ""
+    return None
+
+
+def _is_needed(python_path: str) -> bool:
+    """Whether ODC itself is found by it."""
+    own = Path(__file__).parents[3]
+    return any(Path(entry).absolute() == own for entry in python_path.split(os.pathsep) if entry)
+
+
+def _search_path(path: str) -> str:
+    """The absolute folders of the path, and those of root's programs behind them."""
+    given = [folder for folder in path.split(os.pathsep) if folder.startswith("/")]
+    return os.pathsep.join(_once((*given, *FOLDERS)))
+
+
+def _once(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return "/"
+
+
+def _open_standard_files() -> None:
+    """Let 0, 1 and 2 be open: else the next file that is opened would be one of them."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open("/dev/null", os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # for the process's whole life

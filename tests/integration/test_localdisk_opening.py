@@ -296,3 +296,13 @@ def test_the_operator_is_told_of_what_no_quota_counts(folder: Path) -> None:
     assert [entry.path for entry in volumes.list_files(disk_id, "r-1")] == ["own", "work"]
     assert (inside / "f").read_text() == "kept in the volume"
     assert any(disk_id in line.text and line.level == "warn" for line in examine_storage(folder, SIZE))
+
+
+def test_a_folder_with_files_of_others_is_not_taken_for_disks(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    (folder / "ada").mkdir()
+    with pytest.raises(ProviderRefused, match="has other files, such as ada"):
+        open_volumes(folder, SIZE, ID_BASE)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]

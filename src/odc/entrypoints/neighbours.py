@@ -116,6 +116,11 @@ def is_alone(settings: Settings, folder: Path = FOLDER) -> bool:
     return not set(folder.glob("*.json")) - gone - {own}
 
 
+def is_claimed(settings: Settings, folder: Path = FOLDER) -> bool:
+    """Whether this cloud has noted itself."""
+    return _file(settings.state_folder, folder).exists()
+
+
 def forget_claim(settings: Settings, folder: Path = FOLDER) -> None:
     """What this cloud had is free."""
     _file(settings.state_folder, folder).unlink(missing_ok=True)

@@ -27,6 +27,7 @@ BOX_IDS = 65536
 """Host uids that the boxes' user namespace takes."""
 BOX_ADDRESSES = 16
 """Addresses of one reservation's network."""
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:-]*", re.ASCII)
 _DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -147,11 +148,22 @@ def _are_ports(ports: tuple[int, int]) -> bool:
     return 1024 <= ports[0] <= ports[1] <= 65535
 
 
+def _is_plain_path(path: str) -> bool:
+    """Whether every program that is given the path takes it as it is: URLs, mount options and lists of them among them.
+
+    Whether it ends in a slash or has a double one does not matter; one that climbs with `..` does.
+    """
+    parts = Path(path).parts[1:]
+    return Path(path).is_absolute() and bool(parts) and all(map(_PATH_PART.fullmatch, parts)) and ".." not in parts
+
+
+_PATH_PART = re.compile(r"[\w.+@=-]+")
+_PLAIN = "of letters, digits and . _ + @ = - only"
 _Rule = tuple[str, Callable[[Any], bool], str]
 _RULES: tuple[_Rule, ...] = (
-    ("state", lambda path: Path(path).is_absolute(), "a folder's whole path, from /"),
-    ("disks", lambda path: not path or Path(path).is_absolute(), "a folder's whole path, from /"),
-    ("socket", lambda path: Path(path).is_absolute(), "a whole path, from /"),
+    ("state", lambda path: _is_plain_path(path), f"a folder's whole path, from /, {_PLAIN}"),
+    ("disks", lambda path: not path or _is_plain_path(path), f"a folder's whole path, from /, {_PLAIN}"),
+    ("socket", lambda path: _is_plain_path(path), f"a whole path, from /, {_PLAIN}"),
     ("ports", _are_ports, "two numbers from 1024 to 65535, the smaller first, such as [30000, 31999]"),
     ("listen", _is_address, 'an address of this machine, such as "127.0.0.1", or "0.0.0.0" for all of them'),
     ("address", lambda text: not text or bool(_HOST.fullmatch(text)), "a host's name or address, such as gpu1.lab"),
@@ -161,7 +173,7 @@ _RULES: tuple[_Rule, ...] = (
     ("layer_gib", lambda size: size == 0 or _number(0.05)(size), "at least 0.05, or 0 for no limit"),
     ("keep_cpus", _number(0), "0 or more"),
     ("keep_memory_gib", _number(0), "0 or more"),
-    ("image", lambda name: bool(name) and not name.startswith("-") and not re.search(r"\s", name), "an image's name"),
+    ("image", lambda name: bool(_IMAGE.fullmatch(name)), "an image's name"),
     ("github", lambda text: text.startswith(("https://", "http://")), "an address that begins with https://"),
     ("github_api", lambda text: text.startswith(("https://", "http://")), "an address that begins with https://"),
     ("box_id_base", lambda base: BOX_IDS <= base <= 2**32 - 2 - BOX_IDS, f"from {BOX_IDS} to {2**32 - 2 - BOX_IDS}"),

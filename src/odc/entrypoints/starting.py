@@ -19,13 +19,14 @@ from odc.api.unix_socket import is_served
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.entrypoints import boot
 from odc.entrypoints.before_start import check_before_start
-from odc.entrypoints.bootstrap import engine_service, find_nodes
+from odc.entrypoints.bootstrap import find_nodes
 from odc.entrypoints.image_building import ensure_image
 from odc.entrypoints.logs import why_not_started
 from odc.entrypoints.pasteable import gpu_dev
 from odc.entrypoints.running import daemon_pid, note_typed, running_settings
 from odc.entrypoints.settings import Settings
 from odc.entrypoints.settings_check import as_toml
+from odc.entrypoints.traces import Traces
 
 Say = Callable[[str], None]
 READY_LIMIT_S = 60.0
@@ -81,7 +82,8 @@ def up(
 def started(
     settings: Settings, file: Path | None, changes: Mapping[str, object], at_boot: bool = True
 ) -> Iterator[tuple[int, Callable[[], bool]]]:
-    """A daemon that was started, where systemd is for every boot. If what is done inside fails, it is stopped.
+    """A daemon that was started, where systemd is for every boot. If what is done inside fails, it is stopped, and what
+    it has mounted or started is taken back.
 
     Args:
         settings: of the cloud.
@@ -98,6 +100,7 @@ def started(
     since = _size(log)
     by_systemd = at_boot and boot.has_systemd()
     known = boot.is_enabled(settings.cloud)
+    before = Traces.of(settings)
     child = None if by_systemd else _start_detached(log, command)
     try:
         if child is None:
@@ -108,7 +111,7 @@ def started(
             _end(child)
         elif not known:
             boot.disable(settings.cloud)
-        engine_service(settings).stop()
+        before.take_back(settings)
         raise
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from odc.adapters.localdisk.btrfs_file import file_of, mount_file
 from odc.adapters.localdisk.commands import run, storage_errors, write_durably
 from odc.adapters.localdisk.mechanisms import Btrfs, Folders, Mechanism, is_btrfs
-from odc.domain.errors import ProviderUnavailable
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 INSIDE = ".odc-storage"
 
@@ -28,10 +28,11 @@ def prepare_folder(folder: Path, file_bytes: int) -> Mechanism:
 
     Raises:
         ProviderUnavailable: the file cannot be mounted, or what the folder held before is not there.
-        ProviderRefused: a program is missing.
+        ProviderRefused: a program is missing, or the folder has files of others.
     """
     with storage_errors(f"the disks' folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_ours(folder)
         if _wants_file(folder):
             mount_file(folder, file_bytes)
         if stat.S_IMODE(folder.stat().st_mode) != 0o700:
@@ -41,6 +42,19 @@ def prepare_folder(folder: Path, file_bytes: int) -> Mechanism:
             _require_rsync()
             return Folders()
         return Btrfs(folder)
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder with files of others, such as `/home`: it would be closed to everyone but root."""
+    known = (folder / INSIDE).exists() or beside(folder).exists() or file_of(folder).exists()
+    if known or (folder / "volumes").exists():
+        return
+    foreign = sorted(set(os.listdir(folder)) - {"lost+found"})  # noqa: PTH208  # names are enough
+    if foreign:
+        raise ProviderRefused(
+            f"{folder} cannot hold the disks: it has other files, such as {foreign[0]}",
+            ("choose a folder of its own", f'disks = "{folder}/odc" in the settings'),
+        )
 
 
 def _wants_file(folder: Path) -> bool:

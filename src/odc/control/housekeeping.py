@@ -25,14 +25,16 @@ from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_
 log = logging.getLogger(__name__)
 
 KEY = "storage"
-EVERY = timedelta(seconds=30)
-SOON = timedelta(seconds=2)
+EVERY = timedelta(seconds=10)
+SOON = timedelta(seconds=1)
+"""The pause after a round in which snapshots were deleted, or when little more is free than should be: a box can write
+some gigabytes in a second."""
 SHARES = 200
 """What a box knows of its disk changes in steps of so many parts of its size."""
 
 
 class Housekeeper:
-    """Measures the storage every half minute, and deletes snapshots. One round runs at a time."""
+    """Measures the storage every ten seconds, and deletes snapshots. One round runs at a time."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
@@ -50,6 +52,12 @@ class Housekeeper:
     def wake(self) -> None:
         """Something was written that may need a round: a new snapshot, or an operator's decision."""
         self._due = timedelta(0)
+
+    @property
+    def due_in(self) -> timedelta:
+        """How long until the next round; one that is due already waits for the end of the one that runs, which rings."""
+        left = self._due - self._ports.clock.since_boot()
+        return left if left > timedelta(0) else EVERY
 
     def start_if_due(self, runner: Runner, now: datetime | None) -> None:
         """Start a round unless one runs or was done lately.
@@ -77,8 +85,7 @@ class Housekeeper:
             gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
             if any(gone):
                 use = self._ports.volumes.measure()
-                self._due = self._ports.clock.since_boot() + SOON
-            elif use.settling:
+            if any(gone) or use.settling or use.is_near(self._policy.retention):
                 self._due = self._ports.clock.since_boot() + SOON
         except ProviderError as error:
             self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"

@@ -93,7 +93,7 @@ class Reconciler:
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()
-        return PassReport(committed=committed, lost=lost, next_due=_next_due(seen))
+        return PassReport(committed=committed, lost=lost, next_due=min(_next_due(seen), seen.now + self._keeper.due_in))
 
     def note_failure(self, why: str) -> None:
         """The pass could not be done: what queries know stays, with the reason beside it."""

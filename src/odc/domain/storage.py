@@ -89,6 +89,10 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
         """How much less is free than should be; 0 or less if enough is."""
         return int(self.total_bytes * rule.free_percent / 100) - self.free_bytes
 
+    def is_near(self, rule: Retention) -> bool:
+        """Whether less than twice of what should be free is."""
+        return self.free_bytes * 50 < self.total_bytes * rule.free_percent
+
     def level(self, rule: Retention) -> Level:
         """How urgent it is."""
         if self.missing_bytes(rule) <= 0:

@@ -96,7 +96,7 @@ class Volumes(Protocol):
         """What the volume's files take now, or None if the storage cannot say cheaply."""
 
     def measure(self) -> StorageUse:
-        """How full the storage is, and what each disk takes of it. May be half a minute old.
+        """How full the storage is, and what each disk takes of it. What disks take may be half a minute old.
 
         Cost: the volumes and snapshots there are, not their files.
         """

@@ -98,3 +98,16 @@ def test_an_operator_frees_space_and_sees_before_what_goes(small: Cloud, cara: P
 
 def test_doctor_says_how_much_disks_may_hold_together(small: Cloud) -> None:
     assert "disk sizes" in small.odc("doctor", check=False).out
+
+
+def test_df_and_show_say_how_full_the_disk_is(small: Cloud, dora: Person) -> None:
+    dora.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "look", "--disk", "seen", "--wait")
+    assert dora.in_box("look", "df -h ~ | tail -1").out.split()[:2] == ["disk/seen", "128M"]
+    assert dora.in_box("look", "head -c 60000000 /dev/urandom > data && sync").code == 0
+
+    def used() -> bool:
+        return dora.in_box("look", "df -m ~ | tail -1").out.split()[2] in ("58", "59")
+
+    eventually("df shows what was written", used)
+    eventually("show does too", lambda: re.search(r"seen, 5[789] of 128 MB", dora.ok("show", "look")))
+    dora.ok("cancel", "look", "--yes")

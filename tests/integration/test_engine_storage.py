@@ -121,3 +121,28 @@ def test_whatever_a_box_does_it_takes_no_more_than_its_disk(tmp_path: Path) -> N
             assert use.used_bytes - before < 5 * size, name
             emptied = engine.ssh(spec, "rm -rf ~/tricks && sync")
             assert emptied.returncode == 0, (name, emptied.stderr)
+
+
+def test_df_in_a_box_shows_the_size_of_the_disk_and_not_of_the_storage(tmp_path: Path) -> None:
+    with a_box_with_a_disk(64 * MIB, 400 * MIB, tmp_path) as (engine, spec, _, _):
+        told = {"disk": b"proj\n", "disk_use": b"%d %d\n" % (64 * MIB, 16 * MIB)}
+        engine.cluster.write_files(spec.name, told)
+        lines = [line.split() for line in engine.ssh(spec, "df -h ~").stdout.splitlines()]
+        assert lines[0] == ["Filesystem", "Size", "Used", "Avail", "Use%", "Mounted", "on"]
+        assert lines[1:] == [["disk/proj", "64M", "16M", "48M", "25%", "/home/dev"]]
+        typed = engine.ssh(spec, "df -hT . | tail -1").stdout.split()
+        assert typed == ["disk/proj", "btrfs", "64M", "16M", "48M", "25%", "/home/dev"]
+        assert engine.ssh(spec, "df ~ | tail -1").stdout.split()[1:4] == ["65536", "16384", "49152"]
+        whole = engine.ssh(spec, "df -h").stdout
+        assert "64M" in next(line for line in whole.splitlines() if line.endswith("/home/dev"))
+        assert "overlay" in whole
+        # Rarer options are the real program's, with its exit codes.
+        assert "Inodes" in engine.ssh(spec, "df -i ~").stdout
+        assert engine.ssh(spec, "df --output=size ~").returncode == 0
+        assert engine.ssh(spec, "df /nothing/there").returncode == 1
+        # What is not in the disk's limit: the storage has less free than the disk.
+        engine.cluster.write_files(spec.name, {"disk_use": b"%d %d\n" % (2**40, 16 * MIB)})
+        available = int(engine.ssh(spec, "df -m ~ | tail -1").stdout.split()[3])
+        assert available < 400
+        greeting = engine.ssh(spec, "odc-box motd").stdout
+        assert "disk proj, 0 of 1024 GiB" in greeting

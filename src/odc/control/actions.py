@@ -123,7 +123,8 @@ class Actions:
         if user is None:
             raise ProviderUnavailable(f"{record.user} has no record")
         for spec in self._specs(record, nodes, user, self._disk_of(record), None):
-            kept = {} if user.keys else {"authorized_keys"}
+            # How full the disk is, the housekeeper of the storage knows better.
+            kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}
             files = {path: content for path, content in spec.files.items() if path not in kept}
             self._ports.cluster.write_files(spec.name, files)
         return briefing(record, user, self._policy)

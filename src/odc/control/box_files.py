@@ -99,6 +99,7 @@ def box_files(
         "env": "".join(f"{name}={value}\n" for name, value in sorted(environment.items())),
         "disk": (record.spec.disk if disk else "none") + "\n" if record.spec.disk else "none\n",
         "disk_id": (disk.id + "\n") if disk else "",
+        "disk_use": _first_use(disk),
         "expires_at": _end(record),
     }
     if node.simulated:
@@ -126,6 +127,14 @@ def _out_of_memory(record: Reservation) -> dict[str, str]:
         "oom_at": f"{int(found.last_at.timestamp())}\n" if found.last_at else "\n",
         "oom_command": f"{found.command}\n",
     }
+
+
+def _first_use(disk: Disk | None) -> str:
+    """Size and use of the disk in bytes, until it is measured."""
+    if disk is None:
+        return ""
+    last = disk.last_snapshot
+    return f"{disk.size_bytes} {min(last.used_bytes if last else 0, disk.size_bytes)}\n"
 
 
 def _end(record: Reservation) -> str:

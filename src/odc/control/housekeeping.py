@@ -42,7 +42,7 @@ class Housekeeper:
         self._look = StorageLook()
         self._due = timedelta(0)
         self._problems: dict[str, str] = {}
-        self._told: dict[str, bytes] = {}
+        self._told: dict[str, tuple[bytes, int]] = {}
 
     @property
     def look(self) -> StorageLook:
@@ -55,7 +55,7 @@ class Housekeeper:
 
     @property
     def due_in(self) -> timedelta:
-        """How long until the next round; one that is due already waits for the end of the one that runs, which rings."""
+        """How long until the next round. One that is due already waits for the end of the one that runs."""
         left = self._due - self._ports.clock.since_boot()
         return left if left > timedelta(0) else EVERY
 
@@ -174,12 +174,13 @@ class Housekeeper:
             if record.state is not State.ACTIVE or disk is None or known is None or known.live_bytes is None:
                 continue
             text = _disk_use(disk, known)
-            if self._told.get(record.id) == text:
+            if self._told.get(record.id) == (text, record.version):
                 continue
             try:
                 for name in box_names(record):
                     self._ports.cluster.write_files(name, {"disk_use": text})
-                self._told[record.id] = text
+                # A record that changes may have a box that was made again, with the files of its beginning.
+                self._told[record.id] = (text, record.version)
             except ProviderError as error:
                 log.info("a box was not told how full its disk is", extra={"reason": error.message})
         live = {record.id for record in stored.reservations}

@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import LANE, Engine, private_engine
 
-from odc.adapters.engine.box_limits import SOCKET_LIMIT, UNLIMITED, locked_memory, signals_of_all_boxes
+from odc.adapters.engine.box_limits import SOCKET_LIMIT, UNLIMITED, locked_memory, may_raise, signals_of_all_boxes
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
+from odc.entrypoints.neighbours import claimed, forget_claim
+from odc.entrypoints.settings import Settings
 
 pytestmark = pytest.mark.podman
 
@@ -68,12 +70,23 @@ def boxes(engine: Engine) -> tuple[BoxSpec, BoxSpec]:
 
 @pytest.fixture
 def raised(tmp_path: Path) -> Iterator[None]:
-    """The host's limits are as a cloud raises them, for a moment."""
-    raise_limits(wanted_limits(4), tmp_path / "noted.json")
-    try:
-        yield
-    finally:
-        restore_limits(tmp_path / "noted.json")
+    """The host's limits are as a cloud raises them, for a moment, in which no other cloud is the last one."""
+    network = f"198.18.{LANE}.0/24"
+    first = 1100 + 2 * LANE
+    settings = Settings(
+        cloud=f"limits{LANE}",
+        state=str(tmp_path),
+        socket=f"{tmp_path}/odc.sock",
+        ports=(first, first + 1),
+        network=network,
+    )
+    with claimed(settings):
+        raise_limits(wanted_limits(4), tmp_path / "noted.json")
+        try:
+            yield
+        finally:
+            restore_limits(tmp_path / "noted.json")
+            forget_claim(settings)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("inotify", 300), ("pipe", 1100), ("aio", 80)])
@@ -277,6 +290,15 @@ def test_limits_that_the_host_resets_are_noticed_and_raised_again(tmp_path: Path
         finally:
             restore_limits(tmp_path / "noted.json")
     assert int(file.read_text()) == before
+
+
+def test_the_kernel_kills_processes_of_boxes_before_those_of_the_host(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    scores = engine.ssh(boxes[0], "cat /proc/1/oom_score_adj /proc/self/oom_score_adj").stdout.split()
+    assert scores == ["500", "550"]
+    lowered = engine.ssh(boxes[0], "echo 0 | sudo tee /proc/self/oom_score_adj")
+    assert lowered.returncode == (1 if may_raise() else 0)
 
 
 FLOOD = """

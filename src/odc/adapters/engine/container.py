@@ -18,6 +18,7 @@ from odc.domain.node import Node
 
 SSH_PORT = 22
 ID_COUNT = 65536
+OOM_SCORE = 500
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
 
@@ -204,6 +205,9 @@ def container_request(
         "stop_timeout": options.grace_s + 5,
         "restart_policy": "no",
         "log_configuration": {"driver": "k8s-file", "size": 2**20},
+        # When the whole machine lacks memory, processes of boxes are killed before those of the host. Where the engine
+        # may raise limits, no process of a box can lower this number. odc-box adds to it for sessions.
+        "oom_score_adj": OOM_SCORE,
         "cap_add": ["AUDIT_WRITE"],
         # Packets made by hand could carry others' addresses, and fill the host's tables of neighbours and connections.
         "cap_drop": ["NET_RAW"],

@@ -11,6 +11,7 @@ import pytest
 from tests.builders import an_id
 from tests.storage import MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storage, folders_storage
 
+from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -219,3 +220,13 @@ def test_the_storage_is_measured(storage: Storage, disk: str) -> None:
     use = storage.volumes.measure()
     assert 0 < use.free_bytes <= use.total_bytes
     assert use.used_bytes + use.free_bytes == use.total_bytes
+
+
+def test_a_volume_says_whose_it_is_without_its_record(storage: Storage, disk: str) -> None:
+    assert VolumeLabel(disk_id=disk) in storage.volumes.list_labels()
+    for name in ("first", "second"):
+        label = VolumeLabel(disk_id=disk, owner="unix:1000", user="ada", name=name, size_bytes=7)
+        storage.volumes.label(label)
+        assert label in storage.volumes.list_labels()
+    storage.volumes.label(VolumeLabel(disk_id=an_id(), owner="unix:1000", user="ada", name="absent"))
+    assert "absent" not in {label.name for label in storage.volumes.list_labels()}

@@ -98,12 +98,17 @@ def test_a_box_that_the_restored_records_do_not_know_goes_on_counts_and_is_shown
 def test_once_the_operator_has_removed_such_a_box_its_disk_can_be_used_again(
     spare: Cloud, dora: Person, stray: str
 ) -> None:
-    busy = dora.json("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "next", "--disk", "proj", "--no-wait")
-    eventually("it waits for the disk", lambda: "still attached" in (dora.view("next")["trouble"] or ""))
+    wish = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "next", "--disk", "proj", "--no-wait")
+    refused = dora.gpu_dev(*wish)
+    assert refused.code == 2
+    assert "disk proj is in use by a box that has no record" in refused.err
+    assert f"sudo podman rm -f {stray}" in refused.err
     remove = ["podman", "rm", "-f", "-t", "0", stray]
     # The engine's own clean-up of a box that has just ended may hold its mounts for a moment.
     eventually("it is removed", lambda: subprocess.run(remove, capture_output=True).returncode == 0)
-    dora.until(busy["id"], "active")
+    eventually("it is seen", lambda: "quarantined" not in dora.ok("status"))
+    dora.ok(*wish)
+    dora.until("next", "active")
     assert dora.in_box("next", "cat file").out == "after\n"
     assert "quarantined" not in dora.ok("status")
 
@@ -140,3 +145,29 @@ def test_a_clock_that_jumped_while_the_daemon_was_down_ends_nothing_until_an_ope
     dora.until("late", "expired")
     assert dora.view("meanwhile")["state"] == "active"
     assert "clock" not in dora.ok("status")
+
+
+def test_disks_made_after_the_backup_are_named_kept_and_taken_back(spare: Cloud, dora: Person, tmp_path: Path) -> None:
+    spare.odc("backup", str(tmp_path / "records.db"))
+    reserve(dora, "work", disk="late")
+    dora.ok("cancel", "work", "--yes")
+    dora.until("work", "cancelled")
+    spare.odc("down")
+    said = spare.odc("restore", str(tmp_path / "records.db")).out
+    assert f"disk late of {dora.name} has files but no record" in said
+    spare.odc("up")
+    dora.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    wish = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "back", "--disk", "late", "--yes")
+    refused = dora.gpu_dev(*wish)
+    assert refused.code == 2
+    assert "disk late has files but no record any more, so no new one is made in its place" in refused.err
+    found = re.search(r"sudo odc (?:--config \S+ )?disk recover ([0-9a-f]{8})", refused.err)
+    assert found, refused.err
+    eventually("status names it", lambda: f"odc disk recover {found[1]}" in dora.ok("status"))
+    assert "disk late" in spare.odc("doctor", check=False).out
+    assert "taken back: late" in spare.odc("disk", "recover", found[1]).out
+    dora.ok(*wish, "--wait")
+    assert dora.in_box("back", "cat file").out == "work\n"
+    eventually("status is quiet", lambda: "disk recover" not in dora.ok("status"))
+    dora.ok("cancel", "back", "--yes")
+    dora.until("back", "cancelled")

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from odc.control.box_files import box_files, box_spec, briefing, holder_of, reservation_of
 from odc.control.context import Policy, Ports
 from odc.control.listings import encode_listing
+from odc.control.lost_disks import label_of
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import (
@@ -95,6 +96,7 @@ class Actions:
             with _phase(ready.phases, "disk", f"{disk.size_bytes / 2**30:g} GB"):
                 if not disk.made:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
+                    self._ports.volumes.label(label_of(disk, record.user))
                 self._take_from_unknown(disk)
                 home = self._ports.volumes.attach(disk.id, holder_of(record))
                 self._still_ours(record, disk)

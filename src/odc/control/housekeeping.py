@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageLook
+from odc.control.lost_disks import lost_disks, sentences, write_labels
 from odc.control.runner import Runner
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
@@ -43,6 +44,7 @@ class Housekeeper:
         self._due = timedelta(0)
         self._problems: dict[str, str] = {}
         self._told: dict[str, tuple[bytes, int]] = {}
+        self._lost: tuple[str, ...] = ()
 
     @property
     def look(self) -> StorageLook:
@@ -91,8 +93,17 @@ class Housekeeper:
             self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"
             self._show(None)
             return
+        self._find_lost(disks)
         self._show(use)
         self._tell_boxes(use, self._ports.store.observe())
+
+    def _find_lost(self, disks: list[Disk]) -> None:
+        """Label the volumes, and look for those without a record. A full storage must not keep this from deleting."""
+        try:
+            self._lost = sentences(lost_disks(self._ports, disks))
+            write_labels(self._ports, disks)
+        except ProviderError as error:
+            log.info("volumes were not labelled", extra={"reason": error.message})
 
     def _choose(
         self, disks: list[Disk], use: StorageUse, now: datetime | None
@@ -158,7 +169,7 @@ class Housekeeper:
         before, rule = self._look, self._policy.retention
         use = use or before.use
         level = use.level(rule) if use else Level.OK
-        problems = tuple(self._problems.values())
+        problems = (*self._problems.values(), *self._lost)
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
         self._look = StorageLook(use=use, level=level, problems=problems)

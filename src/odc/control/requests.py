@@ -20,6 +20,7 @@ from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports, Sight
 from odc.control.disk_accounts import prune
 from odc.control.gate import Gate
+from odc.control.lost_disks import recover
 from odc.control.reserving import new_reservation
 from odc.control.users import Users
 from odc.domain import errors, lifecycle
@@ -40,7 +41,9 @@ from odc.domain.requests import (
     EndAll,
     ForgetUser,
     MoveUser,
+    Operate,
     PruneSnapshots,
+    RecoverDisk,
     Request,
     Reserve,
     SetGithubUser,
@@ -173,16 +176,20 @@ class Requests:
                 self._gate.require(caller, Act.OPERATE)
                 self._ports.store.swap_clock_anchor(anchor_now(self._ports.clock))
                 return Effect(change=Change(), answer="the clock is accepted; reservations end by it again")
-            case EndAll() | ForgetUser() | MoveUser() | PruneSnapshots():
+            case EndAll() | ForgetUser() | MoveUser() | PruneSnapshots() | RecoverDisk():
                 self._gate.require(caller, Act.OPERATE)
                 return self._operate(caller, request)
 
-    def _operate(self, caller: Principal, request: EndAll | ForgetUser | MoveUser | PruneSnapshots) -> Effect:
+    def _operate(self, caller: Principal, request: Operate) -> Effect:
         """What only operators may ask for."""
         if isinstance(request, EndAll):
             return self._end_all(caller)
         if isinstance(request, PruneSnapshots):
             change, told = prune(self._ports.store, request.keep, request.owner, request.disk)
+            self._sight.want_storage()
+            return Effect(change=change, answer=told)
+        if isinstance(request, RecoverDisk):
+            change, told = recover(self._ports, self._policy, request)
             self._sight.want_storage()
             return Effect(change=change, answer=told)
         user = self._users.find(request.user)

@@ -13,6 +13,7 @@ from typing import NoReturn
 from msgspec.structs import replace
 
 from odc.control.context import Look, Policy, Ports, StorageLook
+from odc.control.lost_disks import refuse_lost, refuse_stray_holder
 from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
@@ -54,7 +55,7 @@ def new_reservation(
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
-    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, look.storage)
+    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, look)
     name = _choose_name(request, own)
     record = Reservation(
         id=reservation_id,
@@ -185,15 +186,16 @@ def _claim_disk(
     ports: Ports,
     policy: Policy,
     own: Iterable[Reservation],
-    storage: StorageLook,
+    look: Look,
 ) -> Disk | None:
     """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
     if request.disk == NO_DISK:
         return None
-    name = request.disk
+    name, storage = request.disk, look.storage
     disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
     disk = disks.get(name)
     if disk is None:
+        refuse_lost(caller.id, name, request, ports)
         near = probable_slip(name, disks)
         if near is not None and not request.new_disk:
             raise InvalidRequest(
@@ -213,6 +215,7 @@ def _claim_disk(
         )
     else:
         _check_holder(disk, request, {record.id: record for record in own})
+        refuse_stray_holder(disk, request, ports, policy, look)
     return disk.claimed_by(reservation_id)
 
 

@@ -30,6 +30,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     listing: str = ""
 
 
+class VolumeLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written next to a volume, so that it can be named without its record. Empty: nothing is written there.
+
+    Attributes:
+        disk_id: of which disk.
+        owner: principal.
+        user: the owner's name.
+        name: what the owner calls the disk.
+        size_bytes: what it may hold.
+    """
+
+    disk_id: str
+    owner: str = ""
+    user: str = ""
+    name: str = ""
+    size_bytes: int = 0
+
+
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """One disk.
 

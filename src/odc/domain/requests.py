@@ -128,4 +128,23 @@ class PruneSnapshots(
     disk: str = ""
 
 
-Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | EndAll | ForgetUser | MoveUser | PruneSnapshots
+class RecoverDisk(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recover_disk"
+):
+    """For operators: give a disk whose files are there a record again, with all its snapshots.
+
+    Attributes:
+        disk: its name, or the beginning of its id.
+        user: whose it is, by login, uid or principal; empty: the one who had it.
+        name: what it is called from now on; empty: as it was.
+        every: take back all disks that say whose they are.
+    """
+
+    disk: str = ""
+    user: str = ""
+    name: str = ""
+    every: bool = False
+
+
+Operate = EndAll | ForgetUser | MoveUser | PruneSnapshots | RecoverDisk
+Request = Reserve | Cancel | SetGithubUser | SetOwnKeys | AcceptClock | Operate

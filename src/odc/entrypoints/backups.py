@@ -8,8 +8,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from odc.adapters.localdisk.volumes import read_labels
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.control.lost_disks import sentences
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.entrypoints.running import only_one
 from odc.entrypoints.settings import Settings
@@ -66,4 +68,17 @@ def restore(settings: Settings, source: Path, say: Say) -> None:
     say(f"The records are those of {source}.")
     if kept:
         say(f"The ones before are kept. Undo: odc restore {shlex.quote(str(kept))}")
+    _say_lost(settings, say)
     say("Boxes that the backup does not know go on and are shown by gpu-dev status. Next: odc up")
+
+
+def _say_lost(settings: Settings, say: Say) -> None:
+    """Name the disks that the backup does not know, as far as the disk storage is mounted now."""
+    store = SqlStateStore(settings.database_address)
+    try:
+        known = {disk.id for disk in store.list_disks(None)}
+    finally:
+        store.close()
+    lost = tuple(label for label in read_labels(settings.disks_folder) if label.disk_id not in known)
+    for sentence in sentences(lost):
+        say(f"warning: {sentence}   (once the cloud is up)")

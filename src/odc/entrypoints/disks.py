@@ -10,7 +10,7 @@ from odc.api.client import Client
 from odc.api.messages import Done
 from odc.api.storage_messages import DiskUseView, StorageView
 from odc.domain.errors import ProviderUnavailable
-from odc.domain.requests import PruneSnapshots
+from odc.domain.requests import PruneSnapshots, RecoverDisk
 from odc.domain.storage import gib_text
 from odc.entrypoints.settings import Settings
 
@@ -94,6 +94,20 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         say(f"Freed {gib_text(freed)}. {space_text(after)}.")
     finally:
         client.close()
+
+
+def recover(settings: Settings, asked: RecoverDisk) -> str:
+    """Give a disk its record back; what is said of it.
+
+    Raises:
+        OdcError: the cloud does not answer, the caller is not an operator, or it is not clear which disk is meant.
+    """
+    client = Client(settings.socket)
+    try:
+        answer = client.send(asked)
+    finally:
+        client.close()
+    return answer.message if isinstance(answer, Done) else "taken back"
 
 
 def _wait(client: Client) -> StorageView:

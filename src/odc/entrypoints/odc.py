@@ -21,7 +21,7 @@ from odc.adapters.system.surroundings import clean_own
 from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
-from odc.domain.errors import InvariantError, NotAllowed, OdcError, ProviderRefused
+from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
 from odc.entrypoints.confirming import as_typed, confirm
 from odc.entrypoints.odc_errors import as_ours, failed, missing
 from odc.entrypoints.operator_group import OperatorGroup
@@ -339,6 +339,25 @@ def disk_prune(file: Path | None, keep: int, owner: str, name: str, dry_run: boo
 
     asked = PruneSnapshots(keep=keep, owner=owner, disk=name)
     prune(_settings(file), asked, dry_run, lambda what: confirm(what, yes), _say)
+
+
+@disk.command("recover")
+@click.argument("name", metavar="NAME|ID", default="")
+@click.option("--user", default="", metavar="LOGIN", help="Whose disk it is; the one who had it if left out.")
+@click.option("--name", "new_name", default="", metavar="NAME", help="What it is called from now on.")
+@click.option("--all", "every", is_flag=True, help="Take back every disk whose owner is known.")
+@click.pass_obj
+def disk_recover(file: Path | None, name: str, user: str, new_name: str, every: bool) -> None:
+    """Give a disk whose files are there, but not its record, a record again, as after an older backup was restored.
+
+    `gpu-dev status` and `odc doctor` name such disks.
+    """
+    from odc.domain.requests import RecoverDisk
+    from odc.entrypoints.disks import recover
+
+    if not name and not every:
+        raise InvalidRequest("say which disk, or --all", ("what there is", "gpu-dev status"))
+    _say(recover(_settings(file), RecoverDisk(disk=name, user=user, name=new_name, every=every)))
 
 
 @group.group()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from odc.domain.disk import Snapshot
+from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.storage import StorageUse
 
 
@@ -49,6 +49,15 @@ class Volumes(Protocol):
 
         Returns:
             True if it is new. A half-made one, from a crash, is finished and counts as new.
+        """
+
+    def label(self, label: VolumeLabel) -> None:
+        """Write next to the volume whose it is and what it is called. Without a whole volume nothing happens."""
+
+    def list_labels(self) -> tuple[VolumeLabel, ...]:
+        """What is written next to each whole volume, by disk id.
+
+        Cost: one small file for each volume.
         """
 
     def attach(self, disk_id: str, holder: str) -> str:

@@ -4,6 +4,7 @@ Layout below a folder that only root may enter; the names never come from users:
 
     volumes/<disk id>/id          the disk's id and its volume's identity: written last, so a volume without it is
                                   half-made; it lies outside the home, where users cannot reach it
+    volumes/<disk id>/label       whose the disk is and what it is called, for when its record is lost
     volumes/<disk id>/home        what boxes see as /home/dev, with the marker `.odc-disk`
     snapshots/<disk id>/<id>      read-only copies; a name is given only to a verified one
     snapshots/<disk id>/.<id>.facts     when it was taken, what it holds, its place among the others
@@ -23,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
 from odc.adapters.localdisk.commands import storage_errors, sync_folder, write_durably
 from odc.adapters.localdisk.layers import Layers
@@ -32,7 +35,7 @@ from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
 from odc.adapters.localdisk.opening import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
-from odc.domain.disk import Snapshot
+from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
 from odc.domain.storage import StorageUse, gib_text
 from odc.ports.volumes import FileEntry
@@ -105,6 +108,18 @@ class LocalVolumes:
             write_durably(folder / "id", f"{disk_id}\n{self._mechanism.identity(home)}\n".encode())
             sync_folder(folder.parent)
         return True
+
+    def label(self, label: VolumeLabel) -> None:
+        """Write it to `volumes/ID/label`, durably."""
+        folder = self._folder(label.disk_id)
+        with storage_errors(f"disk {label.disk_id} cannot be labelled"):
+            if (folder / "id").exists():
+                write_durably(folder / "label", msgspec.json.encode(label))
+
+    def list_labels(self) -> tuple[VolumeLabel, ...]:
+        """Read the labels of all whole volumes."""
+        with storage_errors("the volumes cannot be listed"):
+            return read_labels(self._root)
 
     def attach(self, disk_id: str, holder: str) -> str:
         """Mount the volume for this holder."""
@@ -224,6 +239,27 @@ class LocalVolumes:
         """Disk id to mount, of every volume that is attached."""
         folder = self._root / "mounts"
         return {mount.source.parent.name: mount for mount in read_mounts() if mount.target.parent == folder}
+
+
+def read_labels(folder: Path) -> tuple[VolumeLabel, ...]:
+    """What is written next to each whole volume, by disk id; nothing if the storage is not mounted there.
+
+    Args:
+        folder: of the disk storage.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = sorted(path.parent for path in (folder / "volumes").glob("*/id"))
+    return tuple(_label(volume) for volume in found if _NAME.fullmatch(volume.name))
+
+
+def _label(volume: Path) -> VolumeLabel:
+    try:
+        label = msgspec.json.decode((volume / "label").read_bytes(), type=VolumeLabel)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return VolumeLabel(disk_id=volume.name)
+    return label if label.disk_id == volume.name else VolumeLabel(disk_id=volume.name)
 
 
 def _checked(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from odc.adapters.memory.faults import Faults
-from odc.domain.disk import Snapshot
+from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
 from odc.ports.clock import Clock
@@ -22,6 +22,7 @@ class _Volume:
     size_bytes: int
     marker: str
     vouched: bool = True
+    label: VolumeLabel | None = None
     holder: str | None = None
     user: str | None = None
     files: dict[str, FileEntry] = field(default_factory=dict)
@@ -55,6 +56,18 @@ class MemoryVolumes:
             if new:
                 self._volumes[disk_id] = _Volume(size_bytes, marker=disk_id)
         return new
+
+    def label(self, label: VolumeLabel) -> None:
+        """Write whose it is."""
+        with self.faults.around("label"), self._lock:
+            if label.disk_id in self._volumes:
+                self._volumes[label.disk_id].label = label
+
+    def list_labels(self) -> tuple[VolumeLabel, ...]:
+        """Whose each volume is."""
+        with self.faults.around("list_labels"), self._lock:
+            found = sorted(self._volumes.items())
+            return tuple(volume.label or VolumeLabel(disk_id=disk_id) for disk_id, volume in found)
 
     def attach(self, disk_id: str, holder: str) -> str:
         """Give it to the holder."""

@@ -1,0 +1,189 @@
+"""Disks whose files are on the storage and whose record is not, as after `odc restore` from an older backup.
+
+Next to every volume is written whose it is and what the disk is called. So such a disk can be named, a new disk of the
+same name is not made in its place, and an operator can take it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from odc.control.box_files import reservation_of
+from odc.control.context import Look, Policy, Ports
+from odc.domain.disk import Disk, Snapshot, VolumeLabel
+from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
+from odc.domain.names import NO_DISK, check_name, cut, free_name
+from odc.domain.records import Change
+from odc.domain.requests import RecoverDisk, Reserve
+
+LEAST_PREFIX = 4
+NAMED = 5
+_LIST = ("what there is", "gpu-dev status")
+
+
+def lost_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabel, ...]:
+    """The volumes that no record names, by disk id.
+
+    Args:
+        ports: the storage and the records.
+        known: disks that have a record, so that nobody is asked for them.
+
+    Raises:
+        ProviderUnavailable: the storage or the store does not answer.
+    """
+    # A record is written before its volume is made: whatever is listed here had its record before.
+    labels = ports.volumes.list_labels()
+    ids = {disk.id for disk in known}
+    return tuple(label for label in labels if label.disk_id not in ids and ports.store.find_disk(label.disk_id) is None)
+
+
+def label_of(disk: Disk, user: str) -> VolumeLabel:
+    """What is written next to the disk's volume."""
+    return VolumeLabel(disk_id=disk.id, owner=disk.owner, user=user, name=disk.name, size_bytes=disk.size_bytes)
+
+
+def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
+    """Write the labels that are missing, as of disks of version 0.1.0, or not true any more.
+
+    Raises:
+        ProviderUnavailable: the storage or the store does not answer.
+    """
+    written = {label.disk_id: label for label in ports.volumes.list_labels()}
+    for disk in disks:
+        old = written.get(disk.id)
+        if old is None or (old.owner, old.name, old.size_bytes) == (disk.owner, disk.name, disk.size_bytes):
+            continue
+        user = ports.store.find_user(disk.owner)
+        ports.volumes.label(label_of(disk, user.name if user else ""))
+
+
+def sentences(lost: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
+    """What an operator is told of them."""
+    found = [f"{shown(label)} has files but no record; take it back: {_command(label)}" for label in lost[:NAMED]]
+    if len(lost) > NAMED:
+        found.append(f"{len(lost) - NAMED} more disks have files but no record; take them back: odc disk recover --all")
+    return tuple(found)
+
+
+def shown(label: VolumeLabel) -> str:
+    """The disk as people call it."""
+    if not label.name:
+        return f"a disk of an unknown owner ({label.disk_id[:8]})"
+    return f"disk {label.name} of {label.user or label.owner}"
+
+
+def _command(label: VolumeLabel) -> str:
+    unknown = "" if label.name else " --user LOGIN --name NAME"
+    return f"odc disk recover {label.disk_id[:8]}{unknown}"
+
+
+def refuse_lost(owner: str, name: str, request: Reserve, ports: Ports) -> None:
+    """Refuse to make a disk whose files are there already.
+
+    Raises:
+        InvalidRequest: with what to do.
+        ProviderUnavailable: the storage does not answer.
+    """
+    for label in lost_disks(ports, ports.store.list_disks(owner)):
+        if (label.owner, label.name) == (owner, name):
+            raise InvalidRequest(
+                f"disk {name} has files but no record any more, so no new one is made in its place",
+                ("take it back", f"ask an operator for: sudo {_command(label)}"),
+                ("another disk", request.command(disk=free_name(name, (name,)))),
+                ("no disk", request.command(disk=NO_DISK)),
+            )
+
+
+def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, look: Look) -> None:
+    """Refuse a disk that is attached to a box without a record: no new box could use it until that one is gone.
+
+    Raises:
+        InvalidRequest: with what to do.
+    """
+    if not look.quarantined:
+        return
+    try:
+        holder = ports.volumes.list_attached().get(disk.id)
+    except ProviderError:
+        return  # It is found out when a box is made.
+    box = next((box for box in look.quarantined if holder and box.name.reservation_id == reservation_of(holder)), None)
+    if box is not None:
+        raise InvalidRequest(
+            f"disk {disk.name} is in use by a box that has no record, as after a restore from an older backup",
+            ("end that box", f"ask an operator for: sudo podman rm -f odc-{policy.cloud}-{box.name}"),
+            ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
+            ("no disk", request.command(disk=NO_DISK)),
+        )
+
+
+def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change, str]:
+    """The change that gives disks without a record one, with all their snapshots, and what is said of it.
+
+    Raises:
+        NotFound: there is no such disk, or no such user.
+        InvalidRequest: more than one is meant, its owner is unknown, or the owner has another disk of that name.
+        ProviderError: the storage does not answer.
+    """
+    lost = lost_disks(ports)
+    chosen = lost if request.every else (_chosen(lost, request),)
+    disks = [_recovered(ports, policy, label, request) for label in chosen if label.name or not request.every]
+    if not disks:
+        return Change(), "every disk has its record"
+    names = ", ".join(f"{disk.name} ({disk.id[:8]}, {len(disk.snapshots)} snapshots)" for disk in disks)
+    return Change(disks=tuple(disks)), f"taken back: {names}"
+
+
+def _chosen(lost: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLabel:
+    found = [
+        label
+        for label in lost
+        if label.name == request.disk or (len(request.disk) >= LEAST_PREFIX and label.disk_id.startswith(request.disk))
+    ]
+    if request.user:
+        found = [label for label in found if not label.owner or request.user in (label.user, label.owner)] or found
+    if not found:
+        there = [(shown(label), _command(label)) for label in lost[:NAMED]]
+        raise NotFound(f"no disk {cut(request.disk)!r} lacks its record", *(there or [_LIST]))
+    if len(found) > 1:
+        text = f"{len(found)} disks without a record match {cut(request.disk)}"
+        raise InvalidRequest(text, *((shown(label), _command(label)) for label in found[:NAMED]))
+    return found[0]
+
+
+def _recovered(ports: Ports, policy: Policy, label: VolumeLabel, request: RecoverDisk) -> Disk:
+    owner = _owner(ports, label, request.user)
+    name = check_name(request.name or label.name, "disk") if request.name or label.name else ""
+    if not owner or not name:
+        text = f"nothing says whose disk {label.disk_id[:8]} is and what it is called: it was made by version 0.1.0"
+        raise InvalidRequest(text, ("say it", f"odc disk recover {label.disk_id[:8]} --user LOGIN --name NAME"))
+    taken = {disk.name for disk in ports.store.list_disks(owner)}
+    if name in taken:
+        other = f"odc disk recover {label.disk_id[:8]} --name {free_name(name, taken)}"
+        raise InvalidRequest(f"{label.user or owner} has another disk {name}", ("another name", other))
+    return Disk(
+        id=label.disk_id,
+        owner=owner,
+        name=name,
+        size_bytes=label.size_bytes or policy.disk_bytes,
+        created_at=ports.clock.now(),
+        made=True,
+        snapshots=_snapshots(ports, label.disk_id),
+    )
+
+
+def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
+    """The principal that gets it: the one that was asked for, else the one that had it."""
+    if not user or user in (label.user, label.owner):
+        return label.owner
+    uid = int(user) if user.isdecimal() and len(user) <= 10 else ports.accounts.find_uid(user)
+    if uid is None:
+        raise NotFound(f"{cut(user)!r} is not a login of this machine", ("look it up", "getent passwd LOGIN"))
+    return f"unix:{uid}"
+
+
+def _snapshots(ports: Ports, disk_id: str) -> tuple[Snapshot, ...]:
+    """The disk's complete snapshots. Each is there, so that asking for it only describes it."""
+    try:
+        return tuple(ports.volumes.snapshot(disk_id, key) for key in ports.volumes.list_snapshots(disk_id))
+    except ProviderUnavailable as error:
+        raise ProviderUnavailable(f"the snapshots of disk {disk_id[:8]}: {error.message}", *error.hints) from error

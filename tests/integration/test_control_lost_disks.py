@@ -1,0 +1,148 @@
+"""Disks whose files are there and whose record is not, as after a restore from an older backup."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.world import ADA, BEN, MINUTE, OPERATOR, World
+
+from odc.adapters.memory.state_store import MemoryStateStore
+from odc.domain.disk import VolumeLabel
+from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
+from odc.domain.requests import RecoverDisk
+from odc.domain.reservation import State
+
+
+def backup(world: World) -> dict[str, Any]:
+    """The records as they are now."""
+    kept = {key: value for key, value in vars(world.store).items() if "lock" not in key and key != "faults"}
+    return copy.deepcopy(kept)
+
+
+def restore(world: World, records: dict[str, Any]) -> None:
+    """The records of a backup, in a daemon that was started anew."""
+    vars(world.store).update(records)
+    world.crash()
+    world.settle()
+    world.pass_time(MINUTE)
+
+
+def with_work(world: World, name: str, who: Any = ADA) -> str:
+    """A disk with a file and a snapshot; its id."""
+    record = world.reserve(who, disk=name)
+    disk = world.disk(name, who)
+    world.volumes.write(disk.id, "precious", 7)
+    world.cancel(record, who)
+    world.settle()
+    return disk.id
+
+
+def problems(world: World) -> str:
+    return "\n".join(world.sight.look.problems)
+
+
+def recover(world: World, **asked: Any) -> str:
+    told = world.send(RecoverDisk(**asked), OPERATOR)
+    world.pass_time(MINUTE)
+    assert isinstance(told, str)
+    return told
+
+
+def test_a_disk_without_its_record_is_named_and_no_new_one_is_made_in_its_place() -> None:
+    world = World()
+    assert isinstance(world.store, MemoryStateStore)
+    before = backup(world)
+    lost = with_work(world, "late")
+    restore(world, before)
+    assert f"disk late of ada has files but no record; take it back: odc disk recover {lost[:8]}" in problems(world)
+    with pytest.raises(InvalidRequest, match="disk late has files but no record any more") as refused:
+        world.reserve(ADA, disk="late")
+    assert f"sudo odc disk recover {lost[:8]}" in refused.value.hints[0].command
+    assert world.store.list_disks(ADA.id) == ()
+    assert world.get(world.reserve(ADA, disk="other")).state is State.ACTIVE
+    assert world.get(world.reserve(BEN, disk="late")).state is State.ACTIVE
+
+
+def test_a_recovered_disk_has_its_files_and_snapshots_and_is_not_named_any_more() -> None:
+    world = World()
+    before = backup(world)
+    lost = with_work(world, "late")
+    restore(world, before)
+    assert recover(world, disk="late") == f"taken back: late ({lost[:8]}, 1 snapshots)"
+    assert "no record" not in problems(world)
+    disk = world.disk("late")
+    assert (disk.id, disk.made, len(disk.snapshots)) == (lost, True, 1)
+    record = world.reserve(ADA, disk="late")
+    assert world.get(record).state is State.ACTIVE
+    assert world.volumes.files(lost) == {"precious": 7}
+    assert recover(world, every=True) == "every disk has its record"
+
+
+def test_disks_of_an_earlier_version_are_labelled_while_their_records_are_there() -> None:
+    world = World()
+    before = backup(world)
+    lost = with_work(world, "old")
+    world.volumes.label(VolumeLabel(disk_id=lost))
+    world.pass_time(MINUTE)
+    restore(world, before)
+    assert "disk old of ada has files but no record" in problems(world)
+
+
+def test_a_disk_of_which_nothing_is_written_is_recovered_by_saying_whose_it_is() -> None:
+    world = World()
+    before = backup(world)
+    lost = with_work(world, "old")
+    restore(world, before)
+    world.volumes.label(VolumeLabel(disk_id=lost))
+    world.pass_time(MINUTE)
+    assert f"a disk of an unknown owner ({lost[:8]}) has files but no record" in problems(world)
+    with pytest.raises(InvalidRequest, match="nothing says whose disk"):
+        recover(world, disk=lost[:8])
+    assert recover(world, every=True) == "every disk has its record"
+    recover(world, disk=lost[:8], user="1000", name="found")
+    assert world.disk("found").id == lost
+
+
+def test_a_recovery_that_is_not_clear_is_refused_with_the_commands() -> None:
+    world = World()
+    before = backup(world)
+    ids = [with_work(world, "same"), with_work(world, "same", BEN)]
+    restore(world, before)
+    with pytest.raises(InvalidRequest, match="2 disks without a record match same") as refused:
+        recover(world, disk="same")
+    assert {hint.command for hint in refused.value.hints} == {f"odc disk recover {key[:8]}" for key in ids}
+    with pytest.raises(NotFound, match="no disk 'nothing' lacks its record"):
+        recover(world, disk="nothing")
+    recover(world, disk="same", user="ben")
+    assert world.disk("same", BEN).id == ids[1]
+    world.volumes.label(replace(world.volumes.list_labels()[0], disk_id=ids[0], owner=BEN.id, user="ben", name="same"))
+    with pytest.raises(InvalidRequest, match="ben has another disk same"):
+        recover(world, disk=ids[0])
+
+
+def test_only_an_operator_recovers_a_disk() -> None:
+    world = World()
+    before = backup(world)
+    with_work(world, "late")
+    restore(world, before)
+    with pytest.raises(NotAllowed):
+        world.send(RecoverDisk(disk="late"), ADA)
+
+
+def test_a_disk_that_a_box_without_a_record_uses_is_refused_at_once() -> None:
+    world = World()
+    with_work(world, "work")
+    before = backup(world)
+    world.reserve(ADA, disk="work")
+    restore(world, before)
+    stray = world.sight.look.quarantined[0]
+    with pytest.raises(InvalidRequest, match="disk work is in use by a box that has no record") as refused:
+        world.reserve(ADA, disk="work")
+    assert f"podman rm -f odc-{world.policy.cloud}-{stray.name}" in refused.value.hints[0].command
+    world.cluster.remove_box(stray.name, stray.uid)
+    world.settle()
+    world.pass_time(MINUTE)
+    assert world.get(world.reserve(ADA, disk="work")).state is State.ACTIVE

@@ -52,11 +52,16 @@ def test_while_the_cloud_is_away_boxes_are_reached_and_old_rows_are_marked(box: 
         assert "start it  " in listed.err
         assert " up\n" in listed.err
         assert box.in_box("train", "echo in").out == "in\n"
+        box.run("bash", "-c", "printf 'Host *\\n  RevokedHostKeys /nosuch\\n' >> .ssh/config")
+        advised = box.in_box("train", "echo in")
+        assert advised.out == "in\n"
+        assert "in the way   ~/.ssh/config:3: RevokedHostKeys /nosuch" in advised.err
         for command in ("show", "cancel", "wait", "avail", "status"):
             done = box.gpu_dev(command, "--json")
             assert (done.code, done.out) == (1, ""), command
             assert json.loads(done.err)["error"] == "ProviderUnavailable"
     finally:
+        box.run("rm", ".ssh/config")
         cloud.odc("up")
 
 

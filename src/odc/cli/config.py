@@ -71,6 +71,9 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
         state = "includes your reservations" if file["included"] else "does not include your reservations"
         state += ", but something in it stands in the way" if file["in_effect"] is False else ""
         output.line(f"ssh           {file['path']} {state}")
+    if session.account_home not in (None, session.home):
+        there = include.ssh_file(session.account_home or session.home)
+        output.line(f"ssh           reads {there}, whatever HOME is")
     if me is not None and not me.keys:
         output.line(f"Next: gpu-dev config set {_first_key(session)}")
     elif me is not None and not files[0]["included"]:

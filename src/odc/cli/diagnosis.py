@@ -44,6 +44,9 @@ _CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """What ssh says when it gives up, to the options that may be the cause, the likely ones first."""
 
 
+_NO_CONNECTION = "refused|timed out|timeout|closed|reset|no route|unreachable|no connection"
+
+
 class Way(NamedTuple):
     """How ssh is called: the command with everything but the name, the name, and options for a command in the box."""
 
@@ -102,7 +105,7 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
     if result.probe is Probe.REFUSED:
         batch = _batch_mode(session, way)
         return Advice([f"{mark}the box accepts none of your keys", *key_lines(session), *batch])
-    return Advice(_silent(view, result.last))
+    return Advice(no_way_in(view, result.last))
 
 
 def settings_advice(session: Session, way: Way, alone: Way, result: Tried) -> Advice | None:
@@ -121,7 +124,7 @@ def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> li
     result = tried(way)
     lines = {
         Probe.REFUSED: ["ssh is refused: the box accepts none of the keys that ssh can use without a question."],
-        Probe.SILENT: _silent(view, result.last),
+        Probe.SILENT: no_way_in(view, result.last),
         Probe.IN: [f"ssh gets in. Next: gpu-dev connect {view.name}"],
     }[result.probe]
     if result.probe is not Probe.IN and way != alone and tried(alone).probe is Probe.IN:
@@ -213,9 +216,22 @@ def _batch_mode(session: Session, way: Way) -> list[str]:
     return [f"  ssh may not ask   {found[0].shown(session.account_home or session.home)}: {found[1]}"]
 
 
-def _silent(view: ReservationView, last: str) -> list[str]:
+def no_way_in(view: ReservationView, last: str) -> list[str]:
+    """What to say where ssh got no answer that it could use.
+
+    Args:
+        view: the reservation.
+        last: ssh's own last line.
+    """
+    title = screens.title(view)
+    if "Host key verification failed" in last:
+        what = f"Another SSH server than that of {title} answers at its address; ssh did not log in there."
+    elif re.search(_NO_CONNECTION, last, re.IGNORECASE):
+        what = f"The box of {title} does not answer ssh; it may be restarting."
+    else:
+        what = f"ssh does not get into the box of {title}."
     return [
-        f"The box of {screens.title(view)} does not answer ssh; it may be restarting.",
+        what,
         f"  ssh     {last}",
         f"  look    gpu-dev show {view.name}",
         f"  again   gpu-dev connect {view.name}",

@@ -32,6 +32,9 @@ class Identities(NamedTuple):
     files: dict[str, str]
 
 
+_MOST = 50
+"""ssh refuses a configuration that names more than 100 keys, the user's own included."""
+
 NONE = Identities("", {})
 
 
@@ -51,7 +54,7 @@ def identities(homes: Sequence[Path], identity: Path | None, keys: Iterable[str]
     # Paths without .pub: ssh reads the public half next to them, and does not warn that there is no private half.
     public = [folder / name.removesuffix(".pub") for name in files]
     named = list(dict.fromkeys([*([identity] if identity else []), *_private(homes, accepted), *public]))
-    return Identities("  IdentitiesOnly yes\n" + _lines(named), files)
+    return Identities("  IdentitiesOnly yes\n" + _lines(named[:_MOST]), files)
 
 
 def _digest(key: str) -> str:

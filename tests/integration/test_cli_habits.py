@@ -149,6 +149,13 @@ def test_names_are_completed_while_the_cloud_does_not_answer(ada: Person, cloud:
         aside.rename(cloud.socket)
 
 
+def test_names_of_another_cloud_are_not_offered(ada: Person, cloud: SmallCloud) -> None:
+    for address, expected in ((cloud.endpoint, ["train", "tune"]), ("unix:///run/no-such-cloud.sock", [])):
+        asked = {"COMP_WORDS": f"gpu-dev --endpoint {address} show t", "COMP_CWORD": "4"}
+        done = ada.run("gpu-dev", GPU_DEV_ENDPOINT="unix:///run/x.sock", _GPU_DEV_COMPLETE="bash_complete", **asked)
+        assert [line.split(",")[1] for line in done.out.split()] == expected
+
+
 def test_settings_that_cannot_be_read_leave_tab_silent(ada: Person) -> None:
     path = ada.home / ".gpu-dev" / "config.toml"
     before = path.read_text()

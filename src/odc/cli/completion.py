@@ -37,6 +37,8 @@ def reservations(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         return []
     from odc.cli import last_seen, screens
 
+    # The shell's question runs no command, so that nobody has taken the option to the session.
+    session.endpoint_typed = session.endpoint_typed or ctx.find_root().params.get("endpoint") or ""
     try:
         kept = last_seen.find_kept(session)
     except OdcError:  # settings that cannot be read: the next command says so

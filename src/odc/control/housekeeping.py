@@ -30,6 +30,7 @@ EVERY = timedelta(seconds=10)
 SOON = timedelta(seconds=1)
 """The pause after a round in which snapshots were deleted, or when little more is free than should be: a box can write
 some gigabytes in a second."""
+MOST_PROBLEMS = 5
 SHARES = 200
 """What a box knows of its disk changes in steps of so many parts of its size."""
 
@@ -170,6 +171,8 @@ class Housekeeper:
         use = use or before.use
         level = use.level(rule) if use else Level.OK
         problems = (*self._problems.values(), *self._lost)
+        if len(problems) > MOST_PROBLEMS:
+            problems = (*problems[:MOST_PROBLEMS], f"{len(problems) - MOST_PROBLEMS} more such problems")
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
         self._look = StorageLook(use=use, level=level, problems=problems)

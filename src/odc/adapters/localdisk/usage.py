@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import struct
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ _LOOKUP_BYTES = 4096
 _FS_INFO = 0x8400941F
 _INFO_BYTES = 1024
 _TOP = 256
+COUNT_PAUSE_S = 3600.0
+"""The least time in seconds from one new count to the next."""
 FIRST_WITH_GROUPS = (6, 9)
 """The kernel from which a snapshot joins its volume's group without a new count (btrfs: "allow quick inherit")."""
 
@@ -90,9 +93,10 @@ class Counts:
         self._root = root
         self._deleted: set[int] = set()
         self._adopted: set[int] = set()
+        self._count_after = 0.0
 
     def measure(self) -> StorageUse:
-        """What each disk takes, as of the last commit of the file system."""
+        """What each disk takes, as of the last commit of the file system; nothing of it while btrfs counts again."""
         total, free = measure_space(self._root)
         groups = self._groups()
         disks, strangers = {}, []
@@ -104,12 +108,8 @@ class Counts:
                 members = (home, *snapshots.values())
                 strangers += [(one, home) for one in members if _is_outside(one, home, groups)]
         uncounted = has_groups() and self._adopt([pair for pair in strangers if pair[0] not in self._adopted])
-        return StorageUse(
-            total_bytes=total,
-            free_bytes=free,
-            disks=disks,
-            settling=uncounted or self._is_settling(),
-        )
+        known = {} if uncounted or self._is_counting() else disks
+        return StorageUse(total_bytes=total, free_bytes=free, disks=known, settling=self._is_settling())
 
     def note_deleted(self, number: int) -> None:
         """A subvolume was deleted; btrfs frees its space in the background."""
@@ -142,29 +142,35 @@ class Counts:
         return bool(strangers)
 
     def _is_settling(self) -> bool:
-        if self._deleted:
-            lines = run("btrfs", "subvolume", "list", "-d", str(self._root)).splitlines()
-            waiting = {int(words[1]) for line in lines if len(words := line.split()) > 1 and words[1].isdigit()}
-            freed = self._deleted - waiting
-            self._deleted -= freed
-            if freed and mounted_file(self._root) is not None:
-                with suppress(ProviderUnavailable):  # the host gets back what the file does not need any more
-                    run("fstrim", str(self._root))
-        return bool(self._deleted) or "rescan" in _quota_status(self._root)
+        """Whether space of deleted snapshots is not free yet."""
+        if not self._deleted:
+            return False
+        lines = run("btrfs", "subvolume", "list", "-d", str(self._root)).splitlines()
+        waiting = {int(words[1]) for line in lines if len(words := line.split()) > 1 and words[1].isdigit()}
+        if self._deleted <= waiting:
+            return True
+        self._deleted &= waiting
+        # What was freed can be used, and is counted, once it is committed; the next measurement sees it.
+        run("btrfs", "filesystem", "sync", str(self._root))
+        if mounted_file(self._root) is not None:
+            with suppress(ProviderUnavailable):  # the host gets back what the file does not need any more
+                run("fstrim", str(self._root))
+        return True
 
-
-def _quota_status(root: Path) -> str:
-    """`rescan` while the file system is counted again, and the count is asked for if it is known to be wrong."""
-    words = run("btrfs", "quota", "rescan", "-s", str(root))
-    if words.startswith("rescan operation running"):
-        return "rescan"
-    for path in Path("/sys/fs/btrfs").glob(f"{_uuid(root)}/qgroups/inconsistent"):
-        if path.read_text().strip() == "1":
-            log.warning("btrfs counts what disks take again", extra={"folder": str(root)})
+    def _is_counting(self) -> bool:
+        """Whether the numbers of disks are wrong for now: btrfs counts again, or has to and is asked to."""
+        if run("btrfs", "quota", "rescan", "-s", str(self._root)).startswith("rescan operation running"):
+            return True
+        states = Path("/sys/fs/btrfs").glob(f"{_uuid(self._root)}/qgroups/inconsistent")
+        if not any(path.read_text().strip() == "1" for path in states):
+            return False
+        # Counting reads all of the file system's records, so it is not done after each deletion that makes it needed.
+        if time.monotonic() >= self._count_after:
+            self._count_after = time.monotonic() + COUNT_PAUSE_S
+            log.warning("btrfs counts what disks take again", extra={"folder": str(self._root)})
             with suppress(ProviderUnavailable):
-                run("btrfs", "quota", "rescan", str(root))
-            return "rescan"
-    return "counted"
+                run("btrfs", "quota", "rescan", str(self._root))
+        return True
 
 
 def _uuid(root: Path) -> str:

@@ -13,6 +13,7 @@ from tests.storage import MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storag
 
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
+from odc.domain.storage import DiskUse
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ADAPTERS = ["memory", pytest.param("folders", marks=as_root), pytest.param("btrfs", marks=pytest.mark.btrfs)]
@@ -213,6 +214,13 @@ def test_the_newest_snapshot_is_never_deleted(storage: Storage, disk: str) -> No
 def test_deleting_what_is_not_there_is_not_an_error(storage: Storage, disk: str) -> None:
     storage.volumes.delete_snapshot(disk, "r-1")
     storage.volumes.delete_snapshot(an_id(), "r-1")
+
+
+def test_a_limit_can_be_set_again(storage: Storage, disk: str) -> None:
+    storage.write(disk, "f", 5)
+    storage.volumes.set_limit(disk, 32 * MIB)
+    assert storage.volumes.measure().disks.get(disk, DiskUse()).limit_bytes in (None, 32 * MIB)
+    assert storage.files(disk) == {"f": 5}
 
 
 def test_the_storage_is_measured(storage: Storage, disk: str) -> None:

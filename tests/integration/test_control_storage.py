@@ -314,6 +314,14 @@ def test_a_box_is_told_how_full_its_disk_is() -> None:
     assert world.cluster.read_files(name)["disk_use"] == b"%d %d\n" % (100 * GIB, 50 * GIB)
 
 
+def test_a_limit_that_somebody_changed_is_set_again() -> None:
+    world = a_world()
+    disk = work(world)
+    world.volumes.set_limit(disk.id, 0)
+    world.pass_time(MINUTE)
+    assert world.volumes.measure().disks[disk.id].limit_bytes == 100 * GIB
+
+
 def test_a_new_disk_promises_no_more_than_the_storage_has() -> None:
     world = a_world()
     world.volumes.capacity_bytes = 75 * GIB

@@ -188,3 +188,17 @@ def _root_id(home: Path) -> str:
         ["btrfs", "inspect-internal", "rootid", str(home)], capture_output=True, check=True, text=True
     )
     return done.stdout.strip()
+
+
+def test_quotas_that_somebody_turned_off_hold_again(btrfs: LocalStorage) -> None:
+    disk = a_full_disk(btrfs, 30 * MIB)
+    rewrite(btrfs, disk, 10 * MIB)
+    btrfs.volumes.snapshot(disk, "r-1")
+    subprocess.run(["btrfs", "quota", "disable", str(btrfs.root)], check=True)
+    use = settled(btrfs).disks[disk]
+    assert use.limit_bytes == 0
+    btrfs.volumes.set_limit(disk, 30 * MIB)
+    use = settled(btrfs).disks[disk]
+    assert (use.limit_bytes, _mib(use.live_bytes), _mib(use.total_bytes)) == (30 * MIB, 10, 10)
+    with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
+        rewrite(btrfs, disk, 60 * MIB)

@@ -85,6 +85,7 @@ class Housekeeper:
         try:
             disks = [self._finish(disk) for disk in self._ports.store.list_disks(None)]
             use = self._ports.volumes.measure()
+            self._limit(disks, use)
             gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
             if any(gone):
                 use = self._ports.volumes.measure()
@@ -105,6 +106,17 @@ class Housekeeper:
             write_labels(self._ports, disks)
         except ProviderError as error:
             log.info("volumes were not labelled", extra={"reason": error.message})
+
+    def _limit(self, disks: list[Disk], use: StorageUse) -> None:
+        """Set limits that are not those of the records, as after somebody turned the storage's quotas off and on."""
+        for disk in disks:
+            limit = use.disks.get(disk.id, DiskUse()).limit_bytes
+            if limit is not None and limit != disk.size_bytes:
+                log.warning("the limit of a disk is set again", extra={"disk": disk.id, "was": limit})
+                try:
+                    self._ports.volumes.set_limit(disk.id, disk.size_bytes)
+                except ProviderError as error:
+                    self._problems[disk.id] = f"disk {disk.name} has no limit: {error.message}"
 
     def _choose(
         self, disks: list[Disk], use: StorageUse, now: datetime | None

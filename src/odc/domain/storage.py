@@ -42,11 +42,13 @@ class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         live_bytes: its files now; None if unknown.
         total_bytes: its files and all its snapshots together, what they share counted once; None if unknown.
+        limit_bytes: what its files may take; 0: without limit; None if unknown.
         snapshots: id to the bytes that would be free if only this one were deleted; empty if unknown.
     """
 
     live_bytes: int | None = None
     total_bytes: int | None = None
+    limit_bytes: int | None = None
     snapshots: Mapping[str, int] = {}
 
     @property

@@ -94,6 +94,9 @@ class Volumes(Protocol):
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids of the disk's complete snapshots, oldest first."""
 
+    def set_limit(self, disk_id: str, size_bytes: int) -> None:
+        """Let the volume hold so much from now on, where the storage has limits."""
+
     def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
         """Delete a snapshot. One that is not there is not an error; one that was half deleted is deleted whole.
 

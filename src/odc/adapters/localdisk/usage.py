@@ -18,6 +18,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.commands import run
@@ -26,7 +27,7 @@ from odc.domain.storage import DiskUse, StorageUse
 
 log = logging.getLogger(__name__)
 
-_GROUP = re.compile(r"(\d+/\d+)\s+(\d+)\s+(\d+)\s+(\S+)")
+_GROUP = re.compile(r"(\d+/\d+)\s+(\d+)\s+(\d+)\s+(\d+|none)\s+(\S+)")
 _INO_LOOKUP = 0xD0009412
 _LOOKUP_BYTES = 4096
 _FS_INFO = 0x8400941F
@@ -86,6 +87,15 @@ def measure_space(root: Path) -> tuple[int, int]:
     return space.total, free
 
 
+class Group(NamedTuple):
+    """A quota group: bytes that are referenced, and of those only by it; its limit, 0 for none; its parent."""
+
+    referenced: int
+    exclusive: int
+    limit: int
+    parent: str
+
+
 class Counts:
     """Reads what btrfs has counted."""
 
@@ -122,11 +132,17 @@ class Counts:
                 found[folder.name] = root_id(folder)
         return found
 
-    def _groups(self) -> dict[str, tuple[int, int, str]]:
-        """Group to referenced bytes, exclusive bytes and parent."""
-        lines = run("btrfs", "qgroup", "show", "--raw", "-p", str(self._root)).splitlines()
+    def _groups(self) -> dict[str, Group]:
+        """Every quota group by its name. None are there, for now, if somebody turned quotas off: they are turned on."""
+        try:
+            lines = run("btrfs", "qgroup", "show", "--raw", "-pr", str(self._root)).splitlines()
+        except ProviderUnavailable as error:
+            log.warning("quotas are turned on again", extra={"folder": str(self._root), "reason": error.message})
+            self._adopted.clear()
+            run("btrfs", "quota", "enable", str(self._root))
+            return {}
         found = (_GROUP.match(line) for line in lines)
-        return {line[1]: (int(line[2]), int(line[3]), line[4]) for line in found if line}
+        return {line[1]: _group(line) for line in found if line}
 
     def _adopt(self, strangers: list[tuple[int, int]]) -> bool:
         """Put subvolumes of disks that were made without groups into theirs, each once; whether btrfs counts again."""
@@ -182,18 +198,23 @@ def _uuid(root: Path) -> str:
         os.close(descriptor)
 
 
-def _use_of(home: int, snapshots: dict[str, int], groups: dict[str, tuple[int, int, str]]) -> DiskUse:
+def _use_of(home: int, snapshots: dict[str, int], groups: dict[str, Group]) -> DiskUse:
     live = groups.get(f"0/{home}")
-    alone = {name: groups[f"0/{number}"][1] for name, number in snapshots.items() if f"0/{number}" in groups}
+    alone = {name: groups[f"0/{number}"].exclusive for name, number in snapshots.items() if f"0/{number}" in groups}
     if live is None:
         return DiskUse(snapshots=alone)
     in_all = groups.get(f"1/{home}")
-    total = max(in_all[1], live[0]) if in_all else live[0] + sum(alone.values())
-    return DiskUse(live_bytes=live[0], total_bytes=total, snapshots=alone)
+    total = max(in_all.exclusive, live.referenced) if in_all else live.referenced + sum(alone.values())
+    return DiskUse(live_bytes=live.referenced, total_bytes=total, limit_bytes=live.limit, snapshots=alone)
 
 
-def _is_outside(member: int, home: int, groups: dict[str, tuple[int, int, str]]) -> bool:
-    return f"0/{member}" in groups and groups[f"0/{member}"][2] != f"1/{home}"
+def _group(line: re.Match[str]) -> Group:
+    limit = 0 if line[4] == "none" else int(line[4])
+    return Group(referenced=int(line[2]), exclusive=int(line[3]), limit=limit, parent=line[5])
+
+
+def _is_outside(member: int, home: int, groups: dict[str, Group]) -> bool:
+    return f"0/{member}" in groups and groups[f"0/{member}"].parent != f"1/{home}"
 
 
 def _folders(folder: Path) -> list[Path]:

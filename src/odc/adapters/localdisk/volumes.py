@@ -177,6 +177,11 @@ class LocalVolumes:
         with storage_errors(f"the snapshots of disk {disk_id} cannot be listed"):
             return self._snapshots.complete(_checked(disk_id))
 
+    def set_limit(self, disk_id: str, size_bytes: int) -> None:
+        """Let the volume hold so much."""
+        with storage_errors(f"the limit of disk {disk_id} cannot be set"):
+            self._mechanism.make(self._home(disk_id), size_bytes)
+
     def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
         """Delete a snapshot that is not the last one."""
         with self._alone(disk_id), storage_errors(f"snapshot {snapshot_id} of disk {disk_id} cannot be deleted"):

@@ -117,6 +117,11 @@ class MemoryVolumes:
         with self.faults.around("list_snapshots"), self._lock:
             return tuple(self._snapshots.get(disk_id, {}))
 
+    def set_limit(self, disk_id: str, size_bytes: int) -> None:
+        """Let it hold so much."""
+        with self.faults.around("set_limit"), self._lock:
+            self._get(disk_id).size_bytes = size_bytes
+
     def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
         """Delete it, unless it is the last one."""
         with self.faults.around("delete_snapshot"), self._lock:
@@ -146,6 +151,7 @@ class MemoryVolumes:
         return DiskUse(
             live_bytes=sum(entry.size for entry in live),
             total_bytes=sum(entry.size for entry in live.union(*sets.values())),
+            limit_bytes=self._volumes[disk_id].size_bytes,
             snapshots=alone,
         )
 

@@ -62,6 +62,7 @@ class Reconciler:
         self._actions = Actions(ports, policy)
         self._clock = ClockCheck(ports.store, ports.clock)
         self._swept = False
+        self._short = False
         self._keeper = Housekeeper(ports, policy)
         self._pruner = Pruner(ports, policy)
         self._host = HostWatch(ports)
@@ -79,7 +80,8 @@ class Reconciler:
         seen = observe(self._ports, clock, outcomes, busy, self._host.report, self._host.taken_ports)
         plans = plan_pools(seen, self._policy)
         decision = decide(seen, plans, self._policy)
-        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look, self._host.problems()))
+        host = (*self._room(), *self._host.problems())
+        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look, host))
         if seen.boxes is not None and not self._swept:
             self._sweep(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
@@ -116,6 +118,14 @@ class Reconciler:
                     self._ports.cluster.clean_up(reservation_id, attempt)
         except ProviderError as error:
             log.warning("remains of an earlier run stay", extra={"reason": error.message})
+
+    def _room(self) -> tuple[str, ...]:
+        """What is to be said of the room for the records; also logged when it begins."""
+        problem = self._ports.store.room().problem
+        if problem and not self._short:
+            log.warning("little room for the records", extra={"reason": problem})
+        self._short = bool(problem)
+        return (problem,) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
         return perform(decision, self._ports, self._actions, self._runner, seen.nodes or (), seen.boxes or ())

@@ -204,6 +204,9 @@ class Requests:
         return known or User(principal=caller.id, name=caller.user)
 
     def _reserve(self, caller: Principal, request: Reserve) -> Effect:
+        room = self._ports.store.room()
+        if room.refuses:
+            raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo odc doctor"))
         change = new_reservation(caller, self._user(caller), request, self._ports, self._policy, self._sight.look)
         return Effect(change=change, answer=change.reservations[0])
 

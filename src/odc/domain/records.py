@@ -103,6 +103,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     handover: Handover | None = None
 
 
+class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the records have room to grow.
+
+    Attributes:
+        problem: what an operator is told; empty while there is enough.
+        refuses: there is so little that no new reservation is taken, and what is left is for ending those there are.
+    """
+
+    problem: str = ""
+    refuses: bool = False
+
+
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """What a pass reads: one consistent picture.
 

@@ -29,6 +29,7 @@ from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
+from odc.adapters.sql.reserve import REFUSE_BYTES, WARN_BYTES
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.api.client import Client
@@ -70,6 +71,7 @@ def examine(settings: Settings) -> tuple[Finding, ...]:
         "programs": _programs,
         "GPUs": _gpus,
         "ports": _ports,
+        "records": _records,
         "disks": _disks,
         "DNS": _dns,
         "HTTPS": _internet,
@@ -299,6 +301,19 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         yield Finding("warn", "ports", f"{text}: outgoing connections use {low} to {high} too", choose)
     else:
         yield Finding("ok", "ports", f"{text}, {len(taken)} in use" if taken else text)
+
+
+def _records(settings: Settings) -> Iterator[Finding]:
+    state = settings.state_folder
+    if os.geteuid() != 0 or settings.database or not state.is_dir():
+        return
+    free = shutil.disk_usage(state).free
+    text = f"{free / 2**30:.1f} GiB free at {state}, where the records are"
+    hint = f"make room: df -h {state}"
+    if free < REFUSE_BYTES:
+        yield Finding("fail", "records", f"{text}: no new reservations are taken", hint)
+    else:
+        yield Finding("warn", "records", text, hint) if free < WARN_BYTES else Finding("ok", "records", text)
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from odc.domain.disk import Disk
-from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored
+from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -18,6 +18,12 @@ class StateStore(Protocol):
     Every method raises `ProviderUnavailable` when the store does not answer; for `commit` it is then unknown whether
     the change was written.
     """
+
+    def room(self) -> StoreRoom:
+        """Whether the records have room to grow.
+
+        Cost: one question to the file system.
+        """
 
     def observe(self) -> Stored:
         """Everything live, as one consistent picture.

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused
-from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored
+from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -19,6 +19,7 @@ class MemoryStateStore:
     """See `odc.ports.state_store`. Nothing outlives the process."""
 
     def __init__(self) -> None:
+        self.space = StoreRoom()
         self._lock = threading.RLock()
         self._pools: dict[str, int] = {}
         self._reservations: dict[str, Reservation] = {}
@@ -31,6 +32,10 @@ class MemoryStateStore:
         self._leases: dict[str, tuple[str, datetime]] = {}
         self._anchor: ClockAnchor | None = None
         self._next_order = 1
+
+    def room(self) -> StoreRoom:
+        """What a test says."""
+        return self.space
 
     def observe(self) -> Stored:
         """Everything live, as one picture."""

@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from odc.adapters.sql import tables as t
+from odc.adapters.sql.reserve import Reserve
 from odc.adapters.sql.schema import open_engine
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
-from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored
+from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -42,16 +43,18 @@ Row = TypeVar("Row", Disk, User)
 class SqlStateStore:
     """See `odc.ports.state_store`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, reserve: Reserve | None = None) -> None:
         """Open the records and bring their schema up to date.
 
         Args:
             address: as SQLAlchemy reads it.
+            reserve: space for the records when their file system is full; None: none is kept.
 
         Raises:
             ProviderUnavailable: the database does not answer.
             ProviderRefused: it was written by a newer version.
         """
+        self._reserve = reserve
         self._engine = open_engine(address)
         # Decoded records by id, with the version they were decoded at; replaced whole, so threads may share it.
         self._decoded: dict[str, Reservation] = {}
@@ -64,13 +67,39 @@ class SqlStateStore:
     def _reading(self) -> Iterator[sa.Connection]:
         """One consistent picture."""
         level = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-        with _mapped(), self._engine.connect().execution_options(**level) as connection, connection.begin():
+        with self._mapped(), self._engine.connect().execution_options(**level) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        with _mapped(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._mapped(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Turn the vendor's errors into ODC's: all that is not a broken rule of the data is passing."""
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", None) or error
+            if getattr(cause, "sqlstate", None) in _LOST_RACES:
+                raise Conflict("another writer held what this one needed, and was let through") from error
+            if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                if self._reserve is not None:
+                    self._reserve.release()
+                text = "the file system of the records is full; nothing was written, and nothing is lost"
+                raise ProviderUnavailable(text, ("see what is full", "odc doctor")) from error
+            words = str(cause).splitlines()[0]
+            raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
+
+    def room(self) -> StoreRoom:
+        """Whether the records have room to grow; PostgreSQL looks after its own."""
+        try:
+            return self._reserve.room() if self._reserve is not None else StoreRoom()
+        except OSError as error:
+            return StoreRoom(problem=f"the folder of the records cannot be looked at: {error.strerror or error}")
 
     def observe(self) -> Stored:
         """Everything live, as one picture; records that have not changed since the last time are not decoded again."""
@@ -248,27 +277,13 @@ class SqlStateStore:
             raise ProviderRefused("PostgreSQL makes its own backups", ("use it", "pg_dump"))
         if target.exists():
             raise ProviderRefused(f"{target} exists; a backup never replaces a file")
-        with _mapped(), self._engine.connect() as connection:
+        with self._mapped(), self._engine.connect() as connection:
             source: Any = connection.connection.dbapi_connection
             copy = sqlite3.connect(target)
             try:
                 source.backup(copy)
             finally:
                 copy.close()
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """Turn the vendor's errors into ODC's: all that is not a broken rule of the data is passing."""
-    try:
-        yield
-    except sa.exc.IntegrityError:
-        raise
-    except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in _LOST_RACES:
-            raise Conflict("another writer held what this one needed, and was let through") from error
-        words = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
 
 
 def _one_at_a_time(connection: sa.Connection, table: sa.Table) -> None:

@@ -51,12 +51,13 @@ def kept_open(body: bytes) -> bytes:
 
 @ONLY_ROOT
 def test_a_user_who_floods_is_told_when_to_come_back_and_others_are_served(cloud: SmallCloud) -> None:
-    flood = kept_open(envelope({"kind": "cancel", "reservation": "nothing"})) * (int(REQUESTS.burst) + 100)
+    body = envelope({"kind": "cancel", "reservation": "nothing"})
+    flood = kept_open(body) * (int(REQUESTS.burst) + 100) + message("POST", POST, body)
     everything = as_user(FLOODER, cloud.socket, flood)
     text = everything.head + everything.body.decode()
-    # Some tokens come back meanwhile; the refusal closes the connection, whose other requests are not read.
+    # Some tokens come back meanwhile; a refusal may close the connection, whose other requests are not read.
     assert REQUESTS.burst <= text.count("HTTP/1.1 404") < REQUESTS.burst + 100
-    assert text.count("HTTP/1.1 429") == 1
+    assert "HTTP/1.1 429" in text
     assert "retry-after: 1" in text
     assert "asks too often; try again in 1 s" in text
     done = as_user(
@@ -127,7 +128,7 @@ def test_a_container_of_a_user_is_not_sixty_thousand_users(tmp_path: Path) -> No
 
     assert [lender(uid) for uid in (699_999, 700_000, 765_535, 765_536, 800_009)] == [None, "ada", "ada", None, "root"]
     assert accounts.find_lender(700_000, tmp_path / "missing") is None
-    with pytest.raises(NotAllowed, match="uid 700001 is a subordinate uid of ada"):
+    with pytest.raises(NotAllowed, match="uid 700001 has no login, and is a subordinate uid of ada"):
         recognizer(frozenset(), lender)(700_001)
     assert recognizer(frozenset(), lender)(600_000).user == "uid600000"
 

@@ -296,3 +296,8 @@ def test_a_refused_person_who_asks_again_and_again_writes_once(world: World) -> 
         world.queries.me(EVE)
     assert world.store.find_user(ADA.id) == user
     assert len(world.store.list_reservations(ReservationQuery())) == 1
+
+
+def test_a_user_who_is_moved_to_themselves_is_told_so(world: World) -> None:
+    with pytest.raises(InvalidRequest, match="recorded as ben already"):
+        world.send(MoveUser(user="ben", to="ben"), OPERATOR)

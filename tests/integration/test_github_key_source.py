@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from tests.builders import KEY
 from tests.github_server import GitHub, serve_github
 
 from odc.adapters.github.key_source import GitHubKeySource
-from odc.domain.errors import NotFound, ProviderUnavailable
+from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 
 BARE = " ".join(KEY.split()[:2])
 
@@ -134,3 +136,24 @@ def test_several_threads_may_ask_at_once(github: GitHub) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: asked.fetch("octocat").keys, range(24)))
     assert set(found) == {(BARE,)}
+
+
+def test_the_api_is_not_asked_about_keys_that_are_known(github: GitHub) -> None:
+    assert source(github).fetch("octocat", (BARE,)).keys == (BARE,)
+    assert github.asked == ["/octocat.keys"]
+    assert source(github).fetch("octocat", ("ssh-ed25519 other",)).user_id == 583231
+
+
+def test_more_keys_than_a_box_is_given_are_refused(github: GitHub) -> None:
+    lines = [f"ssh-rsa {encoded_rsa(number)}" for number in range(201)]
+    github.set_keys("octocat", *lines)
+    with pytest.raises(InvalidRequest, match="octocat has 201 keys on GitHub; at most 200"):
+        source(github).fetch("octocat")
+    github.set_keys("octocat", *lines[:200])
+    assert len(source(github).fetch("octocat").keys) == 200
+
+
+def encoded_rsa(number: int) -> str:
+    """The base64 part of a well-formed RSA key, another one for each number."""
+    fields = (b"ssh-rsa", b"\x01\x00\x01", b"\x00" + b"\xff" * 128 + number.to_bytes(2, "big"))
+    return base64.b64encode(b"".join(struct.pack(">I", len(field)) + field for field in fields)).decode()

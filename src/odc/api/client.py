@@ -263,8 +263,8 @@ class Client:
     def _once(
         connection: _UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes, float]:
-        # A server that refuses early has answered before it closed.
-        with contextlib.suppress(BrokenPipeError):
+        # A server that refuses early has answered before it closed, with the rest of the request unread or not.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body=body, headers=headers)
         # Closed here: what the interpreter closes by itself swallows a Ctrl+C that comes at that moment.
         with connection.getresponse() as answer:

@@ -57,9 +57,11 @@ def recognizer(admins: frozenset[str], lender_of: Callable[[int], str | None] = 
         except KeyError:
             lender = lender_of(uid)
             if lender is not None:
-                raise NotAllowed(
-                    f"uid {uid} is a subordinate uid of {lender}: a container of theirs. Ask as {lender}, outside of it"
-                ) from None
+                # A directory service whose uids overlap those ranges, and which does not answer, looks the same.
+                text = (
+                    f"uid {uid} has no login, and is a subordinate uid of {lender}. Ask as {lender}, not in a container"
+                )
+                raise NotAllowed(text, ("if it is a login's", f"getent passwd {uid}")) from None
             user = unnamed(uid)
         return Principal(id=f"unix:{uid}", user=user, admin=uid == 0 or user in admins)
 

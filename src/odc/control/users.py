@@ -194,6 +194,8 @@ class Users:
         return uid, login if to.isdecimal() else to
 
     def _renamed(self, user: User, login: str) -> tuple[Change, str]:
+        if user.name == login and not user.claimed_by:
+            raise InvalidRequest(f"{user.principal} is recorded as {login} already; there is nothing to move", _LIST)
         live = tuple(replace(record, user=login) for record in self._live(user) if record.user != login)
         change = Change(users=(replace(user, name=login, claimed_by=""),), reservations=live)
         return change, f"{user.principal} is the same person: recorded as {login}, was {user.name}"

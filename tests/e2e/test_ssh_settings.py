@@ -37,6 +37,17 @@ HARMLESS = [
     "IdentityFile ~/.ssh/k1\n" + "\n".join(f"  IdentityFile ~/.ssh/k{i}" for i in range(2, 9)),
     "PKCS11Provider /nosuch.so\n  SecurityKeyProvider /nosuch.so",
     "LogLevel QUIET\n  StrictHostKeyChecking ask",
+    "User nobody\n  Port 1\n  HostName nowhere.example\n  HostKeyAlias other\n  ProxyCommand false",
+    "ProxyUseFdpass yes\n  Tunnel yes\n  RekeyLimit 1K\n  IPQoS none\n  TCPKeepAlive no\n  ConnectTimeout 1",
+    "GSSAPIAuthentication yes\n  HostbasedAuthentication yes\n  EnableSSHKeysign yes\n  PasswordAuthentication yes",
+    "IdentitiesOnly no\n  AddKeysToAgent confirm\n  NumberOfPasswordPrompts 0\n  FingerprintHash md5",
+    "ForwardX11 yes\n  ForwardX11Trusted yes\n  XAuthLocation /nosuch\n  EscapeChar none\n  HashKnownHosts yes",
+    "RequiredRSASize 4096\n  CASignatureAlgorithms rsa-sha2-512\n  HostbasedAcceptedAlgorithms rsa-sha2-512",
+    "ClearAllForwardings yes\n  GatewayPorts yes\n  StreamLocalBindUnlink yes\n  IgnoreUnknown Use*\n  UseKeychain yes",
+    "IdentityFile none\n  CertificateFile /nosuch\n  IdentityAgent /nosuch.sock\n  UpdateHostKeys yes",
+    "BatchMode yes\n  ConnectionAttempts 3\n  ServerAliveInterval 1\n  CheckHostIP yes",
+    "LocalForward 127.0.0.1:1 localhost:22\nMatch exec false\n  Port 2\nMatch all\n  Port 3",
+    "User x\nMatch final all\n  HostKeyAlgorithms rsa-sha2-512\nMatch canonical\n  Port 4\nHost 127.* ::1\n  Port 5",
 ]
 """What a user may have set for every host; `ssh NAME` works all the same."""
 
@@ -85,6 +96,28 @@ def test_no_setting_for_every_host_keeps_ssh_from_the_box(named: Person) -> None
         if done.out != "in\n":
             failed[settings] = done
     assert failed == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("printf 'Host *\\n' > .ssh/config; chmod 666 .ssh/config", "Bad owner or permissions"),
+        ("rm -f .ssh/config; mkdir .ssh/config", ""),
+        ("ln -sf /nosuch .ssh/config", ""),
+        ("printf 'Host \"x\\n' > .ssh/config", "no matching"),
+        ("printf 'Include ~/.ssh/deep\\n' | tee .ssh/deep > .ssh/config", "Too many recursive"),
+    ],
+)
+def test_a_configuration_that_ssh_cannot_read_locks_nobody_out(box: Person, line: str, told: str) -> None:
+    try:
+        box.run("bash", "-c", line)
+        done = box.in_box("settings", "echo in")
+        assert (done.code, done.out) == (0, "in\n"), done
+        assert "Traceback" not in done.err
+        assert told in done.err or "Connecting without them." in done.err
+        assert box.gpu_dev("show", "settings").code == 0
+    finally:
+        box.run("rm", "-rf", ".ssh/config", ".ssh/deep")
 
 
 def test_names_are_told_once_ssh_knows_them(named: Person) -> None:

@@ -1,0 +1,58 @@
+"""Other programs have most of the SSH ports: that uses up no attempt, and what waits says why."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.e2e.cloud import Cloud, add_person, addresses, destroy, eventually, make_cloud
+
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+COUNT, FREE = 20, 2
+
+
+def taken(port: int) -> socket.socket:
+    """A listener of somebody else."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    made.listen()
+    return made
+
+
+@pytest.fixture
+def crowded(bin_folder: Path) -> Iterator[tuple[Cloud, list[socket.socket]]]:
+    """A cloud with two free ports of twenty, and the listeners that have the others."""
+    first = addresses(3)["ports"][0]
+    with ExitStack() as stack:
+        others = [stack.enter_context(taken(first + number)) for number in range(COUNT - FREE)]
+        made = make_cloud(bin_folder, name="ports", number=3, ports=[first, first + COUNT - 1])
+        try:
+            made.odc("up")
+            yield made, others
+        finally:
+            destroy(made)
+
+
+def test_the_free_ports_are_found_at_once_and_the_next_one_waits_with_the_reason(
+    crowded: tuple[Cloud, list[socket.socket]],
+) -> None:
+    cloud, others = crowded
+    user = add_person(cloud, "t")
+    user.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
+    first = cloud.settings["ports"][0]
+    for name in ("one", "two"):
+        user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", name, "--disk", "none", "--wait", "--yes")
+    found = sorted(user.view(name)["boxes"][0]["ssh"]["port"] for name in ("one", "two"))
+    assert found == [first + COUNT - 2, first + COUNT - 1]
+    assert max(user.view(name)["attempt"] for name in ("one", "two")) <= 3
+    user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "three", "--disk", "none", "--no-wait", "--yes")
+    assert user.until("three", "queued")
+    why = f"all SSH ports from {first} to {first + COUNT - 1} are in use"
+    eventually("it says why", lambda: why in user.view("three")["trouble"])
+    others[5].close()
+    assert user.until("three", "active")["boxes"][0]["ssh"]["port"] == first + 5
+    user.ok("cancel", "--all", "--yes")

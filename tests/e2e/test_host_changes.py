@@ -104,6 +104,33 @@ def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
     assert "put back on the host" in apart.log()
 
 
+def test_a_flush_while_the_daemon_is_down_is_mended_when_it_comes_up(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    apart.odc("down")
+    machine.flush_packet_filter()
+    apart.odc("up")
+    assert f"odc {apart.name}: boxes" in machine.rules()
+    is_told_and_reachable(machine, user, port_of(train))
+    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+
+
+def test_while_the_packet_filter_takes_no_rules_no_box_starts(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+) -> None:
+    program = machine.run("readlink", "-f", "/usr/sbin/iptables").out.strip()
+    machine.run("mount", "--bind", "/bin/false", program)
+    try:
+        eventually("it is told", lambda: "boxes cannot be kept apart" in user.ok("status"), 30)
+        user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--yes")
+        eventually("it waits", lambda: "boxes cannot be kept apart" in user.view("next")["trouble"], 20)
+        assert (user.view("next")["state"], user.view("next")["attempt"]) == ("queued", 0)
+    finally:
+        machine.run("umount", program)
+    assert user.until("next", "active")["attempt"] == 1
+    user.ok("cancel", "next", "--yes")
+
+
 def test_a_bridge_that_was_deleted_is_made_again(machine: OwnMachine, user: Person, train: dict[str, Any]) -> None:
     links = machine.run("ip", "-br", "link").out.splitlines()
     bridge = next(line.split()[0] for line in links if line.startswith("podman"))

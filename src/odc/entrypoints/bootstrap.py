@@ -130,7 +130,7 @@ def build_cloud(settings: Settings) -> Cloud:
     store = SqlStateStore(settings.database_address, None if settings.database else Reserve(state))
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     check_ids(settings)
-    api = engine_service(settings).ensure()
+    api = engine_service(settings).ensure(renew=True)
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program, smi = _install_box_programs(state)
     if settings.simulate:

@@ -196,6 +196,9 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     with _some_engine(settings) as service:
         version = (service.ensure().get("/version") or {}).get("Version", "?")
         yield Finding("ok", "engine", f"podman {version} with {look_at_machine().runtime}")
+        if service.is_outdated():
+            text = "podman was replaced since its service started, as by an upgrade"
+            yield Finding("warn", "engine", text, "to use the new one: odc down && odc up (boxes go on)")
         known = Images(service.environment)
         yield _image(settings, known.version_of(settings.image), known.oh_my_zsh_of(settings.image))
 

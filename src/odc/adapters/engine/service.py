@@ -144,8 +144,11 @@ class EngineService:
         """For the engine's own commands, so that they see what the service sees."""
         return cleaned(os.environ)[0] | {"CONTAINERS_CONF": str(self._folder / "containers.conf")}
 
-    def ensure(self) -> PodmanApi:
+    def ensure(self, renew: bool = False) -> PodmanApi:
         """The service's API; started if it does not answer. If it dies later, the next failing call starts it again.
+
+        Args:
+            renew: start it again also if the engine's program was replaced since, as by an upgrade.
 
         Raises:
             ProviderRefused: Podman is not installed, or does not start; with its last words.
@@ -153,10 +156,18 @@ class EngineService:
         api = PodmanApi(self.socket, self.revive)
         self._make_folder()
         with self._locked():
-            if not self.answers():
+            if not self.answers() or (renew and self.is_outdated()):
                 self._start()
                 self._await_answer()
         return api
+
+    def is_outdated(self) -> bool:
+        """Whether the engine's program was replaced since the service was started, as by an upgrade."""
+        pid = self._pid()
+        try:
+            return pid is not None and os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")  # noqa: PTH115
+        except OSError:
+            return False
 
     def configure(self) -> None:
         """Write down the engine's configuration, for its own commands; they need no service."""

@@ -15,7 +15,9 @@ from pathlib import Path
 
 FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENGINE = (
-    "CONTAINER_",
+    "CONTAINER_HOST",
+    "CONTAINER_CONNECTION",
+    "CONTAINER_SSHKEY",
     "CONTAINERS_",
     "DOCKER_",
     "PODMAN_",

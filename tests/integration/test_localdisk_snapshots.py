@@ -51,7 +51,8 @@ def settled(storage: LocalStorage) -> StorageUse:
     for _ in range(600):
         subprocess.run(["btrfs", "filesystem", "sync", str(storage.root)], check=True)
         use = storage.volumes.measure()
-        if not use.settling and use.disks:
+        counted = [disk for disk in use.disks.values() if disk.live_bytes is not None]
+        if not use.settling and counted and len(counted) == len(use.disks):
             return use
         time.sleep(0.1)
     raise AssertionError("the storage does not settle")

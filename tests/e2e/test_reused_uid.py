@@ -43,7 +43,7 @@ def test_a_user_with_a_reused_uid_gets_neither_disk_nor_keys(spare: Cloud, leave
         refused = new.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "proj", "--no-wait", "--yes")
         assert (refused.code, refused.out) == (2, "")
         assert f"uid {uid} was {leaver.name} in this cloud and is {new.name} now" in refused.err
-        assert f"sudo odc user forget {uid}" in refused.err
+        assert f"sudo odc --config {spare.config} user forget {uid}\n" in refused.err
         for command in (("list",), ("config", "show"), ("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")):
             done = new.gpu_dev(*command)
             assert (done.code, leaver.name in done.err) == (2, True), command
@@ -108,7 +108,7 @@ def test_a_renamed_user_is_held_until_the_operator_says_who_it_is(spare: Cloud) 
     spare.people.append(after)
     try:
         refused = after.gpu_dev("list")
-        assert (refused.code, f"sudo odc user move {pwd.getpwnam(renamed).pw_uid} {renamed}" in refused.err) == (
+        assert (refused.code, f"user move {pwd.getpwnam(renamed).pw_uid} {renamed}\n" in refused.err) == (
             2,
             True,
         )
@@ -121,4 +121,4 @@ def test_a_renamed_user_is_held_until_the_operator_says_who_it_is(spare: Cloud) 
         subprocess.run(["usermod", "-l", person.name, renamed], check=True)
         spare.people.remove(after)
         spare.people.append(person)
-        spare.odc("user", "forget", renamed, "--yes")
+        spare.odc("user", "forget", str(pwd.getpwnam(person.name).pw_uid), "--yes")

@@ -28,7 +28,19 @@ def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud, olga: Pe
     found = levels(spare.odc("doctor", "--json"))
     # The tests' ports lie where outgoing connections take theirs, and their disk is small.
     loud = {"ports": "warn", "space": "warn", "limits": "ok" if may_raise() else "warn"}
-    subjects = ("daemon", "cgroups", "kernel", "engine", "image", "GPUs", "disks", "DNS", "HTTPS")
+    subjects = (
+        "daemon",
+        "cgroups",
+        "kernel",
+        "engine",
+        "image",
+        "GPUs",
+        "disks",
+        "disk sizes",
+        "records",
+        "DNS",
+        "HTTPS",
+    )
     assert found | {"DNS": "ok"} == {**dict.fromkeys(subjects, "ok"), **loud}
     lines = spare.odc("doctor").out.splitlines()
     assert f"ok    daemon      0.1.0 answers on {spare.socket}" in lines

@@ -147,7 +147,7 @@ class HostChecks:
     def _restore_lxcfs(self) -> Iterable[str]:
         folder = self._options.lxcfs
         if folder is not None and has_died(folder) and ensure_lxcfs(folder) is not None:
-            yield "lxcfs had died; free fails in boxes that ran then, until they are started again"
+            yield "lxcfs had died; free fails in boxes that run since before, until they are started again"
 
     def _restore_limits(self) -> Iterable[str]:
         raised = raise_limits(self._options.limits.kernel, self._options.limits.noted)

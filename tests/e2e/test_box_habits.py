@@ -144,7 +144,9 @@ def test_a_kill_for_memory_is_shown_wherever_its_user_looks(ada: Person, cloud: 
     (box,) = cloud.boxes()
     limit(box, 150 * 2**20)
     ada.in_box("greedy", "touch kept")
-    assert ada.in_box("greedy", "python3 -c 'print(len(b\"x\" * 2**30))'; echo $?").out == "137\n"
+    done = ada.in_box("greedy", "exec python3 -c 'print(len(b\"x\" * 2**30))'")
+    assert (done.code, done.out) == (255, "")
+    assert done.err == "The command was killed in the box, or ended with 255. For lack of memory? gpu-dev show greedy\n"
     found = eventually("it is counted", lambda: ada.view("greedy")["out_of_memory"])
     assert (found["kills"], found["command"], found["stopped"]) == (1, "python3", False)
     assert "OOM 1" in ada.ok("list")

@@ -151,4 +151,8 @@ def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine)
     assert memory_kills(engine, spec)[0] >= 1
     engine.cluster.start_box(spec.name, uid)
     assert memory_kills(engine, spec) == (0, "")
+    eventually("SSH answers", lambda: engine.cluster.ssh_answers(spec))
+    assert engine.ssh(spec, "cat /proc/self/oom_score_adj").stdout == "500\n"
+    again = engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec))
+    assert int(Path(f"/proc/{again}/oom_score_adj").read_text()) < 500
     engine.cluster.remove_box(spec.name, uid)

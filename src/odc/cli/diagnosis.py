@@ -98,7 +98,8 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
     result = tried(way)
     if result.probe is Probe.IN:
         again = f"The connection broke; the box answers. Again: gpu-dev connect {view.name}"
-        return Advice([] if is_command else [again])
+        killed = f"The command was killed in the box, or ended with 255. For lack of memory? gpu-dev show {view.name}"
+        return Advice([killed if is_command else again])
     if advice := settings_advice(session, way, alone, result):
         return advice
     mark = session.output.paint("error: ", "red")

@@ -105,7 +105,7 @@ def test_serve_is_the_daemon_in_the_foreground_and_there_is_one(spare: Cloud, do
 
 
 def test_a_current_image_is_not_built_again_and_the_first_command_leaves_a_closed_folder(spare_cloud: Cloud) -> None:
-    told = stranger(spare_cloud, "fresh").odc("image", "build").out
+    told = stranger(spare_cloud, "fresh", image=IMAGE).odc("image", "build").out
     assert told.startswith(f"The image {IMAGE} is current; nothing to do.")
     assert (spare_cloud.folder / "fresh").stat().st_mode & 0o777 == 0o700
     assert processes_of([spare_cloud.folder / "fresh"]) == []

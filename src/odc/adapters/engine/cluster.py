@@ -6,7 +6,9 @@ Speed: making and starting a box is four calls, of which the engine's own work i
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +39,7 @@ from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.ports import is_free, taken_ports
 from odc.adapters.engine.resolver import find_resolver
-from odc.adapters.engine.seen import box_seen, is_dead, runs, state_of, unframed
+from odc.adapters.engine.seen import box_seen, is_dead, is_ending, runs, state_of, unframed
 from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
@@ -210,7 +212,7 @@ class EngineCluster:
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
-        known = self._find(name, uid)
+        known = self._settled(name, uid)
         if known is None:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
         self._mount_layer(name, known)
@@ -231,6 +233,28 @@ class EngineCluster:
             raise ProviderRefused(
                 "it was killed, and before it the engine's monitor, so the engine takes it for running"
             )
+
+    def _settled(self, name: BoxName, uid: str) -> dict[str, Any] | None:
+        """The box of this name and uid, once the engine has cleaned up after its last end; None if it is not there.
+
+        The engine notes an end first and takes the network away afterwards, in a process of its own. A start in between
+        gives the box a second network address, while its port leads to the first one, and leaves that network behind.
+
+        Raises:
+            ProviderUnavailable: the engine does not get to it.
+        """
+        deadline = time.monotonic() + BUSY_S
+        while (known := self._find(name, uid)) is not None and is_ending(known):
+            if time.monotonic() > deadline:
+                # The process that does it may have been killed, as for memory.
+                command = ["podman", "container", "cleanup", uid]
+                environment = {**os.environ, **self._options.environment}
+                subprocess.run(command, env=environment, capture_output=True, timeout=STOP_EXTRA_S)
+                if (known := self._find(name, uid)) is not None and is_ending(known):
+                    raise ProviderUnavailable(f"box {name} has ended, and the engine has not cleaned up after it")
+                break
+            time.sleep(0.02)
+        return known
 
     def _mount_layer(self, name: BoxName, known: Mapping[str, Any]) -> None:
         """Mount the writable layer of a box that does not run; after a reboot it is not mounted any more."""

@@ -74,6 +74,19 @@ def runs(pid: int) -> bool:
     return pid <= 0 or Path(f"/proc/{pid}").exists()
 
 
+def is_ending(known: Mapping[str, Any]) -> bool:
+    """Whether a box has ended and the engine has not cleaned up after it: `stopped` before that, `exited` after it.
+
+    Source: libpod's `ContainerStateStopped` and `ContainerStateExited`.
+
+    Args:
+        known: what the engine says of the one box.
+    """
+    state = known["State"]
+    dies = state_of(known) == "running" and not runs(state["Pid"]) and runs(state.get("ConmonPid", 0))
+    return state_of(known) == "stopped" or dies
+
+
 def state_of(known: Mapping[str, Any]) -> str:
     """What the box does, in the engine's word."""
     return str(known["State"]["Status"]).lower()

@@ -9,7 +9,7 @@ from tests.e2e.cloud import Cloud, Person, eventually
 from tests.e2e.operated import reserve, stranger
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
-COMMANDS = ("up", "down", "down --all --yes", "doctor", "clock accept", "backup /nonexistent")
+COMMANDS = ("up", "down", "down --all --yes", "doctor", "clock accept", "backup /var/tmp/none/none.db")
 
 
 def test_a_state_folder_of_another_cloud_is_refused_by_every_command(spare: Cloud, dora: Person) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -172,21 +172,23 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4", nested: bool = False) -> I
     cloud = f"odceng{uuid.uuid4().hex[:6]}"
     state = Path(tempfile.mkdtemp(prefix=f"{cloud}-", dir="/var/tmp"))
     service = EngineService(state / "engine")
-    engine: Engine | None = None
-    try:
+    # Each step is taken also when one before it fails: a test that fails must not leave a service or a mount behind.
+    with ExitStack() as undo:
+        # lxcfs may end only at the end, and then deletes its own file here.
+        undo.callback(subprocess.run, ["rm", "-rf", "--one-file-system", str(state)], check=True)
+        undo.callback(forget_rules, cloud)
+        undo.callback(devices_file(cloud).unlink, missing_ok=True)
+        undo.callback(stop_lxcfs, state / "lxcfs")
+        undo.callback(service.stop)
         engine = _build(cloud, state, service, simulate, nested)
+        undo.callback(_leave_no_bridge, engine)
+        undo.callback(engine.forget_everything)
+        undo.callback(engine.start_service)
         yield engine
-    finally:
-        if engine is not None:
-            engine.start_service()
-            engine.forget_everything()
-            eventually("every bridge is gone", lambda: not links_in(engine.options.network))
-        service.stop()
-        stop_lxcfs(state / "lxcfs")
-        devices_file(cloud).unlink(missing_ok=True)
-        forget_rules(cloud)
-        # lxcfs may end only now, and then deletes its own file here.
-        subprocess.run(["rm", "-rf", "--one-file-system", str(state)], check=True)
+
+
+def _leave_no_bridge(engine: Engine) -> None:
+    eventually("every bridge is gone", lambda: not links_in(engine.options.network))
 
 
 def _build(cloud: str, state: Path, service: EngineService, simulate: str, nested: bool) -> Engine:

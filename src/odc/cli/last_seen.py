@@ -5,6 +5,7 @@ when the cloud does not answer. `~/.gpu-dev/list.json` is as old as the last loo
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +23,10 @@ _OF_THE_MACHINE = Path("/etc/ssh/ssh_config.d")
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen, and in which cloud."""
+    """What was seen, in which cloud, and from which machine; other machines may share the home."""
 
     endpoint: str
+    machine: str = ""
     reservations: tuple[ReservationView, ...]
 
 
@@ -106,7 +108,7 @@ def keep(session: Session, views: Sequence[ReservationView]) -> None:
     if not renew(session, views):
         return
     path = session.folder / FILE
-    fresh = msgspec.json.encode(Kept(endpoint=session.endpoint, reservations=tuple(views)))
+    fresh = msgspec.json.encode(Kept(endpoint=session.endpoint, machine=socket.gethostname(), reservations=tuple(views)))
     try:
         if path.exists() and path.read_bytes() == fresh:
             os.utime(path)
@@ -124,7 +126,8 @@ def find_kept(session: Session) -> tuple[datetime, tuple[ReservationView, ...]] 
         when = written_at(session, path)
     except (OSError, msgspec.MsgspecError):
         return None
-    return (when, kept.reservations) if kept.endpoint == session.endpoint else None
+    is_of_here = kept.endpoint == session.endpoint and kept.machine in ("", socket.gethostname())
+    return (when, kept.reservations) if is_of_here else None
 
 
 def written_at(session: Session, path: Path) -> datetime:

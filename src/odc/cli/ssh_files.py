@@ -66,8 +66,11 @@ def sync(
         own: which of some names are hosts of the user's own.
     """
     wanted: dict[str, str] = {}
-    for view in filter(is_reachable, views):
-        wanted |= _files(folder, view, identities.lines, own, cloud_of(endpoint))
+    reachable = list(filter(is_reachable, views))
+    called = [view.name for view in reachable]
+    for view in reachable:
+        others = [name for name in called if name != view.name]
+        wanted |= _files(folder, view, identities.lines, own, cloud_of(endpoint), others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -129,15 +132,20 @@ def is_of(path: Path, endpoint: str) -> bool:
     return ssh_names.cloud_in(path) == cloud_of(endpoint)
 
 
-def _files(folder: Path, view: ReservationView, identities: str, own: Own, cloud: str) -> dict[str, str]:
-    """File name to text, of one reservation; nothing for one whose values are not plain words."""
+def _files(
+    folder: Path, view: ReservationView, identities: str, own: Own, cloud: str, others: Sequence[str] = ()
+) -> dict[str, str]:
+    """File name to text, of one reservation; nothing for one whose values are not plain words.
+
+    A box called like another reservation, as the first one of `train` by `train-0`, leaves the name to that one.
+    """
     key = " ".join(view.host_key.split()[:2])
     if not _KEY.fullmatch(key) or not WORD.fullmatch(view.id) or not QUOTABLE.fullmatch(str(folder)):
         return {}
     boxes = [box for box in view.boxes if box.ssh is not None]
     if not all(WORD.fullmatch(name) for name in (view.name, *(box.name for box in boxes))):
         return {}
-    taken = own(list(dict.fromkeys([view.name, *(box.name for box in boxes)])))
+    taken = {*others, *own(list(dict.fromkeys([view.name, *(box.name for box in boxes)])))}
     known = folder / f"{short(view.id)}{KNOWN}"
     blocks = []
     for box in boxes:

@@ -2,12 +2,14 @@
 
 A name that reservations of two clouds have connects to neither: a file that sorts first refuses it and names both by
 `NAME.ID`. An entry of another cloud stays while it may be needed: until its box is long past its end, or the cloud's
-socket is gone and nothing listens where the box was.
+socket is gone and nothing listens where the box was. Machines that share a home have clouds on sockets of one path, so
+an entry names the machine too.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,13 +27,20 @@ KEPT_AFTER_END = timedelta(days=2)
 """A reservation can be extended by another computer; its entry here then still has the earlier end."""
 _TRAILER = "# reservation "
 _CLOUD = "# of the cloud on "
+_OF = " of "
 _UNTIL = re.compile(rf"^{_TRAILER}(\S+) (\S+) until (\S+)$", re.MULTILINE)
 
 
 def trailer(view: ReservationView, cloud: str) -> str:
     """The last lines of an entry: its reservation, when it ends, and its cloud."""
     until = view.expires_at.astimezone(UTC).isoformat(timespec="seconds") if view.expires_at else "-"
-    return f"{_TRAILER}{view.name} {view.id} until {until}\n{_CLOUD}{cloud}\n"
+    return f"{_TRAILER}{view.name} {view.id} until {until}\n{_CLOUD}{cloud}{_of_this_machine()}\n"
+
+
+def _of_this_machine() -> str:
+    """What follows a cloud's socket in its entries; empty on a machine whose name is no plain word."""
+    name = socket.gethostname()
+    return f"{_OF}{name}" if ssh_entry.WORD.fullmatch(name) else ""
 
 
 def entries(folder: Path) -> list[Path]:
@@ -53,9 +62,9 @@ def blocks_of(path: Path) -> str:
 
 
 def cloud_in(path: Path) -> str | None:
-    """The cloud that the file names; None if it names none."""
+    """The cloud that the file names: its socket, with the machine if that is another one; None if it names none."""
     before, mark, cloud = text_of(path).rpartition(_CLOUD)
-    return cloud.strip() if before or mark else None
+    return cloud.strip().removesuffix(_of_this_machine()) if before or mark else None
 
 
 def name_of(path: Path) -> str:
@@ -91,7 +100,7 @@ def is_obsolete(path: Path) -> bool:
 
 def _is_gone(text: str, cloud: str) -> bool:
     """Whether the cloud's socket is gone and nothing listens where the boxes were; other machines are not tried."""
-    if not cloud.startswith("/") or Path(cloud).exists():
+    if not cloud.startswith("/") or _OF in cloud or Path(cloud).exists():
         return False
     hosts = re.findall(r"^  HostName (\S+)$", text, re.MULTILINE)
     ports = re.findall(r"^  Port (\d+)$", text, re.MULTILINE)

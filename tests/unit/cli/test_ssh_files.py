@@ -106,6 +106,31 @@ def test_entries_of_a_cloud_that_is_gone_go_and_those_of_one_that_is_down_stay(t
     assert list(tmp_path.iterdir()) == []
 
 
+def as_written_on(machine: str, entry: Path) -> None:
+    """Let the entry be of another machine, as in a home that machines share."""
+    entry.write_text(entry.read_text().replace(f" of {socket.gethostname()}\n", f" of {machine}\n"))
+
+
+def test_machines_that_share_a_home_leave_each_others_entries(tmp_path: Path) -> None:
+    ssh_files.sync(tmp_path, (on_this_machine(1),), THERE, LATER)
+    entry = ssh_files.config_path(tmp_path, ID)
+    as_written_on("lab2", entry)
+    ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), THERE, LATER)
+    assert entry.exists()
+    assert "ssh train.5e0d22b7 or ssh train.b1946ac9" in ssh_says(tmp_path, "train")
+    assert port_of(tmp_path, "train.b1946ac9") == 1
+    assert ssh_names.elsewhere(tmp_path, ssh_files.cloud_of(THERE), "train") == "/nowhere/odc.sock of lab2"
+    assert ssh_files.files_of(tmp_path, THERE) == [ssh_files.config_path(tmp_path, OTHER_ID)]
+
+
+def test_a_box_leaves_its_name_to_a_reservation_that_is_called_so(tmp_path: Path) -> None:
+    other = on_this_machine(2, id=OTHER_ID, name="train-0")
+    ssh_files.sync(tmp_path, (on_this_machine(1), other), HERE, LATER)
+    assert port_of(tmp_path, "train") == 1
+    assert port_of(tmp_path, "train-0") == 2
+    assert port_of(tmp_path, "train-0.b1946ac9") == 1
+
+
 @pytest.mark.parametrize(("days", "stays"), [(1, True), (3, False)])
 def test_an_entry_of_another_cloud_stays_no_longer_than_its_box_can_live(
     tmp_path: Path, days: int, stays: bool

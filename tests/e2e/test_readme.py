@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Person, add_person, destroy, make_cloud
 from tests.e2e.terminal import ENTER, terminal
+from tests.storage import btrfs_mount
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -16,6 +19,7 @@ VARYING = {
     "ID": re.compile(r"\b[0-9a-f]{8}\b"),
     "TIME": re.compile(r"\b((tomorrow|yesterday) )?\d\d:\d\d(:\d\d)?\b"),
     "SECONDS": re.compile(r"\b\d+\.\d s\b"),
+    "SIZE": re.compile(r"\b\d+ KB\b"),
 }
 
 
@@ -33,9 +37,22 @@ def without_what_varies(text: str) -> str:
 
 
 @pytest.fixture
-def ada(bin_folder: Path) -> Iterator[Person]:
+def roomy(tmp_path: Path) -> Iterator[Path]:
+    """A storage that holds a disk of the usual size, as a lab's does, whatever this machine has free."""
+    folder = tmp_path / "storage"
+    file = tmp_path / "storage.btrfs"
+    file.touch()
+    os.truncate(file, 120 * 2**30)
+    subprocess.run(["mkfs.btrfs", "-q", str(file)], check=True, capture_output=True, timeout=60)
+    with btrfs_mount(folder):
+        yield folder
+
+
+@pytest.fixture
+def ada(bin_folder: Path, roomy: Path) -> Iterator[Person]:
     """A developer with a key, in a cloud like the README's."""
-    cloud = make_cloud(bin_folder, name="readme", number=1, simulate="h100=1x8,t4=1x4", disk_gib=100)
+    types = "h100=1x8,t4=1x4"
+    cloud = make_cloud(bin_folder, name="readme", number=1, simulate=types, disks=str(roomy / "disks"), disk_gib=100)
     try:
         cloud.odc("up")
         person = add_person(cloud, "a")
@@ -47,14 +64,14 @@ def ada(bin_folder: Path) -> Iterator[Person]:
 
 
 def typed(person: Person, command: str) -> str:
-    """What stands on the terminal in the end; a question is answered with the Enter key."""
+    """What stands on the terminal in the end; a question is answered with yes."""
     with terminal(person, "sh", "-c", command, columns=120) as screen:
         asked = False
         while screen.process.poll() is None:
             screen.read(0.05)
-            if not asked and screen.screen.text.rstrip().endswith("(Y/n)"):
+            if not asked and screen.screen.text.rstrip().endswith("(y/N)"):
                 asked = True
-                screen.type(ENTER)
+                screen.type("y" + ENTER)
         assert screen.ended() == 0, screen.screen.text
         return screen.screen.text.strip()
 

@@ -55,6 +55,8 @@ def test_a_user_with_a_reused_uid_gets_neither_disk_nor_keys(spare: Cloud, leave
         listed = json.loads(spare.odc("user", "list", "--json").out)["users"]
         (held,) = [user for user in listed if user["held"]]
         assert (held["uid"], held["name"], held["login"], held["disks"]) == (uid, leaver.name, new.name, ["proj"])
+        wrong = spare.odc("user", "forget", f"{leaver.name}x", check=False)
+        assert f"did you mean {leaver.name}?" in wrong.err
         asked = spare.odc("user", "forget", leaver.name, check=False)
         assert (asked.code, "--yes" in asked.err) == (2, True)
         told = spare.odc("user", "forget", leaver.name, "--yes").out

@@ -27,6 +27,11 @@ def changed(cloud: Cloud, line: str) -> Iterator[None]:
 
 def test_another_id_base_is_refused_while_disks_or_boxes_have_the_old_one(spare: Cloud, dora: Person) -> None:
     reserve(dora, "work", disk="ids")
+    with changed(spare, "box_id_base = 2000000000"):
+        refused = spare.odc("up", check=False)
+        assert (refused.code, refused.out) == (2, "It is up already.\n")
+        assert "box_id_base = 1000000000 in the settings" in refused.err
+        assert spare.is_ready()
     spare.odc("down")
     with changed(spare, "box_id_base = 2000000000"):
         refused = spare.odc("up", check=False)

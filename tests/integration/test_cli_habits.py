@@ -70,6 +70,8 @@ def test_words_that_mean_the_same_run(ada: Person) -> None:
         ("lsit", "gpu-dev list"),
         ("conect", "gpu-dev connect"),
         ("cancle", "gpu-dev cancel"),
+        ("disks", "gpu-dev reserve --disk NAME"),
+        ("snapshots", "gpu-dev show NAME"),
     ],
 )
 def test_words_of_other_tools_are_answered_with_the_command(ada: Person, typed: str, meant: str) -> None:
@@ -83,7 +85,13 @@ def test_words_of_other_tools_are_answered_with_the_command(ada: Person, typed: 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("start", "odc up"), ("restart", "odc down && odc up"), ("status", "gpu-dev status"), ("docter", "odc doctor")],
+    [
+        ("start", "odc up"),
+        ("restart", "odc down && odc up"),
+        ("status", "gpu-dev status"),
+        ("docter", "odc doctor"),
+        ("logs", "odc doctor"),
+    ],
 )
 def test_words_of_other_operators_are_answered_with_the_command(ada: Person, typed: str, meant: str) -> None:
     done = ada.run("odc", typed)
@@ -96,6 +104,12 @@ def test_the_beginning_of_an_option_names_every_option_that_begins_so(ada: Perso
     assert "'--stat'. Did you mean --status?" in ada.gpu_dev("list", "--stat", "active").err
     assert "'--hisotry'. Did you mean --history?" in ada.gpu_dev("show", "--hisotry").err
     assert "'--simulated'. Did you mean --simulate?" in ada.run("odc", "up", "--simulated").err
+
+
+def test_a_message_about_choices_is_one_line(ada: Person) -> None:
+    for command in ("gpu-dev", "odc"):
+        done = ada.run(command, "completion")
+        assert "Choose from: bash, zsh, fish" in done.err.splitlines()[0]
 
 
 BASH = """

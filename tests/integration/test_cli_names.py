@@ -56,3 +56,11 @@ def test_a_name_of_another_cloud_is_asked_about_and_may_be_meant(ada: Person) ->
     done = ada.run("ssh", "-F", ".gpu-dev/0-same-names-sshconfig", "train", "true")
     assert done.code == 255
     assert "train is the name of 2 reservations in different clouds: ssh train." in done.err
+
+
+def test_a_name_of_two_clouds_is_not_taken_for_a_fault_of_the_users_settings(ada: Person) -> None:
+    ada.ok("config", "ssh-include", "enable")
+    ada.ok(*T4, "-n", "train", "--disk", "none", "--yes", "--wait")
+    assert (ada.home / ".gpu-dev/0-same-names-sshconfig").exists()
+    shown = ada.json("config", "show")["ssh_files"][0]
+    assert (shown["included"], shown["in_effect"]) == (True, True)

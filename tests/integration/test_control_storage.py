@@ -56,6 +56,17 @@ def assert_consistent(world: World, disk: Disk) -> None:
         assert world.blobs.find(snapshot.listing) is not None
 
 
+def test_a_disk_that_no_box_has_used_takes_nothing() -> None:
+    world = a_world()
+    world.reserve(gpus=8)
+    waiting = world.reserve(gpus=8, disk="later", name="later")
+    assert waiting.state is State.QUEUED
+    world.cancel(waiting)
+    world.settle()
+    (row,) = [row for row in world.queries.storage(OPERATOR, 1, "", "") if row.disk.name == "later"]
+    assert (row.use.live_bytes, row.use.history_bytes) == (0, 0)
+
+
 def test_a_disk_keeps_so_many_snapshots_and_their_listings() -> None:
     world = a_world(keep=3)
     listings = []

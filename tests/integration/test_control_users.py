@@ -271,11 +271,12 @@ def test_a_name_that_both_have_is_refused_and_nothing_is_moved() -> None:
 
 def test_a_disk_in_use_whose_name_is_taken_is_refused_and_nothing_is_moved() -> None:
     world = World()
-    world.reserve(disk="proj", name="one")
+    holder = world.get(world.reserve(disk="proj", name="one"))
     world.reserve(BEN, disk="proj", name="two")
-    with pytest.raises(InvalidRequest, match="disk proj is in use and ben has a disk of that name"):
+    with pytest.raises(InvalidRequest, match="disk proj is in use, and ben has a disk of that name") as refused:
         world.send(MoveUser(user="ada", to="ben"), OPERATOR)
     assert world.disk("proj").owner == ADA.id
+    assert refused.value.hints[0].command == f"gpu-dev cancel {holder.id[:8]}"
 
 
 def test_a_record_of_an_earlier_version_is_known_by_the_name_in_it() -> None:

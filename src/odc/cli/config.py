@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from odc.api.messages import Me, ReservationView
-from odc.cli import include, last_seen, references, screens
+from odc.cli import include, last_seen, references, screens, ssh_files, ssh_names
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
@@ -43,7 +43,7 @@ def show(session: Session, as_json: bool) -> None:
         views = references.live_views(session)
     except ProviderUnavailable as error:
         away = error
-    files = [_ssh_file(path, views) for path in include.config_files(session.home)]
+    files = [_ssh_file(session.folder, path, views) for path in include.config_files(session.home)]
     if as_json:
         mine = {
             "endpoint": session.endpoint,
@@ -80,11 +80,15 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
         output.line(f"Next: {include.ENABLE}")
 
 
-def _ssh_file(path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
+def _ssh_file(folder: Path, path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
     """A file of ssh's settings: whether it includes ours; and whether that works, None while there is no box to try."""
     included = include.is_included(path)
-    ssh = next(((view.name, view.boxes[0].ssh) for view in views if view.boxes and view.boxes[0].ssh), None)
-    works = include.in_effect(path, ssh[0], ssh[1].port) if included and ssh else None
+    ssh = next(((view, view.boxes[0].ssh) for view in views if view.boxes and view.boxes[0].ssh), None)
+    works = None
+    if included and ssh:
+        # A name that another cloud or a host of the user's has is not the one by which ssh reaches the box.
+        name = ssh_names.ssh_name(ssh_files.config_path(folder, ssh[0].id)) or ssh[0].name
+        works = include.in_effect(path, name, ssh[1].port)
     return {"path": str(path), "included": included, "in_effect": works}
 
 

@@ -29,6 +29,11 @@ INSTEAD: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("the whole cloud", "gpu-dev status")),
     **dict.fromkeys(("free", "available", "types", "gpus"), ("what is free", "gpu-dev avail")),
     **dict.fromkeys(("cp", "scp", "rsync", "sync"), ("let scp and rsync know it", "gpu-dev config ssh-include enable")),
+    **dict.fromkeys(
+        ("disk", "disks", "volume", "volumes"),
+        ("a disk is made, and used again, by its name", "gpu-dev reserve --disk NAME"),
+    ),
+    **dict.fromkeys(("snapshot", "snapshots"), ("a disk's last snapshot is shown by", "gpu-dev show NAME")),
     "watch": ("a list that is refreshed", "gpu-dev list --watch"),
 }
 """Word to what one types to `gpu-dev` instead: what it is, and the command."""
@@ -39,6 +44,9 @@ OPERATED: dict[str, tuple[str, str]] = {
     "restart": ("with new settings; boxes go on", "odc down && odc up"),
     "reload": ("with new settings; boxes go on", "odc down && odc up"),
     "status": ("the whole cloud", "gpu-dev status"),
+    **dict.fromkeys(("logs", "log"), ("the log is odc.log in the state folder; what is wrong", "odc doctor")),
+    **dict.fromkeys(("users", "who"), ("who is recorded", "odc user list")),
+    **dict.fromkeys(("disks", "storage", "prune"), ("who takes what of the storage", "odc disk list")),
     "check": ("check the machine", "odc doctor"),
     **dict.fromkeys(("list", "ls", "ps"), ("every reservation", "gpu-dev list --user all")),
     **dict.fromkeys(("build", "images"), ("make the image of boxes", "odc image build")),

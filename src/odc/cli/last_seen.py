@@ -108,7 +108,9 @@ def keep(session: Session, views: Sequence[ReservationView]) -> None:
     if not renew(session, views):
         return
     path = session.folder / FILE
-    fresh = msgspec.json.encode(Kept(endpoint=session.endpoint, machine=socket.gethostname(), reservations=tuple(views)))
+    fresh = msgspec.json.encode(
+        Kept(endpoint=session.endpoint, machine=socket.gethostname(), reservations=tuple(views))
+    )
     try:
         if path.exists() and path.read_bytes() == fresh:
             os.utime(path)

@@ -15,7 +15,7 @@ from odc.cli.waiting import follow
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
-from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_slip
+from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
 
 NOTHING = "Nothing happened: nothing was reserved."
@@ -155,7 +155,7 @@ def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
     if how.yes or name in (NO_DISK, DEFAULT_DISK):
         return wish, how.yes
     names = [disk.name for disk in session.client().disks().disks]
-    near = probable_slip(name, names)
+    near = probable_disk(name, names)
     if name in names or near is None:
         return wish, False
     if not how.asks:

@@ -13,6 +13,9 @@ from odc.domain.reservation import Reservation
 from odc.domain.storage import DiskUse, StorageUse, beyond, taken_by, taken_by_owner
 from odc.ports.state_store import StateStore
 
+NOTHING = DiskUse(live_bytes=0, total_bytes=0)
+"""What a disk takes that no box has used yet, such as that of a reservation that was cancelled in the queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class DiskAccount:
@@ -57,7 +60,7 @@ def disk_accounts(store: StateStore, look: StorageLook, keep: int, owner: str, n
             disk=disk,
             owner=names[disk.owner],
             holder=store.find_reservation(disk.holder) if disk.holder else None,
-            use=use.disks.get(disk.id, DiskUse()),
+            use=use.disks.get(disk.id, DiskUse() if disk.made else NOTHING),
             going=beyond(disk, keep) if disk.id in chosen else (),
         )
         for disk in order

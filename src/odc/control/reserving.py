@@ -19,7 +19,7 @@ from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
 from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
-from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_slip, short
+from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_disk, short
 from odc.domain.node import Node
 from odc.domain.records import Change, Event, ReservationQuery
 from odc.domain.requests import Reserve
@@ -196,7 +196,7 @@ def _claim_disk(
     disk = disks.get(name)
     if disk is None:
         refuse_lost(caller.id, name, request, ports)
-        near = probable_slip(name, disks)
+        near = probable_disk(name, disks)
         if near is not None and not request.new_disk:
             raise InvalidRequest(
                 f"you have no disk {name}; did you mean {near}?",

@@ -208,7 +208,8 @@ class Users:
             name = free_name(disk.name, taken)
             if name != disk.name and disk.holder is not None:
                 raise InvalidRequest(
-                    f"disk {disk.name} is in use and {login} has a disk of that name: end its reservation first"
+                    f"disk {disk.name} is in use, and {login} has a disk of that name too: end one first",
+                    ("end it", f"gpu-dev cancel {disk.holder[:8]}"),
                 )
             taken.add(name)
             given.append(replace(disk, owner=principal, name=name))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from odc.domain.errors import InvalidRequest
 
 NO_DISK = "none"
+_MEANS_NO_DISK = frozenset({"no", "non", "nne", "noen", "nonee", "noone", "nnone", "nil", "null", "false"})
 DEFAULT_DISK = "default"
 SHORT_ID = 8
 LONGEST = 40
@@ -97,6 +98,11 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
 def probable_slip(name: str, known: Iterable[str]) -> str | None:
     """The known name that a new one is probably a slip for, or None. Names that differ in a number are siblings."""
     return near_match(name, [other for other in known if _without_digits(other) != _without_digits(name)])
+
+
+def probable_disk(name: str, known: Iterable[str]) -> str | None:
+    """The disk that a new disk's name is probably a slip for, `none` among them, or None."""
+    return NO_DISK if name in _MEANS_NO_DISK else probable_slip(name, known)
 
 
 def _without_digits(name: str) -> str:

@@ -145,7 +145,7 @@ def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidReques
 def _message_of(error: click.ClickException) -> str:
     """What is wrong; of a slip in an option, with the nearest one that there is."""
     if not isinstance(error, click.NoSuchOption):
-        return error.format_message().rstrip(".")
+        return " ".join(error.format_message().split()).rstrip(".")
     from odc.cli.habits import near_options
 
     near = near_options(error.option_name, _options_of(error) or error.possibilities or ())

@@ -260,7 +260,7 @@ def user() -> None:
     """Who is recorded as a user, and what becomes of those who leave."""
 
 
-@user.command("list")
+@user.command("list", short_help="List users, and whose uid somebody else has.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def user_list(file: Path | None, as_json: bool) -> None:
@@ -310,7 +310,7 @@ def disk() -> None:
     """The disk storage: who takes what, and deleting older snapshots."""
 
 
-@disk.command("list")
+@disk.command("list", short_help="List disks with what they take.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def disk_list(file: Path | None, as_json: bool) -> None:
@@ -341,7 +341,7 @@ def disk_prune(file: Path | None, keep: int, owner: str, name: str, dry_run: boo
     prune(_settings(file), asked, dry_run, lambda what: confirm(what, yes), _say)
 
 
-@disk.command("recover")
+@disk.command("recover", short_help="Give a disk that lost its record a new one.")
 @click.argument("name", metavar="NAME|ID", default="")
 @click.option("--user", default="", metavar="LOGIN", help="Whose disk it is; the one who had it if left out.")
 @click.option("--name", "new_name", default="", metavar="NAME", help="What it is called from now on.")

@@ -31,7 +31,7 @@ def failed(error: OdcError) -> int:
 
 def as_ours(error: click.ClickException) -> InvalidRequest:
     """What was typed wrong, in our form, with the help that belongs to it."""
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "odc"
     if isinstance(error, click.NoSuchOption) and context is not None:

@@ -27,6 +27,7 @@ from odc.entrypoints.running import daemon_pid, note_typed, running_settings
 from odc.entrypoints.settings import Settings
 from odc.entrypoints.settings_check import as_toml
 from odc.entrypoints.traces import Traces
+from odc.entrypoints.unchanged import check_disks_folder, check_ids
 
 Say = Callable[[str], None]
 READY_LIMIT_S = 60.0
@@ -55,6 +56,10 @@ def up(
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
         say("It is up already.")
+        # Settings that the next start would refuse are refused now: the advice below stops the daemon first.
+        check_disks_folder(settings)
+        if settings.box_id_base != running.box_id_base:
+            check_ids(settings)
         _say_differences(settings, running, changes, say)
         since = _size(log_file(running))
         health = wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None)

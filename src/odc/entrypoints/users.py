@@ -10,7 +10,8 @@ import click
 
 from odc.api.client import Client
 from odc.api.messages import Done, UserList, UserView
-from odc.domain.errors import Hint, InvalidRequest, ProviderUnavailable
+from odc.domain.errors import Hint, InvalidRequest, NotFound, ProviderUnavailable
+from odc.domain.names import cut, near_match
 from odc.domain.requests import ForgetUser, MoveUser
 from odc.entrypoints.settings import Settings
 
@@ -82,6 +83,7 @@ def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
     Raises:
         OdcError: there is no such user, or nobody has said yes; nothing was changed.
     """
+    _find(settings, user)
     _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", f"odc user forget {user}", yes)
     say(_send(settings, ForgetUser(user=user)))
 
@@ -92,8 +94,18 @@ def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
     Raises:
         OdcError: there is no such user or login, or nobody has said yes; nothing was changed.
     """
+    _find(settings, user)
     _ask(f"Give the disks and reservations of {user} to {to}?", f"odc user move {user} {to}", yes)
     say(_send(settings, MoveUser(user=user, to=to)))
+
+
+def _find(settings: Settings, user: str) -> None:
+    """Refuse a name that nobody has before anything is asked; the server checks again."""
+    known = read_users(settings).users
+    if not any(user in (one.name, one.principal, one.principal.removeprefix("unix:")) for one in known):
+        near = near_match(cut(user), [one.name for one in known])
+        meant = f"; did you mean {near}?" if near else ""
+        raise NotFound(f"no user {cut(user)!r} is recorded{meant}", ("all of them", "odc user list"))
 
 
 def _ask(question: str, command: str, yes: bool) -> None:

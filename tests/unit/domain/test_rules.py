@@ -25,7 +25,16 @@ from odc.domain.errors import (
     http_status,
 )
 from odc.domain.limits import Limits, check_hours, check_user_limits
-from odc.domain.names import check_github_user, check_name, free_name, is_id, near_match, probable_slip, short
+from odc.domain.names import (
+    check_github_user,
+    check_name,
+    free_name,
+    is_id,
+    near_match,
+    probable_disk,
+    probable_slip,
+    short,
+)
 from odc.domain.promise import held_until, next_guess, ready_by, slot_span
 from odc.domain.reservation import SlotRecord, State
 from odc.domain.resources import Capacity, allocatable, share_of
@@ -84,6 +93,7 @@ def test_a_free_name_is_the_wanted_one_or_the_first_number() -> None:
 def test_a_slip_is_noticed_and_a_sibling_is_not() -> None:
     assert probable_slip("my-porject", ["my-project"]) == "my-project"
     assert probable_slip("run2", ["run1"]) is None
+    assert [probable_disk(name, ["proj"]) for name in ("non", "null", "one", "node")] == ["none", "none", None, None]
     assert near_match("h10", ["h100", "t4"]) == "h100"
     assert near_match("h100", ["h100"]) is None
 

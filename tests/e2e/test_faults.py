@@ -53,7 +53,7 @@ def test_boxes_go_on_and_can_be_entered_while_the_daemon_is_down(ada: Person, cl
     assert listed.code == 1
     assert "STALE" in listed.out
     assert "on" in listed.out
-    assert "odc up" in listed.err
+    assert f"odc --config {cloud.config} up" in listed.err
     told = ada.gpu_dev("connect", "on", "--", "echo alive")
     assert (told.code, told.out) == (0, "alive\n")
     assert "does not answer" in told.err

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -234,7 +235,7 @@ class HostChecks:
         except ProviderError:
             network = {}
         bridge = network.get("network_interface", "")
-        if bridge and not Path("/sys/class/net", bridge).exists():
+        if bridge and not _is_link(bridge):
             return f"the bridge {bridge} of its network is gone from the host"
         if not _has_interface(facts.pid):
             return "its network interface is gone"
@@ -295,6 +296,15 @@ def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: Engine
 
 _CHAINS = ("-A PREROUTING -m addrtype", "-A OUTPUT -m addrtype", "-A FORWARD -m comment", "-A POSTROUTING -j")
 _JUMPS = 4
+
+
+def _is_link(name: str) -> bool:
+    """Whether this process's network has an interface of this name; `/sys` may show that of another network."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
 
 
 def _has_interface(pid: int) -> bool:

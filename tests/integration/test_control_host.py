@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
 
 from odc.api.views import reservation_view
 from odc.control.host_watch import MOST_BOXES
+from odc.control.runner import ThreadRunner
 from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits
@@ -203,3 +205,31 @@ def test_gpus_that_cannot_be_used_are_not_lent_and_are_told() -> None:
     world.pass_time(10 * SECOND)
     assert world.sight.look.problems == ()
     assert world.get(waiting).state is State.ACTIVE
+
+
+def test_a_check_that_does_not_end_is_told_and_passes_go_on() -> None:
+    world = World()
+    may_end = threading.Event()
+
+    class Hung(Counted):
+        def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+            may_end.wait(60)
+            return super().check_host(boxes, ports)
+
+    ended = threading.Event()
+    runner = ThreadRunner(ended.set)
+    world.build(lambda port, adapter: Hung(adapter, []) if port == "cluster" else adapter, runner)
+    try:
+        world.pass_once()
+        world.clock.advance(5 * MINUTE)
+        world.pass_once()
+        assert any("the check of the host has not ended for 5 min" in text for text in world.sight.look.problems)
+        ended.clear()
+        may_end.set()
+        while "host" in runner.busy():
+            ended.wait(1)
+        world.pass_once()
+        assert not any("has not ended" in text for text in world.sight.look.problems)
+    finally:
+        may_end.set()
+        runner.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +17,10 @@ from tests.engine import Engine, eventually, private_engine
 from tests.links import links_in
 
 from odc.adapters.engine import cluster as engine_cluster
+from odc.adapters.engine import host
 from odc.adapters.engine import service as engine_service
+from odc.adapters.engine.cluster import EngineCluster
+from odc.adapters.engine.firewall import forget_rules, is_kept_apart
 from odc.domain.box import BoxState
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
@@ -100,3 +105,31 @@ def test_an_engine_that_hangs_is_noticed_soon(engine: Engine, monkeypatch: pytes
     assert engine.service.answers()
     for listed in lists:
         listed()
+
+
+def test_a_gpu_driver_that_hangs_keeps_nothing_else_from_being_checked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, may_answer = threading.Event(), threading.Event()
+    answers.set()
+
+    def look_at_gpus() -> dict[str, str]:
+        if not answers.is_set():
+            may_answer.wait(60)
+        return {}
+
+    options = replace(engine.options, broken_gpus=look_at_gpus)
+    cluster = EngineCluster(engine.api, engine.nodes, options)
+    monkeypatch.setattr(host, "SURVEY_PAUSE_S", 0.0)
+    monkeypatch.setattr(host, "SURVEY_LIMIT_S", 0.0)
+    answers.clear()
+    try:
+        cluster.check_host((), ())
+        forget_rules(engine.cloud)
+        report = cluster.check_host((), ())
+        assert is_kept_apart(engine.cloud)
+        assert any("the GPU driver has not answered" in text for text in report.problems)
+        may_answer.set()
+        eventually("it answers again", lambda: not cluster.check_host((), ()).problems)
+    finally:
+        may_answer.set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.mechanisms import Btrfs
 from odc.adapters.localdisk.mounts import read_mounts
-from odc.domain.box import BoxSpec
+from odc.domain.box import BoxName, BoxSpec
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 LIMIT = 64 * MIB
@@ -184,3 +186,25 @@ def test_a_box_that_an_operator_removes_by_hand_leaves_no_mount(engine: Engine, 
     engine.podman("rm", "-f", "-t", "0", engine.container(spec), check=False)
     eventually("the mounts are gone", lambda: not layer_mounts(storage))
     assert (spec.name.reservation_id, 1) in engine.cluster.list_remains()
+
+
+def test_any_number_of_layers_is_measured_by_one_command(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = Layers(storage / "layers", Btrfs(storage), LIMIT)
+    names = [BoxName(uuid.uuid4().hex, 1, 0) for _ in range(5)]
+    for name in names:
+        layers.prepare(name)
+    calls, program = tmp_path / "calls", tmp_path / "btrfs"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexec {shutil.which("btrfs")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    try:
+        found = layers.measure()
+        assert set(found) == {str(name) for name in names}
+        assert {use.limit_bytes for use in found.values()} == {LIMIT}
+        assert len(calls.read_text().splitlines()) == 1
+    finally:
+        for name in names:
+            layers.remove(name.reservation_id, 1)
+    assert layers.measure() == found, "at most some seconds old"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.engine import Engine, eventually, private_engine
 
+from odc.adapters.engine import lxcfs
 from odc.adapters.engine.lxcfs import has_died, stop_lxcfs
 from odc.domain.box import BoxSpec
 
@@ -65,3 +66,23 @@ def test_where_lxcfs_cannot_be_started_boxes_do_without_it(engine: Engine) -> No
     spec = engine.spec()
     engine.up(spec)
     assert memory_seen(engine, spec) > 2 * spec.resources.limit.memory_bytes, "the host's"
+
+
+def test_an_lxcfs_that_hangs_is_ended_and_keeps_no_box_from_starting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lxcfs, "ANSWER_LIMIT_S", 1.0)
+    before, after = engine.spec(), engine.spec()
+    engine.up(before)
+    own = memory_seen(engine, before)
+    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    engine.up(after)
+    assert memory_seen(engine, after) == own > 0
+    assert memory_seen(engine, before) == 0, "it fails, and does not wait"
+    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    report = engine.cluster.check_host(engine.cluster.list_boxes(), ())
+    assert any("lxcfs had died or hung" in text for text in report.repaired)
+    assert len(report.reachable) == 2
+    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    stop_lxcfs(engine.state / "lxcfs")
+    assert mounts_of(engine.state / "lxcfs") == 0

@@ -27,6 +27,8 @@ SOON = timedelta(seconds=1)
 """The pause after a check that found something wrong."""
 MOST_BOXES = 32
 """Boxes that one check probes."""
+STUCK = timedelta(minutes=2)
+"""A check that runs longer hangs: it is bounded, except where the kernel lets nobody go."""
 SHOWN_FOR = timedelta(minutes=10)
 """How long operators see what was put back."""
 
@@ -41,6 +43,7 @@ class HostWatch:
         self._repaired: dict[str, timedelta] = {}
         self._next: tuple[str, ...] = ()
         self._due = timedelta(0)
+        self._started: timedelta | None = None
 
     @property
     def report(self) -> HostReport:
@@ -58,7 +61,16 @@ class HostWatch:
         self._repaired = {text: at for text, at in self._repaired.items() if now - at < SHOWN_FOR}
         missing = self._report.missing_image
         image = (f"the image {missing} of boxes is gone: sudo odc image build",) if missing else ()
-        return (*self._report.problems, *image, *self._repaired)
+        return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
+
+    def _stuck(self, now: timedelta) -> tuple[str, ...]:
+        """That the running check hangs: meanwhile nothing is put back on the host."""
+        if self._started is None or now - self._started < STUCK:
+            return ()
+        minutes = (now - self._started) // timedelta(minutes=1)
+        return (
+            f"the check of the host has not ended for {minutes} min; see dmesg, then: sudo odc down && sudo odc up",
+        )
 
     def take(self, outcomes: Mapping[str, Outcome]) -> None:
         """Learn from tasks that have ended: a check, or boxes whose ports were taken."""
@@ -68,6 +80,7 @@ class HostWatch:
         outcome = outcomes.get(KEY)
         if outcome is None:
             return
+        self._started = None
         if isinstance(outcome.value, HostReport):
             self._learn(outcome.value)
         elif outcome.error is not None:
@@ -105,7 +118,8 @@ class HostWatch:
         if self._ports.clock.since_boot() < self._due - early or KEY in runner.busy():
             return
         chosen, suspects = self._choose(boxes), self._taken
-        self._due = self._ports.clock.since_boot() + EVERY
+        self._started = self._ports.clock.since_boot()
+        self._due = self._started + EVERY
         runner.start(KEY, (KEY, 0), lambda: self._ports.cluster.check_host(chosen, suspects))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:

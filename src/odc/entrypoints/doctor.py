@@ -253,7 +253,7 @@ def _programs(settings: Settings) -> Iterator[Finding]:
         text = "lxcfs is not installed: free shows the host's memory inside boxes"
         yield Finding("warn", "lxcfs", text, "run: sudo apt-get install lxcfs")
     if has_died(settings.state_folder / "lxcfs"):
-        text = "lxcfs has died: free fails in boxes that run, until they are started again"
+        text = "lxcfs has died or hangs: free fails in boxes that run, until they are started again"
         yield Finding("warn", "lxcfs", text, "the next box brings it back; no need to act")
 
 

@@ -15,6 +15,7 @@ import logging
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ MOST_RELOADS = 8
 RELOAD_PAUSE_S = 20.0
 RELOAD_LIMIT_S = 30.0
 SURVEY_PAUSE_S = 20.0
+SURVEY_LIMIT_S = 60.0
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 NO_ANSWER = "its SSH server does not answer; nothing is wrong on the host's side"
 
@@ -75,6 +77,7 @@ class HostChecks:
         self._facts: dict[str, _Facts] = {}
         self.broken_gpus: Mapping[str, str] = options.broken_gpus()
         self._surveyed_at = time.monotonic()
+        self._surveyor: threading.Thread | None = None
         self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
 
     def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
@@ -96,7 +99,7 @@ class HostChecks:
                 problems.append(str(error))
         for box in boxes:  # one that was started again by hand has lost it
             limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
-        self._survey()
+        problems += self._survey()
         unreachable, reachable = self._reach(boxes)
         return HostReport(
             reachable=frozenset(reachable),
@@ -108,16 +111,26 @@ class HostChecks:
             taken_ports=frozenset(taken_ports(self._options.listen, ports)),
         )
 
-    def _survey(self) -> None:
-        """Look at the GPUs from time to time: the driver may take long."""
-        if time.monotonic() - self._surveyed_at < SURVEY_PAUSE_S:
-            return
+    def _survey(self) -> Iterable[str]:
+        """Look at the GPUs from time to time, in a thread of its own: a driver that hangs must keep nothing else from
+        being checked. What is wrong with the driver now."""
+        since = time.monotonic() - self._surveyed_at
+        if self._surveyor is not None and self._surveyor.is_alive():
+            if since > SURVEY_LIMIT_S:
+                text = f"the GPU driver has not answered for {since / 60:.0f} min"
+                yield f"{text}: see dmesg; the machine may need a reboot"
+        elif since >= SURVEY_PAUSE_S:
+            self._surveyed_at = time.monotonic()
+            self._surveyor = threading.Thread(target=self._look_at_gpus, daemon=True, name="gpus")
+            self._surveyor.start()
+
+    def _look_at_gpus(self) -> None:
         found = self._options.broken_gpus()
         for gpu in found.keys() - self.broken_gpus.keys():
             log.error("a GPU cannot be used", extra={"gpu": gpu, "reason": found[gpu]})
         for gpu in self.broken_gpus.keys() - found.keys():
             log.warning("a GPU can be used again", extra={"gpu": gpu})
-        self.broken_gpus, self._surveyed_at = found, time.monotonic()
+        self.broken_gpus = found
 
     def _isolate(self, repaired: list[str]) -> str:
         """Put back the rules that keep boxes apart; why that cannot be done, or nothing."""
@@ -148,7 +161,7 @@ class HostChecks:
     def _restore_lxcfs(self) -> Iterable[str]:
         folder = self._options.lxcfs
         if folder is not None and has_died(folder) and ensure_lxcfs(folder) is not None:
-            yield "lxcfs had died; free fails in boxes that run since before, until they are started again"
+            yield "lxcfs had died or hung; free fails in boxes that run since before, until they are started again"
 
     def _restore_limits(self) -> Iterable[str]:
         raised = raise_limits(self._options.limits.kernel, self._options.limits.noted)

@@ -1,7 +1,8 @@
 """lxcfs: makes `free` and its like show a box's own limits. A process that outlives the daemon.
 
 Boxes look through it at files of it that were mounted when they were started. If it dies, those files fail until the
-box is started again; a new one serves what is started from then on.
+box is started again; a new one serves what is started from then on. One that hangs is worse: whoever reads its files
+waits until it ends. So nobody here reads them without a limit, and one that does not answer in time is ended.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 
 from odc.adapters.engine.children import reap, start_detached, still_runs
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 SYSTEM = Path("/var/lib/lxcfs")
 START_LIMIT_S = 5.0
 STOP_LIMIT_S = 3.0
+ANSWER_LIMIT_S = 10.0
+"""After so long without an answer it hangs. It usually answers within a millisecond."""
 _FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
 
 
@@ -47,7 +52,8 @@ def lxcfs_files(folder: Path | None) -> dict[str, Path]:
 def ensure_lxcfs(folder: Path) -> Path | None:
     """The folder of a running lxcfs: the system's, or one of this cloud's, started if need be; None without lxcfs.
 
-    Running boxes look through it: it is never restarted while it answers. Several processes may call at once.
+    Running boxes look through it: it is never restarted while it answers. One of this cloud that hangs is ended.
+    Several processes may call at once.
     """
     found = _running(folder)
     program = shutil.which("lxcfs")
@@ -63,17 +69,18 @@ def ensure_lxcfs(folder: Path) -> Path | None:
 
 
 def _running(folder: Path) -> Path | None:
-    return next((candidate for candidate in (SYSTEM, folder) if _answers(candidate)), None)
+    return next((candidate for candidate in (SYSTEM, folder) if _state(candidate) is _State.ANSWERS), None)
 
 
 def _start(program: str, folder: Path) -> Path | None:
+    _end_if_hung(folder)
     _unmount(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _pid_file(folder).unlink(missing_ok=True)
     pid = start_detached([program, "-p", str(_pid_file(folder)), str(folder)], folder.with_suffix(".log"))
     deadline = time.monotonic() + START_LIMIT_S
     while still_runs(pid) and time.monotonic() < deadline:
-        if _answers(folder):
+        if _state(folder) is _State.ANSWERS:
             return folder
         time.sleep(0.02)
     log.warning("lxcfs does not come up; its words are in %s", folder.with_suffix(".log"))
@@ -81,16 +88,14 @@ def _start(program: str, folder: Path) -> Path | None:
 
 
 def has_died(folder: Path) -> bool:
-    """Whether boxes were started with an lxcfs of this cloud that is dead; True only until the next one is started."""
-    try:
-        folder.stat()
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
+    """Whether boxes were started with an lxcfs of this cloud that is dead or hangs; True only until the next one is
+    started."""
+    return _state(folder) in (_State.DEAD, _State.HANGS)
 
 
 def stop_lxcfs(folder: Path) -> None:
     """End this cloud's own lxcfs, alive or dead, and wait for its end; only when no box is left."""
+    _end_if_hung(folder)
     _unmount(folder)
     deadline = time.monotonic() + STOP_LIMIT_S
     while (pid := _process(folder)) is not None:
@@ -118,11 +123,64 @@ def _process(folder: Path) -> int | None:
     return pid if str(folder).encode() in words else None
 
 
-def _answers(folder: Path) -> bool:
-    try:
-        return b"MemTotal" in (folder / "proc" / "meminfo").read_bytes()
-    except OSError:
-        return False
+class _State(Enum):
+    """What an lxcfs does."""
+
+    ANSWERS = "answers"
+    DEAD = "dead"
+    HANGS = "hangs"
+    ABSENT = "absent"
+
+
+class _Look:
+    """One look at the files of an lxcfs, in a thread of its own, which may have to wait until the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "proc" / "meminfo"
+        self._found = _State.HANGS
+        self.thread = threading.Thread(target=self._read, daemon=True, name="lxcfs")
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            answers = b"MemTotal" in self._file.read_bytes()
+            self._found = _State.ANSWERS if answers else _State.ABSENT
+        except OSError as error:
+            self._found = _State.DEAD if error.errno == errno.ENOTCONN else _State.ABSENT
+
+    def wait(self, seconds: float) -> _State:
+        """What it does; it hangs if that is not known in time."""
+        self.thread.join(seconds)
+        return self._found
+
+
+_hung: dict[Path, _Look] = {}
+"""Looks that still wait: another one would only wait as well."""
+
+
+def _state(folder: Path) -> _State:
+    earlier = _hung.get(folder)
+    if earlier is not None and earlier.thread.is_alive():
+        return _State.HANGS
+    _hung.pop(folder, None)
+    look = _Look(folder)
+    found = look.wait(ANSWER_LIMIT_S)
+    if found is _State.HANGS:
+        log.warning("lxcfs in %s does not answer", folder)
+        _hung[folder] = look
+    return found
+
+
+def _end_if_hung(folder: Path) -> None:
+    """End this cloud's own lxcfs if it hangs; then whatever waits for it, here and in boxes, gets an error."""
+    pid = _process(folder)
+    if pid is None or _state(folder) is not _State.HANGS:
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    if (look := _hung.get(folder)) is not None:
+        look.wait(STOP_LIMIT_S)
+    reap()
 
 
 def _unmount(folder: Path) -> None:

@@ -28,6 +28,7 @@ from odc.adapters.localdisk.commands import run as run_program
 from odc.adapters.localdisk.commands import storage_errors
 from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.adapters.localdisk.mounts import read_mounts
+from odc.adapters.localdisk.usage import read_groups, root_id
 from odc.domain.box import BoxName
 from odc.domain.errors import ProviderError, ProviderRefused
 
@@ -40,6 +41,7 @@ MOST_EXTRA = 64 * START_BYTES
 LARGEST_SHARE = 4
 """A layer gets at most this part (one fourth) of the whole storage, so that one box cannot fill it."""
 MEASURE_S = 10.0
+MEASURE_LIMIT_S = 5.0
 _LINK = "link"
 _MS_BIND, _MS_PRIVATE, _MNT_DETACH = 1 << 12, 1 << 18, 2
 
@@ -135,17 +137,25 @@ class Layers:
                     self._delete(folder)
 
     def measure(self) -> dict[str, LayerUse]:
-        """Use by name of the box, at most some seconds old. What cannot be measured is left out."""
+        """Use by name of the box, at most some seconds old. What cannot be measured is left out.
+
+        Cost: one command, however many boxes there are: a pass waits for it.
+        """
         if time.monotonic() - self._measured_at > MEASURE_S:
             self._measured_at = time.monotonic()
-            found = {}
-            for folder in self._root.glob("*-*-*"):
-                with suppress(ProviderError, OSError):
-                    used = self._mechanism.used_bytes(folder / "layer")
-                    if used is not None:
-                        found[folder.name] = LayerUse(used, self.limit_bytes)
-            self._measured = found
+            self._measured = self._read()
         return self._measured
+
+    def _read(self) -> dict[str, LayerUse]:
+        found: dict[str, LayerUse] = {}
+        folders = list(self._root.glob("*-*-*"))
+        with suppress(ProviderError):
+            groups = read_groups(self._root, MEASURE_LIMIT_S) if folders else {}
+            for folder in folders:
+                with suppress(OSError, KeyError):  # deleted meanwhile
+                    used = groups[f"0/{root_id(folder / 'layer')}"].referenced
+                    found[folder.name] = LayerUse(used, self.limit_bytes)
+        return found
 
     def _make_room(self, name: BoxName, kept: Path) -> None:
         """Give a full layer a little more, so that its box can start again and its user can log in and delete files."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
-from odc.adapters.localdisk.commands import run
+from odc.adapters.localdisk.commands import LIMIT_S, run
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
 
@@ -96,6 +96,17 @@ class Group(NamedTuple):
     parent: str
 
 
+def read_groups(root: Path, limit_s: float = LIMIT_S) -> dict[str, Group]:
+    """Every quota group of a file system by its name, by one command.
+
+    Raises:
+        ProviderUnavailable: quotas are off, or btrfs did not answer in so many seconds.
+    """
+    lines = run("btrfs", "qgroup", "show", "--raw", "-pr", str(root), limit_s=limit_s).splitlines()
+    found = (_GROUP.match(line) for line in lines)
+    return {line[1]: _group(line) for line in found if line}
+
+
 class Counts:
     """Reads what btrfs has counted."""
 
@@ -135,14 +146,12 @@ class Counts:
     def _groups(self) -> dict[str, Group]:
         """Every quota group by its name. None are there, for now, if somebody turned quotas off: they are turned on."""
         try:
-            lines = run("btrfs", "qgroup", "show", "--raw", "-pr", str(self._root)).splitlines()
+            return read_groups(self._root)
         except ProviderUnavailable as error:
             log.warning("quotas are turned on again", extra={"folder": str(self._root), "reason": error.message})
             self._adopted.clear()
             run("btrfs", "quota", "enable", str(self._root))
             return {}
-        found = (_GROUP.match(line) for line in lines)
-        return {line[1]: _group(line) for line in found if line}
 
     def _adopt(self, strangers: list[tuple[int, int]]) -> bool:
         """Put subvolumes of disks that were made without groups into theirs, each once; whether btrfs counts again."""

@@ -357,3 +357,13 @@ def test_a_name_of_ones_own_host_is_refused_and_never_hidden(named: Person, own:
     told = named.ok(*one[:-1], "prod", "--no-wait")
     named.ok("cancel", "prod-2", "--yes")
     named.gpu_dev("wait", "prod-2")
+
+
+def test_a_match_exec_that_hangs_holds_no_command_up_and_changes_no_names(named: Person) -> None:
+    named.run("bash", "-c", "printf 'Host prod\\n  User me\\nMatch exec \"sleep 777\"\\n  User x\\n' >> .ssh/config")
+    named.ok("list", timeout=60)
+    hosts = named.run("bash", "-c", "cat .gpu-dev/*-sshconfig | grep ^Host").out
+    assert hosts == "Host settings settings-0\n"
+    done = named.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none", "-n", "prod", timeout=60)
+    assert "prod is a host of yours (~/.ssh/config:2)" in done.err
+    assert named.run("pgrep", "-u", named.name, "-f", "sleep 777").out == ""

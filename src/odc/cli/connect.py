@@ -167,7 +167,7 @@ def _ways(session: Session, path: Path) -> tuple[Way, Way]:
         # Only an ssh that shows it knows the option.
         for_command = ("-oRemoteCommand=none",) if "remotecommand" in seen.options else ()
         return Way([*way.words, *newer], way.name, for_command), alone
-    wrong = (seen.errors or ["it does not say why"])[0]
+    wrong = (seen.errors or ["it does not say why"])[0].rstrip(".")
     if wrong.startswith("No user exists for uid"):
         raise _no_account(session, wrong)
     session.output.note(f"ssh refuses your own settings: {wrong}. Connecting without them.")

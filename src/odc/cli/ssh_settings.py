@@ -7,17 +7,25 @@ that applies to NAME. Nothing is connected. A `Match exec` of the user's runs, a
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from odc.cli.include import BEGIN, END
 
 TIMEOUT_S = 10.0
+OWN_HOSTS_S = 2.0
+"""How long a look at the user's own hosts takes at most, in seconds: every command takes one, and a `Match exec` of
+the user's can wait for a network.
+"""
 _READ = re.compile(r"debug1: Reading configuration data (.+)")
 _HOST_APPLIES = re.compile(r"debug1: (.+) line (\d+): Applying options for ")
 _MATCH_TRIED = re.compile(r"debug3: (.+) line (\d+): (?:not )?matched ")
@@ -54,7 +62,7 @@ class Trace(NamedTuple):
     """What `ssh -G` printed for a name.
 
     Attributes:
-        code: its exit code; -1 if it did not run or did not end in time.
+        code: its exit code; -1 if it did not run or did not end in time; then there is only what it printed so far.
         options: lower-case option to its first value.
         errors: what it printed on standard error, without its debug lines.
         files: the files that it read, in order.
@@ -78,35 +86,51 @@ def trace(ssh: Sequence[str], name: str) -> Trace:
     return next(_traces(ssh, [name]))
 
 
-def _traces(ssh: Sequence[str], names: Sequence[str]) -> Iterator[Trace]:
-    """The same of several names, asked for at once."""
+def _traces(ssh: Sequence[str], names: Sequence[str], limit_s: float = TIMEOUT_S) -> Iterator[Trace]:
+    """The same of several names, asked for at once, within this time together."""
     running: list[subprocess.Popen[str] | None] = []
     for name in names:
         try:
             running.append(_start([*ssh, "-T", "-G", "-vvv", name]))
         except OSError:
             running.append(None)
-    for process in running:
-        yield Trace(-1, {}, [], [], []) if process is None else _finished(process)
+    end = time.monotonic() + limit_s
+    try:
+        for process in running:
+            left_s = max(end - time.monotonic(), 0.01)
+            yield Trace(-1, {}, [], [], []) if process is None else _finished(process, left_s)
+    finally:
+        for process in running:
+            if process is not None and process.poll() is None:
+                _kill(process)
 
 
 def _start(words: Sequence[str]) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace")
+    return subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+    )
 
 
-def _finished(process: subprocess.Popen[str]) -> Trace:
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End ssh and what it has started: a `Match exec` that goes on would hold the pipes open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _finished(process: subprocess.Popen[str], limit_s: float) -> Trace:
     try:
-        out, err = process.communicate(timeout=TIMEOUT_S)
+        out, err = process.communicate(timeout=limit_s)
+        code = process.returncode
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Trace(-1, {}, [], [], [])
+        _kill(process)
+        out, err = process.communicate()
+        code = -1
     options: dict[str, str] = {}
     for line in out.splitlines():
         key, _, value = line.partition(" ")
         options.setdefault(key, value)
-    return _parsed(process.returncode, options, err.splitlines())
+    return _parsed(code, options, err.splitlines())
 
 
 def _parsed(code: int, options: dict[str, str], lines: Iterable[str]) -> Trace:
@@ -132,22 +156,35 @@ def own_hosts(names: Sequence[str], ours: Path) -> dict[str, Place]:
     """Names that the user's own configuration uses for other machines, with the line of the block.
 
     A block counts if it applies to the name and not to every name; by pattern, by Include and by Match too. A block
-    that only adds forwardings or variables goes together with an entry of ours and does not count.
+    that only adds forwardings or variables goes together with an entry of ours and does not count. Where ssh does not
+    answer in time, the `Host` lines that it has come to are compared instead.
 
     Args:
         names: names of reservations or boxes.
         ours: the folder of our own files, whose blocks do not count.
     """
     other = f"x{os.urandom(8).hex()}"
-    control, *found = _traces(["ssh"], [other, *names])
+    control, *found = list(_traces(["ssh"], [other, *names], OWN_HOSTS_S))
     everywhere = set(control.blocks)
     result = {}
     for name, seen in zip(names, found, strict=True):
-        places = [place for place in seen.blocks if place not in everywhere and not _is_ours(place, ours)]
+        known = control.code != -1 and seen.code != -1
+        blocks = seen.blocks if known else _named({*control.files, *seen.files}, name)
+        places = [place for place in blocks if place not in everywhere and not _is_ours(place, ours)]
         places = [place for place in places if not _only_adds(place)]
         if places:
             result[name] = places[0]
     return result
+
+
+def _named(files: Iterable[str], name: str) -> list[Place]:
+    """The `Host` lines in these files that have a pattern for this name, and not for every name."""
+    return [
+        Place(file, number)
+        for file in sorted(files)
+        for number, key, line in _entries(file)
+        if key == "host" and any(pattern.strip("*") and fnmatchcase(name, pattern) for pattern in line.split()[1:])
+    ]
 
 
 def known_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:

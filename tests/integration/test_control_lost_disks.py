@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.builders import a_user
 from tests.world import ADA, BEN, MINUTE, OPERATOR, World
 
 from odc.adapters.memory.state_store import MemoryStateStore
+from odc.domain.access import Principal
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
+from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk
 from odc.domain.reservation import State
 
@@ -121,6 +124,40 @@ def test_a_recovery_that_is_not_clear_is_refused_with_the_commands() -> None:
     world.volumes.label(replace(world.volumes.list_labels()[0], disk_id=ids[0], owner=BEN.id, user="ben", name="same"))
     with pytest.raises(InvalidRequest, match="ben has another disk same"):
         recover(world, disk=ids[0])
+
+
+CARA = Principal(id="unix:1007", user="cara")
+MAL = Principal(id=CARA.id, user="mal")
+
+
+def lost_disk_of_cara() -> tuple[World, str]:
+    """A world whose records know neither cara nor her disk, and whose uid 1007 is mal now; the disk's id."""
+    world = World()
+    before = backup(world)
+    world.store.commit(Change(users=(a_user(principal=CARA.id, name="cara"),)))
+    lost = with_work(world, "late", CARA)
+    restore(world, before)
+    world.accounts.logins = {1001: "ben", 1007: "mal"}
+    return world, lost
+
+
+def test_a_disk_that_is_taken_back_is_not_given_to_another_person_with_the_uid() -> None:
+    world, lost = lost_disk_of_cara()
+    recover(world, disk=lost[:8])
+    with pytest.raises(NotAllowed, match="uid 1007 was cara in this cloud and is mal now"):
+        world.reserve(MAL, disk="late")
+
+
+def test_a_disk_whose_uid_is_recorded_for_another_person_needs_its_owner_to_be_said() -> None:
+    world, lost = lost_disk_of_cara()
+    world.store.commit(Change(users=(a_user(principal=MAL.id, name="mal"),)))
+    with pytest.raises(InvalidRequest, match="is mal in this cloud now: say whose it is") as refused:
+        world.send(RecoverDisk(disk=lost[:8]), OPERATOR)
+    assert refused.value.hints[0].command == f"odc disk recover {lost[:8]} --user mal"
+    with pytest.raises(NotFound, match="'cara' is not a login"):
+        world.send(RecoverDisk(disk=lost[:8], user="cara"), OPERATOR)
+    recover(world, disk=lost[:8], user="ben")
+    assert world.disk("late", BEN).id == lost
 
 
 def test_only_an_operator_recovers_a_disk() -> None:

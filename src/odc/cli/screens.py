@@ -270,7 +270,8 @@ def me_lines(me: Me) -> list[str]:
         lines.append(f"              {me.github_fault}; the last good keys are used")
     for number, key in enumerate(me.keys):
         label = "keys" if number == 0 else ""
-        lines.append(f"{label:<13} {key.fingerprint} {key.kind} {key.comment} ({key.source})")
+        words = filter(None, (key.fingerprint, key.kind, key.comment, f"({key.source})"))
+        lines.append(f"{label:<13} {' '.join(words)}")
     if not me.keys:
         lines.append("keys          none: nobody could enter a box of yours")
     return lines

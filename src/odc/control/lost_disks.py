@@ -6,7 +6,8 @@ same name is not made in its place, and an operator can take it back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 
 from odc.control.box_files import reservation_of
 from odc.control.context import Look, Policy, Ports
@@ -15,6 +16,7 @@ from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderU
 from odc.domain.names import NO_DISK, check_name, cut, free_name
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
+from odc.domain.user import User, is_same_login, uid_of
 
 LEAST_PREFIX = 4
 NAMED = 5
@@ -119,9 +121,12 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Poli
 def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change, str]:
     """The change that gives disks without a record one, with all their snapshots, and what is said of it.
 
+    An owner without a record gets one too: somebody else who has the uid by now is held, and not given the disk.
+
     Raises:
         NotFound: there is no such disk, or no such user.
-        InvalidRequest: more than one is meant, its owner is unknown, or the owner has another disk of that name.
+        InvalidRequest: more than one is meant, its owner is unknown or is somebody else now, or the owner has another
+            disk of that name.
         ProviderError: the storage does not answer.
     """
     lost = lost_disks(ports)
@@ -130,7 +135,21 @@ def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change,
     if not disks:
         return Change(), "every disk has its record"
     names = ", ".join(f"{disk.name} ({disk.id[:8]}, {len(disk.snapshots)} snapshots)" for disk in disks)
-    return Change(disks=tuple(disks)), f"taken back: {names}"
+    owners = _missing_owners(ports, disks, {label.disk_id: label for label in chosen})
+    return Change(disks=tuple(disks), users=owners), f"taken back: {names}"
+
+
+def _missing_owners(ports: Ports, disks: Iterable[Disk], labels: Mapping[str, VolumeLabel]) -> tuple[User, ...]:
+    """The records of the disks' owners that are not there."""
+    owners = {}
+    for disk in disks:
+        label = labels[disk.id]
+        uid = uid_of(disk.owner)
+        login = None if uid is None else ports.accounts.find_login(uid)
+        name = label.user if disk.owner == label.owner else login
+        if name and ports.store.find_user(disk.owner) is None:
+            owners[disk.owner] = User(principal=disk.owner, name=name)
+    return tuple(owners.values())
 
 
 def _chosen(lost: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLabel:
@@ -173,7 +192,15 @@ def _recovered(ports: Ports, policy: Policy, label: VolumeLabel, request: Recove
 
 def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
     """The principal that gets it: the one that was asked for, else the one that had it."""
-    if not user or user in (label.user, label.owner):
+    recorded = ports.store.find_user(label.owner)
+    is_another = bool(recorded and label.user and not is_same_login(recorded.name, label.user))
+    if recorded and is_another and not user:
+        raise InvalidRequest(
+            f"{shown(label)} was made by {label.owner}, which is {recorded.name} in this cloud now: say whose it is",
+            (f"{recorded.name}'s", f"odc disk recover {label.disk_id[:8]} --user {shlex.quote(recorded.name)}"),
+            ("another's", f"odc disk recover {label.disk_id[:8]} --user LOGIN"),
+        )
+    if not user or user == label.owner or (user == label.user and not is_another):
         return label.owner
     uid = int(user) if user.isdecimal() and len(user) <= 10 else ports.accounts.find_uid(user)
     if uid is None:

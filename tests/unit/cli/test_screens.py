@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
 
@@ -320,6 +321,8 @@ def test_who_one_is() -> None:
     text = "\n".join(screens.me_lines(me))
     for told in ("ada (unix:1000), operator", "SHA256:abc ssh-ed25519 me@laptop (GitHub)", "last good keys"):
         assert told in text
+    bare = msgspec.structs.replace(me, keys=(msgspec.structs.replace(key, comment=""),))
+    assert "SHA256:abc ssh-ed25519 (GitHub)" in "\n".join(screens.me_lines(bare))
 
 
 @pytest.mark.parametrize(

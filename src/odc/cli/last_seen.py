@@ -5,7 +5,6 @@ when the cloud does not answer. `~/.gpu-dev/list.json` is as old as the last loo
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +108,7 @@ def keep(session: Session, views: Sequence[ReservationView]) -> None:
         return
     path = session.folder / FILE
     fresh = msgspec.json.encode(
-        Kept(endpoint=session.endpoint, machine=socket.gethostname(), reservations=tuple(views))
+        Kept(endpoint=session.endpoint, machine=ssh_names.machine_id(), reservations=tuple(views))
     )
     try:
         if path.exists() and path.read_bytes() == fresh:
@@ -128,7 +127,7 @@ def find_kept(session: Session) -> tuple[datetime, tuple[ReservationView, ...]] 
         when = written_at(session, path)
     except (OSError, msgspec.MsgspecError):
         return None
-    is_of_here = kept.endpoint == session.endpoint and kept.machine in ("", socket.gethostname())
+    is_of_here = kept.endpoint == session.endpoint and kept.machine in ("", ssh_names.machine_id())
     return (when, kept.reservations) if is_of_here else None
 
 

@@ -28,6 +28,7 @@ KEPT_AFTER_END = timedelta(days=2)
 _TRAILER = "# reservation "
 _CLOUD = "# of the cloud on "
 _OF = " of "
+_MACHINE_ID = Path("/etc/machine-id")
 _UNTIL = re.compile(rf"^{_TRAILER}(\S+) (\S+) until (\S+)$", re.MULTILINE)
 
 
@@ -37,10 +38,22 @@ def trailer(view: ReservationView, cloud: str) -> str:
     return f"{_TRAILER}{view.name} {view.id} until {until}\n{_CLOUD}{cloud}{_of_this_machine()}\n"
 
 
+def machine_id() -> str:
+    """What tells this machine from others that share the home; empty where nothing does, as in most containers.
+
+    Not the host's name: that may change, and a container has one of its own.
+    """
+    try:
+        found = _MACHINE_ID.read_text(errors="replace").strip()[:12]
+    except OSError:
+        return ""
+    return found if ssh_entry.WORD.fullmatch(found) else ""
+
+
 def _of_this_machine() -> str:
-    """What follows a cloud's socket in its entries; empty on a machine whose name is no plain word."""
-    name = socket.gethostname()
-    return f"{_OF}{name}" if ssh_entry.WORD.fullmatch(name) else ""
+    """What follows a cloud's socket in its entries: the machine's name, for people, and its id."""
+    name, machine = socket.gethostname(), machine_id()
+    return f"{_OF}{name if ssh_entry.WORD.fullmatch(name) else 'another-machine'} {machine}" if machine else ""
 
 
 def entries(folder: Path) -> list[Path]:
@@ -64,7 +77,11 @@ def blocks_of(path: Path) -> str:
 def cloud_in(path: Path) -> str | None:
     """The cloud that the file names: its socket, with the machine if that is another one; None if it names none."""
     before, mark, cloud = text_of(path).rpartition(_CLOUD)
-    return cloud.strip().removesuffix(_of_this_machine()) if before or mark else None
+    where, of, machine = cloud.strip().rpartition(_OF)
+    name, _, known = machine.partition(" ")
+    if not of or not known:
+        return cloud.strip() if before or mark else None
+    return where if known == machine_id() else f"{where}{_OF}{name}"
 
 
 def name_of(path: Path) -> str:

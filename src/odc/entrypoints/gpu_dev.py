@@ -137,7 +137,8 @@ def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidReques
     context = getattr(error, "ctx", None)
     typed = next((f"gpu-dev {word}" for word in arguments if word in COMMANDS), "gpu-dev")
     path = context.command_path if context is not None else typed
-    is_type = getattr(error, "option_name", None) in ("-t", "--gpu-type")
+    is_there = not isinstance(error, click.NoSuchOption)
+    is_type = is_there and getattr(error, "option_name", None) in ("-t", "--gpu-type")
     values = [("what there is", "gpu-dev avail")] if is_type else []
     return InvalidRequest(message[:1].lower() + message[1:], *values, ("its help", f"{path} --help"))
 

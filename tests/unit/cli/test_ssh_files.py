@@ -108,7 +108,8 @@ def test_entries_of_a_cloud_that_is_gone_go_and_those_of_one_that_is_down_stay(t
 
 def as_written_on(machine: str, entry: Path) -> None:
     """Let the entry be of another machine, as in a home that machines share."""
-    entry.write_text(entry.read_text().replace(f" of {socket.gethostname()}\n", f" of {machine}\n"))
+    before, mark, cloud = entry.read_text().rpartition("# of the cloud on ")
+    entry.write_text(f"{before}{mark}{cloud.split()[0]} of {machine} 0123456789ab\n")
 
 
 def test_machines_that_share_a_home_leave_each_others_entries(tmp_path: Path) -> None:
@@ -121,6 +122,16 @@ def test_machines_that_share_a_home_leave_each_others_entries(tmp_path: Path) ->
     assert port_of(tmp_path, "train.b1946ac9") == 1
     assert ssh_names.elsewhere(tmp_path, ssh_files.cloud_of(THERE), "train") == "/nowhere/odc.sock of lab2"
     assert ssh_files.files_of(tmp_path, THERE) == [ssh_files.config_path(tmp_path, OTHER_ID)]
+
+
+def test_an_entry_of_this_machine_under_an_earlier_name_is_its_own(tmp_path: Path) -> None:
+    ssh_files.sync(tmp_path, (on_this_machine(1),), THERE, LATER)
+    entry = ssh_files.config_path(tmp_path, ID)
+    renamed = entry.read_text().replace(f" of {socket.gethostname()} ", " of earlier ")
+    entry.write_text(renamed)
+    assert ssh_files.files_of(tmp_path, THERE) == [entry]
+    ssh_files.sync(tmp_path, (), THERE, LATER)
+    assert not entry.exists()
 
 
 def test_a_box_leaves_its_name_to_a_reservation_that_is_called_so(tmp_path: Path) -> None:

@@ -13,9 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.engine import LANE, Engine, private_engine
+from tests.engine import ID_BASE, LANE, Engine, eventually, private_engine
 
-from odc.adapters.engine.box_limits import SOCKET_LIMIT, UNLIMITED, locked_memory, may_raise, signals_of_all_boxes
+from odc.adapters.engine.box_limits import (
+    CORE_PATTERN,
+    SOCKET_LIMIT,
+    UNLIMITED,
+    locked_memory,
+    may_raise,
+    signals_of_all_boxes,
+)
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
@@ -194,6 +201,7 @@ PROBES = {
     "a user namespace": "unshare --user true",
     "a user namespace as root": "sudo unshare --user true",
     "a key": 'python3 -c "import ctypes; exit(ctypes.CDLL(None).syscall(250, 1, None) < 0)"',
+    "the kernel's log": 'sudo python3 -c "import ctypes; exit(ctypes.CDLL(None).syscall(103, 10, None, 0) < 0)"',
     "a raw socket": "sudo python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
     "a socket to the hypervisor": "python3 -c 'import socket; socket.socket(socket.AF_VSOCK)'",
 }
@@ -203,7 +211,7 @@ PROBES = {
 def test_a_box_does_not_get(engine: Engine, boxes: tuple[BoxSpec, BoxSpec], what: str) -> None:
     done = engine.ssh(boxes[0], PROBES[what])
     assert done.returncode == 1, done
-    assert "Operation not permitted" in done.stderr or "Address family" in done.stderr or what == "a key"
+    assert "Operation not permitted" in done.stderr or "Address family" in done.stderr or "ctypes" in PROBES[what]
 
 
 def test_threads_programs_and_ping_work_in_a_box(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
@@ -320,3 +328,41 @@ def test_a_box_that_opens_many_connections_at_once_does_not_fill_the_hosts_table
     assert engine.ssh(boxes[0], f"python3 -c {shlex.quote(FLOOD)}").returncode == 0
     assert int(count.read_text()) - before < 20_000
     assert engine.ssh(boxes[1], "true").returncode == 0
+
+
+CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+
+
+@contextmanager
+def core_pattern(text: str) -> Iterator[None]:
+    """The machine's pattern for the memory of processes that crash, for a moment."""
+    before = CORE_PATTERN.read_text()
+    CORE_PATTERN.write_text(text)
+    try:
+        yield
+    finally:
+        CORE_PATTERN.write_text(before)
+
+
+def test_what_crashes_in_a_box_is_not_given_to_programs_of_the_host(engine: Engine, tmp_path: Path) -> None:
+    helper, told = tmp_path / "helper", tmp_path / "told"
+    helper.write_text(f"#!/bin/sh\nhead -c 4 >/dev/null; echo $1 $2 >> {told}\n")
+    helper.chmod(0o755)
+    crash = f"python3 -c {shlex.quote(CRASH)}; echo $?"
+
+    def heard() -> dict[int, int]:
+        lines = told.read_text().splitlines() if told.exists() else []
+        return {int(user): int(limit) for user, limit in map(str.split, lines)}
+
+    with core_pattern(f"|{helper} %u %c"):
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        assert engine.ssh(spec, crash).stdout == "139\n"
+        subprocess.run([sys.executable, "-c", CRASH], check=False)
+        eventually("the host's own crash was told", lambda: 0 in heard())
+        assert all(user < ID_BASE for user in heard())
+        assert engine.ssh(spec, "bash -c 'ulimit -c unlimited'").returncode != 0
+        # Who lowers the limit, as sudo does, is heard again, but the program is told that nothing is to be kept.
+        assert engine.ssh(spec, f"ulimit -c 0; {crash}").stdout == "139\n"
+        eventually("the crash was told", lambda: max(heard()) >= ID_BASE)
+        assert heard()[max(heard())] == 0

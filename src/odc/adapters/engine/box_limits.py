@@ -19,6 +19,7 @@ SOCKET_BYTES = 32 * 2**20
 """Memory of network sockets that each GPU or unit of a box has at least."""
 SOCKET_LIMIT = "/sys/fs/cgroup/memory/libpod_parent/libpod-{uid}/memory.kmem.tcp.limit_in_bytes"
 """Where cgroup v1 limits a box's sockets, as the engine's manager `cgroupfs` names it."""
+CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 _CAP_SYS_RESOURCE = 24
 
 
@@ -114,6 +115,22 @@ def signals_of_all_boxes() -> int | None:
     counts them too. None without any limit."""
     limit = resource.getrlimit(resource.RLIMIT_SIGPENDING)[0]
     return None if limit == UNLIMITED else limit * 3 // 4
+
+
+def core_limit(pattern: Path = CORE_PATTERN) -> int | None:
+    """The largest core file of a box's process in bytes; None: whatever the engine gives.
+
+    The kernel has one pattern for all processes of the machine. One that begins with `|` or `@` hands the memory of
+    whatever crashes to a program or a socket of the host, with the host's rights, cores and storage, and whatever the
+    limit is, except 1, by which the kernel tells that nothing is to be handed on. A process may lower it to 0: then the
+    program is run, and told that it may keep nothing. Source: core(5), `fs/coredump.c`.
+    """
+    try:
+        leaves = pattern.read_bytes()[:1] in (b"|", b"@")
+    except OSError:
+        return None
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    return None if not leaves else 1 if hard == UNLIMITED else min(hard, 1)
 
 
 def limit_engine(pid: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from odc.adapters.engine.api import PodmanApi, error_of, telling_line
-from odc.adapters.engine.box_limits import limit_sockets
+from odc.adapters.engine.box_limits import core_limit, limit_sockets
 from odc.adapters.engine.container import (
     EngineOptions,
     container_name,
@@ -152,7 +152,7 @@ class EngineCluster:
 
     def _create(self, spec: BoxSpec) -> str:
         resolver = find_resolver(self._options.dns, self._options.dns_search)
-        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs), resolver)
+        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs), resolver, core_limit())
         try:
             status, answer = self._api.post("/containers/create", request)
             if status >= 400:

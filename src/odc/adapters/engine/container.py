@@ -147,7 +147,7 @@ def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
 
 
 def container_request(
-    options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path], resolver: Resolver
+    options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path], resolver: Resolver, core: int | None = None
 ) -> dict[str, Any]:
     """The box's container.
 
@@ -156,6 +156,7 @@ def container_request(
         spec: what this one gets.
         shown: what it sees in place of the kernel's files: path in the box to path on the host.
         resolver: the DNS servers that it asks.
+        core: the largest core file in bytes; None: whatever the engine gives.
     """
     mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
     return {
@@ -199,6 +200,7 @@ def container_request(
             _at_most("nproc", options.processes),
             _at_most("memlock", options.limits.locked_memory),
             _at_most("sigpending", options.limits.signals),
+            *([] if core is None else [_at_most("core", core)]),
         ],
         "sysctl": dict(options.sysctls),
         "shm_size": spec.resources.shm_bytes,

@@ -1,10 +1,11 @@
-"""The system calls of boxes: the engine's own profile without four groups of calls that reach past the box.
+"""The system calls of boxes: the engine's own profile without five groups of calls that reach past the box.
 
 * `keyctl` and its siblings. The kernel counts keys by host user, and all boxes have the same ones: one box that takes
   all of them would keep every other box from starting.
 * New user namespaces, unless the operator allows them. Inside of one a process has all capabilities: it could mount
   terminals without the box's limit, and reach far more of the kernel.
 * Sockets to the hypervisor (`AF_VSOCK`), which no network namespace separates.
+* `syslog`, the kernel's log: it names processes of the host and of other boxes, and many hosts let everybody read it.
 * Commands of btrfs by `ioctl`, such as making subvolumes, which no quota of a disk counts: `btrfs_commands.py`.
 
 Source: Podman's `seccomp.json` (containers-common), the OCI runtime specification, seccomp(2).
@@ -23,7 +24,7 @@ from odc.domain.errors import ProviderUnavailable
 
 SOURCES = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))
 """Where the engine's own profile is; the first that exists counts, as for the engine."""
-_KEYS = ("keyctl", "add_key", "request_key")
+_REFUSED = ("keyctl", "add_key", "request_key", "syslog")
 _AF_VSOCK = 40
 _CLONE_NEWUSER = 0x10000000
 _S390 = ("s390", "s390x")
@@ -62,7 +63,7 @@ def restricted(profile: dict[str, Any], nested: bool) -> dict[str, Any]:
         profile: the engine's.
         nested: whether user namespaces are allowed.
     """
-    removed = {*_KEYS, "ioctl", *(() if nested else ("clone", "clone3", "unshare"))}
+    removed = {*_REFUSED, "ioctl", *(() if nested else ("clone", "clone3", "unshare"))}
     rules = [_without(rule, removed) for rule in profile["syscalls"]]
     kept = [_without_vsock(rule) for rule in rules if rule["names"]]
     return profile | {"syscalls": [*kept, *ioctl_rules(), *_denied(nested)]}
@@ -85,7 +86,7 @@ def _without_vsock(rule: dict[str, Any]) -> dict[str, Any]:
 
 def _denied(nested: bool) -> list[dict[str, Any]]:
     refused = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM, "errno": "EPERM"}
-    rules: list[dict[str, Any]] = [{"names": list(_KEYS), **refused}]
+    rules: list[dict[str, Any]] = [{"names": list(_REFUSED), **refused}]
     unsupported = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EAFNOSUPPORT, "errno": "EAFNOSUPPORT"}
     rules.append({"names": ["socket"], "args": [_argument(0, "SCMP_CMP_EQ", _AF_VSOCK)], **unsupported})
     if nested:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import re
 import socket
@@ -37,6 +38,12 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 def told(log: pytest.LogCaptureFixture) -> list[str]:
     """The log lines of refused requests."""
     return [str(vars(record)["reason"]) for record in log.records if record.getMessage() == "refused"]
+
+
+def test_the_log_says_who_was_refused(cloud: SmallCloud, log: pytest.LogCaptureFixture) -> None:
+    for path, host in (("/v1/reservations/none-such", "o"), ("/v1/me", "a b")):
+        exchange(cloud.socket, head(f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close"))
+    assert [vars(record)["uid"] for record in log.records if record.getMessage() == "refused"] == [str(os.getuid())] * 2
 
 
 def head(*lines: str) -> bytes:

@@ -14,7 +14,7 @@ from litestar.types import ExceptionHandlersMap
 
 from odc.api import views
 from odc.api.bodies import MAX_BODY, BrokenOff
-from odc.api.malformed import shown
+from odc.api.malformed import refusal, shown
 from odc.api.messages import ErrorView
 from odc.api.rates import retry_after
 from odc.domain.errors import OUTCOMES, InvariantError, OdcError, RateLimited, http_status
@@ -42,8 +42,7 @@ def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[
     if isinstance(error, InvariantError):
         return _on_bug(request, error)
     if not isinstance(error, BrokenOff):
-        name = type(error).__name__
-        log.info("refused", extra={"path": _path(request), "error": name, "reason": error.message})
+        log.info("refused", extra=refusal(request.scope, type(error).__name__, error.message))
     pause = {"Retry-After": str(retry_after(error))} if isinstance(error, RateLimited) else {}
     return _answer(views.error_view(error), http_status(error), **pause)
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from odc.api import views
+from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, InvariantError, OdcError, http_status
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,19 @@ _OURS = (b"host", b"odc")
 def shown(text: str) -> str:
     """As much of what a client sent as may be repeated."""
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def refusal(scope: Any, error: str, reason: str) -> dict[str, str]:
+    """What the log says of a refused request: whose it was, what was asked for, and why it was refused.
+
+    Args:
+        scope: the request's; the path is not from a URL, which is made of what the client calls this host.
+        error: the kind of error.
+        reason: its message.
+    """
+    caller = scope.get("state", {}).get("principal")
+    uid = caller.id.partition(":")[2] if isinstance(caller, Principal) else ""
+    return {"uid": uid, "path": shown(str(scope["path"])), "error": error, "reason": reason}
 
 
 class WellFormed:
@@ -57,7 +71,7 @@ class WellFormed:
         try:
             wrong = fault_of(scope)
             if wrong:
-                log.info("refused", extra={"path": shown(scope["path"]), "error": "InvalidRequest", "reason": wrong})
+                log.info("refused", extra=refusal(scope, "InvalidRequest", wrong))
                 await _answer(InvalidRequest(wrong), sent)
                 return
             scope["headers"] = [_OURS, *(pair for pair in scope["headers"] if pair[0] != b"host")]

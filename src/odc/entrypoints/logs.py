@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from odc.domain.errors import OdcError
+from odc.entrypoints.refusals import Refusals
 
 FULL_BYTES = 32 * 2**20
 CANNOT_START = "cannot start"
@@ -91,6 +92,7 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
     """
     handler = StderrHandler(file, full_bytes)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(Refusals())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("urllib3", "podman", "uvicorn", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")

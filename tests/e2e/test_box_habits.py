@@ -103,6 +103,18 @@ def test_packages_install_at_once_and_come_back_by_the_startup_script(ada: Perso
     assert "startup.sh still runs" in ada.in_box("hangs", "odc-box motd").out
 
 
+def test_a_profile_that_becomes_another_shell_keeps_no_startup_script_from_running(ada: Person) -> None:
+    reserve(ada, "profiled", disk="profiled")
+    script = "cd; pwd; echo $USER $LOGNAME $ODC_NAME ${VIRTUAL_ENV##*/}; command -v python\n"
+    assert ada.in_box("profiled", "mkdir -p .odc && cat > .odc/startup.sh", input=script).code == 0
+    assert ada.in_box("profiled", "echo 'exec zsh -l' > .profile").code == 0
+    end(ada, "profiled")
+    reserve(ada, "starts", disk="profiled")
+    eventually("the startup script has run", lambda: ada.in_box("starts", "cat /run/odc-sshd/startup").out == "0\n")
+    told = "/home/dev\ndev dev starts .venv\n/home/dev/.venv/bin/python\n"
+    assert ada.in_box("starts", "cat .odc/startup.log").out == told
+
+
 def test_running_boxes_get_changed_settings_and_new_ones_ask_the_labs_dns(
     ada: Person, cloud: Cloud, tmp_path: Path
 ) -> None:

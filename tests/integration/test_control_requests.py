@@ -183,11 +183,20 @@ def test_the_queue_says_the_place_in_line_and_who_is_ahead() -> None:
     first = world.reserve(gpus=8)
     second = world.reserve(BEN, gpus=2)
     standing = world.queries.find(ADA, first.id)
-    assert (standing.position, standing.ahead) == (1, "ben, 4 x h100")
+    assert (standing.position, standing.ahead) == (1, "ada, 4 x h100")
     standing = world.queries.find(BEN, second.id)
     assert (standing.position, standing.ahead) == (2, "ada, 8 x h100")
     listed = world.queries.reservations(ADA, "all", ended=False, statuses=frozenset({"queued"}))
     assert [(s.record.id, s.position) for s in listed] == [(first.id, 1), (second.id, 2)]
+
+
+def test_who_is_ahead_is_the_one_that_decides_the_start() -> None:
+    world = World()
+    world.reserve(gpus=4, hours=2.0)
+    world.reserve(BEN, gpus=2, hours=1.0)
+    world.reserve(BEN, gpus=2, hours=4.0)
+    waiting = world.reserve(gpus=4)
+    assert world.queries.find(ADA, waiting.id).ahead == "ada, 4 x h100"
 
 
 def test_lists_show_ones_own_or_a_users_live_or_with_the_ended() -> None:

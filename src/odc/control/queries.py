@@ -239,11 +239,11 @@ class _Lines:
         self._positions: dict[str, int] = {}
         self._before: dict[str, Reservation] = {}
         last: dict[str, tuple[int, Reservation]] = {}
-        self._first_to_end: dict[str, Reservation] = {}
+        self._occupants: dict[str, list[Reservation]] = {}
         for record in sorted(records, key=lambda r: r.order):
             pool = record.spec.gpu_type
             if record.occupies:
-                self._first_to_end[pool] = min(self._first_to_end.get(pool, record), record, key=_end_of)
+                self._occupants.setdefault(pool, []).append(record)
             if record.state is State.QUEUED:
                 if pool in last:
                     self._before[record.id] = last[pool][1]
@@ -255,13 +255,23 @@ class _Lines:
         return self._positions.get(record.id)
 
     def ahead(self, record: Reservation, disk: Disk | None) -> str:
-        """What it waits for: its own disk, else the next before it in line, else the first that is to end."""
+        """What it waits for: its own disk, else the next before it in line, else who is the last to make room."""
         if record.id not in self._positions:
             return ""
         if disk is not None and disk.holder not in (None, record.id):
             return f"the snapshot of disk {disk.name}"
-        other = self._before.get(record.id) or self._first_to_end.get(record.spec.gpu_type)
+        other = self._before.get(record.id) or self._last_before(record)
         return what_of(other) if other else ""
+
+    def _last_before(self, record: Reservation) -> Reservation | None:
+        """Who ends last before the promised start, which is why it is not earlier; without a promise, who ends first.
+
+        Cost: grows with the pool's occupants; asked for the head of each line only.
+        """
+        there = self._occupants.get(record.spec.gpu_type, [])
+        promised = record.ready_by
+        ending = [other for other in there if promised and other.expires_at and other.expires_at <= promised]
+        return max(ending, key=_end_of) if ending else min(there, key=_end_of, default=None)
 
 
 def _end_of(record: Reservation) -> tuple[bool, datetime]:

@@ -9,12 +9,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.builders import an_id
+from tests.engine import eventually
 from tests.integration.test_localdisk import killed_before_step
 from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
 
+from odc.adapters.localdisk import usage
 from odc.domain.storage import DiskUse, StorageUse
 
 pytestmark = [pytest.mark.btrfs]
@@ -203,3 +206,40 @@ def test_quotas_that_somebody_turned_off_hold_again(btrfs: LocalStorage) -> None
     assert (use.limit_bytes, _mib(use.live_bytes), _mib(use.total_bytes)) == (30 * MIB, 10, 10)
     with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
         rewrite(btrfs, disk, 60 * MIB)
+
+
+def lose_count(storage: LocalStorage, disk_id: str, number: int) -> Path:
+    """Let btrfs give up counting, as it does after the deletion of a very large snapshot; the file that says so."""
+    kept = next(Path("/sys/fs/btrfs").glob(f"{usage._uuid(storage.home(disk_id))}/qgroups"))
+    (kept / "drop_subtree_threshold").write_text("1")
+    for name in (f"r{number}-1", f"r{number}-2"):
+        storage.write(disk_id, "changed", 1)
+        storage.volumes.snapshot(disk_id, name)
+    storage.write(disk_id, "changed", 1)
+    storage.volumes.delete_snapshot(disk_id, f"r{number}-1")
+    subprocess.run(["btrfs", "subvolume", "sync", storage.home(disk_id)], check=True, capture_output=True)
+    eventually("the count is lost", lambda: (kept / "inconsistent").read_text().strip() == "1")
+    return kept / "inconsistent"
+
+
+def test_a_count_that_btrfs_gave_up_is_made_again_within_minutes(
+    btrfs: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_id, passed = an_id(), [0.0]
+    btrfs.volumes.create(disk_id, 32 * MIB)
+    for number in range(6000):
+        (btrfs.home(disk_id) / f"f{number}").write_bytes(bytes(1500))
+    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
+
+    def is_counted() -> bool:
+        for _ in range(100):
+            if btrfs.volumes.measure().disks:
+                return True
+            time.sleep(0.02)
+        passed[0] += 120.0
+        return False
+
+    for number in (1, 2, 3):
+        lost = lose_count(btrfs, disk_id, number)
+        assert any(is_counted() for _ in range(5)), "within ten minutes"
+        assert lost.read_text().strip() == "0"

@@ -33,8 +33,10 @@ _LOOKUP_BYTES = 4096
 _FS_INFO = 0x8400941F
 _INFO_BYTES = 1024
 _TOP = 256
-COUNT_PAUSE_S = 3600.0
-"""The least time in seconds from one new count to the next."""
+COUNT_PAUSE_S = 60.0
+"""The least time in seconds from the end of one new count to the next."""
+COUNT_SHARE = 10
+"""At most this part (one tenth) of the time is spent on counting."""
 FIRST_WITH_GROUPS = (6, 9)
 """The kernel from which a snapshot joins its volume's group without a new count (btrfs: "allow quick inherit")."""
 
@@ -114,6 +116,7 @@ class Counts:
         self._root = root
         self._deleted: set[int] = set()
         self._adopted: set[int] = set()
+        self._count_began: float | None = None
         self._count_after = 0.0
 
     def measure(self) -> StorageUse:
@@ -186,16 +189,25 @@ class Counts:
         """Whether the numbers of disks are wrong for now: btrfs counts again, or has to and is asked to."""
         if run("btrfs", "quota", "rescan", "-s", str(self._root)).startswith("rescan operation running"):
             return True
+        self._note_counted()
         states = Path("/sys/fs/btrfs").glob(f"{_uuid(self._root)}/qgroups/inconsistent")
         if not any(path.read_text().strip() == "1" for path in states):
             return False
-        # Counting reads all of the file system's records, so it is not done after each deletion that makes it needed.
+        # Until it has counted, btrfs adds nothing up, so no disk has a limit. Counting reads all of the file system's
+        # records, so on a large one it is not done after each deletion that makes it needed.
         if time.monotonic() >= self._count_after:
-            self._count_after = time.monotonic() + COUNT_PAUSE_S
+            self._count_began = time.monotonic()
             log.warning("btrfs counts what disks take again", extra={"folder": str(self._root)})
             with suppress(ProviderUnavailable):
                 run("btrfs", "quota", "rescan", str(self._root))
         return True
+
+    def _note_counted(self) -> None:
+        """Nothing is being counted now: decide from how long the last count took when the next one may begin."""
+        if self._count_began is not None:
+            took = time.monotonic() - self._count_began
+            self._count_after = time.monotonic() + max(COUNT_PAUSE_S, took * COUNT_SHARE)
+            self._count_began = None
 
 
 def _uuid(root: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -367,3 +368,19 @@ def test_a_match_exec_that_hangs_holds_no_command_up_and_changes_no_names(named:
     done = named.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none", "-n", "prod", timeout=60)
     assert "prod is a host of yours (~/.ssh/config:2)" in done.err
     assert named.run("pgrep", "-u", named.name, "-f", "sleep 777").out == ""
+
+
+def test_an_agent_that_does_not_answer_is_named(named: Person) -> None:
+    path = named.home / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        path.chmod(0o777)
+        silent.listen(50)
+        told = named.ok("connect", "settings", "--diagnose", SSH_AUTH_SOCK=str(path))
+        assert f"Your agent does not answer, and ssh waits for it: {path}\n" in told
+        assert "  without it   SSH_AUTH_SOCK= gpu-dev connect settings\n" in told
+        assert "restarting" not in told
+        everywhere(named, f"IdentityAgent {path}")
+        assert f"~/.ssh/config:3: IdentityAgent {path}" in named.ok("connect", "settings", "--diagnose")
+    path.unlink()
+    assert named.in_box("settings", "echo in", SSH_AUTH_SOCK="").out == "in\n"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from odc.api.messages import ReservationView
 from odc.cli import include, screens, ssh_keys_screen, ssh_settings
 from odc.cli.context import Session
-from odc.cli.local_keys import agent_keys, agent_socket, key_files
+from odc.cli.local_keys import agent_keys, agent_socket, is_silent, key_files
 from odc.cli.settings_file import read_settings
 from odc.domain.errors import ProviderUnavailable
 
@@ -122,6 +122,8 @@ def settings_advice(session: Session, way: Way, alone: Way, result: Tried) -> Ad
 
 def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> list[str]:
     """Whether ssh gets in now, by `gpu-dev connect` and by name; arguments as for `explain`."""
+    if silent := _silent_agent(session, view, way):
+        return silent
     result = tried(way)
     lines = {
         Probe.REFUSED: ["ssh is refused: the box accepts none of the keys that ssh can use without a question."],
@@ -132,6 +134,19 @@ def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> li
         lines = [f"ssh: {result.last}", *_in_the_way(session, way, result.last)]
         lines.append(f"Without your own ssh settings it gets in. Next: gpu-dev connect {view.name}")
     return lines + _by_name(session, view, way)
+
+
+def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str]:
+    """That the agent does not answer, for which ssh waits without end; nothing if it does or there is none."""
+    home = session.account_home or session.home
+    agent = agent_socket(session.agent, home)
+    if not is_silent(agent):
+        return []
+    lines = [f"Your agent does not answer, and ssh waits for it: {agent}"]
+    found = ssh_settings.find_option(ssh_settings.trace(way.words, way.name), ("identityagent",), session.folder)
+    if found is not None:
+        return [*lines, f"  in the way   {found[0].shown(home)}: {found[1]}"]
+    return [*lines, f"  without it   SSH_AUTH_SOCK= gpu-dev connect {view.name}"]
 
 
 def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:

@@ -105,9 +105,8 @@ def agent_keys(agent: str) -> list[str]:
     """
     if not agent:
         return []
-    environment = {"SSH_AUTH_SOCK": agent, "PATH": "/usr/bin:/bin"}
     try:
-        done = subprocess.run(["ssh-add", "-L"], env=environment, capture_output=True, text=True, timeout=10)
+        done = _listed(agent, 10)
     except (OSError, subprocess.TimeoutExpired):
         return []
     keys = []
@@ -117,3 +116,24 @@ def agent_keys(agent: str) -> list[str]:
         except InvalidRequest:
             continue
     return keys
+
+
+def is_silent(agent: str) -> bool:
+    """Whether the agent takes questions and does not answer, as one that was forwarded over a dead connection.
+
+    Args:
+        agent: the agent's socket; empty for none.
+    """
+    try:
+        if agent:
+            _listed(agent, 3)
+    except subprocess.TimeoutExpired:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _listed(agent: str, limit_s: float) -> subprocess.CompletedProcess[str]:
+    environment = {"SSH_AUTH_SOCK": agent, "PATH": "/usr/bin:/bin"}
+    return subprocess.run(["ssh-add", "-L"], env=environment, capture_output=True, text=True, timeout=limit_s)

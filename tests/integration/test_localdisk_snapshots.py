@@ -243,3 +243,26 @@ def test_a_count_that_btrfs_gave_up_is_made_again_within_minutes(
         lost = lose_count(btrfs, disk_id, number)
         assert any(is_counted() for _ in range(5)), "within ten minutes"
         assert lost.read_text().strip() == "0"
+
+
+def test_limits_hold_after_a_very_large_snapshot_is_deleted(tmp_path: Path) -> None:
+    with btrfs_mount(tmp_path / "disks", 400 * MIB) as folder:
+        subprocess.run(["btrfs", "quota", "enable", str(folder)], check=True)
+        kept = Path("/sys/fs/btrfs", usage._uuid(folder), "qgroups")
+        # As if even small snapshots were very large.
+        (kept / "drop_subtree_threshold").write_text("1")
+        with btrfs_storage(folder / "cloud") as storage:
+            disk_id = an_id()
+            storage.volumes.create(disk_id, 43 * MIB)
+            for number in range(12000):
+                (storage.home(disk_id) / f"f{number}").write_bytes(bytes(1500))
+            for name in ("r-1", "r-2"):
+                storage.write(disk_id, "changed", 1)
+                storage.volumes.snapshot(disk_id, name)
+            storage.write(disk_id, "changed", 1)
+            storage.volumes.delete_snapshot(disk_id, "r-1")
+            subprocess.run(["btrfs", "subvolume", "sync", folder], check=True, capture_output=True)
+            subprocess.run(["btrfs", "filesystem", "sync", folder], check=True, capture_output=True)
+            assert (kept / "inconsistent").read_text().strip() == "0"
+            with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
+                storage.write(disk_id, "too-much", 64 * MIB)

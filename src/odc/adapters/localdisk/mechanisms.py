@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from odc.adapters.localdisk.commands import run
-from odc.adapters.localdisk.usage import Counts, group_of, has_groups, join_group, measure_space, root_id
+from odc.adapters.localdisk.usage import Counts, enable_quotas, group_of, has_groups, join_group, measure_space, root_id
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import StorageUse
 
@@ -75,7 +75,7 @@ class Btrfs:
         One that takes no writes is left as it is: what can be read can still be used.
         """
         if not os.statvfs(root).f_flag & os.ST_RDONLY:
-            run("btrfs", "quota", "enable", str(root))
+            enable_quotas(root)
         self._counts: Counts | None = None
 
     def make(self, path: Path, size_bytes: int) -> None:

@@ -33,6 +33,8 @@ _LOOKUP_BYTES = 4096
 _FS_INFO = 0x8400941F
 _INFO_BYTES = 1024
 _TOP = 256
+_MOST_LEVELS = 8
+"""Of a tree of btrfs. Source: linux/btrfs_tree.h, BTRFS_MAX_LEVEL."""
 COUNT_PAUSE_S = 60.0
 """The least time in seconds from the end of one new count to the next."""
 COUNT_SHARE = 10
@@ -153,7 +155,7 @@ class Counts:
         except ProviderUnavailable as error:
             log.warning("quotas are turned on again", extra={"folder": str(self._root), "reason": error.message})
             self._adopted.clear()
-            run("btrfs", "quota", "enable", str(self._root))
+            enable_quotas(self._root)
             return {}
 
     def _adopt(self, strangers: list[tuple[int, int]]) -> bool:
@@ -208,6 +210,18 @@ class Counts:
             took = time.monotonic() - self._count_began
             self._count_after = time.monotonic() + max(COUNT_PAUSE_S, took * COUNT_SHARE)
             self._count_began = None
+
+
+def enable_quotas(root: Path) -> None:
+    """Turn quotas on, which changes nothing where they are on, and let btrfs count every deletion, however large.
+
+    By itself it gives up counting when a very large snapshot is deleted. Then no disk has a limit until it has counted
+    anew, and those in groups not even afterwards (seen with Linux 6.18).
+    """
+    run("btrfs", "quota", "enable", str(root))
+    # An older kernel has no such file and never gives up.
+    with suppress(OSError):
+        Path(f"/sys/fs/btrfs/{_uuid(root)}/qgroups/drop_subtree_threshold").write_text(str(_MOST_LEVELS))
 
 
 def _uuid(root: Path) -> str:

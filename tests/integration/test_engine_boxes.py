@@ -132,15 +132,15 @@ def memory_kills(engine: Engine, spec: BoxSpec) -> tuple[int, str]:
 
 def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine) -> None:
     small = Capacity(cpu_millis=1000, memory_bytes=128 * 2**20)
-    spec = engine.spec(resources=BoxResources(request=small, limit=small, shm_bytes=64 * 2**20, cpus=1))
+    spec = engine.spec(resources=BoxResources(request=small, limit=small, shm_bytes=104 * 2**20, cpus=1))
     uid = engine.up(spec)
     first = int(engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec)))
     Path(f"/proc/{first}/oom_score_adj").write_text("1000")
     # It leaves a file `oom` where it is when the box runs out of memory.
     monitor = engine.podman("inspect", "--format", "{{.State.ConmonPid}}", engine.container(spec))
     assert Path(f"/proc/{monitor}/cwd").resolve() == engine.state / "engine"
-    # Half of it in files that no process has, so that the greedy one is not the largest.
-    fill = "head -c 60M /dev/zero > /dev/shm/half; exec python3 -c 'print(len(b\"x\" * 2**30))'"
+    # Most of it in files that no process has, so that the greedy one is not the largest.
+    fill = "head -c 90M /dev/zero > /dev/shm/most; exec python3 -c 'print(len(b\"x\" * 2**30))'"
     engine.podman("exec", engine.container(spec), "sh", "-c", fill, check=False)
 
     def ended() -> list[int | None]:
@@ -152,7 +152,7 @@ def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine)
     engine.cluster.start_box(spec.name, uid)
     assert memory_kills(engine, spec) == (0, "")
     eventually("SSH answers", lambda: engine.cluster.ssh_answers(spec))
-    assert engine.ssh(spec, "cat /proc/self/oom_score_adj").stdout == "500\n"
+    assert engine.ssh(spec, "cat /proc/self/oom_score_adj").stdout == "550\n"
     again = engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec))
-    assert int(Path(f"/proc/{again}/oom_score_adj").read_text()) < 500
+    assert int(Path(f"/proc/{again}/oom_score_adj").read_text()) < 550
     engine.cluster.remove_box(spec.name, uid)

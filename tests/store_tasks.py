@@ -145,6 +145,7 @@ def ask(_say: Say, address: str, uid: int, request_ids: list[str], fields: dict[
 def _world(store: SqlStateStore, caller: Principal) -> World:
     """A control plane over the store; the cluster is this process's own, so that only the records are shared."""
     world = World(store=store)
+    world.accounts.logins[int(caller.id.removeprefix("unix:"))] = caller.user
     world.send(SetOwnKeys(keys=(KEY,)), caller)
     return world
 

@@ -90,7 +90,8 @@ def test_a_quiet_pass_reads_the_records_once_and_writes_nothing() -> None:
     world.settle()
     store.calls.clear()
     world.pass_once()
-    assert store.calls == {"observe": 1}
+    # `room` asks the file system only.
+    assert store.calls == {"observe": 1, "room": 1}
 
 
 def test_every_live_reservation_is_seen_in_each_pass() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec.structs import replace
 from tests.builders import KEY, a_disk, a_request, a_reservation, an_event
-from tests.world import World
+from tests.world import ADA, BEN, World
 from tests.writers import Say, dies_at
 
 from odc.adapters.sql.state_store import SqlStateStore
@@ -118,7 +118,7 @@ def _commit_and_die(address: str, reservation_id: str, number: int) -> None:
 
 def ask_and_pass(_say: Say, address: str, uid: int, rounds: int, gpus: int) -> int:
     """A daemon's whole control plane: ask for one reservation after the other with passes between; its lost races."""
-    caller = Principal(id=f"unix:{uid}", user=f"user{uid}")
+    caller = _caller(uid)
     lost = 0
     with opened(address) as store:
         world = _world(store, caller)
@@ -130,7 +130,7 @@ def ask_and_pass(_say: Say, address: str, uid: int, rounds: int, gpus: int) -> i
 
 def ask(_say: Say, address: str, uid: int, request_ids: list[str], fields: dict[str, Any]) -> list[str]:
     """Send the same request under each id; the reservation's id, or the error's class and message."""
-    caller = Principal(id=f"unix:{uid}", user=f"user{uid}")
+    caller = _caller(uid)
     answers = []
     with opened(address) as store:
         world = _world(store, caller)
@@ -142,10 +142,16 @@ def ask(_say: Say, address: str, uid: int, request_ids: list[str], fields: dict[
     return answers
 
 
+def _caller(uid: int) -> Principal:
+    """The user of this uid; those of the control plane's own users have their logins."""
+    return next(
+        (user for user in (ADA, BEN) if user.id == f"unix:{uid}"), Principal(id=f"unix:{uid}", user=f"user{uid}")
+    )
+
+
 def _world(store: SqlStateStore, caller: Principal) -> World:
     """A control plane over the store; the cluster is this process's own, so that only the records are shared."""
     world = World(store=store)
-    world.accounts.logins[int(caller.id.removeprefix("unix:"))] = caller.user
     world.send(SetOwnKeys(keys=(KEY,)), caller)
     return world
 

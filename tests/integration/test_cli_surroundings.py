@@ -53,7 +53,7 @@ def readonly(tmp_path: Path) -> Iterator[Path]:
         folder.chmod(0o500)
         yield folder
         return
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,mode=0755", "none", folder], check=True)
     yield folder
     subprocess.run(["umount", folder], check=True)
 

@@ -6,9 +6,9 @@ import shlex
 import socket
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
@@ -112,28 +112,31 @@ def metadata_services() -> Iterator[None]:
     subprocess.run(["ip", "link", "add", link, "type", "bridge"], check=True)
     with ExitStack() as stack:
         stack.callback(subprocess.run, ["ip", "link", "del", link], check=True)
+        threads = stack.enter_context(ThreadPoolExecutor(max_workers=2 * len(METADATA)))
         subprocess.run(["ip", "link", "set", link, "up"], check=True)
         for address in METADATA:
             subprocess.run(["ip", "address", "add", f"{address}/32", "dev", link], check=True)
             web = stack.enter_context(socket.create_server((address, 80)))
             names = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             names.bind((address, 53))
-            for answer in (_say_secret, _say_answer):
-                threading.Thread(target=answer, args=(web if answer is _say_secret else names,), daemon=True).start()
+            for served, answer in ((web, _say_secret), (names, _say_answer)):
+                served.settimeout(0.3)  # a thread that waits in the kernel would keep the address taken
+                threads.submit(answer, served)
         yield
 
 
 def _say_secret(web: socket.socket) -> None:
     with suppress(OSError):
         while True:
-            with web.accept()[0] as connection:
+            with suppress(TimeoutError), web.accept()[0] as connection:
                 connection.sendall(b"secret")
 
 
 def _say_answer(names: socket.socket) -> None:
     with suppress(OSError):
         while True:
-            names.sendto(b"answer", names.recvfrom(64)[1])
+            with suppress(TimeoutError):
+                names.sendto(b"answer", names.recvfrom(64)[1])
 
 
 def test_boxes_reach_no_metadata_service_but_its_dns_unless_the_operator_says_so() -> None:
@@ -148,6 +151,64 @@ def test_boxes_reach_no_metadata_service_but_its_dns_unless_the_operator_says_so
             keep_apart(engine.cloud, engine.options.network, metadata)
             said.append(engine.ssh(spec, ask).stdout)
         assert said == [closed, opened, closed]
+
+
+OTHERS = """
+import socket, sys
+for target in sys.argv[1:]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as echo:
+        echo.settimeout(2)
+        echo.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 1]), (target, 0))
+        try:
+            print(target, "icmp", echo.recv(64)[0])
+        except TimeoutError:
+            print(target, "nothing")
+"""
+
+
+def test_boxes_reach_metadata_services_by_no_other_protocol_either() -> None:
+    with private_engine("h100=1x1") as engine, metadata_services():
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        ask = f"python3 -c {shlex.quote(OTHERS)} {' '.join(METADATA)}"
+        closed = "".join(f"{address} nothing\n" for address in METADATA)
+        opened = "".join(f"{address} icmp 0\n" for address in METADATA)
+        said = [engine.ssh(spec, ask).stdout]
+        for metadata in (True, False):
+            keep_apart(engine.cloud, engine.options.network, metadata)
+            said.append(engine.ssh(spec, ask).stdout)
+        assert said == [closed, opened, closed]
+        assert not keep_apart(engine.cloud, engine.options.network, False)
+
+
+WAYS = """
+import socket, struct
+gateway = open("/proc/net/route").read().split("\\n")[1].split()[2]
+gateway = socket.inet_ntoa(struct.pack("<I", int(gateway, 16)))
+target = "169.254.169.254"
+def mapped(): return socket.create_connection(("::ffff:" + target, 80), 2)
+def by_gateway():
+    way = socket.socket()
+    way.settimeout(2)
+    way.setsockopt(0, socket.IP_OPTIONS, bytes([131, 7, 4]) + socket.inet_aton(gateway) + b"\\0")
+    way.connect((target, 80))
+    return way
+def names_web():
+    return socket.create_connection(("0xa9fea9fe", 80), 2)
+for way in (mapped, by_gateway, names_web):
+    try:
+        print(way.__name__, way().recv(64))
+    except OSError as error:
+        print(way.__name__, "nothing")
+"""
+
+
+def test_no_other_spelling_or_source_route_leads_to_a_metadata_service() -> None:
+    with private_engine("h100=1x1") as engine, metadata_services():
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        told = engine.ssh(spec, f"python3 -c {shlex.quote(WAYS)}")
+        assert told.stdout.splitlines() == ["mapped nothing", "by_gateway nothing", "names_web nothing"], told
 
 
 def test_a_box_has_no_ipv6_to_the_machine_but_its_own_loopback() -> None:

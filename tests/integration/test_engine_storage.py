@@ -133,6 +133,7 @@ def test_df_in_a_box_shows_the_size_of_the_disk_and_not_of_the_storage(tmp_path:
         typed = engine.ssh(spec, "df -hT . | tail -1").stdout.split()
         assert typed == ["disk/proj", "btrfs", "64M", "16M", "48M", "25%", "/home/dev"]
         assert engine.ssh(spec, "df ~ | tail -1").stdout.split()[1:4] == ["65536", "16384", "49152"]
+        assert engine.ssh(spec, "df -h -- ~ | tail -1").stdout.split()[:2] == ["disk/proj", "64M"]
         whole = engine.ssh(spec, "df -h").stdout
         assert "64M" in next(line for line in whole.splitlines() if line.endswith("/home/dev"))
         assert "overlay" in whole

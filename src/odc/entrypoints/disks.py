@@ -128,6 +128,12 @@ def _wait(client: Client) -> StorageView:
 
 
 def _say_nothing(view: StorageView, say: Say) -> None:
+    deleting = sum(disk.deleting for disk in view.disks)
+    if deleting:
+        count = "1 snapshot is" if deleting == 1 else f"{deleting} snapshots are"
+        say(f"{count} being deleted already, and no other can be. {space_text(view)}.")
+        say("See what that frees: odc disk list")
+        return
     say("No snapshot can be deleted: each of these disks has only its newest verified one.")
     say(f"{space_text(view)}. What is taken now are files on disks; those who take most:")
     for line in _table(_USERS, _by_user(view.disks)[:5]):

@@ -85,6 +85,9 @@ def _wanted(cloud: str, network: str, metadata: bool) -> list[list[str]]:
             for target in _METADATA
             for protocol in ("tcp", "udp")
         ]
+        # And nothing else: ICMP, UDP-Lite, SCTP, tunnels. One rule cannot negate two protocols, so conntrack names UDP.
+        others = ["!", "-p", "tcp", "-m", "conntrack", "!", "--ctproto", "17"]
+        rules += [["PREROUTING", "-s", network, "-d", target, *others] for target in _METADATA]
     rules.append(["PREROUTING", "-s", network, "-m", "conntrack", "--ctstate", "NEW", *_too_many(cloud)])
     return [[*rule, "-m", "comment", "--comment", _comment(cloud), "-j", "DROP"] for rule in rules]
 
@@ -136,8 +139,10 @@ def _rules(program: str, cloud: str) -> list[list[str]]:
 
 
 def _place(rule: list[str]) -> tuple[str, ...]:
-    """The chain, addresses and protocol, which tell a cloud's rules apart."""
-    return rule[0], *(rule[rule.index(word) + 1] if word in rule else "" for word in ("-s", "-d", "-p"))
+    """The chain, addresses, protocol and whether that is negated, which tell a cloud's rules apart."""
+    found = (rule[rule.index(word) + 1] if word in rule else "" for word in ("-s", "-d", "-p"))
+    negated = "-p" in rule and rule[rule.index("-p") - 1] == "!"
+    return rule[0], *found, "!" if negated else ""
 
 
 def _program() -> str | None:

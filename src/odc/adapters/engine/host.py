@@ -29,7 +29,7 @@ from odc.adapters.engine.firewall import keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.namespaces import is_unmounted, mount_namespace, share_namespaces
-from odc.adapters.engine.ports import taken_ports
+from odc.adapters.engine.ports import has_address, taken_ports
 from odc.adapters.engine.probing import which_greet
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
@@ -100,6 +100,7 @@ class HostChecks:
         for box in boxes:  # one that was started again by hand has lost it
             limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
         problems += self._survey()
+        problems += self._find_address()
         unreachable, reachable = self._reach(boxes)
         return HostReport(
             reachable=frozenset(reachable),
@@ -110,6 +111,12 @@ class HostChecks:
             missing_image=self._missing_image(),
             taken_ports=frozenset(taken_ports(self._options.listen, ports)),
         )
+
+    def _find_address(self) -> Iterable[str]:
+        """Without it no port can be opened, which looks as if others had them all."""
+        listen = self._options.listen
+        if not has_address(listen):
+            yield f"this machine has lost its address {listen} (listen), so no box can start: see ip -brief address"
 
     def _survey(self) -> Iterable[str]:
         """Look at the GPUs from time to time, in a thread of its own: a driver that hangs must keep nothing else from
@@ -183,15 +190,19 @@ class HostChecks:
         here = {box.uid for box in boxes}
         places = {box.uid: (self._address, box.ssh_port) for box in boxes}
         greeted = which_greet(places.values(), GREETING_S)
+        known = {box.uid: self._facts.get(box.uid) or self._learn(box) for box in boxes}
+        # At its own address, which needs no rule of the packet filter. All at once: each may take the whole limit.
+        silent = {facts.address for uid, facts in known.items() if facts and places[uid] not in greeted}
+        inside = {place[0] for place in which_greet([(address, 22) for address in silent if address], GREETING_S)}
         rules = read_rules()
         unreachable: dict[str, str] = {}
         reachable: set[str] = set()
         reloads = 0
         for box in boxes:
-            facts = self._facts.get(box.uid) or self._learn(box)
+            facts = known[box.uid]
             if facts is None:
                 continue
-            cause = self._cause(box, facts, places[box.uid] in greeted, rules)
+            cause = self._cause(box, facts, places[box.uid] in greeted, inside, rules)
             if cause is None:
                 reachable.add(box.uid)
             elif cause:
@@ -222,8 +233,9 @@ class HostChecks:
         self._facts[box.uid] = facts
         return facts
 
-    def _cause(self, box: BoxSeen, facts: _Facts, greets: bool, rules: Sequence[str]) -> str | None:
-        """Why users do not reach the box: empty while it is not sure yet, None if they do."""
+    def _cause(self, box: BoxSeen, facts: _Facts, greets: bool, inside: set[str], rules: Sequence[str]) -> str | None:
+        """Why users do not reach the box: empty while it is not sure yet, None if they do. `inside` are the addresses
+        of boxes that greet there, but not at their port."""
         if not Path(f"/proc/{facts.pid}").exists():
             # It was started again: everything about it is new.
             del self._facts[box.uid]
@@ -237,11 +249,10 @@ class HostChecks:
         if count < facts.rules:
             return "the host's packet filter has lost rules that lead to it"
         facts.silent += 1
-        return self._diagnose(box, facts)
+        return self._diagnose(box, facts, facts.address in inside)
 
-    def _diagnose(self, box: BoxSeen, facts: _Facts) -> str:
-        """Compare with the box's own address, which needs no rule of the packet filter."""
-        if facts.address and (facts.address, 22) in which_greet([(facts.address, 22)], GREETING_S):
+    def _diagnose(self, box: BoxSeen, facts: _Facts, greets_inside: bool) -> str:
+        if greets_inside:
             return f"nothing leads from {self._address}, port {box.ssh_port} to it any more"
         try:
             network = self._api.get(f"/networks/{facts.network}/json") or {}

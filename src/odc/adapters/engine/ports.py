@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable
 
@@ -9,6 +10,16 @@ from collections.abc import Iterable
 def taken_ports(listen: str, ports: Iterable[int]) -> list[int]:
     """Those of the ports at which somebody listens, in order. Cost: one bind for each."""
     return [port for port in ports if not is_free(listen, port)]
+
+
+def has_address(address: str) -> bool:
+    """Whether the address is this machine's. False only if the kernel says so."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def is_free(address: str, port: int) -> bool:

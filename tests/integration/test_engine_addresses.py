@@ -1,0 +1,20 @@
+"""The address at which boxes' ports are opened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.engine import private_engine
+
+from odc.adapters.engine.cluster import EngineCluster
+
+pytestmark = pytest.mark.podman
+
+
+def test_an_address_that_the_machine_has_lost_is_told_and_not_taken_for_taken_ports() -> None:
+    with private_engine("h100=1x1") as engine:
+        lost = EngineCluster(engine.api, engine.nodes, replace(engine.options, listen="192.0.2.77"))
+        problems = lost.check_host((), ()).problems
+        assert any("lost its address 192.0.2.77" in problem for problem in problems), problems
+        assert not any("lost its address" in problem for problem in engine.cluster.check_host((), ()).problems)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
 from tests.engine import private_engine
 
 from odc.adapters.engine.cluster import EngineCluster
+from odc.domain.errors import PlaceTaken
 
 pytestmark = pytest.mark.podman
 
@@ -18,3 +20,12 @@ def test_an_address_that_the_machine_has_lost_is_told_and_not_taken_for_taken_po
         problems = lost.check_host((), ()).problems
         assert any("lost its address 192.0.2.77" in problem for problem in problems), problems
         assert not any("lost its address" in problem for problem in engine.cluster.check_host((), ()).problems)
+
+
+def test_a_port_that_is_taken_after_the_box_was_made_is_named_as_taken() -> None:
+    with private_engine("h100=1x1") as engine:
+        spec = engine.spec(gpus=())
+        uid = engine.cluster.create_box(spec)
+        with socket.create_server(("127.0.0.1", spec.ssh_port)), pytest.raises(PlaceTaken) as refused:
+            engine.cluster.start_box(spec.name, uid)
+        assert refused.value.ports == {spec.ssh_port}

@@ -165,10 +165,11 @@ class EngineCluster:
             return str(known["Id"])
         return str(answer["Id"])
 
-    def _place_taken(self, message: str) -> PlaceTaken:
-        """The error that names every port that others have, so that the next attempt takes one of the rest."""
+    def _place_taken(self, message: str, failed: BoxName | None = None) -> PlaceTaken:
+        """The error that names every port that others have, so that the next attempt takes one of the rest. That of a
+        box that failed to start is not ours: others took it after the box was made."""
         first, last = self._options.ports
-        ours = {box.ssh_port for box in self.list_boxes()}
+        ours = {box.ssh_port for box in self.list_boxes() if box.name != failed}
         others = [port for port in range(first, last + 1) if port not in ours]
         return PlaceTaken(message, ports=taken_ports(self._options.listen, others))
 
@@ -222,7 +223,7 @@ class EngineCluster:
         try:
             status, answer = self._api.post(f"/containers/{uid}/start")
         except PlaceTaken as error:
-            raise self._place_taken(error.message) from error
+            raise self._place_taken(error.message, name) from error
         if status == 404:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
         units = int(known["Config"]["Labels"]["odc.units"])

@@ -163,7 +163,7 @@ def test_disks_made_after_the_backup_are_named_kept_and_taken_back(spare: Cloud,
     assert "disk late has files but no record any more, so no new one is made in its place" in refused.err
     found = re.search(r"sudo odc (?:--config \S+ )?disk recover ([0-9a-f]{8})", refused.err)
     assert found, refused.err
-    eventually("status names it", lambda: f"odc disk recover {found[1]}" in dora.ok("status"))
+    eventually("status names it", lambda: f"disk recover {found[1]}" in dora.ok("status"))
     assert "disk late" in spare.odc("doctor", check=False).out
     assert "taken back: late" in spare.odc("disk", "recover", found[1]).out
     dora.ok(*wish, "--wait")

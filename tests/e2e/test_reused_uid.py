@@ -53,7 +53,7 @@ def test_a_user_with_a_reused_uid_gets_neither_disk_nor_keys(spare: Cloud, leave
         doctor = spare.odc("doctor", check=False).out
         assert f"{leaver.name}: uid {uid} is {new.name} now, whose requests are refused" in doctor
         listed = json.loads(spare.odc("user", "list", "--json").out)["users"]
-        (held,) = [user for user in listed if user["held"]]
+        (held,) = [user for user in listed if user["held"] and user["uid"] == uid]
         assert (held["uid"], held["name"], held["login"], held["disks"]) == (uid, leaver.name, new.name, ["proj"])
         wrong = spare.odc("user", "forget", f"{leaver.name}x", check=False)
         assert f"did you mean {leaver.name}?" in wrong.err

@@ -110,6 +110,10 @@ class Layers:
                 self._delete(folder)
                 return
             self._make_room(name, folder / "layer")
+            if layer.parent not in mounted:
+                # The engine mounts this folder on itself when it starts, and takes that away when nothing is mounted
+                # below. Done later, it would hide our mount: neither could be removed, and every command would wait.
+                _bind(layer.parent, layer.parent)
             if layer not in mounted:
                 _bind(folder / "layer", layer)
             if not any((folder / "run").iterdir()):

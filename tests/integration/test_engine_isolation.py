@@ -139,18 +139,23 @@ def _say_answer(names: socket.socket) -> None:
                 names.sendto(b"answer", names.recvfrom(64)[1])
 
 
+def said_closed_opened_closed(engine: Engine, program: str) -> list[str]:
+    """What a program in a box says of the metadata services: as usual, once an operator has opened them, and after."""
+    spec = engine.spec(gpus=())
+    engine.up(spec)
+    ask = f"python3 -c {shlex.quote(program)} {' '.join(METADATA)}"
+    said = [engine.ssh(spec, ask).stdout]
+    for metadata in (True, False):
+        keep_apart(engine.cloud, engine.options.network, metadata)
+        said.append(engine.ssh(spec, ask).stdout)
+    return said
+
+
 def test_boxes_reach_no_metadata_service_but_its_dns_unless_the_operator_says_so() -> None:
     with private_engine("h100=1x1") as engine, metadata_services():
-        spec = engine.spec(gpus=())
-        engine.up(spec)
-        ask = f"python3 -c {shlex.quote(ASK)} {' '.join(METADATA)}"
         closed = "".join(f"{address} answer nothing\n" for address in METADATA)
         opened = "".join(f"{address} answer secret\n" for address in METADATA)
-        said = [engine.ssh(spec, ask).stdout]
-        for metadata in (True, False):
-            keep_apart(engine.cloud, engine.options.network, metadata)
-            said.append(engine.ssh(spec, ask).stdout)
-        assert said == [closed, opened, closed]
+        assert said_closed_opened_closed(engine, ASK) == [closed, opened, closed]
 
 
 OTHERS = """
@@ -168,16 +173,9 @@ for target in sys.argv[1:]:
 
 def test_boxes_reach_metadata_services_by_no_other_protocol_either() -> None:
     with private_engine("h100=1x1") as engine, metadata_services():
-        spec = engine.spec(gpus=())
-        engine.up(spec)
-        ask = f"python3 -c {shlex.quote(OTHERS)} {' '.join(METADATA)}"
         closed = "".join(f"{address} nothing\n" for address in METADATA)
         opened = "".join(f"{address} icmp 0\n" for address in METADATA)
-        said = [engine.ssh(spec, ask).stdout]
-        for metadata in (True, False):
-            keep_apart(engine.cloud, engine.options.network, metadata)
-            said.append(engine.ssh(spec, ask).stdout)
-        assert said == [closed, opened, closed]
+        assert said_closed_opened_closed(engine, OTHERS) == [closed, opened, closed]
         assert not keep_apart(engine.cloud, engine.options.network, False)
 
 

@@ -110,7 +110,7 @@ class Paced:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Any) -> OdcError | None:
-        """Why this request is not served, if it is not: its user is none, or asks too often."""
+        """Why this request is not served, if it is not: the caller is not a user, or asks too often."""
         state = scope.get("state", {})
         caller, refused = state.get("principal"), state.get("refused")
         if isinstance(refused, OdcError):

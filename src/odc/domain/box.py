@@ -6,7 +6,7 @@ attempt's clean-up cannot hit a new one. A deletion names the backend's own uid 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 
@@ -33,6 +33,22 @@ class BoxName(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.reservation_id}-{self.attempt}-{self.rank}"
+
+
+def attempts_named(names: Iterable[str]) -> set[tuple[str, str]]:
+    """Reservation and attempt of things that are named after boxes.
+
+    Args:
+        names: each begins as the name of a box does.
+    """
+    parts = (name.rsplit("-", 2) for name in names)
+    return {(part[0], part[1]) for part in parts}
+
+
+def is_up_to(name: str, reservation_id: str, attempt: int) -> bool:
+    """Whether a thing that is named after a box belongs to this reservation, and to this attempt or an earlier one."""
+    number = name.removeprefix(f"{reservation_id}-").partition("-")[0]
+    return name.startswith(f"{reservation_id}-") and number.isdecimal() and int(number) <= attempt
 
 
 class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -307,7 +307,7 @@ class EngineCluster:
         """The last line that the box said."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=50)
         lines = unframed(raw).decode(errors="replace").splitlines()
-        # Clients that came and left, as our own probes do, are no reason for anything.
+        # Clients that connect and leave, as our own probes do, do not explain why the box ended.
         telling = telling_line("\n".join(line for line in lines if "[preauth]" not in line))
         return telling.removeprefix("odc-box: ") or "it said nothing"
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from odc.domain.box import BoxName
+from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderUnavailable
 
 SECRETS = frozenset({"host_keys/ssh_host_ed25519_key"})
@@ -64,8 +64,7 @@ class BoxFolders:
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every folder that is there."""
         with _told("the boxes' files could not be listed"):
-            names = [path.name.rsplit("-", 2) for path in self._parent.glob("*-*-*")]
-        return {(name[0], name[1]) for name in names}
+            return attempts_named(path.name for path in self._parent.glob("*-*-*"))
 
     def remove(self, reservation_id: str, attempt: int) -> None:
         """Delete the folders of the attempts up to this one; there may be none.
@@ -75,8 +74,7 @@ class BoxFolders:
         """
         with _told(f"the files of reservation {reservation_id} could not be deleted"):
             for folder in self._parent.glob(f"{reservation_id}-*"):
-                number = folder.name.removeprefix(f"{reservation_id}-").partition("-")[0]
-                if number.isdecimal() and int(number) <= attempt:
+                if is_up_to(folder.name, reservation_id, attempt):
                     with contextlib.suppress(FileNotFoundError):
                         shutil.rmtree(folder)
 

@@ -29,7 +29,7 @@ from odc.adapters.localdisk.commands import storage_errors
 from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.adapters.localdisk.mounts import read_mounts
 from odc.adapters.localdisk.usage import read_groups, root_id
-from odc.domain.box import BoxName
+from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
 
 RUN_BYTES = 16 * 2**20
@@ -125,8 +125,7 @@ class Layers:
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every layer that is there."""
         with storage_errors("the writable layers cannot be listed"):
-            names = [path.name.rsplit("-", 2) for path in self._root.glob("*-*-*")]
-        return {(name[0], name[1]) for name in names}
+            return attempts_named(path.name for path in self._root.glob("*-*-*"))
 
     def remove(self, reservation_id: str, attempt: int) -> None:
         """Delete the layers of the attempts up to this one; there may be none. Their containers are gone.
@@ -136,8 +135,7 @@ class Layers:
         """
         with storage_errors(f"the writable layers of reservation {reservation_id} cannot be deleted"):
             for folder in self._root.glob(f"{reservation_id}-*"):
-                number = folder.name.removeprefix(f"{reservation_id}-").partition("-")[0]
-                if number.isdecimal() and int(number) <= attempt:
+                if is_up_to(folder.name, reservation_id, attempt):
                     self._delete(folder)
 
     def measure(self) -> dict[str, LayerUse]:

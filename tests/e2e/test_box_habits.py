@@ -75,7 +75,9 @@ def test_terminals_and_locales_of_clients_work_in_every_way_in(ada: Person) -> N
     with terminal(ada, "gpu-dev", "connect", "looks") as screen:
         screen.answer(
             "➜",
-            "tmux new-session -d 'echo $TERM > said; tmux wait-for -S said' && tmux wait-for said && cat said" + ENTER,
+            # The session stays: its server would end with it, and a client that waits then waits for ever.
+            "tmux new-session -d 'echo $TERM > said; sleep 99'; until [ -s said ]; do sleep 0.1; done; cat said"
+            + ENTER,
         )
         screen.expect("\ntmux-256color\n")
 

@@ -44,7 +44,7 @@ def nvml(tmp_path: Path) -> Nvml:
 def lending(bin_folder: Path, nvml: Nvml) -> Iterator[CloudOfItsOwn]:
     """A cloud that lends two GPUs of a machine of its own."""
     with own_machine() as machine:
-        plain = make_cloud(bin_folder, name="gpu", number=2, simulate="", limits={"missing_s": 1, "grace_s": 2})
+        plain = make_cloud(bin_folder, name="gpu", number=1, simulate="", limits={"missing_s": 1, "grace_s": 2})
         made = CloudOfItsOwn(**{name: getattr(plain, name) for name in vars(plain)}, machine=machine)
         describe(machine, 0, 1)
         try:

@@ -46,8 +46,8 @@ def test_a_cloud_is_renamed_once_nothing_carries_its_name(spare: Cloud, dora: Pe
     try:
         spare.config.write_text(old_settings.replace(json.dumps(spare.name), json.dumps(new)))
         spare.odc("up")
-        dora.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "after", "--disk", "kept", "--wait")
-        assert dora.in_box("after", "cat file").out == "before\n"
+        dora.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "renamed", "--disk", "kept", "--wait")
+        assert dora.in_box("renamed", "cat file").out == "before\n"
         spare.odc("down", "--all", "--yes")
     finally:
         spare.odc("down", "--all", check=False)

@@ -321,9 +321,9 @@ def test_a_queued_one_is_diagnosed_as_queued(box: Person) -> None:
 @pytest.mark.parametrize(
     ("own", "place"),
     [
-        ("Host prod\n  HostName prod.example\n", "~/.ssh/config:2"),
-        ("Host other\nHost pro* !x\n  User me\n", "~/.ssh/config:3"),
-        ("Match originalhost prod\n  Port 7\n", "~/.ssh/config:2"),
+        ("Host olymp\n  HostName olymp.example\n", "~/.ssh/config:2"),
+        ("Host other\nHost oly* !x\n  User me\n", "~/.ssh/config:3"),
+        ("Match originalhost olymp\n  Port 7\n", "~/.ssh/config:2"),
         ("Include conf.d/*\n", "~/.ssh/conf.d/work:1"),
         ("", "~/.ssh/known_hosts:1"),
     ],
@@ -332,42 +332,41 @@ def test_a_name_of_ones_own_host_is_refused_and_never_hidden(named: Person, own:
     named.run(
         "bash",
         "-c",
-        f"mkdir -p .ssh/conf.d; printf 'Host prod\\n User me\\n' > .ssh/conf.d/work; printf '{own}' >> .ssh/config",
+        f"mkdir -p .ssh/conf.d; printf 'Host olymp\\n User me\\n' > .ssh/conf.d/work; printf '{own}' >> .ssh/config",
     )
     if not own:
-        named.run("bash", "-c", "echo prod $(cut -d' ' -f1,2 .ssh/id_ed25519.pub) > .ssh/known_hosts")
-    before = named.run("ssh", "-G", "prod").out
+        named.run("bash", "-c", "echo olymp $(cut -d' ' -f1,2 .ssh/id_ed25519.pub) > .ssh/known_hosts")
+    before = named.run("ssh", "-G", "olymp").out
     one = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none")
-    done = named.gpu_dev(*one, "-n", "prod")
+    done = named.gpu_dev(*one, "-n", "olymp")
     assert done.code == 2
-    assert f"prod is a host of yours ({place})" in done.err
-    assert "-n prod-" in done.err or "-n box-prod" in done.err
+    assert f"olymp is a host of yours ({place})" in done.err
+    assert "-n olymp-" in done.err or "-n box-olymp" in done.err
     assert "--yes" in done.err
     if "Match" not in own:
         return
-    told = named.ok(*one, "-n", "prod", "--yes", "--wait")
+    told = named.ok(*one, "-n", "olymp", "--yes", "--wait")
     try:
-        name = f"prod.{named.view('prod')['id'][:8]}"
-        assert f"ssh {name}   or   gpu-dev connect prod" in told
-        assert named.run("ssh", "-G", "prod").out == before
-        assert named.run("ssh", name, "hostname").out == "prod\n"
-        assert named.in_box("prod", "hostname").out == "prod\n"
+        name = f"olymp.{named.view('olymp')['id'][:8]}"
+        assert f"ssh {name}   or   gpu-dev connect olymp" in told
+        assert named.run("ssh", "-G", "olymp").out == before
+        assert named.run("ssh", name, "hostname").out == "olymp\n"
+        assert named.in_box("olymp", "hostname").out == "olymp\n"
     finally:
-        named.ok("cancel", "prod", "--yes")
-        named.gpu_dev("wait", "prod")
-    # The disk is new, whatever disks of a similar name there are.
-    told = named.ok(*one[:-1], "prod", "--yes", "--no-wait")
-    named.ok("cancel", "prod-2", "--yes")
-    named.gpu_dev("wait", "prod-2")
+        named.ok("cancel", "olymp", "--yes")
+        named.gpu_dev("wait", "olymp")
+    told = named.ok(*one[:-1], "olymp", "--no-wait")
+    named.ok("cancel", "olymp-2", "--yes")
+    named.gpu_dev("wait", "olymp-2")
 
 
 def test_a_match_exec_that_hangs_holds_no_command_up_and_changes_no_names(named: Person) -> None:
-    named.run("bash", "-c", "printf 'Host prod\\n  User me\\nMatch exec \"sleep 777\"\\n  User x\\n' >> .ssh/config")
+    named.run("bash", "-c", "printf 'Host olymp\\n  User me\\nMatch exec \"sleep 777\"\\n  User x\\n' >> .ssh/config")
     named.ok("list", timeout=60)
     hosts = named.run("bash", "-c", "cat .gpu-dev/*-sshconfig | grep ^Host").out
     assert hosts == "Host settings settings-0\n"
-    done = named.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none", "-n", "prod", timeout=60)
-    assert "prod is a host of yours (~/.ssh/config:2)" in done.err
+    done = named.gpu_dev("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none", "-n", "olymp", timeout=60)
+    assert "olymp is a host of yours (~/.ssh/config:2)" in done.err
     assert named.run("pgrep", "-u", named.name, "-f", "sleep 777").out == ""
 
 

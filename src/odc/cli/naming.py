@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from odc.cli import include, last_seen, questions, references, ssh_files, ssh_names
+from odc.cli import include, questions, ssh_names
 from odc.cli.context import Session
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest
@@ -51,17 +51,25 @@ def settled_name(session: Session, wish: Wish, asks: bool, yes: bool) -> Wish:
 def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
     """Which of these names mean something else to ssh, as sentences."""
     home = session.account_home or session.home
-    own = last_seen.own_hosts(session, names) if include.is_included(include.ssh_file(home)) else {}
+    own = _own_hosts(session, names) if include.is_included(include.ssh_file(home)) else {}
     used = {name: f"{name} is a host of yours ({place})" for name, place in own.items()}
-    cloud = ssh_files.cloud_of(session.endpoint)
+    cloud = ssh_names.cloud_of(session.endpoint)
     for name in names:
         if other := ssh_names.elsewhere(session.folder, cloud, name):
             used.setdefault(name, f"you have a reservation {name} in the cloud on {other}")
     return used
 
 
+def _own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
+    from odc.cli import last_seen
+
+    return last_seen.own_hosts(session, names)
+
+
 def _free(session: Session, name: str) -> str:
     """A similar name that nothing uses; if all are used, the first."""
+    from odc.cli import references
+
     taken = [name, *(view.name for view in references.live_views(session))]
     first = free_name(name, taken)
     similar = [first, *(f"{before}-{name}"[:LONGEST].rstrip("-") for before in ("box", "gpu"))]

@@ -1,14 +1,18 @@
-"""`gpu-dev reserve`: ask, see what happens, connect."""
+"""`gpu-dev reserve`: ask, see what happens, connect.
+
+Modules that only the end of the command needs are imported once the request has been sent: loading them then costs no
+time, since the daemon is already starting the box.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import click
 
 from odc.api.messages import ReservationView
-from odc.cli import cloud_screens, last_seen, naming, questions, references, screens, times
+from odc.cli import cloud_screens, naming, questions, screens, times
 from odc.cli.context import Session
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.waiting import follow
@@ -30,6 +34,36 @@ class How:
     yes: bool
     wait: bool
     as_json: bool
+
+
+@dataclass
+class SshEntry:
+    """What ssh is told of the reservation, written while its box starts: that takes as long as a login.
+
+    Attributes:
+        session: the command's.
+        name: the name by which ssh reaches it; empty while none does.
+    """
+
+    session: Session
+    name: str = ""
+    _written: tuple[object, ...] = field(default=(), init=False)
+
+    def keep(self, view: ReservationView) -> None:
+        """Bring the files for ssh up to date with the view. Nothing happens if they are.
+
+        Raises:
+            ProviderUnavailable: the daemon does not answer.
+        """
+        from odc.cli import last_seen, references, ssh_files
+
+        if not ssh_files.is_reachable(view):
+            return
+        entry = (view.name, view.host_key, *((box.name, box.ssh) for box in view.boxes))
+        if entry != self._written:
+            references.live_views(self.session)
+            self.name = last_seen.ssh_name(self.session, view)
+            self._written = entry
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -92,6 +126,8 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
     """The wish as a request; whatever is open is settled before anything is queued."""
     wish.check()
     if like is not None:
+        from odc.cli import references
+
         other = references.find(session, like)
         if not other.mine:
             alike = Wish(other.gpu_type, other.gpus, other.hours).command()
@@ -172,12 +208,14 @@ def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
 def _after(session: Session, view: ReservationView, how: How) -> None:
     """Show what became of it, and wait for it if that is wanted."""
     output = session.output
+    entry = SshEntry(session)
     try:
         view = _planned(session, view)
         if not how.as_json:
             output.lines(_asked_lines(session, view, how))
         if how.wait:
-            view = follow(session, view, ("active", *screens.ENDED), known=None if how.as_json else view)
+            seen = None if how.as_json else view
+            view = follow(session, view, ("active", *screens.ENDED), known=seen, meanwhile=entry.keep)
     except KeyboardInterrupt:
         output.note("")
         output.note(screens.left_text(view))
@@ -186,16 +224,26 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
     except ProviderUnavailable as error:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
         raise ProviderUnavailable(error.message, *error.hints, known) from error
-    references.live_views(session)
+    _keep_up(session, entry, view)
     failed = view.state in screens.ENDED
     if how.as_json:
         output.json(view)
     elif failed:
         output.note(output.paint("error: ", "red") + screens.ended_sentence(view, session.now()))
     else:
-        output.lines(_result(session, view))
+        output.lines(_result(session, view, entry.name))
     if failed:
         sys.exit(1)
+
+
+def _keep_up(session: Session, entry: SshEntry, view: ReservationView) -> None:
+    """Leave the files for ssh as they must be now."""
+    from odc.cli import references, ssh_files
+
+    if ssh_files.is_reachable(view):
+        entry.keep(view)
+    else:
+        references.live_views(session)
 
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:
@@ -225,11 +273,12 @@ def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]
     return lines
 
 
-def _result(session: Session, view: ReservationView) -> list[str]:
+def _result(session: Session, view: ReservationView, name: str) -> list[str]:
+    from odc.cli import last_seen
+
     now = session.now()
     if view.state == "active" and view.expires_at:
         ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
-        name = last_seen.ssh_name(session, view)
         if not name:
             way = last_seen.way_to_names(session, view)
             return [f"{ready}gpu-dev connect {view.name}", f"By name from ssh, VS Code and Cursor: {way}"]

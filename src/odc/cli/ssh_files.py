@@ -70,7 +70,7 @@ def sync(
     called = [view.name for view in reachable]
     for view in reachable:
         others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, identities.lines, own, cloud_of(endpoint), others)
+        wanted |= _files(folder, view, identities.lines, own, ssh_names.cloud_of(endpoint), others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -87,7 +87,7 @@ def sync(
 
 def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
     """Write the files of one reservation into any folder, where the user's own cannot be written to."""
-    _write(folder, _files(folder, view, identities.lines, _none, cloud_of(endpoint)), identities)
+    _write(folder, _files(folder, view, identities.lines, _none, ssh_names.cloud_of(endpoint)), identities)
 
 
 def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:
@@ -121,15 +121,9 @@ def _is_newer(path: Path, moment: float) -> bool:
         return False
 
 
-def cloud_of(endpoint: str) -> str:
-    """The cloud as a file names it: its socket; empty for one whose name a line cannot contain."""
-    path = endpoint.removeprefix("unix://")
-    return path if QUOTABLE.fullmatch(path) else ""
-
-
 def is_of(path: Path, endpoint: str) -> bool:
     """Whether the file is of this cloud."""
-    return ssh_names.cloud_in(path) == cloud_of(endpoint)
+    return ssh_names.cloud_in(path) == ssh_names.cloud_of(endpoint)
 
 
 def _files(

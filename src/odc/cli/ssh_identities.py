@@ -8,7 +8,6 @@ takes exactly that key from an agent, a smart card or a security key, and ignore
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +57,8 @@ def identities(homes: Sequence[Path], identity: Path | None, keys: Iterable[str]
 
 
 def _digest(key: str) -> str:
+    import hashlib  # OpenSSL takes milliseconds to load
+
     return hashlib.sha256(base64.b64decode(key.split()[1])).hexdigest()[:16]
 
 

@@ -74,6 +74,12 @@ def blocks_of(path: Path) -> str:
     return text_of(path).partition(_CLOUD)[0].partition(_TRAILER)[0]
 
 
+def cloud_of(endpoint: str) -> str:
+    """The cloud as a file names it: its socket; empty for one whose name a line cannot contain."""
+    path = endpoint.removeprefix("unix://")
+    return path if ssh_entry.QUOTABLE.fullmatch(path) else ""
+
+
 def cloud_in(path: Path) -> str | None:
     """The cloud that the file names: its socket, with the machine if that is another one; None if it names none."""
     before, mark, cloud = text_of(path).rpartition(_CLOUD)

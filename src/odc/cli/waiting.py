@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from odc.api.messages import PhaseView, ReservationView
 from odc.cli import screens
@@ -105,8 +106,16 @@ def wait_for(session: Session, view: ReservationView, until: tuple[str, ...]) ->
     return view if view.state in until else follow(session, view, until)
 
 
+def _nothing(view: ReservationView) -> None:
+    """For `follow`, when nothing else is to be done meanwhile."""
+
+
 def follow(
-    session: Session, view: ReservationView, until: tuple[str, ...], known: ReservationView | None = None
+    session: Session,
+    view: ReservationView,
+    until: tuple[str, ...],
+    known: ReservationView | None = None,
+    meanwhile: Callable[[ReservationView], None] = _nothing,
 ) -> ReservationView:
     """Wait until the reservation is in one of these states, telling what happens meanwhile.
 
@@ -117,6 +126,7 @@ def follow(
         view: as it is now.
         until: states.
         known: a view whose promise the user has read already.
+        meanwhile: called with each view that is waited on; may raise ProviderUnavailable as the cloud does.
 
     Raises:
         ProviderUnavailable: the cloud has been away for two minutes; the reservation goes on.
@@ -130,6 +140,7 @@ def follow(
             if view.state in until:
                 return view
             try:
+                meanwhile(view)
                 view = session.client().reservation(view.id, wait_s=POLL_S, version=view.version)
                 if away_since is not None:
                     follower.back()

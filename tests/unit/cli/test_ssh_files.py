@@ -120,7 +120,7 @@ def test_machines_that_share_a_home_leave_each_others_entries(tmp_path: Path) ->
     assert entry.exists()
     assert "ssh train.5e0d22b7 or ssh train.b1946ac9" in ssh_says(tmp_path, "train")
     assert port_of(tmp_path, "train.b1946ac9") == 1
-    assert ssh_names.elsewhere(tmp_path, ssh_files.cloud_of(THERE), "train") == "/nowhere/odc.sock of lab2"
+    assert ssh_names.elsewhere(tmp_path, ssh_names.cloud_of(THERE), "train") == "/nowhere/odc.sock of lab2"
     assert ssh_files.files_of(tmp_path, THERE) == [ssh_files.config_path(tmp_path, OTHER_ID)]
 
 

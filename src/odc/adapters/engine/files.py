@@ -84,11 +84,19 @@ class BoxFolders:
             if below != folder and not below.is_dir():
                 below.mkdir()
                 self._own_folder(below)
-            self._replace_file(folder / path, files[path], 0o600 if path in SECRETS else 0o644)
+            # What is there already stays, with its time: a box that looks for news of its settings finds none.
+            if not self._holds(folder / path, files[path]):
+                self._replace_file(folder / path, files[path], 0o600 if path in SECRETS else 0o644)
 
     def _own_folder(self, folder: Path) -> None:
         os.chown(folder, self._owner, self._owner)
         folder.chmod(0o755)
+
+    def _holds(self, path: Path, content: bytes) -> bool:
+        try:
+            return path.stat().st_uid == self._owner and path.read_bytes() == content
+        except FileNotFoundError:
+            return False
 
     def _replace_file(self, path: Path, content: bytes, mode: int) -> None:
         """Write the file whole: a reader sees the old one or the new one. Two writers never share an unfinished one."""

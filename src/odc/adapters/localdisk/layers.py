@@ -16,7 +16,6 @@ Source: containers/storage, `drivers/overlay/overlay.go` (layout of a layer) and
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import time
@@ -24,11 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.adapters.localdisk.btrfs_ioctl import root_id
 from odc.adapters.localdisk.commands import run as run_program
 from odc.adapters.localdisk.commands import storage_errors
 from odc.adapters.localdisk.mechanisms import Mechanism
-from odc.adapters.localdisk.mounts import read_mounts
-from odc.adapters.localdisk.usage import read_groups, root_id
+from odc.adapters.localdisk.mounts import bind, detach, read_mounts
+from odc.adapters.localdisk.usage import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
 
@@ -43,7 +43,6 @@ LARGEST_SHARE = 4
 MEASURE_S = 10.0
 MEASURE_LIMIT_S = 5.0
 _LINK = "link"
-_MS_BIND, _MS_PRIVATE, _MNT_DETACH = 1 << 12, 1 << 18, 2
 
 
 class LayerUse(NamedTuple):
@@ -113,14 +112,14 @@ class Layers:
             if layer.parent not in mounted:
                 # The engine mounts this folder on itself when it starts, and takes that away when nothing is mounted
                 # below. Done later, it would hide our mount: neither could be removed, and every command would wait.
-                _bind(layer.parent, layer.parent)
+                bind(layer.parent, layer.parent)
             if layer not in mounted:
-                _bind(folder / "layer", layer)
+                bind(folder / "layer", layer)
             if not any((folder / "run").iterdir()):
                 _copy(run, folder / "run")
             self._shorten_files(folder / "run")
             if run not in mounted:
-                _bind(folder / "run", run)
+                bind(folder / "run", run)
 
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every layer that is there."""
@@ -201,7 +200,7 @@ class Layers:
     def _delete(self, folder: Path) -> None:
         for mount in reversed(read_mounts()):
             if mount.source.parent.name == folder.name and mount.source.name in ("layer", "run"):
-                _unmount(mount.target)
+                detach(mount.target)
         for name in ("layer", "run"):
             self._mechanism.delete(folder / name)
         folder.rmdir()
@@ -218,23 +217,3 @@ def _copy(source: Path, target: Path) -> None:
     facts = source.stat()
     os.chown(target, facts.st_uid, facts.st_gid)
     target.chmod(facts.st_mode & 0o7777)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _bind(source: Path, target: Path) -> None:
-    """As `mount --bind --make-private`, without the 4 ms that two processes take. Source: mount(2)."""
-    _check(_libc.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None), target)
-    _check(_libc.mount(None, os.fsencode(target), None, _MS_PRIVATE, None), target)
-
-
-def _unmount(target: Path) -> None:
-    """As `umount --lazy`: the container does not run, and nothing waits for a process that only looks."""
-    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
-
-
-def _check(result: int, path: Path) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(path))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from odc.adapters.localdisk.commands import run
-from odc.adapters.localdisk.usage import Counts, enable_quotas, group_of, has_groups, join_group, measure_space, root_id
+from odc.adapters.localdisk import btrfs_ioctl
+from odc.adapters.localdisk.commands import run, storage_errors
+from odc.adapters.localdisk.usage import Counts, enable_quotas, group_of, has_groups, join_group, measure_space
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import StorageUse
-
-_SUBVOLUME_INODE = 256
-"""The top folder of every subvolume has this number (Source: btrfs(5))."""
-_GET_FLAGS, _SET_FLAGS, _READ_ONLY = 0x80089419, 0x4008941A, 1 << 1
 
 
 class Mechanism(Protocol):
@@ -80,32 +75,22 @@ class Btrfs:
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make a subvolume with its limit."""
-        if not path.exists():
-            run("btrfs", "subvolume", "create", str(path))
-        run("btrfs", "qgroup", "limit", str(size_bytes), str(path))
-        if has_groups():
-            join_group(path)
+        with storage_errors(f"the subvolume {path.name} cannot be made"):
+            if not path.exists():
+                btrfs_ioctl.create_subvolume(path)
+            btrfs_ioctl.limit_subvolume(path, size_bytes)
+            if has_groups():
+                join_group(path)
 
     def identity(self, volume: Path) -> str:
         """The subvolume's UUID; a plain folder has none."""
-        if volume.stat().st_ino != _SUBVOLUME_INODE:
+        if volume.stat().st_ino != btrfs_ioctl.SUBVOLUME_INODE:
             return "no subvolume"
-        return _shown(volume)["UUID"]
+        return btrfs_ioctl.read_subvolume(volume).uuid
 
     def make_writable(self, volume: Path) -> None:
-        """Clear the flag that makes a subvolume read-only, which its owner may set without any right.
-
-        Source: linux/btrfs.h, BTRFS_IOC_SUBVOL_GETFLAGS and _SETFLAGS.
-        """
-        descriptor = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if os.fstat(descriptor).st_ino != _SUBVOLUME_INODE:
-                return
-            flags = struct.unpack("Q", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
-            if flags & _READ_ONLY:
-                fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("Q", flags & ~_READ_ONLY))
-        finally:
-            os.close(descriptor)
+        """Clear the flag that makes a subvolume read-only, which its owner may set without any right."""
+        btrfs_ioctl.make_writable(volume)
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Take a read-only snapshot: whole or not at all, by btrfs itself, which shares everything."""
@@ -116,8 +101,8 @@ class Btrfs:
             # A disk that was made without its group has none until it is measured.
             run("btrfs", "subvolume", "snapshot", "-r", str(volume), str(target))
         run("btrfs", "filesystem", "sync", str(target))
-        copy = _shown(target)
-        if copy.get("Parent UUID") != self.identity(volume) or "readonly" not in copy.get("Flags", ""):
+        copy = btrfs_ioctl.read_subvolume(target)
+        if copy.parent_uuid != self.identity(volume) or not copy.read_only:
             raise ProviderUnavailable(f"the snapshot {target.name} is not a read-only copy of its volume")
         return self.used_bytes(volume) or 0
 
@@ -130,7 +115,7 @@ class Btrfs:
     def delete(self, path: Path) -> None:
         """Delete a subvolume; its space is freed in the background."""
         if path.exists():
-            number = root_id(path)
+            number = btrfs_ioctl.root_id(path)
             run("btrfs", "subvolume", "delete", "--commit-after", str(path))
             if self._counts is not None:
                 self._counts.note_deleted(number)
@@ -140,11 +125,6 @@ class Btrfs:
         if self._counts is None:
             self._counts = Counts(root)
         return self._counts.measure()
-
-
-def _shown(volume: Path) -> dict[str, str]:
-    pairs = (line.partition(":") for line in run("btrfs", "subvolume", "show", str(volume)).splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 class Folders:

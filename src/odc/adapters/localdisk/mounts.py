@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from odc.adapters.localdisk.commands import run
 from odc.domain.errors import ProviderUnavailable
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
-_SAFE = frozenset({"nosuid", "nodev"})
 _NAMED = 3
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_PRIVATE, _MNT_DETACH = 1 << 1, 1 << 2, 1 << 5, 1 << 12, 1 << 18, 2
+"""Source: mount(2) and umount(2), linux/mount.h."""
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Mount(NamedTuple):
@@ -62,14 +65,42 @@ def _path(text: bytes) -> Path:
 
 
 def bind(source: Path, target: Path) -> None:
-    """Show the folder at the target, `nosuid,nodev`, to this mount namespace only."""
-    run("mount", "-o", "bind,nosuid,nodev", "--make-private", str(source), str(target))
+    """Show the folder at the target, to this mount namespace only. The mount program would take 4 ms.
+
+    Raises:
+        OSError: it could not be mounted.
+    """
+    _mount(source, target, _MS_BIND)
+    _mount(None, target, _MS_PRIVATE)
 
 
-def make_safe(mount: Mount) -> None:
-    """Finish a bind mount whose options were not set when its maker ended."""
-    if not mount.options >= _SAFE:
-        run("mount", "-o", "remount,bind,nosuid,nodev", str(mount.target))
+def make_safe(target: Path) -> None:
+    """Make a bind mount `nosuid,nodev`. Repeatable: its maker may have ended between the two.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    _mount(None, target, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV)
+
+
+def detach(target: Path) -> None:
+    """As `umount --lazy`: for what nothing writes to any more, whoever still looks at it.
+
+    Raises:
+        OSError: it could not be unmounted, as when nothing is mounted there.
+    """
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+
+
+def _mount(source: Path | None, target: Path, flags: int) -> None:
+    from_ = None if source is None else os.fsencode(source)
+    _check(_libc.mount(from_, os.fsencode(target), None, flags, None), target)
+
+
+def _check(result: int, path: Path) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def unmount(target: Path) -> None:

@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import struct
 import time
 import uuid
 from contextlib import suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
+from odc.adapters.localdisk.btrfs_ioctl import assign_group, create_group, root_id
 from odc.adapters.localdisk.commands import LIMIT_S, run
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
@@ -28,11 +28,8 @@ from odc.domain.storage import DiskUse, StorageUse
 log = logging.getLogger(__name__)
 
 _GROUP = re.compile(r"(\d+/\d+)\s+(\d+)\s+(\d+)\s+(\d+|none)\s+(\S+)")
-_INO_LOOKUP = 0xD0009412
-_LOOKUP_BYTES = 4096
 _FS_INFO = 0x8400941F
 _INFO_BYTES = 1024
-_TOP = 256
 _MOST_LEVELS = 8
 """Of a tree of btrfs. Source: linux/btrfs_tree.h, BTRFS_MAX_LEVEL."""
 COUNT_PAUSE_S = 60.0
@@ -49,35 +46,20 @@ def has_groups() -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= FIRST_WITH_GROUPS
 
 
-def root_id(path: Path) -> int:
-    """The number of the subvolume that holds this folder.
-
-    Source: linux/btrfs.h, BTRFS_IOC_INO_LOOKUP; unlike `btrfs subvolume list` it prints no names that users chose.
-
-    Raises:
-        OSError: the folder is not there, or not on btrfs.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        answer = bytearray(struct.pack("QQ", 0, _TOP).ljust(_LOOKUP_BYTES, b"\0"))
-        fcntl.ioctl(descriptor, _INO_LOOKUP, answer)
-        return int(struct.unpack_from("Q", answer)[0])
-    finally:
-        os.close(descriptor)
-
-
 def group_of(home: Path) -> str:
     """The quota group of a disk, named after its home."""
     return f"1/{root_id(home)}"
 
 
 def join_group(home: Path) -> None:
-    """Put a home into its disk's group; make the group first. Repeatable: what is done already is refused by btrfs."""
-    group = group_of(home)
-    with suppress(ProviderUnavailable):
-        run("btrfs", "qgroup", "create", group, str(home))
-    with suppress(ProviderUnavailable):
-        run("btrfs", "qgroup", "assign", "--no-rescan", f"0/{root_id(home)}", group, str(home))
+    """Put a home into its disk's group; make the group first. Repeatable.
+
+    A disk that cannot have its group works all the same, and is measured without it.
+    """
+    number = root_id(home)
+    with suppress(OSError):
+        create_group(home, number)
+        assign_group(home, number, number)
 
 
 def measure_space(root: Path) -> tuple[int, int]:

@@ -137,8 +137,7 @@ class LocalVolumes:
                 bind(home, target)
             elif found.target != target:
                 raise ProviderUnavailable(f"disk {disk_id} is still attached to {found.target.name}")
-            else:
-                make_safe(found)
+            make_safe(target)
         return str(target)
 
     def detach(self, disk_id: str, holder: str) -> None:

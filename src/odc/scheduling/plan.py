@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from odc.scheduling.field import MICROSECOND, Field, Held, micros, moment
 from odc.scheduling.picture import Claim, Opening, Picture, Plan, Slot, Waiting, could_ever_serve
@@ -22,6 +22,10 @@ from odc.scheduling.profile import FOREVER
 LATE = timedelta(seconds=30)
 """How late a pass may come to a slot that is free: it then still starts in its own interval, so that the slots laid
 against its end stay where they are. The prepare limit absorbs the delay."""
+
+
+NO_PROMISE = datetime.max.replace(tzinfo=UTC)
+"""Orders a request without a promise after every request with one."""
 
 
 def plan_pool(picture: Picture) -> Plan:
@@ -139,7 +143,7 @@ class PoolPlan:
                     field.close(index)
 
     def _lay(self, waiting: Sequence[Waiting]) -> None:
-        by_promise = sorted(waiting, key=lambda w: (w.promised or moment(FOREVER >> 12), w.order))
+        by_promise = sorted(waiting, key=lambda w: (w.promised or NO_PROMISE, w.order))
         broken = [w for w in by_promise if w.slot is not None and not w.slot.estimate and not self._keep(w, w.slot)]
         for each in broken:
             self._relaid.add(each.id)

@@ -107,6 +107,17 @@ def test_slots_that_lie_in_the_past_are_laid_anew_in_promise_order() -> None:
     assert plan.slots["r0"].start == NOW + HOUR
 
 
+def test_an_infeasible_slot_without_a_promise_is_laid_anew_after_those_with_one() -> None:
+    broken = Slot(NOW + HOUR, ("gone",))
+    waiting = [
+        a_request(0, units=8, slot=broken),
+        a_request(1, units=8, slot=broken, promised=NOW + HOUR),
+    ]
+    plan = plan_pool(Picture(NOW, nodes_of(1), [], waiting))
+    assert plan.slots["r1"].start == NOW
+    assert plan.slots["r0"].start == NOW + HOUR
+
+
 def test_a_pass_that_comes_a_moment_late_postpones_nobody() -> None:
     late = NOW + timedelta(seconds=2)
     first = a_request(0, units=8, slot=Slot(NOW, ("n0",)))

@@ -14,7 +14,7 @@ from functools import partial
 
 from bench.measuring import in_turns, milliseconds
 from bench.table import Row
-from odc.scheduling import Claim, Picture, PoolNode, PoolPlan, Slot, Waiting, plan_pool
+from odc.scheduling import Allocation, PoolNode, PoolPlan, PoolState, QueuedRequest, Slot, plan_pool
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 UNITS = 8
@@ -22,7 +22,7 @@ SIZES = (1, 1, 2, 2, 4, 8)
 EVENTS = 25
 
 
-def picture(nodes: int, queued: int, seed: int = 1) -> Picture:
+def picture(nodes: int, queued: int, seed: int = 1) -> PoolState:
     """A pool whose nodes are all in use, with as many waiting requests: one box or a gang, 5 minutes to 24 hours."""
     dice = random.Random(seed)
     pool = [PoolNode(name=f"n{number}", units=UNITS, zone=f"z{number % 4}") for number in range(nodes)]
@@ -32,14 +32,14 @@ def picture(nodes: int, queued: int, seed: int = 1) -> Picture:
         while left > 0:
             units = min(left, dice.choice(SIZES))
             left -= units
-            claims.append(Claim(node.name, units, NOW + timedelta(seconds=dice.randrange(60, 86400))))
-    return Picture(now=NOW, nodes=pool, claims=claims, waiting=[request(dice, number) for number in range(queued)])
+            claims.append(Allocation(node.name, units, NOW + timedelta(seconds=dice.randrange(60, 86400))))
+    return PoolState(now=NOW, nodes=pool, claims=claims, waiting=[request(dice, number) for number in range(queued)])
 
 
-def request(dice: random.Random, number: int) -> Waiting:
+def request(dice: random.Random, number: int) -> QueuedRequest:
     """One waiting request; one in twenty is a gang of two to eight whole nodes."""
     gang = dice.random() < 0.05
-    return Waiting(
+    return QueuedRequest(
         id=f"r{number}",
         units=UNITS if gang else dice.choice(SIZES),
         nodes=dice.randrange(2, 9) if gang else 1,
@@ -72,7 +72,7 @@ def _whole(nodes: int, queued: int, budget: float, turns: int) -> list[Row]:
     return [Row(f"plan {queued:,} queued on {nodes:,} nodes", "ms", took["ours"], budget, took["floor"], note=note)]
 
 
-def _least(given: Picture) -> dict[str, Slot]:
+def _least(given: PoolState) -> dict[str, Slot]:
     line = sorted(given.waiting, key=lambda waiting: waiting.order)
     return {waiting.id: Slot(given.now, (given.nodes[0].name,)) for waiting in line}
 

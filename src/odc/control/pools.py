@@ -11,10 +11,10 @@ from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.promise import held_until, next_guess, slot_span
 from odc.domain.reservation import Reservation, State
-from odc.scheduling import Claim, Picture, PoolNode, Slot, Waiting
+from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot
 
 
-def pool_picture(
+def pool_state(
     gpu_type: str,
     records: Iterable[Reservation],
     nodes: Iterable[Node],
@@ -22,7 +22,7 @@ def pool_picture(
     disks: Mapping[str, Disk],
     limits: Limits,
     now: datetime,
-) -> Picture:
+) -> PoolState:
     """One pool at one time.
 
     Args:
@@ -37,21 +37,23 @@ def pool_picture(
     ours = [record for record in records if record.spec.gpu_type == gpu_type]
     by_id = {record.id: record for record in records}
     claims = [
-        Claim(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
+        Allocation(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
         for record in ours
         if record.occupies
         for place in record.places
     ]
-    claims += [Claim(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
+    claims += [
+        Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type
+    ]
     pool_nodes = [node for node in nodes if node.gpu_type == gpu_type]
     ours_now = {gpu for record in ours if record.occupies for place in record.places for gpu in place.gpus}
     claims += [
-        Claim(node=node.name, units=len(foreign), until=None)
+        Allocation(node=node.name, units=len(foreign), until=None)
         for node in pool_nodes
         # What a reservation has as well is counted once.
         if (foreign := (node.held_by_others.keys() | node.unusable.keys()) - ours_now)
     ]
-    return Picture(
+    return PoolState(
         now=now,
         nodes=[_pool_node(node) for node in pool_nodes],
         claims=claims,
@@ -67,9 +69,9 @@ def _pool_node(node: Node) -> PoolNode:
     return PoolNode(name=node.name, units=node.units, zone=node.zone, profiling=node.profiling, usable=node.usable)
 
 
-def _waiting(record: Reservation, limits: Limits, not_before: datetime | None) -> Waiting:
+def _waiting(record: Reservation, limits: Limits, not_before: datetime | None) -> QueuedRequest:
     slot = record.slot
-    return Waiting(
+    return QueuedRequest(
         id=record.id,
         units=record.spec.units,
         nodes=record.spec.nodes,

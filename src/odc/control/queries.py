@@ -9,7 +9,7 @@ from datetime import datetime
 from odc.control.context import Look, Policy, Ports, Sight
 from odc.control.disk_accounts import DiskAccount, disk_accounts
 from odc.control.gate import Gate
-from odc.control.pools import pool_picture
+from odc.control.pools import pool_state
 from odc.control.reserving import counts_on
 from odc.control.users import UserAccount, Users
 from odc.domain.access import Act, Principal
@@ -21,7 +21,7 @@ from odc.domain.promise import ready_by
 from odc.domain.records import Event, ReservationQuery, Stored
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.user import User
-from odc.scheduling import Opening, Picture, PoolPlan
+from odc.scheduling import OpenWindow, PoolPlan, PoolState
 
 MOST_LIVE = 100_000
 MOST_ENDED = 500
@@ -64,7 +64,7 @@ class TypeOutlook:
     free: int
     live: tuple[Reservation, ...]
     queued: tuple[Reservation, ...]
-    choices: Mapping[int, Opening]
+    choices: Mapping[int, OpenWindow]
 
 
 class Queries:
@@ -197,7 +197,7 @@ class Queries:
         return tuple(self._outlook_of(gpu_type, stored, look, now) for gpu_type in types)
 
     def _outlook_of(self, gpu_type: str, stored: Stored, look: Look, now: datetime) -> TypeOutlook:
-        picture = pool_picture(
+        picture = pool_state(
             gpu_type, stored.reservations, look.nodes, look.quarantined, stored.disks, self._policy.limits, now
         )
         nodes = tuple(node for node in look.nodes if node.gpu_type == gpu_type)
@@ -215,16 +215,16 @@ class Queries:
             choices={count if has_gpus else 0: self._opening(plan.free_for(count), now) for count in units},
         )
 
-    def _opening(self, opening: Opening, now: datetime) -> Opening:
+    def _opening(self, opening: OpenWindow, now: datetime) -> OpenWindow:
         """The opening as a user's reservation could use it: at once, or by the promise that it would get; and without
         the limits around the hours."""
         start, until, limits = opening.start, opening.until, self._policy.limits
         if start is not None and start > now:
             start = ready_by(start, limits)
-        return Opening(start=start, until=None if until is None else until - limits.prepare - limits.stop)
+        return OpenWindow(start=start, until=None if until is None else until - limits.prepare - limits.stop)
 
 
-def _free(picture: Picture) -> int:
+def _free(picture: PoolState) -> int:
     """Units that could be had now."""
     taken: dict[str, int] = {}
     for claim in picture.claims:

@@ -92,7 +92,7 @@ def advance_queue(
             held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
             obstacle = _obstacle(record, held, free, seen, policy)
             move = None if obstacle else _place(record, held, free, seen, policy)
-            move = move or _promise(record, held, record.id in plan.relaid, seen, policy)
+            move = move or _promise(record, held, record.id in plan.replanned, seen, policy)
             move = move or _tell_obstacle(record, obstacle, seen)
         if move is not None:
             moves.append(move)
@@ -177,12 +177,12 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
     return disk is not None and disk.holder == record.id
 
 
-def _promise(record: Reservation, slot: SlotRecord, relaid: bool, seen: Observation, policy: Policy) -> Move | None:
+def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Observation, policy: Policy) -> Move | None:
     """Write down a slot that is new or has moved, and tell its owner what is worth telling.
 
     A clock that cannot be trusted makes no promise and moves none.
     """
-    if slot == record.slot or seen.frozen or (not relaid and _only_waits(record, slot, seen)):
+    if slot == record.slot or seen.frozen or (not replanned and _only_waits(record, slot, seen)):
         return None
     move = Move(fenced=True)
     if slot.estimate:

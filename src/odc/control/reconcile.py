@@ -19,7 +19,7 @@ from odc.control.host_watch import HostWatch
 from odc.control.housekeeping import Housekeeper
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
-from odc.control.pools import pool_picture
+from odc.control.pools import pool_state
 from odc.control.pruning import Pruner
 from odc.control.runner import Runner
 from odc.domain.box import BoxSeen, BoxState
@@ -143,7 +143,7 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
     strays = quarantined(seen)
     return {
         gpu_type: plan_pool(
-            pool_picture(
+            pool_state(
                 gpu_type,
                 seen.stored.reservations,
                 seen.nodes,

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from odc.scheduling.field import MICROSECOND, Field, Held, micros, moment
-from odc.scheduling.picture import Claim, Opening, Picture, Plan, Slot, Waiting, could_ever_serve
-from odc.scheduling.profile import FOREVER
+from odc.scheduling.model import Allocation, OpenWindow, Plan, PoolState, QueuedRequest, Slot, could_ever_serve
+from odc.scheduling.node_timelines import MICROSECOND, NodeTimelines, PlacedSlot, from_micros, to_micros
+from odc.scheduling.timeline import FOREVER
 
-LATE = timedelta(seconds=30)
+START_GRACE = timedelta(seconds=30)
 """How late a pass may come to a slot that is free: it then still starts in its own interval, so that the slots laid
 against its end stay where they are. The prepare limit absorbs the delay."""
 
@@ -28,7 +28,7 @@ NO_PROMISE = datetime.max.replace(tzinfo=UTC)
 """Orders a request without a promise after every request with one."""
 
 
-def plan_pool(picture: Picture) -> Plan:
+def plan_pool(picture: PoolState) -> Plan:
     """The plan of one pool at one time."""
     return PoolPlan(picture).plan
 
@@ -36,14 +36,14 @@ def plan_pool(picture: Picture) -> Plan:
 class PoolPlan:
     """A pool's plan, kept for questions against the same picture. Not for several threads at once."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: PoolState) -> None:
         """Lay the plan: held slots first, broken ones anew in promise order, new ones in line; then pull forward."""
-        self._now = micros(picture.now)
+        self._now = to_micros(picture.now)
         exists = [node for node in picture.nodes if node.available_from is None]
         self._all = list(picture.nodes)
-        self._plain = Field([node for node in exists if not node.profiling], self._now)
-        self._profiling = Field([node for node in exists if node.profiling], self._now)
-        self._held: dict[str, Held] = {}
+        self._plain = NodeTimelines([node for node in exists if not node.profiling], self._now)
+        self._profiling = NodeTimelines([node for node in exists if node.profiling], self._now)
+        self._held: dict[str, PlacedSlot] = {}
         self._estimates: dict[str, Slot] = {}
         self._impossible: set[str] = set()
         self._relaid: set[str] = set()
@@ -58,7 +58,7 @@ class PoolPlan:
         return Plan(
             slots={**slots, **self._estimates},
             impossible=frozenset(self._impossible),
-            relaid=frozenset(self._relaid),
+            replanned=frozenset(self._relaid),
         )
 
     def earliest(
@@ -75,18 +75,18 @@ class PoolPlan:
         found = field.find(self._size(field, units, profiling), nodes, duration // MICROSECOND, self._floor(not_before))
         return None if found is None else self._named(field, *found)
 
-    def add(self, waiting: Waiting) -> Slot | None:
+    def add(self, waiting: QueuedRequest) -> Slot | None:
         """Place one more arrival behind all others; None if no existing node can serve it."""
         self._lay_new(waiting)
         return self._slot(self._held[waiting.id]) if waiting.id in self._held else self._estimates.get(waiting.id)
 
-    def free_for(self, units: int, nodes: int = 1, profiling: bool = False) -> Opening:
+    def free_for(self, units: int, nodes: int = 1, profiling: bool = False) -> OpenWindow:
         """When such a request could start, however short, and how long it could last from then."""
         field = self._field(profiling)
         size = self._size(field, units, profiling)
         found = field.find(size, nodes, 1, 0)
         if found is None:
-            return Opening(start=None)
+            return OpenWindow(start=None)
         start, chosen = found
         if nodes == 1:
             # Of the windows that start then, the longest is what one would want to know.
@@ -94,7 +94,7 @@ class PoolPlan:
             end = max(ends)
         else:
             end = min(field.profiles[index].first_lack(start, size) for index in chosen)
-        return Opening(start=moment(start), until=None if end >= FOREVER else moment(end))
+        return OpenWindow(start=from_micros(start), until=None if end >= FOREVER else from_micros(end))
 
     def release(self, node: str, units: int, start: datetime, end: datetime | None) -> list[str]:
         """Free these units, as an early end does, and pull slots forward; the ids that moved, by place in line.
@@ -103,8 +103,8 @@ class PoolPlan:
         """
         for field in (self._plain, self._profiling):
             if node in field.number:
-                begin = max(micros(start), self._now)
-                until = FOREVER if end is None else micros(end)
+                begin = max(to_micros(start), self._now)
+                until = FOREVER if end is None else to_micros(end)
                 field.change(field.number[node], begin, until, units)
         return self._pull_forward()
 
@@ -112,37 +112,37 @@ class PoolPlan:
         """The latest end in `[current_end, wanted_end]` that breaks no slot of the node."""
         for field in (self._plain, self._profiling):
             if node in field.number:
-                lack = field.profiles[field.number[node]].first_lack(micros(current_end), units)
-                return min(wanted_end, max(current_end, moment(lack))) if lack < FOREVER else wanted_end
+                lack = field.profiles[field.number[node]].first_lack(to_micros(current_end), units)
+                return min(wanted_end, max(current_end, from_micros(lack))) if lack < FOREVER else wanted_end
         return current_end
 
-    def _field(self, profiling: bool) -> Field:
+    def _field(self, profiling: bool) -> NodeTimelines:
         return self._profiling if profiling else self._plain
 
-    def _size(self, field: Field, units: int, profiling: bool) -> int:
+    def _size(self, field: NodeTimelines, units: int, profiling: bool) -> int:
         """What the request takes of its node: on a profiling node all of it."""
         return max((node.units for node in field.nodes), default=units) if profiling else units
 
     def _floor(self, not_before: datetime | None) -> int:
-        return 0 if not_before is None or micros(not_before) <= self._now else micros(not_before)
+        return 0 if not_before is None or to_micros(not_before) <= self._now else to_micros(not_before)
 
-    def _named(self, field: Field, start: int, nodes: Sequence[int]) -> Slot:
-        return Slot(start=moment(start), nodes=tuple(field.nodes[index].name for index in nodes))
+    def _named(self, field: NodeTimelines, start: int, nodes: Sequence[int]) -> Slot:
+        return Slot(start=from_micros(start), nodes=tuple(field.nodes[index].name for index in nodes))
 
-    def _slot(self, held: Held) -> Slot:
+    def _slot(self, held: PlacedSlot) -> Slot:
         return self._named(self._field(held.waiting.profiling), held.start, held.nodes)
 
-    def _take_claims(self, claims: Sequence[Claim]) -> None:
+    def _take_claims(self, claims: Sequence[Allocation]) -> None:
         for field in (self._plain, self._profiling):
             for claim in claims:
                 if claim.node in field.number:
-                    until = FOREVER if claim.until is None else max(micros(claim.until), self._now + 1)
+                    until = FOREVER if claim.until is None else max(to_micros(claim.until), self._now + 1)
                     field.change(field.number[claim.node], self._now, until, -claim.units)
             for index, node in enumerate(field.nodes):
                 if not node.usable:
                     field.close(index)
 
-    def _lay(self, waiting: Sequence[Waiting]) -> None:
+    def _lay(self, waiting: Sequence[QueuedRequest]) -> None:
         by_promise = sorted(waiting, key=lambda w: (w.promised or NO_PROMISE, w.order))
         broken = [w for w in by_promise if w.slot is not None and not w.slot.estimate and not self._keep(w, w.slot)]
         for each in broken:
@@ -152,33 +152,33 @@ class PoolPlan:
             if each.slot is None or each.slot.estimate:
                 self._lay_new(each)
 
-    def _keep(self, waiting: Waiting, slot: Slot) -> bool:
+    def _keep(self, waiting: QueuedRequest, slot: Slot) -> bool:
         """Take the held slot's units where they are, if they are free; False if the slot is infeasible."""
         field = self._field(waiting.profiling)
         if any(name not in field.number for name in slot.nodes) or len(slot.nodes) != waiting.nodes:
             return False
-        start = micros(slot.start)
+        start = to_micros(slot.start)
         duration = waiting.duration // MICROSECOND
-        if start < self._now - LATE // MICROSECOND:
+        if start < self._now - START_GRACE // MICROSECOND:
             start = self._now
         start = max(start, self._floor(waiting.not_before))
-        if start > max(micros(slot.start), self._now):
+        if start > max(to_micros(slot.start), self._now):
             return False
         nodes = [field.number[name] for name in slot.nodes]
         size = self._size(field, waiting.units, waiting.profiling)
         begin = max(start, self._now)
         if any(field.profiles[index].least_free(begin, start + duration) < size for index in nodes):
             return False
-        self._take(Held(waiting, start, nodes, size, duration, look_again=True))
+        self._take(PlacedSlot(waiting, start, nodes, size, duration, look_again=True))
         return True
 
-    def _lay_new(self, waiting: Waiting) -> None:
+    def _lay_new(self, waiting: QueuedRequest) -> None:
         field = self._field(waiting.profiling)
         size = self._size(field, waiting.units, waiting.profiling)
         duration = waiting.duration // MICROSECOND
         found = field.find(size, waiting.nodes, duration, self._floor(waiting.not_before))
         if found is not None:
-            self._take(Held(waiting, found[0], found[1], size, duration))
+            self._take(PlacedSlot(waiting, found[0], found[1], size, duration))
             return
         estimate = self._estimate(waiting)
         if estimate is not None:
@@ -186,14 +186,14 @@ class PoolPlan:
         elif not could_ever_serve(self._all, waiting.units, waiting.nodes, waiting.profiling):
             self._impossible.add(waiting.id)
 
-    def _estimate(self, waiting: Waiting) -> Slot | None:
+    def _estimate(self, waiting: QueuedRequest) -> Slot | None:
         """When nodes that do not exist yet could serve it, each request looked at by itself."""
         could = [
-            replace(node, available_from=node.available_from or moment(self._now))
+            replace(node, available_from=node.available_from or from_micros(self._now))
             for node in self._all
             if node.profiling == waiting.profiling and (node.available_from or node.usable)
         ]
-        field = Field(could, self._now)
+        field = NodeTimelines(could, self._now)
         for index, node in enumerate(could):
             if node.name in self._plain.number or node.name in self._profiling.number:
                 own = self._field(waiting.profiling)
@@ -203,7 +203,7 @@ class PoolPlan:
         found = field.find(size, waiting.nodes, waiting.duration // MICROSECOND, self._floor(waiting.not_before))
         return None if found is None else replace(self._named(field, *found), estimate=True)
 
-    def _take(self, held: Held) -> None:
+    def _take(self, held: PlacedSlot) -> None:
         self._held[held.waiting.id] = held
         self._field(held.waiting.profiling).take(held)
 
@@ -228,7 +228,7 @@ class PoolPlan:
         self._profiling.forget_gains()
         return list(moved)
 
-    def _improve(self, field: Field, held: Held) -> bool:
+    def _improve(self, field: NodeTimelines, held: PlacedSlot) -> bool:
         """Move one slot earlier if it can be; its own units count as free for it."""
         held.look_again, beside = False, held.look_again
         floor = self._floor(held.waiting.not_before)
@@ -243,7 +243,7 @@ class PoolPlan:
         field.take(held)
         return better
 
-    def _is_worth_lifting(self, field: Field, held: Held, floor: int, beside: bool) -> bool:
+    def _is_worth_lifting(self, field: NodeTimelines, held: PlacedSlot, floor: int, beside: bool) -> bool:
         """Whether something earlier fits beside the slot, or what is free reaches up to its begin.
 
         A gang may do both at once: stay on one of its nodes, and leave another.

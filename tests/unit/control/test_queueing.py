@@ -43,7 +43,7 @@ def free_in(seen: Observation, policy: Policy = POLICY) -> FreeThings:
 
 def planned(record: Reservation, start: timedelta = timedelta(0)) -> Plan:
     slots = {record.id: Slot(start=NOW + start, nodes=("node-1",))}
-    return Plan(slots=slots, impossible=frozenset(), relaid=frozenset())
+    return Plan(slots=slots, impossible=frozenset(), replanned=frozenset())
 
 
 def test_gpus_are_taken_by_identity_and_never_twice() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from odc.scheduling import Picture, Waiting
+from odc.scheduling import PoolState, QueuedRequest
 
 
 class Oracle:
     """Free units of each node as a list of intervals that are taken."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: PoolState) -> None:
         self.now = picture.now
         self.nodes = {node.name: node for node in picture.nodes if node.available_from is None}
         self.taken: dict[str, list[tuple[datetime, datetime, int]]] = {name: [] for name in self.nodes}
@@ -27,14 +27,14 @@ class Oracle:
             for point in points
         )
 
-    def earliest(self, request: Waiting) -> datetime | None:
+    def earliest(self, request: QueuedRequest) -> datetime | None:
         """The first time at which the request fits, nodes and zone and all."""
         ends = {self.now, *(end for spans in self.taken.values() for _, end, _ in spans)}
         floor = max(self.now, request.not_before or self.now)
         candidates = sorted({floor, *(end for end in ends if end > floor and end.year < 9000)})
         return next((start for start in candidates if self.fits(request, start)), None)
 
-    def fits(self, request: Waiting, start: datetime) -> bool:
+    def fits(self, request: QueuedRequest, start: datetime) -> bool:
         """Whether enough nodes of one zone are free from then on."""
         zones: dict[str, int] = {}
         for name, node in self.nodes.items():

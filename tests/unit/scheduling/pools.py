@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
 
-from odc.scheduling import Claim, Picture, PoolNode, Slot, Waiting
+from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def a_request(number: int, units: int = 1, hours: float = 1, **changes: object) -> Waiting:
+def a_request(number: int, units: int = 1, hours: float = 1, **changes: object) -> QueuedRequest:
     defaults = {"id": f"r{number}", "units": units, "nodes": 1, "duration": hours * HOUR, "order": number}
-    return Waiting(**(defaults | changes))  # type: ignore[arg-type]
+    return QueuedRequest(**(defaults | changes))  # type: ignore[arg-type]
 
 
 @st.composite
-def requests(draw: st.DrawFn, number: int) -> Waiting:
+def requests(draw: st.DrawFn, number: int) -> QueuedRequest:
     gang = draw(st.integers(0, 5)) == 0
     return a_request(
         number,
@@ -52,7 +52,7 @@ def pools(draw: st.DrawFn) -> list[PoolNode]:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def pictures(draw: st.DrawFn) -> PoolState:
     nodes = draw(pools())
     claims = []
     for node in nodes:
@@ -62,17 +62,17 @@ def pictures(draw: st.DrawFn) -> Picture:
             if units <= free:
                 free -= units
                 until = NOW + draw(st.integers(1, 20)) * HOUR / 4
-                claims.append(Claim(node.name, units, draw(st.sampled_from([until] * 9 + [None]))))
+                claims.append(Allocation(node.name, units, draw(st.sampled_from([until] * 9 + [None]))))
     waiting = [draw(requests(number)) for number in range(draw(st.integers(0, 12)))]
-    return Picture(now=NOW, nodes=nodes, claims=claims, waiting=waiting)
+    return PoolState(now=NOW, nodes=nodes, claims=claims, waiting=waiting)
 
 
-def units_on(nodes: dict[str, PoolNode], request: Waiting, name: str) -> int:
+def units_on(nodes: dict[str, PoolNode], request: QueuedRequest, name: str) -> int:
     """What the request takes of that node: all of a profiling node."""
     return nodes[name].units if request.profiling else request.units
 
 
-def check_plan(picture: Picture, slots: dict[str, Slot]) -> None:
+def check_plan(picture: PoolState, slots: dict[str, Slot]) -> None:
     """No unit is given twice; gangs are whole, in one zone; profiling is alone on its own nodes."""
     nodes = {node.name: node for node in picture.nodes}
     oracle = Oracle(picture)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduling.pools import check_plan, pictures, requests, units_on
 
-from odc.scheduling import Claim, Picture, Plan, PoolPlan, Slot, Waiting, plan_pool
+from odc.scheduling import Allocation, Plan, PoolPlan, PoolState, QueuedRequest, Slot, plan_pool
 
 MINUTE = timedelta(minutes=1)
-LATE = timedelta(seconds=20)
+DELAY = timedelta(seconds=20)
 EVENTS = ("time", "time", "arrival", "early end", "extension")
 FAULTS = ("cordon", "uncordon", "added")
 
@@ -25,7 +25,7 @@ FAULTS = ("cordon", "uncordon", "added")
 class Lab:
     """A pool with its queue and what runs, as a control plane keeps them between passes."""
 
-    def __init__(self, picture: Picture, data: st.DataObject) -> None:
+    def __init__(self, picture: PoolState, data: st.DataObject) -> None:
         self.now: datetime = picture.now
         self.nodes = {node.name: node for node in picture.nodes}
         self.claims = list(picture.claims)
@@ -37,8 +37,8 @@ class Lab:
         return self.data.draw(st.integers(low, high))
 
     @property
-    def picture(self) -> Picture:
-        return Picture(self.now, list(self.nodes.values()), list(self.claims), list(self.waiting))
+    def picture(self) -> PoolState:
+        return PoolState(self.now, list(self.nodes.values()), list(self.claims), list(self.waiting))
 
     @property
     def promises(self) -> dict[str, Slot]:
@@ -54,13 +54,13 @@ class Lab:
             self.claims += self._claims_of(started)
         return plan
 
-    def _is_due(self, waiting: Waiting) -> bool:
+    def _is_due(self, waiting: QueuedRequest) -> bool:
         return waiting.slot is not None and not waiting.slot.estimate and waiting.slot.start <= self.now
 
-    def _claims_of(self, started: Waiting) -> Iterable[Claim]:
+    def _claims_of(self, started: QueuedRequest) -> Iterable[Allocation]:
         assert started.slot is not None
         for name in started.slot.nodes:
-            yield Claim(name, units_on(self.nodes, started, name), started.slot.start + started.duration)
+            yield Allocation(name, units_on(self.nodes, started, name), started.slot.start + started.duration)
 
     def happen(self, event: str) -> None:
         getattr(self, f"_{event.replace(' ', '_')}")()
@@ -69,7 +69,7 @@ class Lab:
         """At most to the next slot, and a moment more: a pass may come late."""
         then = self.now + self.draw(1, 90) * MINUTE
         starts = [slot.start for slot in self.promises.values()]
-        self.now = min([then, *(start + self.draw(0, 1) * LATE for start in starts)])
+        self.now = min([then, *(start + self.draw(0, 1) * DELAY for start in starts)])
         self.claims = [claim for claim in self.claims if claim.until is None or claim.until > self.now]
 
     def _arrival(self) -> None:
@@ -107,14 +107,14 @@ class Lab:
 
 @given(pictures(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_without_a_fault_no_promise_is_ever_postponed(picture: Picture, data: st.DataObject) -> None:
+def test_without_a_fault_no_promise_is_ever_postponed(picture: PoolState, data: st.DataObject) -> None:
     lab = Lab(picture, data)
     lab.replan()
     for event in data.draw(st.lists(st.sampled_from(EVENTS), min_size=1, max_size=8)):
         lab.happen(event)
         told = lab.promises
         plan = lab.replan()
-        assert not plan.relaid
+        assert not plan.replanned
         for key, slot in told.items():
             assert plan.slots[key].start <= slot.start
             assert not plan.slots[key].estimate
@@ -122,7 +122,7 @@ def test_without_a_fault_no_promise_is_ever_postponed(picture: Picture, data: st
 
 @given(pictures(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_fault_postpones_only_those_whose_own_node_it_took(picture: Picture, data: st.DataObject) -> None:
+def test_a_fault_postpones_only_those_whose_own_node_it_took(picture: PoolState, data: st.DataObject) -> None:
     lab = Lab(picture, data)
     lab.replan()
     for event in data.draw(st.lists(st.sampled_from(EVENTS + FAULTS * 2), min_size=1, max_size=8)):
@@ -130,15 +130,15 @@ def test_a_fault_postpones_only_those_whose_own_node_it_took(picture: Picture, d
         told = lab.promises
         unusable = {name for name, node in lab.nodes.items() if not node.usable}
         plan = lab.replan()
-        assert plan.relaid == {key for key, slot in told.items() if unusable & set(slot.nodes)}
-        for key in told.keys() - plan.relaid:
+        assert plan.replanned == {key for key, slot in told.items() if unusable & set(slot.nodes)}
+        for key in told.keys() - plan.replanned:
             assert plan.slots[key].start <= told[key].start
 
 
 @given(pictures(), st.data())
 @settings(max_examples=100, deadline=None)
 def test_whoever_is_asked_about_gets_an_end_that_the_next_second_would_break(
-    picture: Picture, data: st.DataObject
+    picture: PoolState, data: st.DataObject
 ) -> None:
     """An extension is not refused for nothing: one second more, and some slot would have to move."""
     lab = Lab(picture, data)
@@ -152,4 +152,4 @@ def test_whoever_is_asked_about_gets_an_end_that_the_next_second_would_break(
     granted = PoolPlan(lab.picture).latest_end(claim.node, claim.units, claim.until, wanted)
     if granted < wanted:
         lab.claims[lab.claims.index(claim)] = replace(claim, until=granted + timedelta(seconds=1))
-        assert plan_pool(lab.picture).relaid or not lab.nodes[claim.node].usable
+        assert plan_pool(lab.picture).replanned or not lab.nodes[claim.node].usable

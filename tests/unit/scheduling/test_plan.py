@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
 from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pictures, units_on
 
-from odc.scheduling import Claim, Picture, PoolNode, PoolPlan, Slot, could_ever_serve, plan_pool
+from odc.scheduling import Allocation, PoolNode, PoolPlan, PoolState, Slot, could_ever_serve, plan_pool
 
 
 def nodes_of(count: int, units: int = 8, **changes: object) -> list[PoolNode]:
@@ -19,7 +19,7 @@ def nodes_of(count: int, units: int = 8, **changes: object) -> list[PoolNode]:
 
 @given(pictures())
 @settings(max_examples=300, deadline=None)
-def test_every_feasible_request_gets_the_first_slot_that_delays_nobody_before_it(picture: Picture) -> None:
+def test_every_feasible_request_gets_the_first_slot_that_delays_nobody_before_it(picture: PoolState) -> None:
     """First come, first served: each, alone behind those before it, starts exactly when the oracle says."""
     plan = plan_pool(picture)
     check_plan(picture, dict(plan.slots))
@@ -39,7 +39,7 @@ def test_every_feasible_request_gets_the_first_slot_that_delays_nobody_before_it
 @given(pictures())
 @settings(max_examples=200, deadline=None)
 def test_only_what_no_node_could_ever_serve_is_impossible_and_a_node_that_could_come_gives_an_estimate(
-    picture: Picture,
+    picture: PoolState,
 ) -> None:
     plan = plan_pool(picture)
     could_come = [node for node in picture.nodes if node.available_from is not None]
@@ -57,7 +57,7 @@ def test_only_what_no_node_could_ever_serve_is_impossible_and_a_node_that_could_
 
 @given(pictures(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_a_later_request_never_changes_an_earlier_slot(picture: Picture, data: st.DataObject) -> None:
+def test_a_later_request_never_changes_an_earlier_slot(picture: PoolState, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, len(picture.waiting)))
     earlier = picture.waiting[:count]
     alone = plan_pool(replace(picture, waiting=earlier))
@@ -71,29 +71,29 @@ def test_a_later_request_never_changes_an_earlier_slot(picture: Picture, data: s
 
 
 def test_a_large_request_at_the_head_starts_by_its_promise_behind_a_stream_of_small_ones() -> None:
-    claims = [Claim("n0", 4, NOW + HOUR)]
+    claims = [Allocation("n0", 4, NOW + HOUR)]
     big = a_request(0, units=8, hours=2)
-    slot = plan_pool(Picture(NOW, nodes_of(1), claims, [big])).slots["r0"]
+    slot = plan_pool(PoolState(NOW, nodes_of(1), claims, [big])).slots["r0"]
     assert slot.start == NOW + HOUR
     small = [a_request(number, units=1, hours=5) for number in range(1, 20)]
-    plan = plan_pool(Picture(NOW, nodes_of(1), claims, [replace(big, slot=slot), *small]))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), claims, [replace(big, slot=slot), *small]))
     assert plan.slots["r0"].start == NOW + HOUR
     assert all(plan.slots[f"r{n}"].start >= NOW + 3 * HOUR for n in range(1, 20))
     short = a_request(30, units=1, hours=0.5)
-    assert PoolPlan(Picture(NOW, nodes_of(1), claims, [replace(big, slot=slot)])).add(short) == Slot(NOW, ("n0",))
+    assert PoolPlan(PoolState(NOW, nodes_of(1), claims, [replace(big, slot=slot)])).add(short) == Slot(NOW, ("n0",))
 
 
 def test_best_fit_keeps_whole_nodes_whole() -> None:
-    claims = [Claim("n1", 6, NOW + 9 * HOUR)]
-    assert plan_pool(Picture(NOW, nodes_of(3), claims, [a_request(0, units=2)])).slots["r0"].nodes == ("n1",)
+    claims = [Allocation("n1", 6, NOW + 9 * HOUR)]
+    assert plan_pool(PoolState(NOW, nodes_of(3), claims, [a_request(0, units=2)])).slots["r0"].nodes == ("n1",)
 
 
 def test_a_slot_on_a_node_that_takes_nothing_new_is_laid_anew() -> None:
     held = a_request(0, slot=Slot(NOW + HOUR, ("n0",)), promised=NOW + HOUR)
     nodes = [replace(nodes_of(1)[0], usable=False), PoolNode("n1", 8)]
-    plan = plan_pool(Picture(NOW, nodes, [], [held]))
+    plan = plan_pool(PoolState(NOW, nodes, [], [held]))
     assert plan.slots["r0"] == Slot(NOW, ("n1",))
-    assert plan.relaid == {"r0"}
+    assert plan.replanned == {"r0"}
 
 
 def test_slots_that_lie_in_the_past_are_laid_anew_in_promise_order() -> None:
@@ -102,7 +102,7 @@ def test_slots_that_lie_in_the_past_are_laid_anew_in_promise_order() -> None:
         a_request(0, units=8, slot=Slot(past + HOUR, ("n0",)), promised=past + HOUR),
         a_request(1, units=8, slot=Slot(past, ("n0",)), promised=past),
     ]
-    plan = plan_pool(Picture(NOW, nodes_of(1), [], waiting))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), [], waiting))
     assert plan.slots["r1"].start == NOW
     assert plan.slots["r0"].start == NOW + HOUR
 
@@ -113,7 +113,7 @@ def test_an_infeasible_slot_without_a_promise_is_laid_anew_after_those_with_one(
         a_request(0, units=8, slot=broken),
         a_request(1, units=8, slot=broken, promised=NOW + HOUR),
     ]
-    plan = plan_pool(Picture(NOW, nodes_of(1), [], waiting))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), [], waiting))
     assert plan.slots["r1"].start == NOW
     assert plan.slots["r0"].start == NOW + HOUR
 
@@ -122,29 +122,31 @@ def test_a_pass_that_comes_a_moment_late_postpones_nobody() -> None:
     late = NOW + timedelta(seconds=2)
     first = a_request(0, units=8, slot=Slot(NOW, ("n0",)))
     second = a_request(1, units=8, slot=Slot(NOW + HOUR, ("n0",)))
-    plan = plan_pool(Picture(late, nodes_of(1), [], [first, second]))
+    plan = plan_pool(PoolState(late, nodes_of(1), [], [first, second]))
     assert plan.slots == {"r0": Slot(NOW, ("n0",)), "r1": Slot(NOW + HOUR, ("n0",))}
-    assert not plan.relaid
+    assert not plan.replanned
 
 
 def test_nodes_that_do_not_exist_yet_give_estimates_only_to_those_whom_no_node_can_serve() -> None:
     nodes = [PoolNode("small", 4), PoolNode("new", 8, available_from=NOW + HOUR / 6)]
-    plan = plan_pool(Picture(NOW, nodes, [Claim("small", 4, NOW + 5 * HOUR)], [a_request(0, 8), a_request(1, 4)]))
+    plan = plan_pool(
+        PoolState(NOW, nodes, [Allocation("small", 4, NOW + 5 * HOUR)], [a_request(0, 8), a_request(1, 4)])
+    )
     assert plan.slots["r0"] == Slot(NOW + HOUR / 6, ("new",), estimate=True)
     assert plan.slots["r1"] == Slot(NOW + 5 * HOUR, ("small",))
 
 
 def test_an_extension_ends_where_the_next_slot_begins() -> None:
-    claims = [Claim("n0", 4, NOW + HOUR)]
+    claims = [Allocation("n0", 4, NOW + HOUR)]
     waiting = [a_request(0, units=8, slot=Slot(NOW + 3 * HOUR, ("n0",)), not_before=NOW + 3 * HOUR)]
-    plan = PoolPlan(Picture(NOW, nodes_of(1), claims, waiting))
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, waiting))
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 3 * HOUR
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 2 * HOUR) == NOW + 2 * HOUR
 
 
 def test_an_early_end_pulls_those_forward_who_can_use_it() -> None:
-    claims = [Claim("n0", 8, NOW + 5 * HOUR)]
-    plan = PoolPlan(Picture(NOW, nodes_of(1), claims, [a_request(0, 8, 2), a_request(1, 8, 1)]))
+    claims = [Allocation("n0", 8, NOW + 5 * HOUR)]
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, [a_request(0, 8, 2), a_request(1, 8, 1)]))
     assert plan.plan.slots["r1"].start == NOW + 7 * HOUR
     assert plan.release("n0", 8, NOW, NOW + 5 * HOUR) == ["r0", "r1"]
     assert plan.plan.slots["r0"].start == NOW
@@ -153,7 +155,7 @@ def test_an_early_end_pulls_those_forward_who_can_use_it() -> None:
 
 @given(pictures(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_after_early_ends_no_slot_could_start_earlier(picture: Picture, data: st.DataObject) -> None:
+def test_after_early_ends_no_slot_could_start_earlier(picture: PoolState, data: st.DataObject) -> None:
     plan = PoolPlan(picture)
     before = dict(plan.plan.slots)
     claims = list(picture.claims)
@@ -171,9 +173,9 @@ def test_after_early_ends_no_slot_could_start_earlier(picture: Picture, data: st
 
 
 def test_what_is_free_now_is_said_with_how_long_it_stays_free() -> None:
-    claims = [Claim("n0", 4, NOW + HOUR)]
+    claims = [Allocation("n0", 4, NOW + HOUR)]
     waiting = [a_request(0, units=8, hours=2, slot=Slot(NOW + HOUR, ("n0",)))]
-    plan = PoolPlan(Picture(NOW, nodes_of(1), claims, waiting))
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, waiting))
     assert (plan.free_for(4).start, plan.free_for(4).until) == (NOW, NOW + HOUR)
     assert plan.free_for(8).start == NOW + 3 * HOUR
     assert plan.free_for(16).start is None

@@ -29,7 +29,7 @@ class PoolNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Allocation:
     """Units of a node that are held until then; None: nobody knows until when."""
 
     node: str
@@ -47,7 +47,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedRequest:
     """One queued request.
 
     Attributes:
@@ -74,13 +74,13 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PoolState:
     """One pool at one time."""
 
     now: datetime
     nodes: Sequence[PoolNode]
-    claims: Sequence[Claim]
-    waiting: Sequence[Waiting]
+    claims: Sequence[Allocation]
+    waiting: Sequence[QueuedRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,16 @@ class Plan:
     Attributes:
         slots: request id to slot, for every request that some node can serve.
         impossible: ids that no node could serve, now or later.
-        relaid: ids whose held slot had become infeasible.
+        replanned: ids whose held slot had become infeasible.
     """
 
     slots: Mapping[str, Slot]
     impossible: frozenset[str]
-    relaid: frozenset[str]
+    replanned: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenWindow:
     """When units could be had: the start (None: never), and the end that a reservation may last to (None: no end)."""
 
     start: datetime | None

@@ -11,23 +11,23 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 
-from odc.scheduling.gains import Gains
-from odc.scheduling.profile import Profile, Window
+from odc.scheduling.grown_windows import GrownWindows
+from odc.scheduling.timeline import Timeline, Window
 
 CLASSES = 64
 
 
-class SizeIndex:
+class WindowIndex:
     """The windows of one size, of all nodes."""
 
     __slots__ = ("_by_node", "_classes", "_used", "_whole", "gains", "size")
 
-    def __init__(self, size: int, profiles: Sequence[Profile]) -> None:
+    def __init__(self, size: int, profiles: Sequence[Timeline]) -> None:
         self.size = size
         self._whole = {profile.index for profile in profiles if profile.units == size}
         self._classes: list[list[Window]] = [[] for _ in range(CLASSES)]
         self._by_node: list[list[Window]] = []
-        self.gains = Gains()
+        self.gains = GrownWindows()
         for profile in profiles:
             windows = profile.windows(size)
             self._by_node.append(windows)
@@ -37,7 +37,7 @@ class SizeIndex:
             filed.sort()
         self._used = [number for number in range(CLASSES) if self._classes[number]]
 
-    def renew(self, profile: Profile, freed: bool) -> None:
+    def renew(self, profile: Timeline, freed: bool) -> None:
         """File the node's windows anew after its profile changed; note those that grew."""
         old = self._by_node[profile.index]
         new = profile.windows(self.size)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from odc.scheduling.profile import Window
+from odc.scheduling.timeline import Window
 
 
-class Gains:
+class GrownWindows:
     """The grown windows of one size."""
 
     __slots__ = ("_grown", "_lengths", "_round", "_stale", "_starts")

@@ -13,7 +13,7 @@ Window = tuple[int, int, int, int]
 """Start, free units at the start, index of the node, end: sorts by start, then by best fit, then by node."""
 
 
-class Profile:
+class Timeline:
     """Free units of one node. `times[i]` is where `free[i]` begins; the last one holds for ever."""
 
     __slots__ = ("free", "index", "times", "units")

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from odc.scheduling.picture import PoolNode, Waiting
-from odc.scheduling.profile import FOREVER, Profile
-from odc.scheduling.windows import SizeIndex
+from odc.scheduling.model import PoolNode, QueuedRequest
+from odc.scheduling.timeline import FOREVER, Timeline
+from odc.scheduling.window_index import WindowIndex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def micros(moment: datetime) -> int:
+def to_micros(moment: datetime) -> int:
     """Microseconds since the epoch."""
     return (moment - _EPOCH) // MICROSECOND
 
 
-def moment(micros: int) -> datetime:
+def from_micros(micros: int) -> datetime:
     """The time of these microseconds since the epoch."""
     return _EPOCH + micros * MICROSECOND
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class PlacedSlot:
     """A request's slot inside the plan: where its units are taken.
 
     Attributes:
@@ -36,7 +36,7 @@ class Held:
         look_again: something came free on one of its nodes since it was last tried to start it earlier.
     """
 
-    waiting: Waiting
+    waiting: QueuedRequest
     start: int
     nodes: list[int]
     units: int
@@ -44,7 +44,7 @@ class Held:
     look_again: bool = False
 
 
-class Field:
+class NodeTimelines:
     """Nodes of one kind (plain or profiling, existing or not) with their profiles and indexes."""
 
     def __init__(self, nodes: Sequence[PoolNode], now: int) -> None:
@@ -52,16 +52,16 @@ class Field:
         self.zones = [node.zone for node in nodes]
         self.number = {node.name: index for index, node in enumerate(nodes)}
         self.profiles = [
-            Profile(index, node.units, max(now, micros(node.available_from)) if node.available_from else now)
+            Timeline(index, node.units, max(now, to_micros(node.available_from)) if node.available_from else now)
             for index, node in enumerate(nodes)
         ]
-        self._sizes: dict[int, SizeIndex] = {}
-        self._holders: list[set[Held]] = [set() for _ in nodes]
+        self._sizes: dict[int, WindowIndex] = {}
+        self._holders: list[set[PlacedSlot]] = [set() for _ in nodes]
 
-    def index(self, size: int) -> SizeIndex:
+    def index(self, size: int) -> WindowIndex:
         """The windows of a size; made when first asked for."""
         if size not in self._sizes:
-            self._sizes[size] = SizeIndex(size, self.profiles)
+            self._sizes[size] = WindowIndex(size, self.profiles)
         return self._sizes[size]
 
     def change(self, node: int, start: int, end: int, by: int) -> None:
@@ -75,19 +75,19 @@ class Field:
                 if start < held.start <= end:
                     held.look_again = True
 
-    def take(self, held: Held) -> None:
+    def take(self, held: PlacedSlot) -> None:
         """Take the units of a slot."""
         for node in held.nodes:
             self.change(node, held.start, held.start + held.duration, -held.units)
             self._holders[node].add(held)
 
-    def lift(self, held: Held) -> None:
+    def lift(self, held: PlacedSlot) -> None:
         """Give the units of a slot back."""
         for node in held.nodes:
             self._holders[node].discard(held)
             self.change(node, held.start, held.start + held.duration, held.units)
 
-    def may_improve(self, held: Held) -> bool:
+    def may_improve(self, held: PlacedSlot) -> bool:
         """Whether something came free that could let the slot start earlier. False is certain, and cheap."""
         return held.look_again or self.index(held.units).gains.reach(held.start, held.duration)
 

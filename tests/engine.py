@@ -21,7 +21,6 @@ from typing import IO, Any
 from tests.image import IMAGE, ensure_image
 from tests.links import links_in
 
-from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.box_limits import box_limits
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, container_name, pids_per_unit
@@ -29,8 +28,9 @@ from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
+from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.service import EngineService, look_at_machine
-from odc.adapters.engine.simulated import device_kind, devices_file, facts_file, write_devices
+from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.catalog import Catalog
 from odc.domain.node import Node

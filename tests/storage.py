@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from odc.adapters.localdisk.backends import Btrfs, Folders
 from odc.adapters.localdisk.btrfs_file import mount_file
-from odc.adapters.localdisk.mechanisms import Btrfs, Folders
 from odc.adapters.localdisk.volumes import LocalVolumes
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.ports.volumes import Volumes

@@ -17,7 +17,7 @@ from tests.engine import Engine, eventually, private_engine
 from tests.links import links_in
 
 from odc.adapters.engine import cluster as engine_cluster
-from odc.adapters.engine import host
+from odc.adapters.engine import host_checks
 from odc.adapters.engine import service as engine_service
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart
@@ -120,8 +120,8 @@ def test_a_gpu_driver_that_hangs_keeps_nothing_else_from_being_checked(
 
     options = replace(engine.options, broken_gpus=look_at_gpus)
     cluster = EngineCluster(engine.api, engine.nodes, options)
-    monkeypatch.setattr(host, "SURVEY_PAUSE_S", 0.0)
-    monkeypatch.setattr(host, "SURVEY_LIMIT_S", 0.0)
+    monkeypatch.setattr(host_checks, "SURVEY_PAUSE_S", 0.0)
+    monkeypatch.setattr(host_checks, "SURVEY_LIMIT_S", 0.0)
     answers.clear()
     try:
         cluster.check_host((), ())

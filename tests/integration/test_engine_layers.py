@@ -15,8 +15,8 @@ from tests.engine import Engine, eventually, private_engine
 from tests.storage import MIB, btrfs_mount
 
 from odc.adapters.engine.cluster import EngineCluster
+from odc.adapters.localdisk.backends import Btrfs
 from odc.adapters.localdisk.layers import Layers
-from odc.adapters.localdisk.mechanisms import Btrfs
 from odc.adapters.localdisk.mounts import read_mounts
 from odc.domain.box import BoxName, BoxSpec
 

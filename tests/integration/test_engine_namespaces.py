@@ -11,7 +11,9 @@ import pytest
 
 pytestmark = pytest.mark.podman
 
-SHARE = "import sys; from pathlib import Path; from odc.adapters.engine.namespaces import share_namespaces as share"
+SHARE = (
+    "import sys; from pathlib import Path; from odc.adapters.engine.network_namespaces import share_namespaces as share"
+)
 STORY = """
 set -e
 mount -t tmpfs tmpfs "$folder"

@@ -14,7 +14,7 @@ from tests.builders import an_id
 from tests.engine import Engine, private_engine
 from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage
 
-from odc.adapters.engine.btrfs_commands import SUBVOLUMES
+from odc.adapters.engine.seccomp_btrfs import SUBVOLUMES
 from odc.domain.box import BoxSpec
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]

@@ -12,14 +12,14 @@ import pytest
 from tests.builders import an_id
 from tests.storage import MIB, folders_storage
 
-from odc.adapters.localdisk.listing import list_below
+from odc.adapters.localdisk.file_listing import list_below
 from odc.control.listings import MOST_BYTES, encode_listing
 from odc.ports.volumes import CUT, MOST_ENTRIES, FileEntry
 
 CHILD = """
 import resource, sys
 from pathlib import Path
-from odc.adapters.localdisk.listing import list_below
+from odc.adapters.localdisk.file_listing import list_below
 from odc.control.listings import encode_listing
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 text = encode_listing(list_below(Path(sys.argv[1])))

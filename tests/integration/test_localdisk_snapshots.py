@@ -17,7 +17,7 @@ from tests.engine import eventually
 from tests.integration.test_localdisk import killed_before_step
 from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
 
-from odc.adapters.localdisk import usage
+from odc.adapters.localdisk import quota_groups
 from odc.domain.storage import DiskUse, StorageUse
 
 pytestmark = [pytest.mark.btrfs]
@@ -210,7 +210,7 @@ def test_quotas_that_somebody_turned_off_hold_again(btrfs: LocalStorage) -> None
 
 def lose_count(storage: LocalStorage, disk_id: str, number: int) -> Path:
     """Let btrfs give up counting, as it does after the deletion of a very large snapshot; the file that says so."""
-    kept = next(Path("/sys/fs/btrfs").glob(f"{usage._uuid(storage.home(disk_id))}/qgroups"))
+    kept = next(Path("/sys/fs/btrfs").glob(f"{quota_groups._uuid(storage.home(disk_id))}/qgroups"))
     (kept / "drop_subtree_threshold").write_text("1")
     for name in (f"r{number}-1", f"r{number}-2"):
         storage.write(disk_id, "changed", 1)
@@ -229,7 +229,7 @@ def test_a_count_that_btrfs_gave_up_is_made_again_within_minutes(
     btrfs.volumes.create(disk_id, 32 * MIB)
     for number in range(6000):
         (btrfs.home(disk_id) / f"f{number}").write_bytes(bytes(1500))
-    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
+    monkeypatch.setattr(quota_groups, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
 
     def is_counted() -> bool:
         for _ in range(100):
@@ -248,7 +248,7 @@ def test_a_count_that_btrfs_gave_up_is_made_again_within_minutes(
 def test_limits_hold_after_a_very_large_snapshot_is_deleted(tmp_path: Path) -> None:
     with btrfs_mount(tmp_path / "disks", 400 * MIB) as folder:
         subprocess.run(["btrfs", "quota", "enable", str(folder)], check=True)
-        kept = Path("/sys/fs/btrfs", usage._uuid(folder), "qgroups")
+        kept = Path("/sys/fs/btrfs", quota_groups._uuid(folder), "qgroups")
         # As if even small snapshots were very large.
         (kept / "drop_subtree_threshold").write_text("1")
         with btrfs_storage(folder / "cloud") as storage:

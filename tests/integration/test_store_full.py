@@ -11,7 +11,7 @@ from tests.builders import a_reservation
 from tests.storage import MIB
 from tests.world import ADA, MINUTE, World
 
-from odc.adapters.sql.reserve import Reserve
+from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.records import Change, StoreRoom
@@ -48,7 +48,7 @@ def add(store: SqlStateStore) -> str:
 
 
 def test_a_full_file_system_is_told_before_and_the_reserve_lets_records_be_written(small: Path) -> None:
-    store = SqlStateStore(f"sqlite:///{small / 'odc.db'}", Reserve(small, RESERVE))
+    store = SqlStateStore(f"sqlite:///{small / 'odc.db'}", DiskReserve(small, RESERVE))
     try:
         assert "MiB free" in store.room().problem
         assert (small / "reserve").stat().st_blocks * 512 >= RESERVE
@@ -75,7 +75,7 @@ def test_a_full_file_system_is_told_before_and_the_reserve_lets_records_be_writt
 
 
 def test_the_reserve_is_given_up_before_the_file_system_is_full(small: Path) -> None:
-    reserve = Reserve(small, RESERVE)
+    reserve = DiskReserve(small, RESERVE)
     assert reserve.room().problem
     assert (small / "reserve").exists()
     strangers = fill(small)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from odc.adapters.engine.ports import taken_ports
+from odc.adapters.engine.tcp_ports import taken_ports
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.entrypoints.bootstrap import lent_gpus
 from odc.entrypoints.neighbours import check_claim

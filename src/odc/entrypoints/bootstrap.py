@@ -20,11 +20,11 @@ from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.kernel_limits import raise_limits, wanted_limits
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
-from odc.adapters.engine.simulated import device_kind, devices_file, facts_file, write_devices
+from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
-from odc.adapters.sql.reserve import Reserve
+from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
@@ -127,7 +127,7 @@ def build_cloud(settings: Settings) -> Cloud:
     if not settings.simulate:
         note_nodes(state, {node.gpu_type: node.name for node in nodes})
         note_gpus(state)
-    store = SqlStateStore(settings.database_address, None if settings.database else Reserve(state))
+    store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     check_ids(settings)
     api = engine_service(settings).ensure(renew=True)

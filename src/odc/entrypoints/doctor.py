@@ -23,13 +23,13 @@ from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
-from odc.adapters.engine.ports import taken_ports
 from odc.adapters.engine.resolver import PUBLIC, answers, find_resolver
 from odc.adapters.engine.seccomp import SOURCES
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
+from odc.adapters.engine.tcp_ports import taken_ports
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
-from odc.adapters.sql.reserve import REFUSE_BYTES, WARN_BYTES
+from odc.adapters.sql.disk_reserve import REFUSE_BYTES, WARN_BYTES
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.api.client import Client

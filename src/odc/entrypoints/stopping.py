@@ -15,7 +15,7 @@ import msgspec
 from odc.adapters.engine.firewall import forget_rules
 from odc.adapters.engine.kernel_limits import restore_limits
 from odc.adapters.engine.lxcfs import stop_lxcfs
-from odc.adapters.engine.simulated import devices_file
+from odc.adapters.engine.simulated_gpus import devices_file
 from odc.adapters.localdisk.mounts import read_mounts, unmount_copies
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.state_store import SqlStateStore

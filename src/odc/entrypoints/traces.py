@@ -11,7 +11,7 @@ from pathlib import Path
 
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart
 from odc.adapters.engine.lxcfs import stop_lxcfs
-from odc.adapters.engine.simulated import devices_file
+from odc.adapters.engine.simulated_gpus import devices_file
 from odc.adapters.localdisk.mounts import read_mounts, unmount, unmount_copies
 from odc.domain.errors import ProviderError
 from odc.entrypoints.bootstrap import engine_service

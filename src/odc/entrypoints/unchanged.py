@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of
-from odc.adapters.localdisk.marker import MARKER
-from odc.adapters.localdisk.opening import INSIDE, beside
+from odc.adapters.localdisk.disk_marker import MARKER
+from odc.adapters.localdisk.select_storage import INSIDE, beside
 from odc.domain.errors import InvalidRequest
 from odc.entrypoints.running import running_settings
 from odc.entrypoints.settings import Settings

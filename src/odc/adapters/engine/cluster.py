@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from odc.adapters.engine.api import PodmanApi, error_of, telling_line
+from odc.adapters.engine.box_folders import BoxFolders
 from odc.adapters.engine.box_limits import core_limit, limit_sockets
 from odc.adapters.engine.container import (
     EngineOptions,
@@ -30,16 +30,16 @@ from odc.adapters.engine.container import (
     network_name,
     network_request,
 )
-from odc.adapters.engine.files import BoxFolders
+from odc.adapters.engine.container_state import box_seen, is_dead, is_ending, runs, state_of, unframed
 from odc.adapters.engine.firewall import keep_apart
-from odc.adapters.engine.foreign import ForeignContainers
-from odc.adapters.engine.host import HostChecks
+from odc.adapters.engine.foreign_containers import ForeignContainers
+from odc.adapters.engine.host_checks import HostChecks
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
-from odc.adapters.engine.ports import is_free, taken_ports
+from odc.adapters.engine.podman_api import PodmanApi, error_of, telling_line
 from odc.adapters.engine.resolver import find_resolver
-from odc.adapters.engine.seen import box_seen, is_dead, is_ending, runs, state_of, unframed
+from odc.adapters.engine.tcp_ports import is_free, taken_ports
 from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable

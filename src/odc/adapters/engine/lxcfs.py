@@ -20,7 +20,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from odc.adapters.engine.children import reap, start_detached, still_runs
+from odc.adapters.engine.processes import reap, start_detached, still_runs
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@
   terminals without the box's limit, and reach far more of the kernel.
 * Sockets to the hypervisor (`AF_VSOCK`), which no network namespace separates.
 * `syslog`, the kernel's log: it names processes of the host and of other boxes, and many hosts let everybody read it.
-* Commands of btrfs by `ioctl`, such as making subvolumes, which no quota of a disk counts: `btrfs_commands.py`.
+* Commands of btrfs by `ioctl`, such as making subvolumes, which no quota of a disk counts: `seccomp_btrfs.py`.
 
 Source: Podman's `seccomp.json` (containers-common), the OCI runtime specification, seccomp(2).
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from odc.adapters.engine.btrfs_commands import ioctl_rules
+from odc.adapters.engine.seccomp_btrfs import ioctl_rules
 from odc.domain.errors import ProviderUnavailable
 
 SOURCES = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.box_limits import limit_engine
-from odc.adapters.engine.children import reap, start_detached
-from odc.adapters.engine.namespaces import share_namespaces
+from odc.adapters.engine.network_namespaces import share_namespaces
+from odc.adapters.engine.podman_api import PodmanApi
+from odc.adapters.engine.processes import reap, start_detached
 from odc.adapters.system.surroundings import cleaned
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from odc.adapters.localdisk.commands import storage_errors, sync_folder
+from odc.adapters.localdisk.programs import storage_errors, sync_folder
 from odc.ports.blob_store import check_key
 
 

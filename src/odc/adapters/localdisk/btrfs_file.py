@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from odc.adapters.localdisk.commands import run, storage_errors
 from odc.adapters.localdisk.mounts import Mount, read_mounts, unmount, unmount_copies
+from odc.adapters.localdisk.programs import run, storage_errors
 from odc.domain.errors import ProviderUnavailable
 
 SMALLEST = 128 * 2**20

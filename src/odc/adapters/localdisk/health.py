@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.adapters.localdisk.backends import is_btrfs
 from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_read_only, mounted_file
-from odc.adapters.localdisk.commands import run, storage_errors
-from odc.adapters.localdisk.mechanisms import is_btrfs
-from odc.adapters.localdisk.opening import beside, is_same
+from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.select_storage import beside, is_same
 from odc.domain.storage import gib_text
 
 _IN_A_HOME = re.compile(r"volumes/([0-9a-f]{32})/home/")

@@ -23,12 +23,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_ioctl import root_id
-from odc.adapters.localdisk.commands import run as run_program
-from odc.adapters.localdisk.commands import storage_errors
-from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.adapters.localdisk.mounts import bind, detach, read_mounts
-from odc.adapters.localdisk.usage import read_groups
+from odc.adapters.localdisk.programs import run as run_program
+from odc.adapters.localdisk.programs import storage_errors
+from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
 
@@ -55,16 +55,16 @@ class LayerUse(NamedTuple):
 class Layers:
     """Makes, mounts, measures and deletes the layers of one cloud. May be used by several threads at once."""
 
-    def __init__(self, root: Path, mechanism: Mechanism, limit_bytes: int) -> None:
+    def __init__(self, root: Path, backend: StorageBackend, limit_bytes: int) -> None:
         """Name the folder; it is made with the first layer.
 
         Args:
             root: a folder of the disk storage that only root may enter.
-            mechanism: makes subvolumes with quotas.
+            backend: makes subvolumes with quotas.
             limit_bytes: of one layer; at most a fourth of the storage is given.
         """
         self._root = root
-        self._mechanism = mechanism
+        self._backend = backend
         self._limit = limit_bytes
         self._measured: dict[str, LayerUse] = {}
         self._measured_at = -MEASURE_S
@@ -83,8 +83,8 @@ class Layers:
         with storage_errors(f"the writable layer of box {name} cannot be made"):
             folder = self._root / str(name)
             folder.mkdir(parents=True, exist_ok=True)
-            self._mechanism.make(folder / "layer", self.limit_bytes)
-            self._mechanism.make(folder / "run", RUN_BYTES)
+            self._backend.make(folder / "layer", self.limit_bytes)
+            self._backend.make(folder / "run", RUN_BYTES)
 
     def mount(self, name: BoxName, layer: Path, run: Path) -> None:
         """Mount the subvolumes for a container that does not run. Repeatable.
@@ -164,10 +164,10 @@ class Layers:
         if not any((kept / "diff").iterdir()):
             return
         run_program("btrfs", "filesystem", "sync", str(kept))
-        wanted = (self._mechanism.used_bytes(kept) or 0) + START_BYTES
+        wanted = (self._backend.used_bytes(kept) or 0) + START_BYTES
         if wanted > limit + MOST_EXTRA:
             raise ProviderRefused(f"the writable layer of box {name} is full: {limit / 1e9:.1f} GB outside the home")
-        self._mechanism.make(kept, max(limit, wanted))
+        self._backend.make(kept, max(limit, wanted))
 
     def _shorten_files(self, run: Path) -> None:
         """Empty the files that the box made large: the engine needs room to write its own when it starts the box again.
@@ -177,11 +177,11 @@ class Layers:
         plain = [path for path in run.iterdir() if path.is_file() and not path.is_symlink()]
         large = [path for path in plain if path.stat().st_size > LARGEST_RUN_FILE]
         if large:
-            self._mechanism.make(run, 2 * RUN_BYTES)
+            self._backend.make(run, 2 * RUN_BYTES)
             for path in large:
                 os.truncate(path, 0)
             run_program("btrfs", "filesystem", "sync", str(run))
-            self._mechanism.make(run, RUN_BYTES)
+            self._backend.make(run, RUN_BYTES)
 
     def _fill(self, kept: Path, layer: Path) -> bool:
         """Give the subvolume the layer's own (empty) content; False if the container has used its own layer already."""
@@ -192,8 +192,8 @@ class Layers:
             return False
         if any(kept.iterdir()):
             # Half-filled, or of a container that somebody removed: this one begins with an empty layer.
-            self._mechanism.delete(kept)
-            self._mechanism.make(kept, self.limit_bytes)
+            self._backend.delete(kept)
+            self._backend.make(kept, self.limit_bytes)
         _copy(layer, kept)
         return True
 
@@ -202,7 +202,7 @@ class Layers:
             if mount.source.parent.name == folder.name and mount.source.name in ("layer", "run"):
                 detach(mount.target)
         for name in ("layer", "run"):
-            self._mechanism.delete(folder / name)
+            self._backend.delete(folder / name)
         folder.rmdir()
 
 

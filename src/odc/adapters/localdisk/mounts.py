@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.adapters.localdisk.commands import run
+from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderUnavailable
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")

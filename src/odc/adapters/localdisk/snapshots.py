@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.localdisk.commands import run, sync_folder, write_durably
-from odc.adapters.localdisk.marker import read_marker
-from odc.adapters.localdisk.mechanisms import Mechanism
+from odc.adapters.localdisk.backends import StorageBackend
+from odc.adapters.localdisk.disk_marker import read_marker
+from odc.adapters.localdisk.programs import run, sync_folder, write_durably
 from odc.domain.disk import Snapshot
 from odc.domain.errors import OdcError, ProviderRefused
 
@@ -34,9 +34,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshots:
     """Takes and names snapshots. Calls for one disk are made one after another."""
 
-    def __init__(self, root: Path, mechanism: Mechanism) -> None:
+    def __init__(self, root: Path, backend: StorageBackend) -> None:
         self._root = root
-        self._mechanism = mechanism
+        self._backend = backend
 
     def path(self, disk_id: str, snapshot_id: str) -> Path:
         """Where the snapshot lies.
@@ -69,13 +69,13 @@ class Snapshots:
         folder = self._root / disk_id
         folder.mkdir(exist_ok=True)
         partial = folder / f".{snapshot_id}.partial"
-        self._mechanism.delete(partial)
+        self._backend.delete(partial)
         try:
             facts = self._copy(home, disk_id, partial)
         except (OdcError, OSError):
             # Half a copy only takes room, which may be what is missing. The first error is the one to tell.
             with suppress(OdcError, OSError):
-                self._mechanism.delete(partial)
+                self._backend.delete(partial)
             raise
         write_durably(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts))
         partial.rename(folder / snapshot_id)
@@ -94,7 +94,7 @@ class Snapshots:
             # First the name: what is half deleted must not be taken for whole.
             (folder / snapshot_id).rename(going)
             sync_folder(folder)
-        self._mechanism.delete(going)
+        self._backend.delete(going)
         self._facts_path(disk_id, snapshot_id).unlink(missing_ok=True)
 
     def describe(self, disk_id: str, snapshot_id: str) -> Snapshot:
@@ -108,7 +108,7 @@ class Snapshots:
         before = self._root / disk_id / earlier[-1] if earlier else None
         last = self._facts(disk_id, earlier[-1]) if earlier else None
         begun = datetime.now(UTC)
-        used = self._mechanism.copy(home, partial, before, last.begun.timestamp() if last else 0.0)
+        used = self._backend.copy(home, partial, before, last.begun.timestamp() if last else 0.0)
         if read_marker(partial) != disk_id:
             raise ProviderRefused(f"the copy of disk {disk_id} does not carry its marker")
         number = last.number + 1 if last else 1

@@ -11,7 +11,7 @@ Layout below a folder that only root may enter; the names never come from users:
     layers/<box>                  what a box writes outside its home (`layers.py`)
     mounts/<holder>               the volume while a reservation holds it, `nosuid,nodev`
 
-"Verified" is defined by the mechanism (`mechanisms.py`); which one a folder gets, by `opening.py`.
+"Verified" is defined by the backend (`backends.py`); which one a folder gets, by `select_storage.py`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pathlib import Path
 
 import msgspec
 
+from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
-from odc.adapters.localdisk.commands import storage_errors, sync_folder, write_durably
+from odc.adapters.localdisk.disk_marker import read_marker, write_marker
+from odc.adapters.localdisk.file_listing import list_below
 from odc.adapters.localdisk.layers import Layers
-from odc.adapters.localdisk.listing import list_below
-from odc.adapters.localdisk.marker import read_marker, write_marker
-from odc.adapters.localdisk.mechanisms import Mechanism
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
-from odc.adapters.localdisk.opening import prepare_folder
+from odc.adapters.localdisk.programs import storage_errors, sync_folder, write_durably
+from odc.adapters.localdisk.select_storage import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
@@ -47,17 +47,17 @@ _LOOK = ("look closer", "odc doctor")
 class LocalVolumes:
     """See `odc.ports.volumes`."""
 
-    def __init__(self, root: Path, mechanism: Mechanism, id_base: int, dev: int = 1000) -> None:
+    def __init__(self, root: Path, backend: StorageBackend, id_base: int, dev: int = 1000) -> None:
         """Take the folder.
 
         Args:
             root: only root may enter it.
-            mechanism: how volumes are made and copied.
+            backend: how volumes are made and copied.
             id_base: host uid of a box's root.
             dev: uid of the user in the box.
         """
         self._root = root.resolve()
-        self._mechanism = mechanism
+        self._backend = backend
         self._box_root = id_base
         self._owner = id_base + dev
         with storage_errors(f"the disks' folder {root}"):
@@ -66,7 +66,7 @@ class LocalVolumes:
                 (self._root / name).mkdir(exist_ok=True)
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._snapshots = Snapshots(self._root / "snapshots", mechanism)
+        self._snapshots = Snapshots(self._root / "snapshots", backend)
 
     def describe(self) -> str:
         """What the storage is, in a few words: `btrfs, 1700 GiB free`."""
@@ -74,7 +74,7 @@ class LocalVolumes:
             free = f"{gib_text(shutil.disk_usage(self._root).free)} free"
             if mounted_file(self._root) is not None:
                 return f"btrfs file of {gib_text(file_of(self._root).stat().st_size)}, {free}"
-            return f"{self._mechanism.name}, {free}"
+            return f"{self._backend.name}, {free}"
 
     def layers(self, limit_bytes: int) -> Layers | None:
         """Where boxes' writable layers are kept; None where the storage has no limits to give, or none is wanted.
@@ -82,9 +82,9 @@ class LocalVolumes:
         Args:
             limit_bytes: of each box; 0: no limit.
         """
-        if not self._mechanism.has_limits or limit_bytes == 0:
+        if not self._backend.has_limits or limit_bytes == 0:
             return None
-        return Layers(self._root / "layers", self._mechanism, limit_bytes)
+        return Layers(self._root / "layers", self._backend, limit_bytes)
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder, read from the kernel's table of mounts."""
@@ -99,13 +99,13 @@ class LocalVolumes:
                 return False
             home = folder / "home"
             folder.mkdir(exist_ok=True)
-            self._mechanism.make(home, size_bytes)
+            self._backend.make(home, size_bytes)
             if read_marker(home) not in (None, "", disk_id):
                 raise ProviderRefused(f"the volume of disk {disk_id} carries another disk's marker", _LOOK)
             os.chown(home, self._owner, self._owner)
             home.chmod(0o755)
             write_marker(home, disk_id, self._box_root)
-            write_durably(folder / "id", f"{disk_id}\n{self._mechanism.identity(home)}\n".encode())
+            write_durably(folder / "id", f"{disk_id}\n{self._backend.identity(home)}\n".encode())
             sync_folder(folder.parent)
         return True
 
@@ -129,7 +129,7 @@ class LocalVolumes:
             if is_read_only(home):
                 text = f"the storage of disk {disk_id} takes no writes: it stopped after an error, as on a full host"
                 raise ProviderUnavailable(text, _LOOK)
-            self._mechanism.make_writable(home)
+            self._backend.make_writable(home)
             self._check_marker(disk_id, home)
             found = self._attached().get(disk_id)
             if found is None:
@@ -154,14 +154,14 @@ class LocalVolumes:
                 target.rmdir()
 
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
-        """Copy the volume, verify the copy as the mechanism says and by its marker, and say what it holds."""
+        """Copy the volume, verify the copy as the backend says and by its marker, and say what it holds."""
         with self._alone(disk_id), storage_errors(f"disk {disk_id} cannot be copied"):
             if not self._snapshots.is_complete(disk_id, _checked(snapshot_id)):
                 home = self._home(disk_id)
                 holder = self._attached().get(disk_id)
                 if holder is not None:
                     raise ProviderUnavailable(f"disk {disk_id} is still attached to {holder.target.name}")
-                self._mechanism.make_writable(home)
+                self._backend.make_writable(home)
                 self._check_marker(disk_id, home)
                 self._snapshots.take(home, disk_id, snapshot_id)
             return self._snapshots.describe(disk_id, snapshot_id)
@@ -179,7 +179,7 @@ class LocalVolumes:
     def set_limit(self, disk_id: str, size_bytes: int) -> None:
         """Let the volume hold so much."""
         with storage_errors(f"the limit of disk {disk_id} cannot be set"):
-            self._mechanism.make(self._home(disk_id), size_bytes)
+            self._backend.make(self._home(disk_id), size_bytes)
 
     def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
         """Delete a snapshot that is not the last one."""
@@ -189,12 +189,12 @@ class LocalVolumes:
     def measure(self) -> StorageUse:
         """How full the storage is, and what each disk takes of it."""
         with storage_errors("the disks' storage cannot be measured"):
-            return self._mechanism.measure(self._root)
+            return self._backend.measure(self._root)
 
     def used_bytes(self, disk_id: str) -> int | None:
         """What the volume's files take, if that is cheap to say."""
         with storage_errors(f"disk {disk_id} cannot be measured"):
-            return self._mechanism.used_bytes(self._home(disk_id))
+            return self._backend.used_bytes(self._home(disk_id))
 
     def close(self) -> None:
         """Unmount every volume, and the folder itself if our own file is mounted there. Deletes nothing.
@@ -235,7 +235,7 @@ class LocalVolumes:
         if read_marker(home) == disk_id:
             return
         recorded = (home.parent / "id").read_text().splitlines()
-        if recorded != [disk_id, self._mechanism.identity(home)]:
+        if recorded != [disk_id, self._backend.identity(home)]:
             raise ProviderRefused(f"the volume of disk {disk_id} has no marker of this disk and is not its own", _LOOK)
         write_marker(home, disk_id, self._box_root)
 
@@ -274,7 +274,7 @@ def _checked(name: str) -> str:
 
 
 def open_volumes(folder: Path, file_bytes: int, id_base: int) -> LocalVolumes:
-    """The best storage that the folder can give; see `opening.py`.
+    """The best storage that the folder can give; see `select_storage.py`.
 
     Args:
         folder: where the disks lie; made if it is not there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from odc.adapters.memory.faults import Faults
+from odc.adapters.memory.fault_injection import FaultInjector
 from odc.ports.blob_store import check_key
 
 
@@ -12,7 +12,7 @@ class MemoryBlobStore:
     """See `odc.ports.blob_store`; `faults` makes any method fail."""
 
     def __init__(self) -> None:
-        self.faults = Faults()
+        self.faults = FaultInjector()
         self._lock = threading.Lock()
         self._blobs: dict[str, bytes] = {}
 

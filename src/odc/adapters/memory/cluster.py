@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from odc.adapters.memory.faults import Faults
+from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
@@ -57,7 +57,7 @@ class MemoryCluster:
             nodes: of the cluster.
             images: those that exist; None for every image that is asked for.
         """
-        self.faults = Faults()
+        self.faults = FaultInjector()
         self.collisions: list[str] = []
         self.host = HostReport()
         self.cut_off: dict[BoxName, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from odc.adapters.memory.faults import Faults
+from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.errors import NotFound
 from odc.domain.names import check_github_user
 from odc.ports.key_source import FetchedKeys
@@ -14,7 +14,7 @@ class MemoryKeySource:
     """See `odc.ports.key_source`; `faults` makes `fetch` fail, and `fetched` counts the questions."""
 
     def __init__(self) -> None:
-        self.faults = Faults()
+        self.faults = FaultInjector()
         self.fetched: list[str] = []
         self._lock = threading.Lock()
         self._logins: dict[str, FetchedKeys] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from odc.adapters.memory.faults import Faults
+from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
@@ -32,7 +32,7 @@ class MemoryVolumes:
     """See `odc.ports.volumes`. A snapshot is verified when it is made; `faults` makes any method fail."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.faults = Faults()
+        self.faults = FaultInjector()
         self.capacity_bytes = 2**50
         self._clock = clock
         self._writes = 0

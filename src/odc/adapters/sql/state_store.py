@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from odc.adapters.sql import tables as t
-from odc.adapters.sql.reserve import Reserve
+from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.schema import open_engine
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
@@ -43,7 +43,7 @@ Row = TypeVar("Row", Disk, User)
 class SqlStateStore:
     """See `odc.ports.state_store`."""
 
-    def __init__(self, address: str, reserve: Reserve | None = None) -> None:
+    def __init__(self, address: str, reserve: DiskReserve | None = None) -> None:
         """Open the records and bring their schema up to date.
 
         Args:

@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odc.adapters.engine.api import PodmanApi
 from odc.adapters.engine.box_limits import limit_sockets
 from odc.adapters.engine.container import EngineOptions, subnet_of
 from odc.adapters.engine.firewall import keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
-from odc.adapters.engine.namespaces import is_unmounted, mount_namespace, share_namespaces
-from odc.adapters.engine.ports import has_address, taken_ports
-from odc.adapters.engine.probing import which_greet
+from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace, share_namespaces
+from odc.adapters.engine.podman_api import PodmanApi
+from odc.adapters.engine.ssh_banner import which_greet
+from odc.adapters.engine.tcp_ports import has_address, taken_ports
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.domain.host import HostReport

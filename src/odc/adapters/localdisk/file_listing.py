@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from odc.adapters.localdisk.marker import MARKER
+from odc.adapters.localdisk.disk_marker import MARKER
 from odc.ports.volumes import CUT, MOST_ENTRIES, FileEntry
 
 MOST_SECONDS = 60.0

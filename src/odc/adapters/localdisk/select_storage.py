@@ -12,15 +12,15 @@ import shutil
 import stat
 from pathlib import Path
 
+from odc.adapters.localdisk.backends import Btrfs, Folders, StorageBackend, is_btrfs
 from odc.adapters.localdisk.btrfs_file import file_of, mount_file
-from odc.adapters.localdisk.commands import run, storage_errors, write_durably
-from odc.adapters.localdisk.mechanisms import Btrfs, Folders, Mechanism, is_btrfs
+from odc.adapters.localdisk.programs import run, storage_errors, write_durably
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 INSIDE = ".odc-storage"
 
 
-def prepare_folder(folder: Path, file_bytes: int) -> Mechanism:
+def prepare_folder(folder: Path, file_bytes: int) -> StorageBackend:
     """Make the folder ready and say how disks are kept there.
 
     Rule: the folder's own btrfs if it lies on one, else a btrfs file mounted there, else plain folders. What was

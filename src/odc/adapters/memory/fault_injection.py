@@ -18,7 +18,7 @@ class _Fault:
     after: bool
 
 
-class Faults:
+class FaultInjector:
     """The faults of one adapter. May be used by several threads at once."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from odc.adapters.engine.api import PodmanApi
+from odc.adapters.engine.podman_api import PodmanApi
 
 _HOLDING = ("running", "paused", "stopping")
 

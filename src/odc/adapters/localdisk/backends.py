@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from odc.adapters.localdisk import btrfs_ioctl
-from odc.adapters.localdisk.commands import run, storage_errors
-from odc.adapters.localdisk.usage import Counts, enable_quotas, group_of, has_groups, join_group, measure_space
+from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.quota_groups import Counts, enable_quotas, group_of, has_groups, join_group, measure_space
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import StorageUse
 
 
-class Mechanism(Protocol):
+class StorageBackend(Protocol):
     """How a volume is made and copied."""
 
     name: str

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.btrfs_ioctl import assign_group, create_group, root_id
-from odc.adapters.localdisk.commands import LIMIT_S, run
+from odc.adapters.localdisk.programs import LIMIT_S, run
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
 

@@ -20,7 +20,7 @@ WARN_BYTES = 2**30
 REFUSE_BYTES = 256 * 2**20
 
 
-class Reserve:
+class DiskReserve:
     """The reserve of one folder. May be used by several threads at once."""
 
     def __init__(self, folder: Path, size_bytes: int = RESERVE_BYTES) -> None:

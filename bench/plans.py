@@ -22,18 +22,20 @@ SIZES = (1, 1, 2, 2, 4, 8)
 EVENTS = 25
 
 
-def picture(nodes: int, queued: int, seed: int = 1) -> PoolState:
+def pool_state(nodes: int, queued: int, seed: int = 1) -> PoolState:
     """A pool whose nodes are all in use, with as many waiting requests: one box or a gang, 5 minutes to 24 hours."""
     dice = random.Random(seed)
-    pool = [PoolNode(name=f"n{number}", units=UNITS, zone=f"z{number % 4}") for number in range(nodes)]
-    claims = []
-    for node in pool:
+    machines = [PoolNode(name=f"n{number}", units=UNITS, zone=f"z{number % 4}") for number in range(nodes)]
+    allocations = []
+    for node in machines:
         left = UNITS
         while left > 0:
             units = min(left, dice.choice(SIZES))
             left -= units
-            claims.append(Allocation(node.name, units, NOW + timedelta(seconds=dice.randrange(60, 86400))))
-    return PoolState(now=NOW, nodes=pool, claims=claims, waiting=[request(dice, number) for number in range(queued)])
+            allocations.append(Allocation(node.name, units, NOW + timedelta(seconds=dice.randrange(60, 86400))))
+    return PoolState(
+        now=NOW, nodes=machines, allocations=allocations, queued=[request(dice, number) for number in range(queued)]
+    )
 
 
 def request(dice: random.Random, number: int) -> QueuedRequest:
@@ -64,26 +66,26 @@ def rows() -> list[Row]:
 
 
 def _whole(nodes: int, queued: int, budget: float, turns: int) -> list[Row]:
-    given = picture(nodes, queued)
+    pool = pool_state(nodes, queued)
     took = in_turns(
-        {"floor": lambda: quietly(lambda: _least(given)), "ours": lambda: quietly(lambda: plan_pool(given))}, turns
+        {"floor": lambda: quietly(lambda: _least(pool)), "ours": lambda: quietly(lambda: plan_pool(pool))}, turns
     )
     note = "floor: the requests put in order, and a slot made for each"
     return [Row(f"plan {queued:,} queued on {nodes:,} nodes", "ms", took["ours"], budget, took["floor"], note=note)]
 
 
-def _least(given: PoolState) -> dict[str, Slot]:
-    line = sorted(given.waiting, key=lambda waiting: waiting.order)
-    return {waiting.id: Slot(given.now, (given.nodes[0].name,)) for waiting in line}
+def _least(pool: PoolState) -> dict[str, Slot]:
+    line = sorted(pool.queued, key=lambda each: each.order)
+    return {each.id: Slot(pool.now, (pool.nodes[0].name,)) for each in line}
 
 
 def _events(nodes: int, queued: int) -> list[Row]:
     """One more arrival, and one reservation that ends early, on a plan that is kept."""
-    given = picture(nodes, queued)
-    plan = PoolPlan(given)
+    pool = pool_state(nodes, queued)
+    plan = PoolPlan(pool)
     dice = random.Random(2)
     arrivals = [request(dice, queued + number) for number in range(EVENTS)]
-    ends = dice.sample(given.claims, EVENTS)
+    ends = dice.sample(pool.allocations, EVENTS)
     arrival = statistics.median(quietly(partial(plan.add, one)) for one in arrivals)
     early_end = statistics.median(quietly(partial(plan.release, one.node, one.units, NOW, one.until)) for one in ends)
     return [Row("one more arrival there", "ms", arrival, 1), Row("one early end there", "ms", early_end, 50)]

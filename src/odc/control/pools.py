@@ -36,18 +36,18 @@ def pool_state(
     """
     ours = [record for record in records if record.spec.gpu_type == gpu_type]
     by_id = {record.id: record for record in records}
-    claims = [
+    allocations = [
         Allocation(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
         for record in ours
         if record.occupies
         for place in record.places
     ]
-    claims += [
+    allocations += [
         Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type
     ]
     pool_nodes = [node for node in nodes if node.gpu_type == gpu_type]
     ours_now = {gpu for record in ours if record.occupies for place in record.places for gpu in place.gpus}
-    claims += [
+    allocations += [
         Allocation(node=node.name, units=len(foreign), until=None)
         for node in pool_nodes
         # What a reservation has as well is counted once.
@@ -56,9 +56,9 @@ def pool_state(
     return PoolState(
         now=now,
         nodes=[_pool_node(node) for node in pool_nodes],
-        claims=claims,
-        waiting=[
-            _waiting(record, limits, _disk_free(record, disks, by_id, limits, now))
+        allocations=allocations,
+        queued=[
+            _queued_request(record, limits, _disk_free(record, disks, by_id, limits, now))
             for record in ours
             if record.state is State.QUEUED
         ],
@@ -69,7 +69,7 @@ def _pool_node(node: Node) -> PoolNode:
     return PoolNode(name=node.name, units=node.units, zone=node.zone, profiling=node.profiling, usable=node.usable)
 
 
-def _waiting(record: Reservation, limits: Limits, not_before: datetime | None) -> QueuedRequest:
+def _queued_request(record: Reservation, limits: Limits, not_before: datetime | None) -> QueuedRequest:
     slot = record.slot
     return QueuedRequest(
         id=record.id,

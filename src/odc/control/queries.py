@@ -197,39 +197,39 @@ class Queries:
         return tuple(self._outlook_of(gpu_type, stored, look, now) for gpu_type in types)
 
     def _outlook_of(self, gpu_type: str, stored: Stored, look: Look, now: datetime) -> TypeOutlook:
-        picture = pool_state(
+        pool = pool_state(
             gpu_type, stored.reservations, look.nodes, look.quarantined, stored.disks, self._policy.limits, now
         )
         nodes = tuple(node for node in look.nodes if node.gpu_type == gpu_type)
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)
         has_gpus = any(node.gpus for node in nodes)
-        plan = PoolPlan(picture)
+        plan = PoolPlan(pool)
         units = counts_on(largest) if has_gpus else ((1,) if nodes else ())
         return TypeOutlook(
             name=gpu_type,
             nodes=nodes,
-            free=_free(picture),
+            free=_free(pool),
             live=tuple(record for record in ours if record.occupies),
             queued=tuple(record for record in ours if record.state is State.QUEUED),
-            choices={count if has_gpus else 0: self._opening(plan.free_for(count), now) for count in units},
+            choices={count if has_gpus else 0: self._open_window(plan.free_for(count), now) for count in units},
         )
 
-    def _opening(self, opening: OpenWindow, now: datetime) -> OpenWindow:
-        """The opening as a user's reservation could use it: at once, or by the promise that it would get; and without
+    def _open_window(self, window: OpenWindow, now: datetime) -> OpenWindow:
+        """The window as a user's reservation could use it: at once, or by the promise that it would get; and without
         the limits around the hours."""
-        start, until, limits = opening.start, opening.until, self._policy.limits
+        start, until, limits = window.start, window.until, self._policy.limits
         if start is not None and start > now:
             start = ready_by(start, limits)
         return OpenWindow(start=start, until=None if until is None else until - limits.prepare - limits.stop)
 
 
-def _free(picture: PoolState) -> int:
+def _free(pool: PoolState) -> int:
     """Units that could be had now."""
     taken: dict[str, int] = {}
-    for claim in picture.claims:
-        taken[claim.node] = taken.get(claim.node, 0) + claim.units
-    return sum(max(node.units - taken.get(node.name, 0), 0) for node in picture.nodes if node.usable)
+    for allocation in pool.allocations:
+        taken[allocation.node] = taken.get(allocation.node, 0) + allocation.units
+    return sum(max(node.units - taken.get(node.name, 0), 0) for node in pool.nodes if node.usable)
 
 
 class _Lines:

@@ -16,7 +16,7 @@ class PoolNode:
         units: GPUs, or shares of a node without GPUs.
         zone: gangs lie in one.
         profiling: takes only profiling requests, each alone.
-        usable: False (cordoned, silent): takes nothing new; claims on it still count.
+        usable: False (cordoned, silent): takes nothing new; allocations on it still count.
         available_from: an autoscaler could add it by then; None for a node that exists.
     """
 
@@ -79,8 +79,8 @@ class PoolState:
 
     now: datetime
     nodes: Sequence[PoolNode]
-    claims: Sequence[Allocation]
-    waiting: Sequence[QueuedRequest]
+    allocations: Sequence[Allocation]
+    queued: Sequence[QueuedRequest]
 
 
 @dataclass(frozen=True, slots=True)

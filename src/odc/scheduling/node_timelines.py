@@ -29,14 +29,14 @@ class PlacedSlot:
     """A request's slot inside the plan: where its units are taken.
 
     Attributes:
-        waiting: the request.
+        request: the request.
         start: of the slot, in microseconds; as is `duration`.
         nodes: by number, in rank order.
         units: taken of each node.
         look_again: something came free on one of its nodes since it was last tried to start it earlier.
     """
 
-    waiting: QueuedRequest
+    request: QueuedRequest
     start: int
     nodes: list[int]
     units: int

@@ -6,7 +6,7 @@ in promise order. A gang is whole nodes of one zone, all or nothing. Profiling n
 alone. Nodes that could be added give estimates, and only to those whom no existing node can serve. Best fit: of the
 nodes free at the earliest start, the one with the fewest free units.
 
-Pure: time is part of the picture. Units are GPUs, or shares of a node without GPUs.
+Pure: time is part of the pool. Units are GPUs, or shares of a node without GPUs.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ NO_PROMISE = datetime.max.replace(tzinfo=UTC)
 """Orders a request without a promise after every request with one."""
 
 
-def plan_pool(picture: PoolState) -> Plan:
+def plan_pool(pool: PoolState) -> Plan:
     """The plan of one pool at one time."""
-    return PoolPlan(picture).plan
+    return PoolPlan(pool).plan
 
 
 class PoolPlan:
-    """A pool's plan, kept for questions against the same picture. Not for several threads at once."""
+    """A pool's plan, kept for questions against the same pool. Not for several threads at once."""
 
-    def __init__(self, picture: PoolState) -> None:
+    def __init__(self, pool: PoolState) -> None:
         """Lay the plan: held slots first, broken ones anew in promise order, new ones in line; then pull forward."""
-        self._now = to_micros(picture.now)
-        exists = [node for node in picture.nodes if node.available_from is None]
-        self._all = list(picture.nodes)
+        self._now = to_micros(pool.now)
+        exists = [node for node in pool.nodes if node.available_from is None]
+        self._all = list(pool.nodes)
         self._plain = NodeTimelines([node for node in exists if not node.profiling], self._now)
         self._profiling = NodeTimelines([node for node in exists if node.profiling], self._now)
         self._held: dict[str, PlacedSlot] = {}
         self._estimates: dict[str, Slot] = {}
         self._impossible: set[str] = set()
         self._relaid: set[str] = set()
-        self._take_claims(picture.claims)
-        self._lay(picture.waiting)
+        self._take_allocations(pool.allocations)
+        self._lay(pool.queued)
         self._pull_forward()
 
     @property
@@ -75,10 +75,10 @@ class PoolPlan:
         found = field.find(self._size(field, units, profiling), nodes, duration // MICROSECOND, self._floor(not_before))
         return None if found is None else self._named(field, *found)
 
-    def add(self, waiting: QueuedRequest) -> Slot | None:
+    def add(self, request: QueuedRequest) -> Slot | None:
         """Place one more arrival behind all others; None if no existing node can serve it."""
-        self._lay_new(waiting)
-        return self._slot(self._held[waiting.id]) if waiting.id in self._held else self._estimates.get(waiting.id)
+        self._lay_new(request)
+        return self._slot(self._held[request.id]) if request.id in self._held else self._estimates.get(request.id)
 
     def free_for(self, units: int, nodes: int = 1, profiling: bool = False) -> OpenWindow:
         """When such a request could start, however short, and how long it could last from then."""
@@ -130,97 +130,97 @@ class PoolPlan:
         return Slot(start=from_micros(start), nodes=tuple(field.nodes[index].name for index in nodes))
 
     def _slot(self, held: PlacedSlot) -> Slot:
-        return self._named(self._field(held.waiting.profiling), held.start, held.nodes)
+        return self._named(self._field(held.request.profiling), held.start, held.nodes)
 
-    def _take_claims(self, claims: Sequence[Allocation]) -> None:
+    def _take_allocations(self, allocations: Sequence[Allocation]) -> None:
         for field in (self._plain, self._profiling):
-            for claim in claims:
-                if claim.node in field.number:
-                    until = FOREVER if claim.until is None else max(to_micros(claim.until), self._now + 1)
-                    field.change(field.number[claim.node], self._now, until, -claim.units)
+            for allocation in allocations:
+                if allocation.node in field.number:
+                    until = FOREVER if allocation.until is None else max(to_micros(allocation.until), self._now + 1)
+                    field.change(field.number[allocation.node], self._now, until, -allocation.units)
             for index, node in enumerate(field.nodes):
                 if not node.usable:
                     field.close(index)
 
-    def _lay(self, waiting: Sequence[QueuedRequest]) -> None:
-        by_promise = sorted(waiting, key=lambda w: (w.promised or NO_PROMISE, w.order))
+    def _lay(self, requests: Sequence[QueuedRequest]) -> None:
+        by_promise = sorted(requests, key=lambda w: (w.promised or NO_PROMISE, w.order))
         broken = [w for w in by_promise if w.slot is not None and not w.slot.estimate and not self._keep(w, w.slot)]
         for each in broken:
             self._relaid.add(each.id)
             self._lay_new(each)
-        for each in sorted(waiting, key=lambda w: w.order):
+        for each in sorted(requests, key=lambda w: w.order):
             if each.slot is None or each.slot.estimate:
                 self._lay_new(each)
 
-    def _keep(self, waiting: QueuedRequest, slot: Slot) -> bool:
+    def _keep(self, request: QueuedRequest, slot: Slot) -> bool:
         """Take the held slot's units where they are, if they are free; False if the slot is infeasible."""
-        field = self._field(waiting.profiling)
-        if any(name not in field.number for name in slot.nodes) or len(slot.nodes) != waiting.nodes:
+        field = self._field(request.profiling)
+        if any(name not in field.number for name in slot.nodes) or len(slot.nodes) != request.nodes:
             return False
         start = to_micros(slot.start)
-        duration = waiting.duration // MICROSECOND
+        duration = request.duration // MICROSECOND
         if start < self._now - START_GRACE // MICROSECOND:
             start = self._now
-        start = max(start, self._floor(waiting.not_before))
+        start = max(start, self._floor(request.not_before))
         if start > max(to_micros(slot.start), self._now):
             return False
         nodes = [field.number[name] for name in slot.nodes]
-        size = self._size(field, waiting.units, waiting.profiling)
+        size = self._size(field, request.units, request.profiling)
         begin = max(start, self._now)
         if any(field.profiles[index].least_free(begin, start + duration) < size for index in nodes):
             return False
-        self._take(PlacedSlot(waiting, start, nodes, size, duration, look_again=True))
+        self._take(PlacedSlot(request, start, nodes, size, duration, look_again=True))
         return True
 
-    def _lay_new(self, waiting: QueuedRequest) -> None:
-        field = self._field(waiting.profiling)
-        size = self._size(field, waiting.units, waiting.profiling)
-        duration = waiting.duration // MICROSECOND
-        found = field.find(size, waiting.nodes, duration, self._floor(waiting.not_before))
+    def _lay_new(self, request: QueuedRequest) -> None:
+        field = self._field(request.profiling)
+        size = self._size(field, request.units, request.profiling)
+        duration = request.duration // MICROSECOND
+        found = field.find(size, request.nodes, duration, self._floor(request.not_before))
         if found is not None:
-            self._take(PlacedSlot(waiting, found[0], found[1], size, duration))
+            self._take(PlacedSlot(request, found[0], found[1], size, duration))
             return
-        estimate = self._estimate(waiting)
+        estimate = self._estimate(request)
         if estimate is not None:
-            self._estimates[waiting.id] = estimate
-        elif not could_ever_serve(self._all, waiting.units, waiting.nodes, waiting.profiling):
-            self._impossible.add(waiting.id)
+            self._estimates[request.id] = estimate
+        elif not could_ever_serve(self._all, request.units, request.nodes, request.profiling):
+            self._impossible.add(request.id)
 
-    def _estimate(self, waiting: QueuedRequest) -> Slot | None:
+    def _estimate(self, request: QueuedRequest) -> Slot | None:
         """When nodes that do not exist yet could serve it, each request looked at by itself."""
         could = [
             replace(node, available_from=node.available_from or from_micros(self._now))
             for node in self._all
-            if node.profiling == waiting.profiling and (node.available_from or node.usable)
+            if node.profiling == request.profiling and (node.available_from or node.usable)
         ]
         field = NodeTimelines(could, self._now)
         for index, node in enumerate(could):
             if node.name in self._plain.number or node.name in self._profiling.number:
-                own = self._field(waiting.profiling)
+                own = self._field(request.profiling)
                 source = own.profiles[own.number[node.name]]
                 field.profiles[index].times, field.profiles[index].free = source.times, source.free
-        size = self._size(field, waiting.units, waiting.profiling)
-        found = field.find(size, waiting.nodes, waiting.duration // MICROSECOND, self._floor(waiting.not_before))
+        size = self._size(field, request.units, request.profiling)
+        found = field.find(size, request.nodes, request.duration // MICROSECOND, self._floor(request.not_before))
         return None if found is None else replace(self._named(field, *found), estimate=True)
 
     def _take(self, held: PlacedSlot) -> None:
-        self._held[held.waiting.id] = held
-        self._field(held.waiting.profiling).take(held)
+        self._held[held.request.id] = held
+        self._field(held.request.profiling).take(held)
 
     def _pull_forward(self) -> list[str]:
         """Move slots earlier, in arrival order, until a whole round moves none; the ids that moved.
 
         Cost: small for slots near which nothing came free.
         """
-        line = sorted(self._held.values(), key=lambda held: held.waiting.order)
+        line = sorted(self._held.values(), key=lambda held: held.request.order)
         moved: dict[str, None] = {}
         changed = True
         while changed:
             changed = False
             for held in line:
-                field = self._profiling if held.waiting.profiling else self._plain
+                field = self._profiling if held.request.profiling else self._plain
                 if held.start > self._now and field.may_improve(held) and self._improve(field, held):
-                    moved[held.waiting.id] = None
+                    moved[held.request.id] = None
                     changed = True
             self._plain.next_round()
             self._profiling.next_round()
@@ -231,7 +231,7 @@ class PoolPlan:
     def _improve(self, field: NodeTimelines, held: PlacedSlot) -> bool:
         """Move one slot earlier if it can be; its own units count as free for it."""
         held.look_again, beside = False, held.look_again
-        floor = self._floor(held.waiting.not_before)
+        floor = self._floor(held.request.not_before)
         if floor >= held.start or not self._is_worth_lifting(field, held, floor, beside):
             field.index(held.units).gains.recheck()
             return False

@@ -1,4 +1,4 @@
-"""A simple planner, second by second over the times at which something changes: slow, and easy to believe."""
+"""A simple reference planner that tries each time at which something changes: slow, and easy to verify by reading."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from odc.scheduling import PoolState, QueuedRequest
 
 
 class Oracle:
-    """Free units of each node as a list of intervals that are taken."""
+    """The taken intervals of each node."""
 
-    def __init__(self, picture: PoolState) -> None:
-        self.now = picture.now
-        self.nodes = {node.name: node for node in picture.nodes if node.available_from is None}
+    def __init__(self, pool: PoolState) -> None:
+        self.now = pool.now
+        self.nodes = {node.name: node for node in pool.nodes if node.available_from is None}
         self.taken: dict[str, list[tuple[datetime, datetime, int]]] = {name: [] for name in self.nodes}
-        for claim in picture.claims:
-            if claim.node in self.taken:
-                end = claim.until or datetime.max.replace(tzinfo=self.now.tzinfo)
-                self.taken[claim.node].append((self.now, max(end, self.now), claim.units))
+        for allocation in pool.allocations:
+            if allocation.node in self.taken:
+                end = allocation.until or datetime.max.replace(tzinfo=self.now.tzinfo)
+                self.taken[allocation.node].append((self.now, max(end, self.now), allocation.units))
 
     def free(self, node: str, start: datetime, end: datetime) -> int:
         """The fewest free units of the node over `[start, end)`."""
@@ -28,7 +28,7 @@ class Oracle:
         )
 
     def earliest(self, request: QueuedRequest) -> datetime | None:
-        """The first time at which the request fits, nodes and zone and all."""
+        """The earliest time at which the request fits on enough nodes of one zone."""
         ends = {self.now, *(end for spans in self.taken.values() for _, end, _ in spans)}
         floor = max(self.now, request.not_before or self.now)
         candidates = sorted({floor, *(end for end in ends if end > floor and end.year < 9000)})
@@ -46,6 +46,6 @@ class Oracle:
         return any(count >= request.nodes for count in zones.values())
 
     def take(self, nodes: tuple[str, ...], start: datetime, duration: timedelta, units: int) -> None:
-        """Note that these units are taken."""
+        """Record that these units are taken."""
         for node in nodes:
             self.taken[node].append((start, start + duration, units))

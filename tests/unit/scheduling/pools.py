@@ -1,4 +1,4 @@
-"""Random pools for the planner's tests, and what every plan must hold."""
+"""Random pools for the planner's tests, and the invariants of every plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def requests(draw: st.DrawFn, number: int) -> QueuedRequest:
 
 @st.composite
 def pools(draw: st.DrawFn) -> list[PoolNode]:
-    """Two zones at most; a profiling node, one that takes nothing new, and one that could be added, now and then."""
+    """At most two zones; sometimes with a profiling node, an unusable node or an addable node."""
     zones = draw(st.integers(1, 2))
     nodes = [
         PoolNode(
@@ -52,9 +52,9 @@ def pools(draw: st.DrawFn) -> list[PoolNode]:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> PoolState:
+def pool_states(draw: st.DrawFn) -> PoolState:
     nodes = draw(pools())
-    claims = []
+    allocations = []
     for node in nodes:
         free = node.units if node.available_from is None else 0
         for _ in range(draw(st.integers(0, 2))):
@@ -62,21 +62,21 @@ def pictures(draw: st.DrawFn) -> PoolState:
             if units <= free:
                 free -= units
                 until = NOW + draw(st.integers(1, 20)) * HOUR / 4
-                claims.append(Allocation(node.name, units, draw(st.sampled_from([until] * 9 + [None]))))
-    waiting = [draw(requests(number)) for number in range(draw(st.integers(0, 12)))]
-    return PoolState(now=NOW, nodes=nodes, claims=claims, waiting=waiting)
+                allocations.append(Allocation(node.name, units, draw(st.sampled_from([until] * 9 + [None]))))
+    queued = [draw(requests(number)) for number in range(draw(st.integers(0, 12)))]
+    return PoolState(now=NOW, nodes=nodes, allocations=allocations, queued=queued)
 
 
 def units_on(nodes: dict[str, PoolNode], request: QueuedRequest, name: str) -> int:
-    """What the request takes of that node: all of a profiling node."""
+    """Units that the request takes on that node: all of a profiling node."""
     return nodes[name].units if request.profiling else request.units
 
 
-def check_plan(picture: PoolState, slots: dict[str, Slot]) -> None:
-    """No unit is given twice; gangs are whole, in one zone; profiling is alone on its own nodes."""
-    nodes = {node.name: node for node in picture.nodes}
-    oracle = Oracle(picture)
-    for request in picture.waiting:
+def check_plan(pool: PoolState, slots: dict[str, Slot]) -> None:
+    """No unit is allocated twice; gangs are complete and in one zone; profiling requests get whole profiling nodes."""
+    nodes = {node.name: node for node in pool.nodes}
+    oracle = Oracle(pool)
+    for request in pool.queued:
         slot = slots.get(request.id)
         if slot is None or slot.estimate:
             continue

@@ -1,4 +1,4 @@
-"""One plan: who starts when, and where. What holds from plan to plan stands in `test_histories.py`."""
+"""One plan: which request starts when, and where. `test_histories.py` tests properties across successive plans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
-from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pictures, units_on
+from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pool_states, units_on
 
 from odc.scheduling import Allocation, PoolNode, PoolPlan, PoolState, Slot, could_ever_serve, plan_pool
 
@@ -17,15 +17,15 @@ def nodes_of(count: int, units: int = 8, **changes: object) -> list[PoolNode]:
     return [PoolNode(name=f"n{index}", units=units, **changes) for index in range(count)]  # type: ignore[arg-type]
 
 
-@given(pictures())
+@given(pool_states())
 @settings(max_examples=300, deadline=None)
-def test_every_feasible_request_gets_the_first_slot_that_delays_nobody_before_it(picture: PoolState) -> None:
-    """First come, first served: each, alone behind those before it, starts exactly when the oracle says."""
-    plan = plan_pool(picture)
-    check_plan(picture, dict(plan.slots))
-    nodes = {node.name: node for node in picture.nodes}
-    oracle = Oracle(picture)
-    for request in picture.waiting:
+def test_every_request_gets_the_earliest_slot_that_delays_no_earlier_request(pool: PoolState) -> None:
+    """First come, first served: each request, placed after all before it, starts exactly when the oracle says."""
+    plan = plan_pool(pool)
+    check_plan(pool, dict(plan.slots))
+    nodes = {node.name: node for node in pool.nodes}
+    oracle = Oracle(pool)
+    for request in pool.queued:
         slot = plan.slots.get(request.id)
         first = oracle.earliest(request)
         if first is None:
@@ -36,16 +36,16 @@ def test_every_feasible_request_gets_the_first_slot_that_delays_nobody_before_it
         oracle.take(slot.nodes, first, request.duration, units_on(nodes, request, slot.nodes[0]))
 
 
-@given(pictures())
+@given(pool_states())
 @settings(max_examples=200, deadline=None)
-def test_only_what_no_node_could_ever_serve_is_impossible_and_a_node_that_could_come_gives_an_estimate(
-    picture: PoolState,
+def test_impossible_means_that_no_node_could_ever_serve_and_addable_nodes_give_estimates(
+    pool: PoolState,
 ) -> None:
-    plan = plan_pool(picture)
-    could_come = [node for node in picture.nodes if node.available_from is not None]
-    for request in picture.waiting:
+    plan = plan_pool(pool)
+    could_come = [node for node in pool.nodes if node.available_from is not None]
+    for request in pool.queued:
         wanted = (request.units, request.nodes, request.profiling)
-        assert (request.id in plan.impossible) == (not could_ever_serve(picture.nodes, *wanted))
+        assert (request.id in plan.impossible) == (not could_ever_serve(pool.nodes, *wanted))
         slot = plan.slots.get(request.id)
         if could_ever_serve(could_come, *wanted):
             assert slot is not None
@@ -55,40 +55,42 @@ def test_only_what_no_node_could_ever_serve_is_impossible_and_a_node_that_could_
             assert all(at is not None and slot.start >= at for at in new)
 
 
-@given(pictures(), st.data())
+@given(pool_states(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_a_later_request_never_changes_an_earlier_slot(picture: PoolState, data: st.DataObject) -> None:
-    count = data.draw(st.integers(0, len(picture.waiting)))
-    earlier = picture.waiting[:count]
-    alone = plan_pool(replace(picture, waiting=earlier))
-    together = plan_pool(picture)
+def test_a_later_request_never_changes_an_earlier_slot(pool: PoolState, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(pool.queued)))
+    earlier = pool.queued[:count]
+    alone = plan_pool(replace(pool, queued=earlier))
+    together = plan_pool(pool)
     assert {r.id: together.slots.get(r.id) for r in earlier} == {r.id: alone.slots.get(r.id) for r in earlier}
-    # The same by one arrival at a time, as `gpu-dev reserve` asks before anything is written.
-    plan = PoolPlan(replace(picture, waiting=earlier))
-    for request in picture.waiting[count:]:
+    # `add` must give the same slots, one arrival at a time.
+    plan = PoolPlan(replace(pool, queued=earlier))
+    for request in pool.queued[count:]:
         assert plan.add(request) == together.slots.get(request.id)
     assert dict(plan.plan.slots) == dict(together.slots)
 
 
-def test_a_large_request_at_the_head_starts_by_its_promise_behind_a_stream_of_small_ones() -> None:
-    claims = [Allocation("n0", 4, NOW + HOUR)]
+def test_a_stream_of_small_requests_does_not_delay_a_large_one_at_the_head() -> None:
+    allocations = [Allocation("n0", 4, NOW + HOUR)]
     big = a_request(0, units=8, hours=2)
-    slot = plan_pool(PoolState(NOW, nodes_of(1), claims, [big])).slots["r0"]
+    slot = plan_pool(PoolState(NOW, nodes_of(1), allocations, [big])).slots["r0"]
     assert slot.start == NOW + HOUR
     small = [a_request(number, units=1, hours=5) for number in range(1, 20)]
-    plan = plan_pool(PoolState(NOW, nodes_of(1), claims, [replace(big, slot=slot), *small]))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot), *small]))
     assert plan.slots["r0"].start == NOW + HOUR
     assert all(plan.slots[f"r{n}"].start >= NOW + 3 * HOUR for n in range(1, 20))
     short = a_request(30, units=1, hours=0.5)
-    assert PoolPlan(PoolState(NOW, nodes_of(1), claims, [replace(big, slot=slot)])).add(short) == Slot(NOW, ("n0",))
+    assert PoolPlan(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot)])).add(short) == Slot(
+        NOW, ("n0",)
+    )
 
 
-def test_best_fit_keeps_whole_nodes_whole() -> None:
-    claims = [Allocation("n1", 6, NOW + 9 * HOUR)]
-    assert plan_pool(PoolState(NOW, nodes_of(3), claims, [a_request(0, units=2)])).slots["r0"].nodes == ("n1",)
+def test_best_fit_leaves_empty_nodes_empty() -> None:
+    allocations = [Allocation("n1", 6, NOW + 9 * HOUR)]
+    assert plan_pool(PoolState(NOW, nodes_of(3), allocations, [a_request(0, units=2)])).slots["r0"].nodes == ("n1",)
 
 
-def test_a_slot_on_a_node_that_takes_nothing_new_is_laid_anew() -> None:
+def test_a_slot_on_an_unusable_node_is_replanned() -> None:
     held = a_request(0, slot=Slot(NOW + HOUR, ("n0",)), promised=NOW + HOUR)
     nodes = [replace(nodes_of(1)[0], usable=False), PoolNode("n1", 8)]
     plan = plan_pool(PoolState(NOW, nodes, [], [held]))
@@ -96,29 +98,29 @@ def test_a_slot_on_a_node_that_takes_nothing_new_is_laid_anew() -> None:
     assert plan.replanned == {"r0"}
 
 
-def test_slots_that_lie_in_the_past_are_laid_anew_in_promise_order() -> None:
+def test_slots_in_the_past_are_replanned_in_promise_order() -> None:
     past = NOW - 6 * HOUR
-    waiting = [
+    queued = [
         a_request(0, units=8, slot=Slot(past + HOUR, ("n0",)), promised=past + HOUR),
         a_request(1, units=8, slot=Slot(past, ("n0",)), promised=past),
     ]
-    plan = plan_pool(PoolState(NOW, nodes_of(1), [], waiting))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), [], queued))
     assert plan.slots["r1"].start == NOW
     assert plan.slots["r0"].start == NOW + HOUR
 
 
-def test_an_infeasible_slot_without_a_promise_is_laid_anew_after_those_with_one() -> None:
+def test_an_infeasible_slot_without_a_promise_is_replanned_after_those_with_one() -> None:
     broken = Slot(NOW + HOUR, ("gone",))
-    waiting = [
+    queued = [
         a_request(0, units=8, slot=broken),
         a_request(1, units=8, slot=broken, promised=NOW + HOUR),
     ]
-    plan = plan_pool(PoolState(NOW, nodes_of(1), [], waiting))
+    plan = plan_pool(PoolState(NOW, nodes_of(1), [], queued))
     assert plan.slots["r1"].start == NOW
     assert plan.slots["r0"].start == NOW + HOUR
 
 
-def test_a_pass_that_comes_a_moment_late_postpones_nobody() -> None:
+def test_a_pass_two_seconds_late_postpones_no_slot() -> None:
     late = NOW + timedelta(seconds=2)
     first = a_request(0, units=8, slot=Slot(NOW, ("n0",)))
     second = a_request(1, units=8, slot=Slot(NOW + HOUR, ("n0",)))
@@ -127,7 +129,7 @@ def test_a_pass_that_comes_a_moment_late_postpones_nobody() -> None:
     assert not plan.replanned
 
 
-def test_nodes_that_do_not_exist_yet_give_estimates_only_to_those_whom_no_node_can_serve() -> None:
+def test_addable_nodes_give_estimates_only_to_requests_that_no_existing_node_can_serve() -> None:
     nodes = [PoolNode("small", 4), PoolNode("new", 8, available_from=NOW + HOUR / 6)]
     plan = plan_pool(
         PoolState(NOW, nodes, [Allocation("small", 4, NOW + 5 * HOUR)], [a_request(0, 8), a_request(1, 4)])
@@ -136,46 +138,46 @@ def test_nodes_that_do_not_exist_yet_give_estimates_only_to_those_whom_no_node_c
     assert plan.slots["r1"] == Slot(NOW + 5 * HOUR, ("small",))
 
 
-def test_an_extension_ends_where_the_next_slot_begins() -> None:
-    claims = [Allocation("n0", 4, NOW + HOUR)]
-    waiting = [a_request(0, units=8, slot=Slot(NOW + 3 * HOUR, ("n0",)), not_before=NOW + 3 * HOUR)]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, waiting))
+def test_an_extension_ends_at_the_start_of_the_next_slot() -> None:
+    allocations = [Allocation("n0", 4, NOW + HOUR)]
+    queued = [a_request(0, units=8, slot=Slot(NOW + 3 * HOUR, ("n0",)), not_before=NOW + 3 * HOUR)]
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, queued))
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 3 * HOUR
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 2 * HOUR) == NOW + 2 * HOUR
 
 
-def test_an_early_end_pulls_those_forward_who_can_use_it() -> None:
-    claims = [Allocation("n0", 8, NOW + 5 * HOUR)]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, [a_request(0, 8, 2), a_request(1, 8, 1)]))
+def test_an_early_end_moves_later_slots_forward() -> None:
+    allocations = [Allocation("n0", 8, NOW + 5 * HOUR)]
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, [a_request(0, 8, 2), a_request(1, 8, 1)]))
     assert plan.plan.slots["r1"].start == NOW + 7 * HOUR
     assert plan.release("n0", 8, NOW, NOW + 5 * HOUR) == ["r0", "r1"]
     assert plan.plan.slots["r0"].start == NOW
     assert plan.plan.slots["r1"].start == NOW + 2 * HOUR
 
 
-@given(pictures(), st.data())
+@given(pool_states(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_after_early_ends_no_slot_could_start_earlier(picture: PoolState, data: st.DataObject) -> None:
-    plan = PoolPlan(picture)
+def test_after_early_ends_no_slot_could_start_earlier(pool: PoolState, data: st.DataObject) -> None:
+    plan = PoolPlan(pool)
     before = dict(plan.plan.slots)
-    claims = list(picture.claims)
-    for _ in range(min(3, len(claims))):
-        ended = claims.pop(data.draw(st.integers(0, len(claims) - 1)))
-        plan.release(ended.node, ended.units, picture.now, ended.until)
+    allocations = list(pool.allocations)
+    for _ in range(min(3, len(allocations))):
+        ended = allocations.pop(data.draw(st.integers(0, len(allocations) - 1)))
+        plan.release(ended.node, ended.units, pool.now, ended.until)
     after = dict(plan.plan.slots)
     assert all(after[key].start <= slot.start for key, slot in before.items())
-    waiting = [replace(w, slot=after[w.id]) for w in picture.waiting if w.id in after]
-    later = replace(picture, claims=claims, waiting=waiting)
+    queued = [replace(w, slot=after[w.id]) for w in pool.queued if w.id in after]
+    later = replace(pool, allocations=allocations, queued=queued)
     check_plan(later, after)
-    # A plan from these slots tries every one of them on everything that is free.
+    # A new plan tries every held slot against all free windows, so it finds any improvement that `release` missed.
     fresh = plan_pool(later).slots
     assert all(fresh[key] == slot for key, slot in after.items() if not slot.estimate)
 
 
-def test_what_is_free_now_is_said_with_how_long_it_stays_free() -> None:
-    claims = [Allocation("n0", 4, NOW + HOUR)]
-    waiting = [a_request(0, units=8, hours=2, slot=Slot(NOW + HOUR, ("n0",)))]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), claims, waiting))
+def test_free_units_are_reported_with_how_long_they_stay_free() -> None:
+    allocations = [Allocation("n0", 4, NOW + HOUR)]
+    queued = [a_request(0, units=8, hours=2, slot=Slot(NOW + HOUR, ("n0",)))]
+    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, queued))
     assert (plan.free_for(4).start, plan.free_for(4).until) == (NOW, NOW + HOUR)
     assert plan.free_for(8).start == NOW + 3 * HOUR
     assert plan.free_for(16).start is None

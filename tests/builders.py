@@ -9,6 +9,7 @@ from typing import Any
 
 from odc.domain.box import BoxName, BoxSeen, BoxState
 from odc.domain.disk import Disk
+from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.records import Event, RequestRecord
 from odc.domain.reservation import HostKey, Place, Reservation, Spec, State
@@ -82,7 +83,7 @@ def a_box(name: BoxName, **changes: Any) -> BoxSeen:
 
 
 def an_event(reservation_id: str, **changes: Any) -> Event:
-    defaults = {"at": NOW, "actor": "odc", "kind": "placed", "text": "placed"}
+    defaults = {"at": NOW, "actor": "odc", "kind": EventKind.PLACED, "text": "placed"}
     return Event(reservation_id=reservation_id, **(defaults | changes))
 
 

@@ -18,7 +18,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from odc.api import views
 from odc.api.bodies import MAX_BODY, StrictRequest
-from odc.api.document import CONFIG, ClosedMessages
+from odc.api.document import CONFIG, ClosedMessages, OpenWords
 from odc.api.faults import HANDLERS, documented
 from odc.api.messages import (
     WAIT_LIMIT_S,
@@ -256,7 +256,7 @@ def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health
         on_startup=[bell.open],
         on_shutdown=[bell.close],
         openapi_config=CONFIG,
-        plugins=[ClosedMessages()],
+        plugins=[ClosedMessages(), OpenWords()],
         logging_config=None,
     )
     app = Litestar.from_config(config)

@@ -8,11 +8,12 @@ import msgspec
 from litestar import MediaType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Schema
+from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
 from odc import __version__
+from odc.domain.open_enum import OpenEnum
 
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
@@ -43,3 +44,19 @@ class ClosedMessages(OpenAPISchemaPlugin):
         schema = framework.to_openapi_schema(field_definition, schema_creator)
         schema.additional_properties = False
         return schema
+
+
+class OpenWords(OpenAPISchemaPlugin):
+    """Describes a word that newer versions may add to as text, with the known words as examples.
+
+    As an `enum` the document would promise that no word is ever added, and generated clients would refuse it.
+    """
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether it is such a word."""
+        return not field_definition.is_union and field_definition.is_subclass_of(OpenEnum)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
+        """Text, with the words that this version knows."""
+        words: list[str] = [str(word) for word in field_definition.annotation]
+        return Schema(type=OpenAPIType.STRING, examples=words)

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from odc.domain.event_kind import EventKind
 from odc.domain.requests import Request
 
 WAIT_LIMIT_S = 30.0
@@ -230,14 +231,14 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: when it happened.
         actor: who did it: a user, or `odc`.
-        kind: the kind of event, as one word.
+        kind: what happened, as a word that scripts can compare.
         text: what happened, as a sentence.
         when: the time that the sentence is about, such as a promise; None if there is none.
     """
 
     at: datetime
     actor: str
-    kind: str
+    kind: EventKind
     text: str
     when: datetime | None = None
 

@@ -19,6 +19,7 @@ from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
 from odc.domain.errors import PlaceTaken, ProviderRefused
+from odc.domain.event_kind import EventKind
 from odc.domain.reservation import EndReason, Reservation, State
 
 MOST_UNCOUNTED = 100
@@ -78,7 +79,9 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move
     if disk is not None and not disk.made:
         move.disk = replace(disk, made=True)
     waited = (seen.now - record.created_at).total_seconds()
-    move.tell(record, seen.now, "ready", f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at)
+    move.tell(
+        record, seen.now, EventKind.READY, f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at
+    )
     return move
 
 
@@ -111,7 +114,7 @@ def _end(record: Reservation, seen: Observation, why: EndReason | None, detail: 
     if record.id not in seen.busy:
         move.tasks.append(Task(TaskName.STOP, ending))
     word = str(why) if why else "goes back to the queue"
-    move.tell(record, seen.now, "ending", f"{word}: {detail}" if detail else word)
+    move.tell(record, seen.now, EventKind.ENDING, f"{word}: {detail}" if detail else word)
     return move
 
 
@@ -119,7 +122,7 @@ def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk
     faulty = lifecycle.with_fault(record, message, seen.now)
     move = Move(record=faulty, disk=disk)
     if record.fault is None or record.fault.message != message:
-        move.tell(record, seen.now, "fault", f"{message}; trying again")
+        move.tell(record, seen.now, EventKind.FAULT, f"{message}; trying again")
     return move
 
 
@@ -133,7 +136,7 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | No
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
         move = Move(record=replace(record, fault=None, unreachable=""))
-        move.tell(record, seen.now, "restarted", "its box had stopped and was started again")
+        move.tell(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
         return move
     return _told(record, seen) or _reached(record, seen) or _watch_boxes(record, seen, policy)
 
@@ -148,9 +151,9 @@ def _reached(record: Reservation, seen: Observation) -> Move | None:
         return None
     move = Move(record=replace(record, unreachable=cause))
     if not record.unreachable:
-        move.tell(record, seen.now, "unreachable", f"its SSH does not answer: {cause}")
+        move.tell(record, seen.now, EventKind.UNREACHABLE, f"its SSH does not answer: {cause}")
     elif not cause:
-        move.tell(record, seen.now, "reachable", "its SSH answers again")
+        move.tell(record, seen.now, EventKind.REACHABLE, "its SSH answers again")
     return move
 
 
@@ -213,7 +216,7 @@ def _ending(record: Reservation, seen: Observation) -> Move | None:
     if outcome is not None:
         gone = replace(record, boxes_gone=True, fault=None)
         move = Move(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
-        move.tell(record, seen.now, "stopped", "its box is gone and its GPUs are free")
+        move.tell(record, seen.now, EventKind.STOPPED, "its box is gone and its GPUs are free")
         return move
     return Move(tasks=[Task(TaskName.STOP, record)]) if _may_try(record, seen) else None
 
@@ -240,9 +243,9 @@ def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Obs
         if cleaned.snapshot is not None:
             others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
             fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
-            move.tell(record, seen.now, "snapshot", f"disk {disk.name} is safe: snapshot verified")
+            move.tell(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
         move.disk = fresh if record.requeue else fresh.released_by(record.id)
-    move.tell(record, seen.now, "queued again" if record.requeue else "ended", _last_words(record))
+    move.tell(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _last_words(record))
     return move
 
 

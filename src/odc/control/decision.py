@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
+from odc.domain.event_kind import EventKind
 from odc.domain.records import SYSTEM, Change, Event
 from odc.domain.reservation import Reservation
 
@@ -62,7 +63,7 @@ class Move:
     disk: Disk | None = None
     fenced: bool = False
 
-    def tell(self, record: Reservation, at: datetime, kind: str, text: str, when: datetime | None = None) -> None:
+    def tell(self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None) -> None:
         """Add an event of ODC's own."""
         event = Event(reservation_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
         self.events.append(event)

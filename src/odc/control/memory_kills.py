@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from odc.control.decision import Move
 from odc.control.observation import Observation
 from odc.domain.box import BoxSeen, BoxState
+from odc.domain.event_kind import EventKind
 from odc.domain.reservation import OutOfMemory, Reservation
 
 AT_ONCE = 10
@@ -45,7 +46,7 @@ def note_kills(record: Reservation, seen: Observation) -> Move | None:
         counted=tuple(_counted(before, rank, box) for rank, box in enumerate(boxes)),
     )
     move = Move(record=replace(record, out_of_memory=counted))
-    move.tell(record, seen.now, "out of memory", _sentence(count, counted))
+    move.tell(record, seen.now, EventKind.OUT_OF_MEMORY, _sentence(count, counted))
     return move
 
 

@@ -15,6 +15,7 @@ from odc.control.decision import Move, Task, TaskName
 from odc.control.observation import Observation
 from odc.domain import lifecycle
 from odc.domain.box import BoxSeen
+from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.promise import TELL_IMPROVEMENT, ready_by
 from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
@@ -106,7 +107,7 @@ def _no_slot(record: Reservation, seen: Observation) -> Move | None:
     move = Move(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
     foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
     why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
-    move.tell(record, seen.now, "postponed", f"no node can serve it now; {why}")
+    move.tell(record, seen.now, EventKind.POSTPONED, f"no node can serve it now; {why}")
     return move
 
 
@@ -132,7 +133,7 @@ def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Mov
     fault = Fault(message=obstacle, count=1, since=seen.now, next_try=seen.now) if obstacle else None
     move = Move(record=replace(record, fault=fault))
     if obstacle:
-        move.tell(record, seen.now, "waiting", obstacle)
+        move.tell(record, seen.now, EventKind.WAITING, obstacle)
     return move
 
 
@@ -150,7 +151,7 @@ def _place(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observ
     move.record = placed
     move.tasks.append(Task(TaskName.PREPARE, placed))
     where = ", ".join(f"{place.node} ({_counted(len(place.gpus))})" if place.gpus else place.node for place in places)
-    move.tell(record, seen.now, "placed", f"placed on {where}; SSH answers at the latest", promised)
+    move.tell(record, seen.now, EventKind.PLACED, f"placed on {where}; SSH answers at the latest", promised)
     return move
 
 
@@ -166,7 +167,7 @@ def _promised(record: Reservation, new: datetime, move: Move, seen: Observation)
     if seen.frozen:
         return old
     move.record = replace(record, postponements=record.postponements + 1)
-    move.tell(record, seen.now, "postponed", f"{_cause(record, seen)}; SSH answers at the latest", new)
+    move.tell(record, seen.now, EventKind.POSTPONED, f"{_cause(record, seen)}; SSH answers at the latest", new)
     return new
 
 
@@ -186,15 +187,17 @@ def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Obser
         return None
     move = Move(fenced=True)
     if slot.estimate:
-        move.tell(record, seen.now, "estimated", "needs a node that does not exist yet; it may start", slot.start)
+        move.tell(
+            record, seen.now, EventKind.ESTIMATED, "needs a node that does not exist yet; it may start", slot.start
+        )
         move.record = replace(record, slot=slot, ready_by=None)
         return move
     old, new = record.ready_by, ready_by(slot.start, policy.limits)
     promised = _promised(record, new, move, seen)
     if old is None:
-        move.tell(record, seen.now, "promised", "SSH answers at the latest", promised)
+        move.tell(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
     elif old - promised >= TELL_IMPROVEMENT:
-        move.tell(record, seen.now, "improved", "something ended early; SSH answers at the latest", promised)
+        move.tell(record, seen.now, EventKind.IMPROVED, "something ended early; SSH answers at the latest", promised)
     move.record = replace(move.record or record, slot=slot, ready_by=promised)
     return move
 

@@ -33,6 +33,7 @@ from odc.domain.errors import (
     ProviderUnavailable,
     RequestError,
 )
+from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
 from odc.domain.records import Change, Event, RequestRecord
 from odc.domain.requests import (
@@ -225,7 +226,9 @@ class Requests:
         if after == record:
             return Change()
         disks = [disk for disk in self._ports.store.list_disks(record.owner) if disk.id == record.disk_id]
-        told = Event(reservation_id=record.id, at=now, actor=caller.user, kind="cancelled", text="asked to end it")
+        told = Event(
+            reservation_id=record.id, at=now, actor=caller.user, kind=EventKind.CANCELLED, text="asked to end it"
+        )
         return Change(
             reservations=(after,),
             disks=tuple(disk.released_by(record.id) for disk in disks if after.state is State.ENDED),

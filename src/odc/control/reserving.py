@@ -18,6 +18,7 @@ from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
+from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
 from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_disk, short
 from odc.domain.node import Node
@@ -75,7 +76,7 @@ def new_reservation(
         reservation_id=reservation_id,
         at=now,
         actor=caller.user,
-        kind="asked",
+        kind=EventKind.ASKED,
         text=f"asked for {count}, {hours_text(spec.hours)}, {where}",
     )
     return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(told,))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from odc.domain.disk import Disk
+from odc.domain.event_kind import EventKind
 from odc.domain.reservation import Reservation, State
 from odc.domain.user import User
 
@@ -21,7 +22,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         reservation_id: to which.
         at: when.
         actor: the user's name, or `odc`.
-        kind: past tense, one word or two, such as `placed`.
+        kind: what happened.
         text: the whole sentence for people.
         when: a time that the sentence is about; it is shown behind it, in the reader's time zone.
     """
@@ -29,7 +30,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     reservation_id: str
     at: datetime
     actor: str
-    kind: str
+    kind: EventKind
     text: str
     when: datetime | None = None
 

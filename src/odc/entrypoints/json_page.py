@@ -120,6 +120,8 @@ def _kind(kind: inspect.Type) -> str:
         return f"list of {_kind(kind.item_type)}"
     if isinstance(kind, inspect.UnionType):
         return " or ".join(_kind(one) for one in kind.types if not isinstance(one, inspect.NoneType)) + ", or null"
+    if isinstance(kind, inspect.EnumType):
+        return "one of " + ", ".join(f"`{word}`" for word in kind.cls)
     return _PLAIN[type(kind)]
 
 

@@ -11,6 +11,7 @@ from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, 
 
 from odc.api.messages import DiskView, EventView, History, KeyView, Me, OutOfMemoryView, PhaseView
 from odc.cli import screens, show_screen
+from odc.domain.event_kind import EventKind
 
 SOON = NOW + timedelta(minutes=12)
 DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
@@ -304,8 +305,8 @@ def test_the_promise_with_who_is_ahead() -> None:
 
 def test_the_story_is_told_with_you_in_it() -> None:
     events = (
-        EventView(at=NOW - timedelta(days=1), actor="octocat", kind="asked", text="asked for 4 x h100"),
-        EventView(at=NOW, actor="odc", kind="placed", text="promised", when=NOW + timedelta(minutes=3)),
+        EventView(at=NOW - timedelta(days=1), actor="octocat", kind=EventKind.ASKED, text="asked for 4 x h100"),
+        EventView(at=NOW, actor="odc", kind=EventKind.PLACED, text="promised", when=NOW + timedelta(minutes=3)),
     )
     assert show_screen.history_lines(History(id=ID, name="train", events=events), "octocat", NOW) == [
         "yesterday:",

@@ -1,0 +1,35 @@
+"""The kinds of events in a reservation's history."""
+
+from __future__ import annotations
+
+from odc.domain.open_enum import OpenEnum
+
+
+class EventKind(OpenEnum):
+    """What happened to a reservation, past tense where English allows; the words are stored and sent."""
+
+    ASKED = "asked"
+    PROMISED = "promised"
+    ESTIMATED = "estimated"
+    IMPROVED = "improved"
+    """The promise moved earlier."""
+    POSTPONED = "postponed"
+    """The promise moved later, or was withdrawn."""
+    WAITING = "waiting"
+    """Its slot has come, and something other than GPUs is not there."""
+    PLACED = "placed"
+    READY = "ready"
+    FAULT = "fault"
+    """A passing fault, which is retried."""
+    RESTARTED = "restarted"
+    UNREACHABLE = "unreachable"
+    REACHABLE = "reachable"
+    OUT_OF_MEMORY = "out of memory"
+    CANCELLED = "cancelled"
+    """A user or an operator asked for the end."""
+    ENDING = "ending"
+    STOPPED = "stopped"
+    """The boxes are gone and the GPUs are free."""
+    SNAPSHOT = "snapshot"
+    REQUEUED = "queued again"
+    ENDED = "ended"

@@ -1,0 +1,22 @@
+"""An enum for words that a newer version may add to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class OpenEnum(StrEnum):
+    """A `StrEnum` that accepts any word: one that this version does not know is kept as it is, and equals no member.
+
+    For records and messages that a newer version may have written: they stay readable, and are shown and sent on with
+    the word that they came with.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        word = str.__new__(cls, value)
+        word._name_, word._value_ = "UNKNOWN", value
+        return word

@@ -40,8 +40,8 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(PY) -m odc.cli.reference
-	$(PY) -m odc.entrypoints.settings_page
-	$(PY) -m odc.entrypoints.json_page
+	$(PY) -m odc.operator.settings_page
+	$(PY) -m odc.operator.json_page
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

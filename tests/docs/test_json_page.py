@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.json_page import COMMANDS, PAGE, page, structs
+from odc.operator.docstrings import meanings
+from odc.operator.json_page import COMMANDS, PAGE, page, structs
 
 ROOT = Path(__file__).parents[2]
 

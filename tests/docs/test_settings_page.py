@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from odc.domain.catalog import GpuType
-from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import LimitSettings, Settings, SnapshotSettings
-from odc.entrypoints.settings_page import EXAMPLES, LIMIT_EXAMPLES, PAGE, SNAPSHOT_EXAMPLES, TYPE_EXAMPLE, page
-from odc.entrypoints.settings_reading import read_settings
+from odc.operator.docstrings import meanings
+from odc.operator.settings import LimitSettings, Settings, SnapshotSettings
+from odc.operator.settings_file import read_settings
+from odc.operator.settings_page import EXAMPLES, LIMIT_EXAMPLES, PAGE, SNAPSHOT_EXAMPLES, TYPE_EXAMPLE, page
 
 ROOT = Path(__file__).parents[2]
 STRUCTS = (Settings, LimitSettings, SnapshotSettings, GpuType)

@@ -16,9 +16,9 @@ from typing import Any
 
 from odc.entrypoints.bootstrap import Cloud, build_cloud
 from odc.entrypoints.daemon import serve
-from odc.entrypoints.logs import set_up_logs
-from odc.entrypoints.settings import Settings
-from odc.entrypoints.settings_reading import read_settings
+from odc.operator.logs import set_up_logs
+from odc.operator.settings import Settings
+from odc.operator.settings_file import read_settings
 
 EFFECTS = {
     "store": {"commit"},

@@ -19,7 +19,7 @@ from tests.someone import SOURCE, someone
 
 from odc.api import messages
 from odc.api.client import operator_command, settings_note
-from odc.entrypoints.json_page import COMMANDS
+from odc.operator.json_page import COMMANDS
 
 T4 = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "none", "--wait")
 

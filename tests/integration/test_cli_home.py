@@ -167,7 +167,7 @@ def test_a_folder_that_root_left_in_a_home_is_named_with_how_to_take_it_back(clo
         (home / ".gpu-dev").mkdir(mode=0o700)
         os.chown(home, EVE, EVE)
         script = (
-            f"import os, sys; os.setgid({EVE}); os.setuid({EVE}); from odc.entrypoints.home import choose_home;"
+            f"import os, sys; os.setgid({EVE}); os.setuid({EVE}); from odc.cli.home import choose_home;"
             "print(choose_home(sys.argv[1]).note)"
         )
         source = Path(__file__).parents[2] / "src"

@@ -20,7 +20,7 @@ from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import SOURCE, someone
 
-from odc.entrypoints.home import choose_home
+from odc.cli.home import choose_home
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")

@@ -26,8 +26,8 @@ from odc.adapters.engine.box_limits import (
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
-from odc.entrypoints.neighbours import claimed, forget_claim
-from odc.entrypoints.settings import Settings
+from odc.operator.host_claims import claimed, forget_claim
+from odc.operator.settings import Settings
 
 pytestmark = pytest.mark.podman
 

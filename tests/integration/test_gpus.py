@@ -21,7 +21,7 @@ SURVEY = """
 import json
 from pathlib import Path
 from odc.adapters.system.gpus import driver_version, survey_gpus
-from odc.entrypoints.known_gpus import broken_gpus, lost_gpus, machine_gpus, note_gpus
+from odc.operator.known_gpus import broken_gpus, lost_gpus, machine_gpus, note_gpus
 import sys
 state = Path(sys.argv[1])
 survey = survey_gpus()

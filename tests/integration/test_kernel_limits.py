@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from odc.adapters.engine.kernel_limits import low_limits, raise_limits, restore_limits, terminals_of_a_box
-from odc.entrypoints.neighbours import claimed, is_alone
-from odc.entrypoints.settings import Settings
+from odc.operator.host_claims import claimed, is_alone
+from odc.operator.settings import Settings
 
 
 class Kernel:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from odc.domain.errors import ProviderRefused
-from odc.entrypoints.neighbours import check_claim, claimed
-from odc.entrypoints.settings import Settings
+from odc.operator.host_claims import check_claim, claimed
+from odc.operator.settings import Settings
 
 
 def settings(folder: Path, name: str, number: int) -> Settings:

@@ -11,13 +11,13 @@ import pytest
 from tests.small_cloud import small_cloud
 
 from odc.api.client import Client
-from odc.entrypoints.neighbours import claim_of, claimed, keep_claim
-from odc.entrypoints.settings import Settings
+from odc.operator.host_claims import claim_of, claimed, keep_claim
+from odc.operator.settings import Settings
 
 TALK = """
 import logging, sys
 from pathlib import Path
-from odc.entrypoints.logs import set_up_logs
+from odc.operator.logs import set_up_logs
 set_up_logs(file=Path(sys.argv[1]))
 for line in sys.stdin:
     logging.getLogger("talk").info(line.strip())

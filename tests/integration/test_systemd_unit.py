@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from odc.entrypoints.boot import unit_text
+from odc.operator.systemd import unit_text
 
 pytestmark = pytest.mark.systemd
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from odc.api.storage_messages import DiskUseView, StorageView
-from odc.entrypoints import disks
+from odc.operator import disks
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from odc.entrypoints.refusals import BURST, PER_S, Refusals
+from odc.operator.log_rate_limit import BURST, PER_S, Refusals
 
 
 def line(event: str, level: int = logging.INFO, uid: int = 7) -> logging.LogRecord:

@@ -1,1 +1,1 @@
-"""Reads the environment and files, names the adapters, starts things."""
+"""The programs: each reads the environment and starts one thing. `bootstrap` puts the adapters together."""

@@ -35,10 +35,10 @@ from odc.api.messages import Health
 from odc.control.context import Policy, Ports, Sight
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
-from odc.entrypoints.known_gpus import broken_gpus, machine_gpus, note_gpus
-from odc.entrypoints.running import known_nodes, note_nodes
-from odc.entrypoints.settings import Settings
-from odc.entrypoints.unchanged import check_ids
+from odc.operator.daemon_state import known_nodes, note_nodes
+from odc.operator.immutable_settings import check_ids
+from odc.operator.known_gpus import broken_gpus, machine_gpus, note_gpus
+from odc.operator.settings import Settings
 
 NVIDIA_KIND = "nvidia.com/gpu"
 

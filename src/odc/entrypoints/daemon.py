@@ -18,13 +18,13 @@ from odc.control.queries import Queries
 from odc.control.reconcile import PassLoop, Reconciler
 from odc.control.requests import Requests
 from odc.control.runner import ThreadRunner
-from odc.entrypoints.before_start import check_before_start, check_ports
 from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
-from odc.entrypoints.neighbours import claimed, keep_claim
-from odc.entrypoints.ownership import note_owner
-from odc.entrypoints.pasteable import note_settings_file
-from odc.entrypoints.running import noted, only_one
-from odc.entrypoints.settings import Settings
+from odc.operator.daemon_state import noted, only_one
+from odc.operator.hints import note_settings_file
+from odc.operator.host_claims import claimed, keep_claim
+from odc.operator.ownership import note_owner
+from odc.operator.preflight import check_before_start, check_ports
+from odc.operator.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
-from odc.entrypoints.confirming import as_typed, confirm
-from odc.entrypoints.odc_errors import as_ours, failed, missing
-from odc.entrypoints.operator_group import OperatorGroup
-from odc.entrypoints.ownership import check_owner
-from odc.entrypoints.pasteable import pasteable
-from odc.entrypoints.settings import DEFAULT_FILE, Settings
-from odc.entrypoints.settings_reading import read_settings
+from odc.operator.command_group import OperatorGroup
+from odc.operator.confirmation import as_typed, confirm
+from odc.operator.errors import as_ours, failed, missing
+from odc.operator.hints import pasteable
+from odc.operator.ownership import check_owner
+from odc.operator.settings import DEFAULT_FILE, Settings
+from odc.operator.settings_file import read_settings
 
 if TYPE_CHECKING:
     from odc.api.client import Client
@@ -71,7 +71,7 @@ def _say(text: str) -> None:
 
 def _last_time(file: Path | None, typed: dict[str, str | None]) -> dict[str, str | None]:
     """What is typed now, with what was typed for this cloud the last time where neither this nor the file says it."""
-    from odc.entrypoints.running import last_typed
+    from odc.operator.daemon_state import last_typed
 
     settings, plain = _settings(file, **typed), Settings()
     last = last_typed(settings.state_folder)
@@ -106,7 +106,7 @@ disks_option = click.option("--disks", type=click.Path(path_type=str), help="Fol
 def up(file: Path | None, simulate: str | None, disks: str | None) -> None:
     """Start the cloud, now and at every boot; wait until it is ready. What was typed the last time still holds."""
     _need_root()
-    from odc.entrypoints import starting
+    from odc.operator import up as starting
 
     typed = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     changes = _last_time(file, typed)
@@ -126,7 +126,7 @@ def down(file: Path | None, everything: bool, yes: bool) -> None:
     Without a terminal, --all needs --yes.
     """
     _need_root()
-    from odc.entrypoints import stopping
+    from odc.operator import down as stopping
 
     settings = _settings(file)
     if everything and settings.state_folder.is_dir():
@@ -142,7 +142,7 @@ def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
     """Run the daemon in the foreground; Ctrl+C stops it, boxes go on."""
     _need_root()
     from odc.entrypoints.daemon import serve as run
-    from odc.entrypoints.logs import log_cannot_start, set_up_logs
+    from odc.operator.logs import log_cannot_start, set_up_logs
 
     set_up_logs()
     try:
@@ -160,7 +160,7 @@ def serve(file: Path | None, simulate: str | None, disks: str | None) -> None:
 @click.pass_obj
 def doctor(file: Path | None, as_json: bool) -> None:
     """Check what the cloud needs: each line is ok or says what to do."""
-    from odc.entrypoints.doctor import examine
+    from odc.operator.doctor import examine
 
     if _ignored and not as_json:
         _say(f"{'warn':<5} {'environment':<11} not used: {', '.join(_ignored)}")
@@ -181,7 +181,7 @@ def doctor(file: Path | None, as_json: bool) -> None:
 def rename(file: Path | None, name: str) -> None:
     """Give the cloud another NAME. Everything must have ended before: odc down --all."""
     _need_root()
-    from odc.entrypoints import renaming
+    from odc.operator import rename as renaming
 
     settings = read_settings(file)
     old = renaming.rename(settings, name)
@@ -198,7 +198,7 @@ def rename(file: Path | None, name: str) -> None:
 def backup(file: Path | None, target: Path) -> None:
     """Write all records to a new FILE; the cloud goes on. Disks are not in it."""
     _need_root()
-    from odc.entrypoints import backups
+    from odc.operator import backup as backups
 
     backups.back_up(_settings(file), target.absolute(), _say)
 
@@ -209,7 +209,7 @@ def backup(file: Path | None, target: Path) -> None:
 def restore(file: Path | None, source: Path) -> None:
     """Take the records back from FILE; the daemon must be down. The records of now are kept beside."""
     _need_root()
-    from odc.entrypoints import backups
+    from odc.operator import backup as backups
 
     backups.restore(_settings(file), source.absolute(), _say)
 
@@ -265,7 +265,7 @@ def user() -> None:
 @click.pass_obj
 def user_list(file: Path | None, as_json: bool) -> None:
     """List users with their uid, disks, reservations and keys, and who has the uid now."""
-    from odc.entrypoints.users import read_users, table
+    from odc.operator.users import read_users, table
 
     found = read_users(_settings(file))
     if as_json:
@@ -284,7 +284,7 @@ def user_forget(file: Path | None, who: str, yes: bool) -> None:
 
     USER is a login as it is recorded, or a uid. The login on the machine is not touched.
     """
-    from odc.entrypoints.users import forget
+    from odc.operator.users import forget
 
     forget(_settings(file), who, yes, _say)
 
@@ -300,7 +300,7 @@ def user_move(file: Path | None, who: str, to: str, yes: bool) -> None:
     For a user who has a new login or uid, and to hand the disks of one who has left to somebody else. Keys are kept
     only if it is the same login name, or the same uid.
     """
-    from odc.entrypoints.users import move
+    from odc.operator.users import move
 
     move(_settings(file), who, to, yes, _say)
 
@@ -315,7 +315,7 @@ def disk() -> None:
 @click.pass_obj
 def disk_list(file: Path | None, as_json: bool) -> None:
     """List disks with what their files and snapshots take, those of the user who takes most first."""
-    from odc.entrypoints.disks import overview, read_storage
+    from odc.operator.disks import overview, read_storage
 
     view = read_storage(_settings(file))
     for line in [msgspec.json.encode(view).decode()] if as_json else overview(view):
@@ -335,7 +335,7 @@ def disk_prune(file: Path | None, keep: int, owner: str, name: str, dry_run: boo
     It shows what goes, and asks; without a terminal it needs --yes.
     """
     from odc.domain.requests import PruneSnapshots
-    from odc.entrypoints.disks import prune
+    from odc.operator.disks import prune
 
     asked = PruneSnapshots(keep=keep, owner=owner, disk=name)
     prune(_settings(file), asked, dry_run, lambda what: confirm(what, yes), _say)
@@ -353,7 +353,7 @@ def disk_recover(file: Path | None, name: str, user: str, new_name: str, every: 
     `gpu-dev status` and `odc doctor` name such disks.
     """
     from odc.domain.requests import RecoverDisk
-    from odc.entrypoints.disks import recover
+    from odc.operator.disks import recover
 
     if not name and not every:
         raise InvalidRequest("say which disk, or --all", ("what there is", "gpu-dev status"))
@@ -375,7 +375,7 @@ def image_build(file: Path | None, fresh: bool, yes: bool) -> None:
     An image of this name that ODC did not make is replaced only by --yes, or when you say so.
     """
     _need_root()
-    from odc.entrypoints.image_building import build_image
+    from odc.operator.image import build_image
 
     build_image(_settings(file), fresh, _say, lambda what: confirm(what, yes))
 

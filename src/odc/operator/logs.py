@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from odc.domain.errors import OdcError
-from odc.entrypoints.refusals import Refusals
+from odc.operator.log_rate_limit import Refusals
 
 FULL_BYTES = 32 * 2**20
 CANNOT_START = "cannot start"

@@ -17,17 +17,17 @@ from odc.api.client import Client
 from odc.api.messages import Health
 from odc.api.unix_socket import is_served
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
-from odc.entrypoints import boot
-from odc.entrypoints.before_start import check_before_start
 from odc.entrypoints.bootstrap import find_nodes
-from odc.entrypoints.image_building import ensure_image
-from odc.entrypoints.logs import why_not_started
-from odc.entrypoints.pasteable import gpu_dev
-from odc.entrypoints.running import daemon_pid, note_typed, running_settings
-from odc.entrypoints.settings import Settings
-from odc.entrypoints.settings_check import as_toml
-from odc.entrypoints.traces import Traces
-from odc.entrypoints.unchanged import check_disks_folder, check_ids
+from odc.operator import systemd
+from odc.operator.daemon_state import daemon_pid, note_typed, running_settings
+from odc.operator.hints import gpu_dev
+from odc.operator.image import ensure_image
+from odc.operator.immutable_settings import check_disks_folder, check_ids
+from odc.operator.logs import why_not_started
+from odc.operator.preflight import check_before_start
+from odc.operator.settings import Settings
+from odc.operator.settings_check import as_toml
+from odc.operator.start_rollback import Traces
 
 Say = Callable[[str], None]
 READY_LIMIT_S = 60.0
@@ -103,19 +103,19 @@ def started(
     log = log_file(settings)
     log.touch(mode=0o600)
     since = _size(log)
-    by_systemd = at_boot and boot.has_systemd()
-    known = boot.is_enabled(settings.cloud)
+    by_systemd = at_boot and systemd.has_systemd()
+    known = systemd.is_enabled(settings.cloud)
     before = Traces.of(settings)
     child = None if by_systemd else _start_detached(log, command)
     try:
         if child is None:
-            boot.enable(settings.cloud, command, log, _folders(settings))
-        yield since, lambda: boot.has_failed(settings.cloud) if child is None else child.poll() is not None
+            systemd.enable(settings.cloud, command, log, _folders(settings))
+        yield since, lambda: systemd.has_failed(settings.cloud) if child is None else child.poll() is not None
     except BaseException:
         if child is not None:
             _end(child)
         elif not known:
-            boot.disable(settings.cloud)
+            systemd.disable(settings.cloud)
         before.take_back(settings)
         raise
 
@@ -233,12 +233,12 @@ def _say_ready(settings: Settings, health: Health, say: Say) -> None:
         say(f"warning: {problem}")
     mark = " (SIMULATED)" if health.simulated else ""
     types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
-    at_boot = "yes, by systemd" if boot.is_enabled(settings.cloud) else "no"
+    at_boot = "yes, by systemd" if systemd.is_enabled(settings.cloud) else "no"
     say(f"ODC is up: {types}{mark}")
     say(f"  disks    {health.storage}")
     say(f"  engine   {health.engine}")
     say(f"  socket   {settings.socket}")
-    say(f"  at boot  {at_boot}" + ("" if boot.has_systemd() else ": there is no systemd here"))
+    say(f"  at boot  {at_boot}" + ("" if systemd.has_systemd() else ": there is no systemd here"))
     say("Check: odc doctor")
     say("Stop: odc down")
     say(f"Next: {gpu_dev(settings)} reserve")

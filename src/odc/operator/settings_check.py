@@ -18,8 +18,8 @@ from odc.adapters.engine.resolver import is_reachable
 from odc.domain.catalog import BUILT_IN, Catalog, GpuType
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
-from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import Settings, SnapshotSettings
+from odc.operator.docstrings import meanings
+from odc.operator.settings import Settings, SnapshotSettings
 
 SOCKET_BYTES = 100
 """The longest path of a socket here; the kernel takes 107. Source: unix(7), `sun_path`."""

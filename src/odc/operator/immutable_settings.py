@@ -15,8 +15,8 @@ from odc.adapters.localdisk.btrfs_file import file_of
 from odc.adapters.localdisk.disk_marker import MARKER
 from odc.adapters.localdisk.select_storage import INSIDE, beside
 from odc.domain.errors import InvalidRequest
-from odc.entrypoints.running import running_settings
-from odc.entrypoints.settings import Settings
+from odc.operator.daemon_state import running_settings
+from odc.operator.settings import Settings
 
 BOX_IDS = 65536
 DEV = 1000

@@ -15,8 +15,8 @@ from odc.adapters.engine.simulated_gpus import devices_file
 from odc.adapters.localdisk.mounts import read_mounts, unmount, unmount_copies
 from odc.domain.errors import ProviderError
 from odc.entrypoints.bootstrap import engine_service
-from odc.entrypoints.neighbours import forget_claim, is_claimed
-from odc.entrypoints.settings import Settings
+from odc.operator.host_claims import forget_claim, is_claimed
+from odc.operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from odc.api.client import settings_note
 from odc.cli.output import OPERATORS_COMMAND
-from odc.entrypoints.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
+from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
 
 def pasteable(text: str) -> str:

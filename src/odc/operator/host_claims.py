@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from odc.domain.errors import ProviderRefused
-from odc.entrypoints.settings import EVERYWHERE, Settings
+from odc.operator.settings import EVERYWHERE, Settings
 
 FOLDER = Path("/run/odc/clouds")
 

@@ -22,13 +22,13 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.client import Client, settings_note
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import EndAll
-from odc.entrypoints import boot
 from odc.entrypoints.bootstrap import engine_service, present_boxes
-from odc.entrypoints.neighbours import forget_claim, is_alone
-from odc.entrypoints.pasteable import gpu_dev
-from odc.entrypoints.running import daemon_pid, running_settings
-from odc.entrypoints.settings import Settings
-from odc.entrypoints.starting import started, wait_until_ready
+from odc.operator import systemd
+from odc.operator.daemon_state import daemon_pid, running_settings
+from odc.operator.hints import gpu_dev
+from odc.operator.host_claims import forget_claim, is_alone
+from odc.operator.settings import Settings
+from odc.operator.up import started, wait_until_ready
 
 Say = Callable[[str], None]
 END_LIMIT_S = 300.0
@@ -98,8 +98,8 @@ def _end_reservations(settings: Settings, file: Path | None, was_up: bool, say: 
 
 def _forget_boot(settings: Settings) -> None:
     """No daemon starts by itself any more."""
-    if boot.is_enabled(settings.cloud):
-        boot.disable(settings.cloud)
+    if systemd.is_enabled(settings.cloud):
+        systemd.disable(settings.cloud)
 
 
 def _live_records(settings: Settings) -> int:

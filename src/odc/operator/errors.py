@@ -9,7 +9,7 @@ import click
 
 from odc.cli.habits import near_options
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
-from odc.entrypoints.pasteable import pasteable
+from odc.operator.hints import pasteable
 
 EXTRAS = {"psycopg": "server,postgresql"}
 """Module to the extras that bring it; every other one comes with `server`."""

@@ -34,14 +34,14 @@ from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.api.client import Client
 from odc.domain.errors import OdcError, ProviderUnavailable
-from odc.entrypoints.before_start import check_listen, ephemeral_ports, reachable_by_all
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
-from odc.entrypoints.disks import overcommit_text, read_storage
-from odc.entrypoints.known_gpus import gpus_file, lost_gpus
-from odc.entrypoints.neighbours import check_claim
-from odc.entrypoints.running import daemon_pid, running_settings
-from odc.entrypoints.settings import EVERYWHERE, Settings
-from odc.entrypoints.users import advice, read_users
+from odc.operator.daemon_state import daemon_pid, running_settings
+from odc.operator.disks import overcommit_text, read_storage
+from odc.operator.host_claims import check_claim
+from odc.operator.known_gpus import gpus_file, lost_gpus
+from odc.operator.preflight import check_listen, ephemeral_ports, reachable_by_all
+from odc.operator.settings import EVERYWHERE, Settings
+from odc.operator.users import advice, read_users
 
 BUILD = "run: sudo odc image build        (about 2 minutes)"
 LEAST_FILES = 4096

@@ -15,9 +15,9 @@ from pathlib import Path
 from odc.adapters.engine.tcp_ports import taken_ports
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.entrypoints.bootstrap import lent_gpus
-from odc.entrypoints.neighbours import check_claim
-from odc.entrypoints.settings import Settings
-from odc.entrypoints.unchanged import check_disks_folder
+from odc.operator.host_claims import check_claim
+from odc.operator.immutable_settings import check_disks_folder
+from odc.operator.settings import Settings
 from odc.ports.cluster import Cluster
 
 ROOM = 64 * 2**20

@@ -9,8 +9,8 @@ import msgspec
 
 from odc.domain.catalog import GpuType
 from odc.domain.errors import InvalidRequest
-from odc.entrypoints.settings import DEFAULT_FILE, LimitSettings, Settings, SnapshotSettings
-from odc.entrypoints.settings_check import check_settings, unknown_key, wrong_type
+from odc.operator.settings import DEFAULT_FILE, LimitSettings, Settings, SnapshotSettings
+from odc.operator.settings_check import check_settings, unknown_key, wrong_type
 
 
 def read_settings(file: Path | None, changes: Mapping[str, object] | None = None) -> Settings:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from odc.adapters.engine.image import box_version
 from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.entrypoints.bootstrap import engine_service, images
-from odc.entrypoints.settings import Settings
+from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
 

@@ -1,4 +1,4 @@
-"""Makes `docs/reference/json.md` from the messages themselves: `python -m odc.entrypoints.json_page`."""
+"""Makes `docs/reference/json.md` from the messages themselves: `python -m odc.operator.json_page`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import inspect
 
 from odc.api import messages
-from odc.entrypoints.docstrings import meanings
+from odc.operator.docstrings import meanings
 
 PAGE = Path("docs/reference/json.md")
 COMMANDS: dict[str, type[msgspec.Struct]] = {

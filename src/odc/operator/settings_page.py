@@ -1,4 +1,4 @@
-"""Makes `docs/reference/settings.md` from the settings themselves: `python -m odc.entrypoints.settings_page`."""
+"""Makes `docs/reference/settings.md` from the settings themselves: `python -m odc.operator.settings_page`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import msgspec
 from msgspec import inspect
 
 from odc.domain.catalog import GpuType
-from odc.entrypoints.docstrings import meanings
-from odc.entrypoints.settings import LimitSettings, Settings, SnapshotSettings
-from odc.entrypoints.settings_check import as_toml
+from odc.operator.docstrings import meanings
+from odc.operator.settings import LimitSettings, Settings, SnapshotSettings
+from odc.operator.settings_check import as_toml
 
 PAGE = Path("docs/reference/settings.md")
 EXAMPLES: dict[str, object] = {

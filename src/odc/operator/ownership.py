@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest
-from odc.entrypoints.running import running_settings
-from odc.entrypoints.settings import Settings
+from odc.operator.daemon_state import running_settings
+from odc.operator.settings import Settings
 
 
 def owner_of(state: Path) -> str | None:

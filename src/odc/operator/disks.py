@@ -12,7 +12,7 @@ from odc.api.storage_messages import DiskUseView, StorageView
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import PruneSnapshots, RecoverDisk
 from odc.domain.storage import gib_text
-from odc.entrypoints.settings import Settings
+from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
 Confirm = Callable[[str], None]

@@ -8,9 +8,9 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.domain.names import check_name
 from odc.entrypoints.bootstrap import engine_service, present_boxes
-from odc.entrypoints.ownership import note_owner, owner_of
-from odc.entrypoints.running import daemon_pid, only_one
-from odc.entrypoints.settings import Settings
+from odc.operator.daemon_state import daemon_pid, only_one
+from odc.operator.ownership import note_owner, owner_of
+from odc.operator.settings import Settings
 
 
 def rename(settings: Settings, new: str) -> str:

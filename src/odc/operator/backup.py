@@ -13,8 +13,8 @@ from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.control.lost_disks import sentences
 from odc.domain.errors import InvalidRequest, ProviderRefused
-from odc.entrypoints.running import only_one
-from odc.entrypoints.settings import Settings
+from odc.operator.daemon_state import only_one
+from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
 

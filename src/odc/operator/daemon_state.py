@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 
 from odc.domain.errors import ProviderRefused
-from odc.entrypoints.settings import Settings
+from odc.operator.settings import Settings
 
 PATIENCE_S = 1.0
 """Whoever asks who holds the lock takes it for a moment: a start must not fail for that."""

@@ -13,7 +13,7 @@ from odc.api.messages import Done, UserList, UserView
 from odc.domain.errors import Hint, InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.names import cut, near_match
 from odc.domain.requests import ForgetUser, MoveUser
-from odc.entrypoints.settings import Settings
+from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
 _HEAD = ("UID", "NAME", "LOGIN NOW", "DISKS", "RESERVATIONS", "KEYS", "GITHUB")

@@ -51,6 +51,19 @@ HARMLESS = [
     "User x\nMatch final all\n  HostKeyAlgorithms rsa-sha2-512\nMatch canonical\n  Port 4\nHost 127.* ::1\n  Port 5",
 ]
 """What a user may have set for every host; `ssh NAME` works all the same."""
+HARMLESS_AFTER_A_COMMAND = [
+    "SessionType none",
+    "SessionType subsystem",
+    "KnownHostsCommand /bin/false",
+    "StdinNull yes",
+    "ForkAfterAuthentication yes",
+    "SessionType none\n  ForkAfterAuthentication yes\n  StdinNull yes",
+    "RemoteCommand sleep 60",
+    "PermitLocalCommand yes\n  LocalCommand false",
+    "ProxyCommand false",
+    "ProxyJump none.example\n  ProxyUseFdpass yes",
+]
+"""Options that OpenSSH 7.3 does not know, among others: an entry overrides them once a command has seen them set."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +110,17 @@ def test_no_setting_for_every_host_keeps_ssh_from_the_box(named: Person) -> None
         if done.out != "in\n":
             failed[settings] = done
     assert failed == {}
+
+
+@pytest.mark.parametrize("settings", HARMLESS_AFTER_A_COMMAND)
+def test_a_newer_option_for_every_host_keeps_ssh_from_no_box_after_a_command(named: Person, settings: str) -> None:
+    everywhere(named, settings)
+    named.ok("list")
+    done = named.run("ssh", "settings", "cat", input="in\n")
+    assert done.out == "in\n", done
+    named.run("bash", "-c", "echo 'Include ~/.gpu-dev/*-sshconfig' > .ssh/config")
+    named.ok("list")
+    assert "SessionType" not in named.run("bash", "-c", "cat .gpu-dev/*-sshconfig").out
 
 
 @pytest.mark.parametrize(

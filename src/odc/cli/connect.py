@@ -18,6 +18,7 @@ from odc.api.messages import ReservationView
 from odc.cli import last_seen, references, screens, ssh_files, ssh_names, times
 from odc.cli.context import Session
 from odc.cli.options import completed
+from odc.cli.ssh_newer_options import NEWER
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 REFUSED = 255
 _COMMAND = "odc.connect.command"
-_NEWER = {"sessiontype": "default", "stdinnull": "no", "forkafterauthentication": "no", "knownhostscommand": "none"}
-"""Options that keep every user out of every shell, with the values that do not. Too new for the files: an ssh that does
-not know them would refuse the whole configuration; an ssh that shows them knows them.
-"""
 
 
 class WithCommand(click.Command):
@@ -162,7 +159,7 @@ def _ways(session: Session, path: Path) -> tuple[Way, Way]:
     way = Way(["ssh", *ssh_files.options_of(path), "-A"], ssh_names.ssh_name(path))
     alone = Way(["ssh", "-F", str(path), "-A"], ssh_names.hosts_in(path)[0])
     seen = trace(way.words, way.name)
-    newer = [f"-o{key}={value}" for key, value in _NEWER.items() if seen.options.get(key, value) != value]
+    newer = [f"-o{key}={value}" for key, value in NEWER.items() if seen.options.get(key.lower(), value) != value]
     if seen.code <= 0:
         # Only an ssh that shows it knows the option.
         for_command = ("-oRemoteCommand=none",) if "remotecommand" in seen.options else ()

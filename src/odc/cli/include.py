@@ -104,6 +104,11 @@ def refresh(path: Path, hosts: str) -> None:
         _write(path, fresh)
 
 
+def without_managed_block(text: str) -> str:
+    """A configuration without the block that `enable` writes."""
+    return _MANAGED.sub("", text)
+
+
 def _managed(hosts: str) -> str:
     return f"{BEGIN}\n{hosts}{_FOR_ALL if hosts else ''}{END}\n"
 
@@ -137,7 +142,7 @@ def _write(path: Path, text: str) -> None:
 def names_hosts(path: Path) -> bool:
     """Whether the user's part of the file may contain hosts of the user's: not for `Host *` alone."""
     try:
-        text = _MANAGED.sub("", path.read_text(errors="surrogateescape"))
+        text = without_managed_block(path.read_text(errors="surrogateescape"))
     except OSError:
         return False
     starts = [line.split() for line in text.splitlines() if _MAY_NAME.match(line) and line.strip() != LINE]

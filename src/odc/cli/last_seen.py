@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from odc.api.messages import ReservationView
-from odc.cli import include, ssh_files, ssh_identities, ssh_names
+from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_newer_options
 from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole
 from odc.domain.errors import InvalidRequest, OdcError
@@ -38,7 +38,8 @@ def renew(session: Session, views: Sequence[ReservationView]) -> bool:
 
     try:
         keys = identities(session, views, session.folder)
-        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own)
+        overrides = _overrides(session) if any(map(ssh_files.is_reachable, views)) else ""
+        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own, overrides)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:
@@ -55,7 +56,11 @@ def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
         keys = identities(session, (view,), folder)
     except InvalidRequest:
         keys = ssh_identities.NONE
-    ssh_files.write_entry(folder, view, session.endpoint, keys)
+    ssh_files.write_entry(folder, view, session.endpoint, keys, _overrides(session))
+
+
+def _overrides(session: Session) -> str:
+    return ssh_newer_options.override_lines(session.account_home or session.home, session.folder)
 
 
 def identities(session: Session, views: Sequence[ReservationView], folder: Path) -> ssh_identities.Identities:

@@ -2,7 +2,8 @@
 
 ssh takes the first value that it finds for an option, so what a block sets wins over the user's `Host *`. A block sets
 every option that could keep the user out of the box, and leaves all others to the user. Only options that OpenSSH 7.3
-and later know are used: one that ssh does not know would make it refuse the whole configuration.
+and later know are used: one that ssh does not know would make it refuse the whole configuration. Newer ones:
+`ssh_newer_options.py`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def alias(name: str, view_id: str) -> str:
     return f"{name}.{short(view_id)}"
 
 
-def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], identities: str) -> str:
+def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str) -> str:
     """The block of a box; empty if a value could mean something else to ssh.
 
     Args:
@@ -62,7 +63,7 @@ def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ..
         box: the box.
         known: the file with the pinned host key.
         names: how ssh shall know it.
-        identities: the lines that name the keys to try.
+        last_lines: the lines that depend on the user: the keys to try, and newer options to override.
     """
     ssh = box.ssh
     if ssh is None or not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
@@ -78,7 +79,7 @@ def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ..
         f"  HostKeyAlgorithms {algorithms}\n"
         f"  UserKnownHostsFile {quoted(known)}\n"
         f"  ControlPath {_control_path(known.parent, view, box)}\n"
-        f"{_FIXED}{_no_detour(ssh.host)}{identities}"
+        f"{_FIXED}{_no_detour(ssh.host)}{last_lines}"
     )
 
 

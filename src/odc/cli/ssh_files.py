@@ -51,6 +51,7 @@ def sync(
     asked_at: float,
     identities: Identities = NONE,
     own: Own = _none,
+    overrides: str = "",
 ) -> None:
     """Make the folder contain the files of exactly these live reservations of a cloud, and of other clouds' live ones.
 
@@ -64,13 +65,14 @@ def sync(
         asked_at: when the cloud was asked for them, in seconds since 1970.
         identities: the keys to name.
         own: which of some names are hosts of the user's own.
+        overrides: more lines for each block.
     """
     wanted: dict[str, str] = {}
     reachable = list(filter(is_reachable, views))
     called = [view.name for view in reachable]
     for view in reachable:
         others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, identities.lines, own, ssh_names.cloud_of(endpoint), others)
+        wanted |= _files(folder, view, overrides + identities.lines, own, ssh_names.cloud_of(endpoint), others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -85,9 +87,12 @@ def sync(
         include.refresh(path, hosts)
 
 
-def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
+def write_entry(
+    folder: Path, view: ReservationView, endpoint: str, identities: Identities, overrides: str = ""
+) -> None:
     """Write the files of one reservation into any folder, where the user's own cannot be written to."""
-    _write(folder, _files(folder, view, identities.lines, _none, ssh_names.cloud_of(endpoint)), identities)
+    lines = overrides + identities.lines
+    _write(folder, _files(folder, view, lines, _none, ssh_names.cloud_of(endpoint)), identities)
 
 
 def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:
@@ -127,7 +132,7 @@ def is_of(path: Path, endpoint: str) -> bool:
 
 
 def _files(
-    folder: Path, view: ReservationView, identities: str, own: Own, cloud: str, others: Sequence[str] = ()
+    folder: Path, view: ReservationView, last_lines: str, own: Own, cloud: str, others: Sequence[str] = ()
 ) -> dict[str, str]:
     """File name to text, of one reservation; nothing for one whose values are not plain words.
 
@@ -145,7 +150,7 @@ def _files(
     for box in boxes:
         names: tuple[str, ...] = (view.name, box.name) if box.rank == 0 else (box.name,)
         names = tuple(ssh_entry.alias(name, view.id) if name in taken else name for name in names)
-        blocks.append(ssh_entry.block(view, box, known, names, identities))
+        blocks.append(ssh_entry.block(view, box, known, names, last_lines))
     if not all(blocks):
         return {}
     return {

@@ -32,12 +32,12 @@ from odc.api.app import build_app
 from odc.api.client import Client
 from odc.api.messages import Health
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.context import Policy, Ports, Sight
-from odc.control.gate import Gate
+from odc.control.authorization import Authorizer
+from odc.control.context import Policy, Ports, StatusCache
 from odc.control.queries import Queries
 from odc.control.reconcile import PassReport, Reconciler
 from odc.control.requests import Requests
-from odc.control.runner import ThreadRunner
+from odc.control.task_runner import ThreadRunner
 from odc.domain.access import Principal
 from odc.domain.node import Node
 from odc.domain.requests import Reserve, SetOwnKeys
@@ -99,7 +99,7 @@ class ControlPlane:
             folder: of the records and the socket.
             nodes: of the cluster in memory.
         """
-        self.wake, clock, sight = LocalWake(), SystemClock(), Sight()
+        self.wake, clock, status = LocalWake(), SystemClock(), StatusCache()
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
         ports = Ports(
             store=self.store,
@@ -112,11 +112,11 @@ class ControlPlane:
             clock=clock,
             accounts=SystemAccounts(),
         )
-        policy, gate = Policy(), Gate(self.store)
+        policy, authorizer = Policy(), Authorizer(self.store)
         self.runner = ThreadRunner(self.wake.ring)
-        self.reconciler = Reconciler(ports, policy, sight, self.runner)
-        self.requests = Requests(ports, policy, sight, gate)
-        app = build_app(self.requests, Queries(ports, policy, sight, gate), self.wake.subscribe, lambda: HEALTH)
+        self.reconciler = Reconciler(ports, policy, status, self.runner)
+        self.requests = Requests(ports, policy, status, authorizer)
+        app = build_app(self.requests, Queries(ports, policy, status, authorizer), self.wake.subscribe, lambda: HEALTH)
         self.server = UnixServer(app, folder / "odc.sock", recognizer(frozenset()))
 
     def fill(self, number: int) -> None:

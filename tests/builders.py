@@ -11,7 +11,7 @@ from odc.domain.box import BoxName, BoxSeen, BoxState
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
-from odc.domain.records import Event, RequestRecord
+from odc.domain.records import AuditEvent, RequestRecord
 from odc.domain.reservation import HostKey, Place, Reservation, Spec, State
 from odc.domain.resources import Capacity
 from odc.domain.user import User
@@ -82,9 +82,9 @@ def a_box(name: BoxName, **changes: Any) -> BoxSeen:
     return BoxSeen(name=name, **(defaults | changes))
 
 
-def an_event(reservation_id: str, **changes: Any) -> Event:
+def an_event(reservation_id: str, **changes: Any) -> AuditEvent:
     defaults = {"at": NOW, "actor": "odc", "kind": EventKind.PLACED, "text": "placed"}
-    return Event(reservation_id=reservation_id, **(defaults | changes))
+    return AuditEvent(reservation_id=reservation_id, **(defaults | changes))
 
 
 def a_request(**changes: Any) -> RequestRecord:

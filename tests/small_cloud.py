@@ -24,12 +24,12 @@ from odc.adapters.system.wake import LocalWake
 from odc.api.app import build_app
 from odc.api.messages import Health
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.context import Policy, Ports, Sight
-from odc.control.gate import Gate
+from odc.control.authorization import Authorizer
+from odc.control.context import Policy, Ports, StatusCache
 from odc.control.queries import Queries
 from odc.control.reconcile import PassLoop, Reconciler
 from odc.control.requests import Requests
-from odc.control.runner import ThreadRunner
+from odc.control.task_runner import ThreadRunner
 from odc.domain.node import Node
 
 NODES = (a_node("node-1"), a_node("node-2", units=4, gpu_type="t4"), a_node("node-3", gpus=(), gpu_type="cpu-x86"))
@@ -64,7 +64,7 @@ def small_cloud(
     lender_of: Callable[[int], str | None] = lambda uid: None,
 ) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
-    wake, clock, sight = LocalWake(), SystemClock(), Sight()
+    wake, clock, status = LocalWake(), SystemClock(), StatusCache()
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
     ports = Ports(
         store=MemoryStateStore(),
@@ -78,10 +78,10 @@ def small_cloud(
         accounts=SystemAccounts(),
     )
     policy = Policy(grace=timedelta(seconds=1))
-    gate = Gate(ports.store)
+    authorizer = Authorizer(ports.store)
     runner = ThreadRunner(wake.ring, threads=4)
-    loop = PassLoop(Reconciler(ports, policy, sight, runner), ports, holder="tests")
-    requests, queries = Requests(ports, policy, sight, gate), Queries(ports, policy, sight, gate)
+    loop = PassLoop(Reconciler(ports, policy, status, runner), ports, holder="tests")
+    requests, queries = Requests(ports, policy, status, authorizer), Queries(ports, policy, status, authorizer)
     socket = folder / "odc.sock"
     app = build_app(requests, queries, wake.subscribe, _healthy)
     server = UnixServer(app, socket, recognizer(frozenset(admins), lender_of))

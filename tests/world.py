@@ -22,18 +22,18 @@ from odc.adapters.memory.key_source import MemoryKeySource
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.adapters.system.wake import LocalWake
-from odc.control import host_watch, housekeeping, pruning
-from odc.control.context import Policy, Ports, Sight
-from odc.control.gate import Gate
+from odc.control import host_monitor, record_pruning, storage_maintenance
+from odc.control.authorization import Authorizer
+from odc.control.context import Policy, Ports, StatusCache
 from odc.control.queries import Queries
 from odc.control.reconcile import PassReport, Reconciler
 from odc.control.requests import Answer, Requests
-from odc.control.runner import Call, InlineRunner, Runner
+from odc.control.task_runner import Call, InlineRunner, Runner
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
 from odc.domain.node import Node
-from odc.domain.records import Event, ReservationQuery
+from odc.domain.records import AuditEvent, ReservationQuery
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
@@ -80,7 +80,7 @@ class CountingRunner(InlineRunner):
         self.started: list[str] = []
 
     def start(self, key: str, task: tuple[str, int], call: Call) -> None:
-        if key not in (housekeeping.KEY, pruning.KEY, host_watch.KEY):
+        if key not in (storage_maintenance.TASK_KEY, record_pruning.TASK_KEY, host_monitor.TASK_KEY):
             self.started.append(task[0])
         super().start(key, task, call)
 
@@ -184,7 +184,7 @@ class World:
         made.store, made.cluster, made.volumes = other.store, other.cluster, other.volumes
         made.blobs, made.keys, made.accounts = other.blobs, other.keys, other.accounts
         made.build()
-        made.sight.show(other.sight.look)
+        made.status.update(other.status.current)
         return made
 
     def build(self, wrap: Wrapper = bare, runner: Runner | None = None) -> None:
@@ -201,12 +201,12 @@ class World:
             clock=self.clock,
             accounts=self.accounts,
         )
-        self.sight = Sight()
+        self.status = StatusCache()
         self.counting = CountingRunner()
-        self.reconciler = Reconciler(self.ports, self.policy, self.sight, runner or self.counting)
-        gate = Gate(self.ports.store)
-        self.requests = Requests(self.ports, self.policy, self.sight, gate)
-        self.queries = Queries(self.ports, self.policy, self.sight, gate)
+        self.reconciler = Reconciler(self.ports, self.policy, self.status, runner or self.counting)
+        authorizer = Authorizer(self.ports.store)
+        self.requests = Requests(self.ports, self.policy, self.status, authorizer)
+        self.queries = Queries(self.ports, self.policy, self.status, authorizer)
 
     def crash(self) -> None:
         """`kill -9` and start again."""
@@ -285,7 +285,7 @@ class World:
         """The kinds of what happened to it, in order."""
         return [event.kind for event in self.events(record)]
 
-    def events(self, record: Reservation) -> tuple[Event, ...]:
+    def events(self, record: Reservation) -> tuple[AuditEvent, ...]:
         return self.store.list_events(record.id)
 
     def boxes_of(self, record: Reservation) -> list[str]:

@@ -12,8 +12,8 @@ from tests.builders import a_node
 from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
 
 from odc.api.views import reservation_view
-from odc.control.host_watch import MOST_BOXES
-from odc.control.runner import ThreadRunner
+from odc.control.host_monitor import MAX_BOXES_PER_CHECK
+from odc.control.task_runner import ThreadRunner
 from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits
@@ -48,12 +48,12 @@ def test_a_box_that_users_cannot_reach_is_told_with_the_cause_and_goes_on() -> N
     world.pass_time(10 * SECOND)
     now = world.get(record)
     assert (now.state, now.unreachable) == (State.ACTIVE, CAUSE)
-    assert any(f"its box cannot be reached: {CAUSE}" in problem for problem in world.sight.look.problems)
+    assert any(f"its box cannot be reached: {CAUSE}" in problem for problem in world.status.current.problems)
     world.cluster.cut_off.clear()
     world.pass_time(10 * SECOND)
     assert world.get(record).unreachable == ""
     assert [kind for kind in world.story(record) if "reachable" in kind] == ["unreachable", "reachable"]
-    assert not any("cannot be reached" in problem for problem in world.sight.look.problems)
+    assert not any("cannot be reached" in problem for problem in world.status.current.problems)
 
 
 def test_a_box_that_stays_unreachable_is_told_once() -> None:
@@ -78,7 +78,7 @@ def test_an_unreachable_box_ends_in_order_and_a_new_attempt_begins_reachable() -
 
 
 def test_a_check_probes_a_bounded_number_of_boxes_and_all_in_turn() -> None:
-    count = MOST_BOXES + 8
+    count = MAX_BOXES_PER_CHECK + 8
     world = World(nodes=[a_node("node-1", units=count)], limits=Limits(live_per_user=count))
     records = [world.ask(hours=3.0) for _ in range(count)]
     world.settle()
@@ -88,7 +88,7 @@ def test_a_check_probes_a_bounded_number_of_boxes_and_all_in_turn() -> None:
     sizes: list[int] = []
     world.build(wrap=lambda port, adapter: Counted(adapter, sizes) if port == "cluster" else adapter)
     world.pass_time(20 * SECOND)
-    assert 0 < max(sizes) <= MOST_BOXES
+    assert 0 < max(sizes) <= MAX_BOXES_PER_CHECK
     cut_off = [record for record in records if world.get(record).unreachable]
     assert sorted(box_of(world, record).uid for record in cut_off) == sorted(box.uid for box in boxes[::5])
 
@@ -103,7 +103,7 @@ def test_while_boxes_cannot_be_kept_apart_none_starts_and_the_reason_is_told() -
     assert (waiting.state, waiting.attempt) == (State.QUEUED, 0)
     assert waiting.fault is not None
     assert waiting.fault.message == why
-    assert why in world.sight.look.problems
+    assert why in world.status.current.problems
     world.pass_time(timedelta(hours=1), step=MINUTE)
     assert world.story(waiting).count("waiting") == 1
     world.cluster.host = HostReport()
@@ -120,7 +120,7 @@ def test_reservations_wait_for_the_image_and_those_with_another_one_do_not() -> 
     assert waiting.state is State.QUEUED
     assert waiting.fault is not None
     assert "sudo odc image build" in waiting.fault.message
-    assert any("is gone" in problem for problem in world.sight.look.problems)
+    assert any("is gone" in problem for problem in world.status.current.problems)
     world.cluster.host = HostReport()
     world.pass_time(10 * SECOND)
     assert world.get(waiting).state is State.ACTIVE
@@ -132,13 +132,13 @@ def test_what_was_put_back_is_shown_to_operators_for_a_while() -> None:
     world.cluster.host = HostReport(repaired=("the packet filter had lost rules",))
     world.pass_time(6 * SECOND)
     world.cluster.host = HostReport()
-    assert "the packet filter had lost rules; it was put back" in world.sight.look.problems
+    assert "the packet filter had lost rules; it was put back" in world.status.current.problems
     world.pass_time(timedelta(minutes=11), step=MINUTE)
-    assert world.sight.look.problems == ()
+    assert world.status.current.problems == ()
 
 
 def test_ports_of_other_programs_use_up_no_attempt() -> None:
-    world = World(ports=(30000, 30039))
+    world = World(ssh_ports=(30000, 30039))
     world.cluster.strangers = set(range(30000, 30037))
     records = [world.reserve(), world.reserve(BEN), world.reserve()]
     assert [record.state for record in records] == [State.ACTIVE] * 3
@@ -148,7 +148,7 @@ def test_ports_of_other_programs_use_up_no_attempt() -> None:
 
 
 def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
-    world = World(ports=(30000, 30003))
+    world = World(ssh_ports=(30000, 30003))
     world.cluster.strangers = set(range(30000, 30004))
     waiting = world.reserve()
     world.pass_time(timedelta(minutes=30), step=MINUTE)
@@ -163,7 +163,7 @@ def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
 
 
 def test_a_port_that_is_free_again_is_used_again() -> None:
-    world = World(ports=(30000, 30001))
+    world = World(ssh_ports=(30000, 30001))
     world.cluster.strangers = {30000, 30001}
     first = world.reserve()
     assert first.state is State.QUEUED
@@ -178,7 +178,7 @@ def test_an_unreachable_box_is_the_trouble_that_its_owner_sees() -> None:
     record = world.reserve(hours=3.0)
     world.cluster.cut_off[box_of(world, record).name] = CAUSE
     world.pass_time(10 * SECOND)
-    view = reservation_view(world.queries.find(OPERATOR, record.id), OPERATOR, world.sight.look)
+    view = reservation_view(world.queries.find(OPERATOR, record.id), OPERATOR, world.status.current)
     assert view.trouble == f"unreachable: {CAUSE}"
     assert view.boxes[0].state == "unreachable"
 
@@ -192,7 +192,7 @@ def test_gpus_that_cannot_be_used_are_not_lent_and_are_told() -> None:
     world.cluster.put_node(replace(node, unusable={lost: "GPU is lost", held: "GPU is lost"}))
     world.pass_time(10 * SECOND)
     assert world.get(running).state is State.ACTIVE
-    told = [problem for problem in world.sight.look.problems if "is not lent: GPU is lost" in problem]
+    told = [problem for problem in world.status.current.problems if "is not lent: GPU is lost" in problem]
     assert len(told) == 2
     assert any(held in problem and running.id[:8] in problem for problem in told)
     free = world.reserve(BEN, hours=3.0)
@@ -203,7 +203,7 @@ def test_gpus_that_cannot_be_used_are_not_lent_and_are_told() -> None:
     assert world.get(waiting).state is State.QUEUED
     world.cluster.put_node(node)
     world.pass_time(10 * SECOND)
-    assert world.sight.look.problems == ()
+    assert world.status.current.problems == ()
     assert world.get(waiting).state is State.ACTIVE
 
 
@@ -223,13 +223,13 @@ def test_a_check_that_does_not_end_is_told_and_passes_go_on() -> None:
         world.pass_once()
         world.clock.advance(5 * MINUTE)
         world.pass_once()
-        assert any("the check of the host has not ended for 5 min" in text for text in world.sight.look.problems)
+        assert any("the check of the host has not ended for 5 min" in text for text in world.status.current.problems)
         ended.clear()
         may_end.set()
         while "host" in runner.busy():
             ended.wait(1)
         world.pass_once()
-        assert not any("has not ended" in text for text in world.sight.look.problems)
+        assert not any("has not ended" in text for text in world.status.current.problems)
     finally:
         may_end.set()
         runner.close()

@@ -68,7 +68,7 @@ def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
     fuse = Fuse(1, False, fail, ("store",), "observe")
     world.build(fuse)
     with running(world):
-        eventually(lambda: world.sight.look.at is not None)
+        eventually(lambda: world.status.current.at is not None)
     assert fuse.blown
 
 
@@ -80,8 +80,8 @@ def test_while_the_store_does_not_answer_everyone_may_read_why() -> None:
 
     world.build(Fuse(1, False, fail, ("store",), "observe"))
     with running(world):
-        eventually(lambda: world.sight.look.problems == ("the cloud's passes fail: the records are damaged",))
-        eventually(lambda: world.sight.look.problems == ())
+        eventually(lambda: world.status.current.problems == ("the cloud's passes fail: the records are damaged",))
+        eventually(lambda: world.status.current.problems == ())
 
 
 def test_the_end_of_a_reservation_needs_no_ring() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from odc.control.runner import InlineRunner, Outcome, ThreadRunner
+from odc.control.task_runner import InlineRunner, Outcome, ThreadRunner
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 TASK = ("prepare", 1)

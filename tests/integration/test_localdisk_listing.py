@@ -13,14 +13,14 @@ from tests.builders import an_id
 from tests.storage import MIB, folders_storage
 
 from odc.adapters.localdisk.file_listing import list_below
-from odc.control.listings import MOST_BYTES, encode_listing
+from odc.control.file_listing import MAX_BYTES, encode_listing
 from odc.ports.volumes import CUT, MOST_ENTRIES, FileEntry
 
 CHILD = """
 import resource, sys
 from pathlib import Path
 from odc.adapters.localdisk.file_listing import list_below
-from odc.control.listings import encode_listing
+from odc.control.file_listing import encode_listing
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 text = encode_listing(list_below(Path(sys.argv[1])))
 print(len(text), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
@@ -51,7 +51,7 @@ def in_a_process(top: Path) -> tuple[int, int]:
 def test_a_home_of_many_deep_names_is_listed_in_bounded_memory(tmp_path: Path) -> None:
     make_deep(tmp_path, 18, 150_000)
     size, grown = in_a_process(tmp_path)
-    assert size <= MOST_BYTES
+    assert size <= MAX_BYTES
     assert grown < 100 * MIB
 
 

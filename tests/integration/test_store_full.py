@@ -93,7 +93,7 @@ def test_without_room_for_records_nothing_new_is_taken_and_all_else_goes_on() ->
     text = "the file system of the records has 9 MiB free at /state; no new reservations are taken"
     world.store.space = StoreRoom(problem=text, refuses=True)
     world.pass_time(MINUTE)
-    assert text in world.sight.look.problems
+    assert text in world.status.current.problems
     with pytest.raises(ProviderUnavailable, match="no new reservations are taken"):
         world.ask(ADA, name="second")
     world.cancel(running)
@@ -101,5 +101,5 @@ def test_without_room_for_records_nothing_new_is_taken_and_all_else_goes_on() ->
     assert world.get(running).state is State.ENDED
     world.store.space = StoreRoom()
     world.pass_time(MINUTE)
-    assert text not in world.sight.look.problems
+    assert text not in world.status.current.problems
     assert world.get(world.reserve(ADA)).state is State.ACTIVE

@@ -91,7 +91,7 @@ class Handlers:
         return Done(message=answer)
 
     def _view(self, caller: Principal, reference: str) -> ReservationView:
-        return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.look)
+        return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.status)
 
     async def reservation(
         self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
@@ -114,7 +114,7 @@ class Handlers:
         """Many reservations."""
         statuses = frozenset(word for word in status.split(",") if word.strip())
         found = self._queries.reservations(caller, user, ended, statuses)
-        look = self._queries.look
+        look = self._queries.status
         return ReservationList(
             now=self._queries.now(),
             reservations=tuple(views.reservation_view(standing, caller, look) for standing in found),
@@ -126,22 +126,22 @@ class Handlers:
 
     def avail(self) -> Availability:
         """What could be had."""
-        return views.availability_view(self._queries.outlook(), self._queries.now())
+        return views.availability_view(self._queries.availability(), self._queries.now())
 
     def status(self) -> StatusView:
         """The cloud as a whole."""
-        return views.status_view(self._queries.outlook(), self._queries.look, self._queries.now())
+        return views.status_view(self._queries.availability(), self._queries.status, self._queries.now())
 
     def disks(self, caller: Principal) -> DiskList:
         """The caller's disks."""
-        use = self._queries.look.storage.use
+        use = self._queries.status.storage.use
         disks = tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller))
         return DiskList(disks=disks)
 
     def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> StorageView:
         """The disk storage, for operators."""
         accounts = self._queries.storage(caller, keep, owner, disk)
-        return storage_view(accounts, self._queries.look.storage, self._queries.now())
+        return storage_view(accounts, self._queries.status.storage, self._queries.now())
 
     def me(self, caller: Principal) -> Me:
         """Who the caller is."""

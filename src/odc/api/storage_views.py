@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from odc.api.storage_messages import DiskUseView, SnapshotUseView, StorageView
-from odc.control.context import StorageLook
-from odc.control.disk_accounts import DiskAccount
+from odc.control.context import StorageStatus
+from odc.control.disk_usage import DiskUsage
 from odc.domain.disk import Snapshot
 
 
-def storage_view(accounts: tuple[DiskAccount, ...], look: StorageLook, now: datetime) -> StorageView:
+def storage_view(accounts: tuple[DiskUsage, ...], look: StorageStatus, now: datetime) -> StorageView:
     """The storage with every disk."""
     use = look.use
     return StorageView(
@@ -25,7 +25,7 @@ def storage_view(accounts: tuple[DiskAccount, ...], look: StorageLook, now: date
     )
 
 
-def _disk(account: DiskAccount) -> DiskUseView:
+def _disk(account: DiskUsage) -> DiskUseView:
     disk = account.disk
     return DiskUseView(
         id=disk.id,
@@ -40,7 +40,7 @@ def _disk(account: DiskAccount) -> DiskUseView:
     )
 
 
-def _snapshot(snapshot: Snapshot, account: DiskAccount) -> SnapshotUseView:
+def _snapshot(snapshot: Snapshot, account: DiskUsage) -> SnapshotUseView:
     return SnapshotUseView(
         id=snapshot.id,
         taken_at=snapshot.taken_at,

@@ -29,14 +29,14 @@ from odc.api.messages import (
     UserView,
 )
 from odc.control.box_files import holder_of
-from odc.control.context import Look
-from odc.control.queries import Standing, TypeOutlook, what_of
-from odc.control.users import UserAccount
+from odc.control.context import ClusterStatus
+from odc.control.queries import ReservationDetail, TypeAvailability, what_of
+from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
-from odc.domain.records import Event
+from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
@@ -57,7 +57,7 @@ def error_view(error: OdcError) -> ErrorView:
     return ErrorView(error=type(error).__name__, message=cut(error.message, MOST_WORDS), hint=first, hints=hints)
 
 
-def reservation_view(standing: Standing, caller: Principal, look: Look) -> ReservationView:
+def reservation_view(standing: ReservationDetail, caller: Principal, look: ClusterStatus) -> ReservationView:
     """A reservation as this caller may see it."""
     record = standing.record
     spec = record.spec
@@ -85,7 +85,7 @@ def reservation_view(standing: Standing, caller: Principal, look: Look) -> Reser
     return _with_private(public, standing, look) if allowed(caller, Act.SEE, record.owner) else public
 
 
-def _with_private(public: ReservationView, standing: Standing, look: Look) -> ReservationView:
+def _with_private(public: ReservationView, standing: ReservationDetail, look: ClusterStatus) -> ReservationView:
     record, disk = standing.record, standing.disk
     return replace(
         public,
@@ -136,7 +136,7 @@ def snapshot_view(snapshot: Snapshot) -> SnapshotView:
     )
 
 
-def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
+def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
     nodes = {node.name: node for node in look.nodes}
     seen = {(box.name.attempt, box.name.rank): box for box in look.boxes if box.name.reservation_id == record.id}
     views = []
@@ -171,7 +171,7 @@ def _boxes(record: Reservation, look: Look) -> tuple[BoxView, ...]:
     return tuple(views)
 
 
-def history_view(record: Reservation, events: Iterable[Event]) -> History:
+def history_view(record: Reservation, events: Iterable[AuditEvent]) -> History:
     """The story of a reservation."""
     told = tuple(
         EventView(at=event.at, actor=event.actor, kind=event.kind, text=event.text, when=event.when) for event in events
@@ -217,7 +217,7 @@ def user_view(account: UserAccount) -> UserView:
     )
 
 
-def type_view(outlook: TypeOutlook) -> TypeView:
+def type_view(outlook: TypeAvailability) -> TypeView:
     """One GPU type."""
     nodes = outlook.nodes
     return TypeView(
@@ -245,12 +245,12 @@ def _first_in_line(queued: tuple[Reservation, ...]) -> str:
     return what_of(first)
 
 
-def availability_view(outlooks: Iterable[TypeOutlook], now: datetime) -> Availability:
+def availability_view(outlooks: Iterable[TypeAvailability], now: datetime) -> Availability:
     """What could be had, by type."""
     return Availability(now=now, types=tuple(type_view(outlook) for outlook in outlooks))
 
 
-def status_view(outlooks: tuple[TypeOutlook, ...], look: Look, now: datetime) -> StatusView:
+def status_view(outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime) -> StatusView:
     """The cloud as a whole."""
     held: dict[str, int] = {}
     boxes: dict[str, int] = {}

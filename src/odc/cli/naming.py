@@ -9,7 +9,7 @@ from odc.cli import include, questions, ssh_names
 from odc.cli.context import Session
 from odc.cli.wish import Wish
 from odc.domain.errors import InvalidRequest
-from odc.domain.names import DEFAULT_DISK, LONGEST, NO_DISK, free_name
+from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, free_name
 
 TEMPORARY = "temporary"
 
@@ -72,6 +72,6 @@ def _free(session: Session, name: str) -> str:
 
     taken = [name, *(view.name for view in references.live_views(session))]
     first = free_name(name, taken)
-    similar = [first, *(f"{before}-{name}"[:LONGEST].rstrip("-") for before in ("box", "gpu"))]
+    similar = [first, *(f"{before}-{name}"[:MAX_NAME].rstrip("-") for before in ("box", "gpu"))]
     used = _used(session, similar)
     return next((other for other in similar if other not in used and other not in taken), first)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from odc.api.messages import ReservationView
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, check_hours
-from odc.domain.names import DEFAULT_DISK, LONGEST, NO_DISK, check_name
+from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, check_name
 from odc.domain.requests import Reserve, reserve_command
 
 
@@ -102,7 +102,7 @@ def _near_hours(hours: float | None) -> float:
 def allowed_name(text: str, otherwise: str) -> str:
     """A name like this text that may be one, else the other one."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    name = re.sub("[^a-z0-9]+", "-", ascii_text)[:LONGEST].strip("-")
+    name = re.sub("[^a-z0-9]+", "-", ascii_text)[:MAX_NAME].strip("-")
     try:
         return check_name(name, "")
     except InvalidRequest:

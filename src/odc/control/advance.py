@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odc.control.actions import Cleaned, Ready
-from odc.control.box_files import briefing
+from odc.control.box_files import box_config_digest
 from odc.control.context import Policy
-from odc.control.decision import Move, Task, TaskName
 from odc.control.memory_kills import note_kills
 from odc.control.observation import Observation
-from odc.control.runner import Outcome
+from odc.control.steps import Step, Task, TaskName
+from odc.control.task_runner import Outcome
+from odc.control.tasks import Cleaned, Ready
 from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
@@ -22,11 +22,11 @@ from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
 from odc.domain.reservation import EndReason, Reservation, State
 
-MOST_UNCOUNTED = 100
+MAX_UNCOUNTED_ATTEMPTS = 100
 """A reservation whose ports are taken so often is not tried for ever."""
 
 
-def advance(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     """The reservation's next step, or None if there is nothing to do now."""
     match record.state:
         case State.PREPARING:
@@ -48,11 +48,11 @@ def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcom
 
 def _may_try(record: Reservation, seen: Observation) -> bool:
     """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers."""
-    waits = lifecycle.waits_after_fault(record, seen.now)
+    waits = lifecycle.is_backing_off(record, seen.now)
     return record.id not in seen.busy and not waits and seen.nodes is not None
 
 
-def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     outcome = _outcome(record, seen, TaskName.PREPARE)
     if outcome is not None and isinstance(outcome.value, Ready):
         return _become_active(record, outcome.value, seen)
@@ -67,22 +67,22 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Move |
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if _may_try(record, seen):
-        return Move(tasks=[Task(TaskName.PREPARE, record)])
+        return Step(tasks=[Task(TaskName.PREPARE, record)])
     return None
 
 
-def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Move:
+def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step:
     active = lifecycle.apply(record, lifecycle.BoxesReady(at=seen.now, places=ready.places))
     active = replace(active, phases=(*record.phases, *ready.phases))
-    move = Move(record=active, tasks=[Task(TaskName.FILES, active)])
+    step = Step(record=active, tasks=[Task(TaskName.REFRESH_FILES, active)])
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if disk is not None and not disk.made:
-        move.disk = replace(disk, made=True)
+        step.disk = replace(disk, made=True)
     waited = (seen.now - record.created_at).total_seconds()
-    move.tell(
+    step.add_event(
         record, seen.now, EventKind.READY, f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at
     )
-    return move
+    return step
 
 
 def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) -> bool:
@@ -93,13 +93,18 @@ def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) 
     return seen.now > begun + policy.limits.prepare
 
 
-def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Move:
+def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Step:
     """The attempt is over its limit, or cannot work where it is: the queue again, or the end after the last one."""
     fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
     detail = fault or "the box did not come up"
     if _over_prepare_limit(record, seen, policy):
         detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
-    if outcome and isinstance(outcome.error, PlaceTaken) and outcome.error.ports and record.uncounted < MOST_UNCOUNTED:
+    if (
+        outcome
+        and isinstance(outcome.error, PlaceTaken)
+        and outcome.error.ports
+        and record.uncounted < MAX_UNCOUNTED_ATTEMPTS
+    ):
         # Nothing was tried: the next attempt gets a port that nobody has.
         return _end(replace(record, uncounted=record.uncounted + 1), seen, None, detail)
     tries = record.attempt - record.uncounted
@@ -108,25 +113,25 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
     return _end(record, seen, None, detail)
 
 
-def _end(record: Reservation, seen: Observation, why: EndReason | None, detail: str) -> Move:
+def _end(record: Reservation, seen: Observation, why: EndReason | None, detail: str) -> Step:
     ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, detail=detail))
-    move = Move(record=ending)
+    step = Step(record=ending)
     if record.id not in seen.busy:
-        move.tasks.append(Task(TaskName.STOP, ending))
+        step.tasks.append(Task(TaskName.STOP, ending))
     word = str(why) if why else "goes back to the queue"
-    move.tell(record, seen.now, EventKind.ENDING, f"{word}: {detail}" if detail else word)
-    return move
+    step.add_event(record, seen.now, EventKind.ENDING, f"{word}: {detail}" if detail else word)
+    return step
 
 
-def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk | None = None) -> Move:
+def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk | None = None) -> Step:
     faulty = lifecycle.with_fault(record, message, seen.now)
-    move = Move(record=faulty, disk=disk)
+    step = Step(record=faulty, disk=disk)
     if record.fault is None or record.fault.message != message:
-        move.tell(record, seen.now, EventKind.FAULT, f"{message}; trying again")
-    return move
+        step.add_event(record, seen.now, EventKind.FAULT, f"{message}; trying again")
+    return step
 
 
-def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     if record.expires_at is not None and not seen.frozen and seen.now >= record.expires_at:
         return _end(record, seen, EndReason.EXPIRED, "")
     outcome = _outcome(record, seen, TaskName.RESTART)
@@ -135,13 +140,13 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Move | No
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
-        move = Move(record=replace(record, fault=None, unreachable=""))
-        move.tell(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
-        return move
-    return _told(record, seen) or _reached(record, seen) or _watch_boxes(record, seen, policy)
+        step = Step(record=replace(record, fault=None, unreachable=""))
+        step.add_event(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
+        return step
+    return _config_applied(record, seen) or _note_reachability(record, seen) or _watch_boxes(record, seen, policy)
 
 
-def _reached(record: Reservation, seen: Observation) -> Move | None:
+def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
     """Note when users cannot reach its boxes, with the cause, and when they can again."""
     uids = [place.uid for place in record.places]
     cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
@@ -149,25 +154,25 @@ def _reached(record: Reservation, seen: Observation) -> Move | None:
         return None
     if cause == record.unreachable:
         return None
-    move = Move(record=replace(record, unreachable=cause))
+    step = Step(record=replace(record, unreachable=cause))
     if not record.unreachable:
-        move.tell(record, seen.now, EventKind.UNREACHABLE, f"its SSH does not answer: {cause}")
+        step.add_event(record, seen.now, EventKind.UNREACHABLE, f"its SSH does not answer: {cause}")
     elif not cause:
-        move.tell(record, seen.now, EventKind.REACHABLE, "its SSH answers again")
-    return move
+        step.add_event(record, seen.now, EventKind.REACHABLE, "its SSH answers again")
+    return step
 
 
-def _told(record: Reservation, seen: Observation) -> Move | None:
+def _config_applied(record: Reservation, seen: Observation) -> Step | None:
     """What came of telling the boxes their end and keys. No fault of that ends a box that runs."""
-    outcome = _outcome(record, seen, TaskName.FILES)
+    outcome = _outcome(record, seen, TaskName.REFRESH_FILES)
     if outcome is None:
         return None
     if outcome.error is not None:
         return _note_fault(record, f"telling the box its end and keys: {outcome.error.message}", seen)
-    return Move(record=replace(record, told=str(outcome.value), fault=None))
+    return Step(record=replace(record, applied_config=str(outcome.value), fault=None))
 
 
-def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     """Compare the boxes with the record: start a stopped one, note a missing one, end when it stays missing."""
     if seen.boxes is None or seen.nodes is None:
         return None
@@ -176,38 +181,38 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Move
     if any(box is None for box in found):
         return _missing(record, seen, policy)
     if record.missing_since is not None:
-        return Move(record=replace(record, missing_since=None))
+        return Step(record=replace(record, missing_since=None))
     killed = note_kills(record, seen)
     if killed is not None:
         return killed
     if any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found):
-        return Move(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
-    if len(places) == len(record.places) and _has_news(record, seen, policy):
-        return Move(tasks=[Task(TaskName.FILES, record)]) if _may_try(record, seen) else None
+        return Step(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
+    if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
+        return Step(tasks=[Task(TaskName.REFRESH_FILES, record)]) if _may_try(record, seen) else None
     if record.fault is not None and record.id not in seen.busy:
-        return Move(record=replace(record, fault=None))
+        return Step(record=replace(record, fault=None))
     return None
 
 
-def _has_news(record: Reservation, seen: Observation, policy: Policy) -> bool:
+def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> bool:
     """Whether the files of its boxes are older than the record, the owner's keys, or the operator's settings."""
     owner = seen.stored.users.get(record.owner)
-    return owner is not None and record.told != briefing(record, owner, policy)
+    return owner is not None and record.applied_config != box_config_digest(record, owner, policy)
 
 
-def _missing(record: Reservation, seen: Observation, policy: Policy) -> Move | None:
+def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     """A box is not in a list that succeeded: noted first, and the end when it is still so after a while."""
     if seen.frozen:
         # How long ago it was noted cannot be said by this clock: it is noted anew when the clock is good.
-        return Move(record=replace(record, missing_since=None)) if record.missing_since is not None else None
+        return Step(record=replace(record, missing_since=None)) if record.missing_since is not None else None
     if record.missing_since is None or record.missing_since > seen.now:
-        return Move(record=replace(record, missing_since=seen.now))
+        return Step(record=replace(record, missing_since=seen.now))
     if seen.now - record.missing_since < policy.missing:
         return None
     return _end(record, seen, EndReason.FAILED, "its box was removed by someone else than ODC")
 
 
-def _ending(record: Reservation, seen: Observation) -> Move | None:
+def _ending(record: Reservation, seen: Observation) -> Step | None:
     if record.boxes_gone:
         return _cleaning(record, seen)
     outcome = _outcome(record, seen, TaskName.STOP)
@@ -215,13 +220,13 @@ def _ending(record: Reservation, seen: Observation) -> Move | None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
         gone = replace(record, boxes_gone=True, fault=None)
-        move = Move(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
-        move.tell(record, seen.now, EventKind.STOPPED, "its box is gone and its GPUs are free")
-        return move
-    return Move(tasks=[Task(TaskName.STOP, record)]) if _may_try(record, seen) else None
+        step = Step(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
+        step.add_event(record, seen.now, EventKind.STOPPED, "its box is gone and its GPUs are free")
+        return step
+    return Step(tasks=[Task(TaskName.STOP, record)]) if _may_try(record, seen) else None
 
 
-def _cleaning(record: Reservation, seen: Observation) -> Move | None:
+def _cleaning(record: Reservation, seen: Observation) -> Step | None:
     outcome = _outcome(record, seen, TaskName.CLEAN)
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if outcome is not None and outcome.error is not None:
@@ -230,26 +235,26 @@ def _cleaning(record: Reservation, seen: Observation) -> Move | None:
         return _note_fault(record, outcome.error.message, seen, faulty)
     if outcome is not None and isinstance(outcome.value, Cleaned):
         return _cleaned(record, outcome.value, disk, seen)
-    return Move(tasks=[Task(TaskName.CLEAN, record)]) if _may_try(record, seen) else None
+    return Step(tasks=[Task(TaskName.CLEAN, record)]) if _may_try(record, seen) else None
 
 
-def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Move:
+def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Step:
     """Nothing is left: the end, or the queue again; the disk goes to whoever waits for it."""
     ended = lifecycle.apply(record, lifecycle.CleanedUp(at=seen.now))
     ended = replace(ended, phases=(*record.phases, *cleaned.phases))
-    move = Move(record=ended, fenced=record.requeue)
+    step = Step(record=ended, fenced=record.requeue)
     if disk is not None:
         fresh = replace(disk, fault="")
         if cleaned.snapshot is not None:
             others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
             fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
-            move.tell(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
-        move.disk = fresh if record.requeue else fresh.released_by(record.id)
-    move.tell(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _last_words(record))
-    return move
+            step.add_event(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
+        step.disk = fresh if record.requeue else fresh.released_by(record.id)
+    step.add_event(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _end_text(record))
+    return step
 
 
-def _last_words(record: Reservation) -> str:
+def _end_text(record: Reservation) -> str:
     if record.requeue:
         return "back in the queue, at its old place in line"
     return f"{record.ended_why}; nothing of it is left but its disk" if record.disk_id else f"{record.ended_why}"

@@ -109,7 +109,7 @@ def box_files(
     return files | {"ca.crt": policy.box_certificates}
 
 
-def briefing(record: Reservation, user: User, policy: Policy) -> str:
+def box_config_digest(record: Reservation, user: User, policy: Policy) -> str:
     """A digest of what changes in the files of a box while it runs: its end, the keys that open it, what was killed in
     it for memory, and the operator's settings for boxes."""
     settings = (*sorted(f"{name}={value}" for name, value in policy.box_environment.items()), policy.timezone)

@@ -15,7 +15,7 @@ from odc.ports.clock import Clock
 from odc.ports.state_store import StateStore
 
 TOLERANCE = timedelta(seconds=30)
-RENEW = timedelta(minutes=1)
+ANCHOR_INTERVAL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ClockCheck:
             self._anchor = None
             return result
         self._anchor = stored
-        if now.boot_id != stored.boot_id or now.since_boot - stored.since_boot >= RENEW:
+        if now.boot_id != stored.boot_id or now.since_boot - stored.since_boot >= ANCHOR_INTERVAL:
             self._note(now)
         return result
 

@@ -1,4 +1,4 @@
-"""What the control plane works with: the ports, the operator's settings, and the last look at the cluster."""
+"""What the control plane works with: the ports, the operator's policy, and the cached status of the cluster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Policy:
         catalog: the GPU types.
         limits: per user and per step.
         image: the image of boxes, as the cluster names it.
-        ports: SSH ports of boxes, first and last.
+        ssh_ports: the hosts' ports that lead to the boxes' SSH, first and last.
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
@@ -47,7 +47,7 @@ class Policy:
     catalog: Catalog = field(default_factory=Catalog)
     limits: Limits = field(default_factory=Limits)
     image: str = "localhost/odc/box:1"
-    ports: tuple[int, int] = (30000, 31999)
+    ssh_ports: tuple[int, int] = (30000, 31999)
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)
@@ -75,8 +75,8 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageLook:
-    """How full the disk storage was when it was measured last.
+class StorageStatus:
+    """The disk storage at its last measurement.
 
     Attributes:
         use: the numbers; None before the first measurement.
@@ -90,11 +90,11 @@ class StorageLook:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the last pass saw of the cluster.
+class ClusterStatus:
+    """The cluster as the last pass observed it.
 
     Attributes:
-        at: when; None before the first successful look.
+        at: when; None before the first successful observation.
         nodes: every node by name.
         boxes: every box of the cloud.
         quarantined: boxes without a record.
@@ -109,34 +109,34 @@ class Look:
     quarantined: tuple[BoxSeen, ...] = ()
     problems: tuple[str, ...] = ()
     frozen: bool = False
-    storage: StorageLook = field(default_factory=StorageLook)
+    storage: StorageStatus = field(default_factory=StorageStatus)
 
 
-class Sight:
-    """The last look, shared between passes and queries, so that no query asks the cluster."""
+class StatusCache:
+    """The cluster's status as of the last pass, for queries: no query waits for the cluster."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._look = Look()
-        self._storage_news = threading.Event()
+        self._current = ClusterStatus()
+        self._storage_requested = threading.Event()
 
     @property
-    def look(self) -> Look:
-        """The last look."""
+    def current(self) -> ClusterStatus:
+        """What the last pass observed."""
         with self._lock:
-            return self._look
+            return self._current
 
-    def want_storage(self) -> None:
-        """Something was written that the housekeeper of the storage should act on soon."""
-        self._storage_news.set()
+    def request_storage_maintenance(self) -> None:
+        """Ask for a round of storage maintenance soon, because disks were changed."""
+        self._storage_requested.set()
 
-    def is_storage_wanted(self) -> bool:
-        """Whether that was said since the last call."""
-        wanted = self._storage_news.is_set()
-        self._storage_news.clear()
-        return wanted
+    def take_storage_request(self) -> bool:
+        """Whether a round was requested since the last call."""
+        requested = self._storage_requested.is_set()
+        self._storage_requested.clear()
+        return requested
 
-    def show(self, look: Look) -> None:
-        """Replace the last look."""
+    def update(self, status: ClusterStatus) -> None:
+        """Replace the status."""
         with self._lock:
-            self._look = look
+            self._current = status

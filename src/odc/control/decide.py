@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from odc.control.advance import advance
 from odc.control.context import Policy
-from odc.control.decision import Move, Proposal, Task, TaskName, joined
 from odc.control.observation import Observation
-from odc.control.queueing import FreeThings, advance_queue, queued_of
+from odc.control.queueing import FreeResources, advance_queue, queued_of
+from odc.control.steps import Proposal, Step, Task, TaskName, combine
 from odc.domain.box import BoxSeen
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Plan
@@ -35,21 +35,21 @@ def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Deci
         policy: the operator's.
     """
     free: list[Proposal] = []
-    fenced: dict[str, list[Move]] = {}
+    fenced: dict[str, list[Step]] = {}
     for record in seen.stored.reservations:
-        move = advance(record, seen, policy)
-        if move is None:
+        step = advance(record, seen, policy)
+        if step is None:
             continue
-        if move.fenced:
-            fenced.setdefault(record.spec.gpu_type, []).append(move)
+        if step.fenced:
+            fenced.setdefault(record.spec.gpu_type, []).append(step)
         else:
-            free.append(joined([move], {}))
-    things = FreeThings(seen, seen.stored.reservations, policy)
+            free.append(combine([step], {}))
+    things = FreeResources(seen, seen.stored.reservations, policy)
     for gpu_type, plan in plans.items():
         waiting = queued_of(seen.stored.reservations, gpu_type)
         fenced.setdefault(gpu_type, []).extend(advance_queue(waiting, plan, things, seen, policy))
     pools = [
-        joined(moves, {gpu_type: seen.stored.pools.get(gpu_type, 0)}) for gpu_type, moves in fenced.items() if moves
+        combine(steps, {gpu_type: seen.stored.pools.get(gpu_type, 0)}) for gpu_type, steps in fenced.items() if steps
     ]
     removals = [Task(TaskName.REMOVE, box=box) for box in leftovers(seen)]
     # One that has just failed waits for a later pass: its end has woken this one, which would go round and round.

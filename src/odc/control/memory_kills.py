@@ -10,19 +10,19 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from odc.control.decision import Move
 from odc.control.observation import Observation
+from odc.control.steps import Step
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.event_kind import EventKind
 from odc.domain.reservation import OutOfMemory, Reservation
 
-AT_ONCE = 10
-"""Kills that are noted as soon as they are seen; later ones at most once in `PAUSE`, so that a box which kills its
-processes without end does not fill the records."""
-PAUSE = timedelta(minutes=1)
+IMMEDIATE_KILLS = 10
+"""Kills that are noted as soon as they are seen; later ones at most once in `NOTE_INTERVAL`, so that a box that keeps
+running out of memory does not fill the records."""
+NOTE_INTERVAL = timedelta(minutes=1)
 
 
-def note_kills(record: Reservation, seen: Observation) -> Move | None:
+def note_kills(record: Reservation, seen: Observation) -> Step | None:
     """The record with the kills that it has not counted yet, and an event; None if there are none."""
     before = record.out_of_memory
     boxes = [seen.by_uid.get(place.uid) for place in record.places]
@@ -45,9 +45,9 @@ def note_kills(record: Reservation, seen: Observation) -> Move | None:
         noted_at=seen.now,
         counted=tuple(_counted(before, rank, box) for rank, box in enumerate(boxes)),
     )
-    move = Move(record=replace(record, out_of_memory=counted))
-    move.tell(record, seen.now, EventKind.OUT_OF_MEMORY, _sentence(count, counted))
-    return move
+    step = Step(record=replace(record, out_of_memory=counted))
+    step.add_event(record, seen.now, EventKind.OUT_OF_MEMORY, _sentence(count, counted))
+    return step
 
 
 def _before(before: OutOfMemory, rank: int) -> tuple[str, int]:
@@ -70,7 +70,7 @@ def _fresh(before: OutOfMemory, rank: int, box: BoxSeen | None) -> int:
 
 def _is_soon(before: OutOfMemory, seen: Observation) -> bool:
     noted = before.noted_at
-    return before.kills >= AT_ONCE and noted is not None and timedelta(0) <= seen.now - noted < PAUSE
+    return before.kills >= IMMEDIATE_KILLS and noted is not None and timedelta(0) <= seen.now - noted < NOTE_INTERVAL
 
 
 def _sentence(count: int, counted: OutOfMemory) -> str:

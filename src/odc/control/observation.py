@@ -11,7 +11,7 @@ from datetime import datetime
 
 from odc.control.clock_check import ClockVerdict
 from odc.control.context import Ports
-from odc.control.runner import Outcome
+from odc.control.task_runner import Outcome
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
 from odc.domain.host import HostReport

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from odc.control.actions import Actions
 from odc.control.context import Ports
 from odc.control.decide import Decision
-from odc.control.decision import Task, TaskName
-from odc.control.runner import Runner
+from odc.control.steps import Task, TaskName
+from odc.control.task_runner import Runner
+from odc.control.tasks import Tasks
 from odc.domain.box import BoxSeen
 from odc.domain.errors import Conflict, InvariantError
 from odc.domain.node import Node
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def perform(
     decision: Decision,
     ports: Ports,
-    actions: Actions,
+    tasks: Tasks,
     runner: Runner,
     nodes: tuple[Node, ...],
     boxes: tuple[BoxSeen, ...],
@@ -34,7 +34,7 @@ def perform(
     Args:
         decision: what to do.
         ports: where it is written.
-        actions: what tasks do.
+        tasks: what tasks do.
         runner: what carries them out.
         nodes: as the pass saw them.
         boxes: as the pass saw them.
@@ -59,24 +59,24 @@ def perform(
                 told = {"reservation": event.reservation_id, "told": event.text, "when": event.when or ""}
                 log.info(event.kind, extra=told)
         for task in proposal.tasks:
-            runner.start(task.key, task.identity, _call(task, actions, nodes, boxes))
+            runner.start(task.key, task.identity, _call(task, tasks, nodes, boxes))
     return committed, lost
 
 
-def _call(task: Task, actions: Actions, nodes: tuple[Node, ...], boxes: tuple[BoxSeen, ...]) -> Callable[[], object]:
+def _call(task: Task, tasks: Tasks, nodes: tuple[Node, ...], boxes: tuple[BoxSeen, ...]) -> Callable[[], object]:
     record, box = task.record, task.box
     if record is None:
         if box is None:
             raise InvariantError(f"task {task.name} is for nothing")
-        return lambda: actions.remove(box)
+        return lambda: tasks.remove(box)
     match task.name:
         case TaskName.PREPARE | TaskName.RESTART:
-            return lambda: actions.prepare(record, nodes)
-        case TaskName.FILES:
-            return lambda: actions.refresh_files(record, nodes)
+            return lambda: tasks.prepare(record, nodes)
+        case TaskName.REFRESH_FILES:
+            return lambda: tasks.refresh_files(record, nodes)
         case TaskName.STOP:
-            return lambda: actions.stop(record, boxes)
+            return lambda: tasks.stop(record, boxes)
         case TaskName.CLEAN:
-            return lambda: actions.clean(record)
+            return lambda: tasks.clean(record)
         case TaskName.REMOVE:
             raise InvariantError(f"task {task.name} is for a box, not for {record.id}")

@@ -1,4 +1,4 @@
-"""What clients may know. Reads records and the last look at the cluster; asks the cluster nothing."""
+"""What clients may know. Reads the records and the cached status of the cluster; asks the cluster nothing."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from odc.control.context import Look, Policy, Ports, Sight
-from odc.control.disk_accounts import DiskAccount, disk_accounts
-from odc.control.gate import Gate
+from odc.control.authorization import Authorizer
+from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
+from odc.control.disk_usage import DiskUsage, disk_usage
 from odc.control.pools import pool_state
 from odc.control.reserving import counts_on
-from odc.control.users import UserAccount, Users
+from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest
 from odc.domain.names import near_match
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
-from odc.domain.records import Event, ReservationQuery, Stored
+from odc.domain.records import AuditEvent, ReservationQuery, Stored
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.user import User
 from odc.scheduling import OpenWindow, PoolPlan, PoolState
 
-MOST_LIVE = 100_000
-MOST_ENDED = 500
-LIVE = frozenset(state for state in State if state is not State.ENDED)
+MAX_LIVE = 100_000
+MAX_ENDED = 500
+LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 STATUSES = frozenset({*(str(state) for state in State if state is not State.ENDED), *(str(r) for r in EndReason)})
 
 _SYNONYMS = {
@@ -39,8 +39,8 @@ _SYNONYMS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A reservation with what can only be said beside others.
+class ReservationDetail:
+    """A reservation with what depends on other reservations.
 
     Attributes:
         record: the reservation.
@@ -56,7 +56,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class TypeOutlook:
+class TypeAvailability:
     """One GPU type: its nodes, its reservations, and when each count could be had (key: GPUs, or 0 without)."""
 
     name: str
@@ -70,16 +70,16 @@ class TypeOutlook:
 class Queries:
     """Answers questions. May be called by several threads at once."""
 
-    def __init__(self, ports: Ports, policy: Policy, sight: Sight, gate: Gate) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, authorizer: Authorizer) -> None:
         self._ports = ports
         self._policy = policy
-        self._sight = sight
-        self._gate = gate
+        self._status = status
+        self._authorizer = authorizer
 
     @property
-    def look(self) -> Look:
-        """What the last pass saw."""
-        return self._sight.look
+    def status(self) -> ClusterStatus:
+        """The cluster as the last pass observed it."""
+        return self._status.current
 
     def now(self) -> datetime:
         """The server's clock."""
@@ -89,27 +89,29 @@ class Queries:
         """The caller's record; an empty one if nothing is stored yet.
 
         Raises:
-            NotAllowed: as `Gate.admit`; so does every question about what is the caller's.
+            NotAllowed: as `Authorizer.admit`; so does every question about what is the caller's.
         """
-        self._gate.admit(caller)
+        self._authorizer.admit(caller)
         return self._ports.store.find_user(caller.id) or User(principal=caller.id, name=caller.user)
 
-    def find(self, caller: Principal, reference: str) -> Standing:
+    def find(self, caller: Principal, reference: str) -> ReservationDetail:
         """The reservation that is meant.
 
         Raises:
-            NotFound, InvalidRequest: as `Gate.resolve`.
+            NotFound, InvalidRequest: as `Authorizer.resolve`.
         """
-        self._gate.admit(caller)
-        record = self._gate.resolve(caller, reference, Act.SEE_EXISTS)
-        return self.standings((record,), self._ports.store.observe() if record.state is State.QUEUED else None)[0]
+        self._authorizer.admit(caller)
+        record = self._authorizer.resolve(caller, reference, Act.SEE_EXISTS)
+        return self.details((record,), self._ports.store.observe() if record.state is State.QUEUED else None)[0]
 
     def version(self, reservation_id: str) -> int:
         """The stored version of a reservation; 0 if there is none."""
         record = self._ports.store.find_reservation(reservation_id)
         return record.version if record else 0
 
-    def reservations(self, caller: Principal, user: str, ended: bool, statuses: frozenset[str]) -> tuple[Standing, ...]:
+    def reservations(
+        self, caller: Principal, user: str, ended: bool, statuses: frozenset[str]
+    ) -> tuple[ReservationDetail, ...]:
         """Reservations by place in line: every live one, and the newest of the ended.
 
         Args:
@@ -121,7 +123,7 @@ class Queries:
         Raises:
             InvalidRequest: a status that does not exist.
         """
-        self._gate.admit(caller)
+        self._authorizer.admit(caller)
         statuses = frozenset(status.strip().lower() for status in statuses)
         unknown = statuses - STATUSES
         if unknown:
@@ -130,9 +132,9 @@ class Queries:
             raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
         wants_ended = ended or bool(statuses & {str(reason) for reason in EndReason})
         owner = caller.id if user == "me" else None
-        listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE, limit=MOST_LIVE))
+        listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE_STATES, limit=MAX_LIVE))
         if wants_ended:
-            query = ReservationQuery(owner=owner, states=frozenset({State.ENDED}), limit=MOST_ENDED)
+            query = ReservationQuery(owner=owner, states=frozenset({State.ENDED}), limit=MAX_ENDED)
             # One that ended between the two lists is in both; the later word counts.
             listed = tuple({r.id: r for r in (*listed, *self._ports.store.list_reservations(query))}.values())
         found = [
@@ -141,37 +143,37 @@ class Queries:
             if (user in ("me", "all") or record.user == user) and (not statuses or record.status in statuses)
         ]
         queued = any(record.state is State.QUEUED for record in found)
-        return self.standings(tuple(found), self._ports.store.observe() if queued else None)
+        return self.details(tuple(found), self._ports.store.observe() if queued else None)
 
-    def standings(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[Standing, ...]:
+    def details(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[ReservationDetail, ...]:
         """The records with their disks and places in the queue; `stored` is needed for queued ones."""
         disks = {disk.id: disk for owner in {r.owner for r in records} for disk in self._ports.store.list_disks(owner)}
-        lines = _Lines(stored.reservations if stored else ())
+        positions = QueuePositions(stored.reservations if stored else ())
         return tuple(
-            Standing(record, disk, lines.position(record), lines.ahead(record, disk))
+            ReservationDetail(record, disk, positions.position(record), positions.ahead(record, disk))
             for record in records
             for disk in (disks.get(record.disk_id or ""),)
         )
 
-    def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> tuple[DiskAccount, ...]:
-        """Every disk with what it takes, for operators; the arguments are those of `disk_accounts`.
+    def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> tuple[DiskUsage, ...]:
+        """Every disk with what it takes, for operators; the arguments are those of `disk_usage`.
 
         Raises:
             NotAllowed: the caller is not an operator.
-            InvalidRequest, NotFound: as `disk_accounts`.
+            InvalidRequest, NotFound: as `disk_usage`.
         """
-        self._gate.require(caller, Act.OPERATE)
-        return disk_accounts(self._ports.store, self.look.storage, keep, owner, disk)
+        self._authorizer.require(caller, Act.OPERATE)
+        return disk_usage(self._ports.store, self.status.storage, keep, owner, disk)
 
-    def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[Event, ...]]:
+    def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[AuditEvent, ...]]:
         """The story of a reservation, for those who may see it whole."""
-        self._gate.admit(caller)
-        record = self._gate.resolve(caller, reference, Act.SEE)
+        self._authorizer.admit(caller)
+        record = self._authorizer.resolve(caller, reference, Act.SEE)
         return record, self._ports.store.list_events(record.id)
 
     def disks(self, caller: Principal) -> tuple[tuple[Disk, Reservation | None], ...]:
         """The caller's disks by name, each with the reservation that holds it."""
-        self._gate.admit(caller)
+        self._authorizer.admit(caller)
         found = self._ports.store.list_disks(caller.id)
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
 
@@ -181,32 +183,32 @@ class Queries:
         Raises:
             NotAllowed: the caller is not an operator.
         """
-        self._gate.admit(caller)
-        self._gate.require(caller, Act.OPERATE)
+        self._authorizer.admit(caller)
+        self._authorizer.require(caller, Act.OPERATE)
         return Users(self._ports).accounts()
 
-    def outlook(self) -> tuple[TypeOutlook, ...]:
+    def availability(self) -> tuple[TypeAvailability, ...]:
         """Every type that has nodes or live reservations: in the catalog's order, then the machine's own; last, those
         without GPUs."""
-        stored, look, now = self._ports.store.observe(), self._sight.look, self._ports.clock.now()
-        here = {node.gpu_type for node in look.nodes} | {r.spec.gpu_type for r in stored.reservations}
-        with_gpus = {node.gpu_type for node in look.nodes if node.gpus}
+        stored, status, now = self._ports.store.observe(), self._status.current, self._ports.clock.now()
+        here = {node.gpu_type for node in status.nodes} | {r.spec.gpu_type for r in stored.reservations}
+        with_gpus = {node.gpu_type for node in status.nodes if node.gpus}
         known = [*self._policy.catalog.types]
         order = {name: place for place, name in enumerate(known)}
         types = sorted(here, key=lambda name: (name not in with_gpus, order.get(name, len(known)), name))
-        return tuple(self._outlook_of(gpu_type, stored, look, now) for gpu_type in types)
+        return tuple(self._availability_of(gpu_type, stored, status, now) for gpu_type in types)
 
-    def _outlook_of(self, gpu_type: str, stored: Stored, look: Look, now: datetime) -> TypeOutlook:
+    def _availability_of(self, gpu_type: str, stored: Stored, status: ClusterStatus, now: datetime) -> TypeAvailability:
         pool = pool_state(
-            gpu_type, stored.reservations, look.nodes, look.quarantined, stored.disks, self._policy.limits, now
+            gpu_type, stored.reservations, status.nodes, status.quarantined, stored.disks, self._policy.limits, now
         )
-        nodes = tuple(node for node in look.nodes if node.gpu_type == gpu_type)
+        nodes = tuple(node for node in status.nodes if node.gpu_type == gpu_type)
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)
         has_gpus = any(node.gpus for node in nodes)
         plan = PoolPlan(pool)
         units = counts_on(largest) if has_gpus else ((1,) if nodes else ())
-        return TypeOutlook(
+        return TypeAvailability(
             name=gpu_type,
             nodes=nodes,
             free=_free(pool),
@@ -232,7 +234,7 @@ def _free(pool: PoolState) -> int:
     return sum(max(node.units - taken.get(node.name, 0), 0) for node in pool.nodes if node.usable)
 
 
-class _Lines:
+class QueuePositions:
     """The queue of every pool, made once for a whole list: what stands before whom."""
 
     def __init__(self, records: Iterable[Reservation]) -> None:

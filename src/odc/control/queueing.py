@@ -11,8 +11,8 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from odc.control.context import Policy
-from odc.control.decision import Move, Task, TaskName
 from odc.control.observation import Observation
+from odc.control.steps import Step, Task, TaskName
 from odc.domain import lifecycle
 from odc.domain.box import BoxSeen
 from odc.domain.event_kind import EventKind
@@ -22,7 +22,7 @@ from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
 from odc.scheduling import Plan
 
 
-class FreeThings:
+class FreeResources:
     """What placements of this pass can still take: the nodes' GPUs by identity, and the host's ports."""
 
     def __init__(self, seen: Observation, held: Iterable[Reservation], policy: Policy) -> None:
@@ -43,7 +43,7 @@ class FreeThings:
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
         used |= seen.taken_ports
-        first, last = policy.ports
+        first, last = policy.ssh_ports
         self._ports = [port for port in range(first, last + 1) if port not in used]
         self._why_no_port = f"all SSH ports from {first} to {last} are in use"
         if seen.taken_ports:
@@ -55,7 +55,7 @@ class FreeThings:
             return None
         return tuple(self._take_one(record, name) for name in nodes)
 
-    def lack(self, nodes: tuple[str, ...]) -> str:
+    def shortage(self, nodes: tuple[str, ...]) -> str:
         """What besides GPUs is not there for a reservation on these nodes, in words; empty if nothing."""
         return self._why_no_port if len(self._ports) < len(nodes) else ""
 
@@ -73,9 +73,9 @@ class FreeThings:
 
 
 def advance_queue(
-    waiting: Iterable[Reservation], plan: Plan, free: FreeThings, seen: Observation, policy: Policy
-) -> list[Move]:
-    """The moves of one pool's queue.
+    waiting: Iterable[Reservation], plan: Plan, free: FreeResources, seen: Observation, policy: Policy
+) -> list[Step]:
+    """The steps of one pool's queue.
 
     Args:
         waiting: its queued reservations, by place in line.
@@ -84,34 +84,34 @@ def advance_queue(
         seen: the observation.
         policy: the operator's.
     """
-    moves = []
+    steps = []
     for record in waiting:
         slot = plan.slots.get(record.id)
         if slot is None:
-            move = _no_slot(record, seen)
+            step = _no_slot(record, seen)
         else:
             held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
             obstacle = _obstacle(record, held, free, seen, policy)
-            move = None if obstacle else _place(record, held, free, seen, policy)
-            move = move or _promise(record, held, record.id in plan.replanned, seen, policy)
-            move = move or _tell_obstacle(record, obstacle, seen)
-        if move is not None:
-            moves.append(move)
-    return moves
+            step = None if obstacle else _place(record, held, free, seen, policy)
+            step = step or _promise(record, held, record.id in plan.replanned, seen, policy)
+            step = step or _tell_obstacle(record, obstacle, seen)
+        if step is not None:
+            steps.append(step)
+    return steps
 
 
-def _no_slot(record: Reservation, seen: Observation) -> Move | None:
+def _no_slot(record: Reservation, seen: Observation) -> Step | None:
     """No node can serve it any more: the promise is withdrawn, and it waits for a node to come back."""
     if record.slot is None:
         return None
-    move = Move(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
+    step = Step(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
     foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
     why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
-    move.tell(record, seen.now, EventKind.POSTPONED, f"no node can serve it now; {why}")
-    return move
+    step.add_event(record, seen.now, EventKind.POSTPONED, f"no node can serve it now; {why}")
+    return step
 
 
-def _obstacle(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observation, policy: Policy) -> str:
+def _obstacle(record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy) -> str:
     """Why a reservation whose slot has come cannot start although its GPUs may be free; empty if nothing is known.
 
     It waits then: an attempt would be used up for something that its owner cannot change.
@@ -123,51 +123,53 @@ def _obstacle(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Obs
     missing = seen.host.missing_image
     if missing and (record.spec.image or policy.image) == missing:
         return f"the image {missing} of boxes is gone; the operator builds it: sudo odc image build"
-    return free.lack(slot.nodes)
+    return free.shortage(slot.nodes)
 
 
-def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Move | None:
+def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Step | None:
     """Note the obstacle as the reservation's fault, once; take it away when it is gone."""
     if obstacle == (record.fault.message if record.fault else ""):
         return None
     fault = Fault(message=obstacle, count=1, since=seen.now, next_try=seen.now) if obstacle else None
-    move = Move(record=replace(record, fault=fault))
+    step = Step(record=replace(record, fault=fault))
     if obstacle:
-        move.tell(record, seen.now, EventKind.WAITING, obstacle)
-    return move
+        step.add_event(record, seen.now, EventKind.WAITING, obstacle)
+    return step
 
 
-def _place(record: Reservation, slot: SlotRecord, free: FreeThings, seen: Observation, policy: Policy) -> Move | None:
+def _place(
+    record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
+) -> Step | None:
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return None
     places = free.take(record, slot.nodes)
     if places is None:
         return None
-    move = Move(fenced=True)
-    promised = _promised(record, ready_by(slot.start, policy.limits), move, seen)
+    step = Step(fenced=True)
+    promised = _promised(record, ready_by(slot.start, policy.limits), step, seen)
     placed = lifecycle.apply(
-        move.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
+        step.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
     )
-    move.record = placed
-    move.tasks.append(Task(TaskName.PREPARE, placed))
+    step.record = placed
+    step.tasks.append(Task(TaskName.PREPARE, placed))
     where = ", ".join(f"{place.node} ({_counted(len(place.gpus))})" if place.gpus else place.node for place in places)
-    move.tell(record, seen.now, EventKind.PLACED, f"placed on {where}; SSH answers at the latest", promised)
-    return move
+    step.add_event(record, seen.now, EventKind.PLACED, f"placed on {where}; SSH answers at the latest", promised)
+    return step
 
 
 def _counted(gpus: int) -> str:
     return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
-def _promised(record: Reservation, new: datetime, move: Move, seen: Observation) -> datetime:
-    """The promise as it is from now on; a postponement is counted and told in the move."""
+def _promised(record: Reservation, new: datetime, step: Step, seen: Observation) -> datetime:
+    """The promise as it is from now on; a postponement is counted and told in the step."""
     old = record.ready_by
     if old is None or new <= old:
         return new
     if seen.frozen:
         return old
-    move.record = replace(record, postponements=record.postponements + 1)
-    move.tell(record, seen.now, EventKind.POSTPONED, f"{_cause(record, seen)}; SSH answers at the latest", new)
+    step.record = replace(record, postponements=record.postponements + 1)
+    step.add_event(record, seen.now, EventKind.POSTPONED, f"{_cause(record, seen)}; SSH answers at the latest", new)
     return new
 
 
@@ -178,28 +180,30 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
     return disk is not None and disk.holder == record.id
 
 
-def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Observation, policy: Policy) -> Move | None:
+def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Observation, policy: Policy) -> Step | None:
     """Write down a slot that is new or has moved, and tell its owner what is worth telling.
 
     A clock that cannot be trusted makes no promise and moves none.
     """
     if slot == record.slot or seen.frozen or (not replanned and _only_waits(record, slot, seen)):
         return None
-    move = Move(fenced=True)
+    step = Step(fenced=True)
     if slot.estimate:
-        move.tell(
+        step.add_event(
             record, seen.now, EventKind.ESTIMATED, "needs a node that does not exist yet; it may start", slot.start
         )
-        move.record = replace(record, slot=slot, ready_by=None)
-        return move
+        step.record = replace(record, slot=slot, ready_by=None)
+        return step
     old, new = record.ready_by, ready_by(slot.start, policy.limits)
-    promised = _promised(record, new, move, seen)
+    promised = _promised(record, new, step, seen)
     if old is None:
-        move.tell(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
+        step.add_event(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
     elif old - promised >= TELL_IMPROVEMENT:
-        move.tell(record, seen.now, EventKind.IMPROVED, "something ended early; SSH answers at the latest", promised)
-    move.record = replace(move.record or record, slot=slot, ready_by=promised)
-    return move
+        step.add_event(
+            record, seen.now, EventKind.IMPROVED, "something ended early; SSH answers at the latest", promised
+        )
+    step.record = replace(step.record or record, slot=slot, ready_by=promised)
+    return step
 
 
 def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> bool:

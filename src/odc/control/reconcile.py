@@ -11,17 +11,17 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from odc.control.actions import Actions, Cleaned
 from odc.control.clock_check import ClockCheck, ClockVerdict
-from odc.control.context import Look, Policy, Ports, Sight, StorageLook
+from odc.control.context import ClusterStatus, Policy, Ports, StatusCache, StorageStatus
 from odc.control.decide import Decision, decide, quarantined
-from odc.control.host_watch import HostWatch
-from odc.control.housekeeping import Housekeeper
+from odc.control.host_monitor import HostMonitor
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_state
-from odc.control.pruning import Pruner
-from odc.control.runner import Runner
+from odc.control.record_pruning import RecordPruner
+from odc.control.storage_maintenance import StorageMaintenance
+from odc.control.task_runner import Runner
+from odc.control.tasks import Cleaned, Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
 from odc.domain.names import short
@@ -32,8 +32,8 @@ from odc.scheduling import Plan, plan_pool
 
 log = logging.getLogger(__name__)
 
-IDLE = timedelta(seconds=5)
-LEASE = timedelta(seconds=15)
+IDLE_INTERVAL = timedelta(seconds=5)
+LEASE_DURATION = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class PassReport:
 
 
 class Reconciler:
-    """What stays between passes: the ports, the runner, and the last look."""
+    """Runs passes; keeps what outlives one: the task runner, and the maintenance tasks next to the passes."""
 
-    def __init__(self, ports: Ports, policy: Policy, sight: Sight, runner: Runner) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, runner: Runner) -> None:
         self._ports = ports
         self._policy = policy
-        self._sight = sight
+        self._status = status
         self._runner = runner
-        self._actions = Actions(ports, policy)
+        self._tasks = Tasks(ports, policy)
         self._clock = ClockCheck(ports.store, ports.clock)
-        self._swept = False
-        self._short = False
-        self._keeper = Housekeeper(ports, policy)
-        self._pruner = Pruner(ports, policy)
-        self._host = HostWatch(ports)
+        self._leftovers_removed = False
+        self._was_short_of_space = False
+        self._storage = StorageMaintenance(ports, policy)
+        self._pruner = RecordPruner(ports, policy)
+        self._host_monitor = HostMonitor(ports)
 
     def reconcile_once(self) -> PassReport:
         """One pass.
@@ -76,38 +76,40 @@ class Reconciler:
         clock = self._clock.verdict()
         busy = self._runner.busy()
         outcomes = self._runner.collect()
-        self._host.take(outcomes)
-        seen = observe(self._ports, clock, outcomes, busy, self._host.report, self._host.taken_ports)
+        self._host_monitor.take(outcomes)
+        seen = observe(self._ports, clock, outcomes, busy, self._host_monitor.report, self._host_monitor.taken_ports)
         plans = plan_pools(seen, self._policy)
         decision = decide(seen, plans, self._policy)
-        host = (*self._room(), *self._host.problems())
-        self._sight.show(_look(seen, clock, self._sight.look, self._keeper.look, host))
-        if seen.boxes is not None and not self._swept:
-            self._sweep(seen, seen.boxes)
+        host = (*self._record_space(), *self._host_monitor.problems())
+        self._status.update(_cluster_status(seen, clock, self._status.current, self._storage.status, host))
+        if seen.boxes is not None and not self._leftovers_removed:
+            self._remove_leftovers(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
-        wanted = self._sight.is_storage_wanted()
+        wanted = self._status.take_storage_request()
         if wanted or any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
-            self._keeper.wake()
+            self._storage.wake()
         trusted = None if seen.frozen else seen.now
-        self._keeper.start_if_due(self._runner, trusted)
+        self._storage.start_if_due(self._runner, trusted)
         self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
-        self._host.start_if_due(self._runner, _entered(seen, self._sight.look))
+        self._host_monitor.start_if_due(self._runner, _boxes_to_probe(seen, self._status.current))
         if committed:
             # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
             self._ports.wake.ring()
-        return PassReport(committed=committed, lost=lost, next_due=min(_next_due(seen), seen.now + self._keeper.due_in))
+        return PassReport(
+            committed=committed, lost=lost, next_due=min(_next_due(seen), seen.now + self._storage.due_in)
+        )
 
     def note_failure(self, why: str) -> None:
         """The pass could not be done: what queries know stays, with the reason beside it."""
-        self._sight.show(replace(self._sight.look, problems=(f"the cloud's passes fail: {why}",)))
+        self._status.update(replace(self._status.current, problems=(f"the cloud's passes fail: {why}",)))
 
-    def _sweep(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
+    def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Once in a process's life: take away what one that died between a box's end and its clean-up left behind.
 
         Their records do not ask for it any more: they have ended, or are at a later attempt. What cannot be taken
         away is said, and left to the next process.
         """
-        self._swept = True
+        self._leftovers_removed = True
         here = {(box.name.reservation_id, box.name.attempt) for box in boxes}
         try:
             remains = [place for place in self._ports.cluster.list_remains() if place not in here]
@@ -119,16 +121,16 @@ class Reconciler:
         except ProviderError as error:
             log.warning("remains of an earlier run stay", extra={"reason": error.message})
 
-    def _room(self) -> tuple[str, ...]:
+    def _record_space(self) -> tuple[str, ...]:
         """What is to be said of the room for the records; also logged when it begins."""
         problem = self._ports.store.room().problem
-        if problem and not self._short:
+        if problem and not self._was_short_of_space:
             log.warning("little room for the records", extra={"reason": problem})
-        self._short = bool(problem)
+        self._was_short_of_space = bool(problem)
         return (problem,) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
-        return perform(decision, self._ports, self._actions, self._runner, seen.nodes or (), seen.boxes or ())
+        return perform(decision, self._ports, self._tasks, self._runner, seen.nodes or (), seen.boxes or ())
 
 
 def _is_over(record: Reservation | None, attempt: int) -> bool:
@@ -157,16 +159,16 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
     }
 
 
-def _entered(seen: Observation, look: Look) -> list[BoxSeen]:
+def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
     """The running boxes of active reservations; those that were seen last while the cluster does not answer."""
     active = {place.uid for r in seen.stored.reservations if r.state is State.ACTIVE for place in r.places}
-    boxes = seen.boxes if seen.boxes is not None else look.boxes
+    boxes = seen.boxes if seen.boxes is not None else status.boxes
     return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]
 
 
-def _look(
-    seen: Observation, clock: ClockVerdict, before: Look, storage: StorageLook, host: tuple[str, ...] = ()
-) -> Look:
+def _cluster_status(
+    seen: Observation, clock: ClockVerdict, before: ClusterStatus, storage: StorageStatus, host: tuple[str, ...] = ()
+) -> ClusterStatus:
     """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
     problems = [clock.why] if clock.frozen else []
     problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
@@ -175,7 +177,7 @@ def _look(
         for record in seen.stored.reservations
         if record.state is State.ACTIVE and record.expires_at is None
     ]
-    problems += [_held(user) for user in seen.stored.held]
+    problems += [_held_uid(user) for user in seen.stored.held]
     here = {node.name for node in seen.nodes or ()}
     problems += [
         f"reservation {record.id}: its node {place.node} is not in this cloud any more; it is left alone"
@@ -199,7 +201,7 @@ def _look(
     if seen.nodes is None or seen.boxes is None:
         problems.append(f"the cluster does not answer: {seen.fault}")
         return replace(before, problems=tuple(problems), frozen=clock.frozen, storage=storage)
-    return Look(
+    return ClusterStatus(
         at=seen.now,
         nodes=seen.nodes,
         boxes=seen.boxes,
@@ -230,7 +232,7 @@ def _by_holder(node: Node) -> dict[str, list[str]]:
     return holders
 
 
-def _held(user: User) -> str:
+def _held_uid(user: User) -> str:
     uid, login = user.principal.removeprefix("unix:"), shlex.quote(user.claimed_by)
     return (
         f"uid {uid} was {user.name} and is {user.claimed_by} now, whose requests are refused. The same person: "
@@ -238,7 +240,7 @@ def _held(user: User) -> str:
     )
 
 
-def _due(record: Reservation) -> tuple[datetime | None, ...]:
+def _due_times(record: Reservation) -> tuple[datetime | None, ...]:
     """When this reservation needs a pass, as far as its record says."""
     return (
         record.fault.next_try if record.fault else None,
@@ -248,8 +250,11 @@ def _due(record: Reservation) -> tuple[datetime | None, ...]:
 
 
 def _next_due(seen: Observation) -> datetime:
-    times = (due for record in seen.stored.reservations for due in _due(record))
-    return min((due for due in times if due is not None and seen.now < due < seen.now + IDLE), default=seen.now + IDLE)
+    times = (due for record in seen.stored.reservations for due in _due_times(record))
+    return min(
+        (due for due in times if due is not None and seen.now < due < seen.now + IDLE_INTERVAL),
+        default=seen.now + IDLE_INTERVAL,
+    )
 
 
 class PassLoop:
@@ -277,7 +282,7 @@ class PassLoop:
         """One pass if this process has the lease; how long to wait for the next."""
         try:
             now = self._ports.clock.now()
-            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE):
+            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE_DURATION):
                 return timedelta(seconds=1)
             report = self._reconciler.reconcile_once()
         except ProviderError as error:

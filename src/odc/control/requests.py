@@ -1,8 +1,8 @@
 """What clients ask for, decided and committed together with its answer: a repeat gives the same answer and acts once.
 
 Nobody waits inside a request: the answer is the record, and the passes do the work. Only what has an effect is kept:
-a refused request changed nothing, so a repeat of it is decided again. A record is kept for `KEPT`, far longer than
-any client repeats.
+a refused request changed nothing, so a repeat of it is decided again. A record is kept for
+`REQUEST_RETENTION`, far longer than any client repeats.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from datetime import timedelta
 import msgspec
 from msgspec.structs import replace
 
-from odc.control.actions import with_fetched
+from odc.control.authorization import Authorizer
 from odc.control.clock_check import anchor_now
-from odc.control.context import Policy, Ports, Sight
-from odc.control.disk_accounts import prune
-from odc.control.gate import Gate
-from odc.control.lost_disks import recover
+from odc.control.context import Policy, Ports, StatusCache
+from odc.control.disk_usage import prune
+from odc.control.orphaned_disks import recover
 from odc.control.reserving import new_reservation
-from odc.control.users import Users
+from odc.control.tasks import with_fetched
+from odc.control.user_admin import Users
 from odc.domain import errors, lifecycle
 from odc.domain.access import Act, Principal
 from odc.domain.errors import (
@@ -35,7 +35,7 @@ from odc.domain.errors import (
 )
 from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
-from odc.domain.records import Change, Event, RequestRecord
+from odc.domain.records import AuditEvent, Change, RequestRecord
 from odc.domain.requests import (
     AcceptClock,
     Cancel,
@@ -55,12 +55,12 @@ from odc.domain.ssh_keys import parse_public_key
 from odc.domain.user import User
 from odc.ports.key_source import FetchedKeys
 
-TRIES = 12
-KEPT = timedelta(days=1)
+MAX_TRIES = 12
+REQUEST_RETENTION = timedelta(days=1)
 """How long a request is kept with its answer; then the passes delete it."""
-PAUSE_S = 0.002
+FIRST_BACKOFF_S = 0.002
 """The first pause after a lost race; each is up to twice as long as the one before, so that losers stop meeting."""
-LONGEST_PAUSE_S = 0.05
+MAX_BACKOFF_S = 0.05
 MAX_OWN_KEYS = 50
 
 Answer = Reservation | User | str
@@ -85,11 +85,11 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 class Requests:
     """Decides on requests. May be called by several threads at once."""
 
-    def __init__(self, ports: Ports, policy: Policy, sight: Sight, gate: Gate) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, authorizer: Authorizer) -> None:
         self._ports = ports
         self._policy = policy
-        self._sight = sight
-        self._gate = gate
+        self._status = status
+        self._authorizer = authorizer
         self._users = Users(ports)
 
     def handle(self, caller: Principal, request_id: str, request: Request) -> Answer:
@@ -109,7 +109,7 @@ class Requests:
             ProviderUnavailable: the store or the key source does not answer; repeat with the same id.
         """
         check_request_id(request_id)
-        self._gate.admit(caller)
+        self._authorizer.admit(caller)
         digest = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         row = RequestRecord(
             id=request_id,
@@ -120,14 +120,14 @@ class Requests:
             status=200,
             answer=b"",
         )
-        for tries in range(TRIES):
+        for tries in range(MAX_TRIES):
             known = self._ports.store.find_request(request_id)
             if known is not None:
                 return self._repeat(caller, digest, known)
             try:
                 return self._once(caller, request, row)
             except Conflict:
-                time.sleep(random.uniform(0, min(PAUSE_S * 2**tries, LONGEST_PAUSE_S)))  # noqa: S311  # no secret
+                time.sleep(random.uniform(0, min(FIRST_BACKOFF_S * 2**tries, MAX_BACKOFF_S)))  # noqa: S311  # no secret
         raise Conflict("too many others change the same things at this moment", ("again", "the same command"))
 
     def _once(self, caller: Principal, request: Request, row: RequestRecord) -> Answer:
@@ -163,22 +163,22 @@ class Requests:
     def _effect(self, caller: Principal, request: Request) -> Effect:
         match request:
             case Reserve():
-                self._gate.require(caller, Act.CREATE)
+                self._authorizer.require(caller, Act.CREATE)
                 return self._reserve(caller, request)
             case Cancel():
                 return self._cancel(caller, request)
             case SetGithubUser():
-                self._gate.require(caller, Act.CREATE)
+                self._authorizer.require(caller, Act.CREATE)
                 return self._set_github_user(caller, request)
             case SetOwnKeys():
-                self._gate.require(caller, Act.CREATE)
+                self._authorizer.require(caller, Act.CREATE)
                 return self._set_own_keys(caller, request)
             case AcceptClock():
-                self._gate.require(caller, Act.OPERATE)
+                self._authorizer.require(caller, Act.OPERATE)
                 self._ports.store.swap_clock_anchor(anchor_now(self._ports.clock))
                 return Effect(change=Change(), answer="the clock is accepted; reservations end by it again")
             case EndAll() | ForgetUser() | MoveUser() | PruneSnapshots() | RecoverDisk():
-                self._gate.require(caller, Act.OPERATE)
+                self._authorizer.require(caller, Act.OPERATE)
                 return self._operate(caller, request)
 
     def _operate(self, caller: Principal, request: Operate) -> Effect:
@@ -187,11 +187,11 @@ class Requests:
             return self._end_all(caller)
         if isinstance(request, PruneSnapshots):
             change, told = prune(self._ports.store, request.keep, request.owner, request.disk)
-            self._sight.want_storage()
+            self._status.request_storage_maintenance()
             return Effect(change=change, answer=told)
         if isinstance(request, RecoverDisk):
             change, told = recover(self._ports, self._policy, request)
-            self._sight.want_storage()
+            self._status.request_storage_maintenance()
             return Effect(change=change, answer=told)
         user = self._users.find(request.user)
         if isinstance(request, MoveUser):
@@ -208,11 +208,11 @@ class Requests:
         room = self._ports.store.room()
         if room.refuses:
             raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo odc doctor"))
-        change = new_reservation(caller, self._user(caller), request, self._ports, self._policy, self._sight.look)
+        change = new_reservation(caller, self._user(caller), request, self._ports, self._policy, self._status.current)
         return Effect(change=change, answer=change.reservations[0])
 
     def _cancel(self, caller: Principal, request: Cancel) -> Effect:
-        record = self._gate.resolve(caller, request.reservation, Act.CHANGE)
+        record = self._authorizer.resolve(caller, request.reservation, Act.CHANGE)
         return Effect(change=self._ended(caller, record) if record.live else Change(), answer=record)
 
     def _ended(self, caller: Principal, record: Reservation) -> Change:
@@ -226,7 +226,7 @@ class Requests:
         if after == record:
             return Change()
         disks = [disk for disk in self._ports.store.list_disks(record.owner) if disk.id == record.disk_id]
-        told = Event(
+        told = AuditEvent(
             reservation_id=record.id, at=now, actor=caller.user, kind=EventKind.CANCELLED, text="asked to end it"
         )
         return Change(

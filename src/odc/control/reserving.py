@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
-from odc.control.context import Look, Policy, Ports, StorageLook
-from odc.control.lost_disks import refuse_lost, refuse_stray_holder
+from odc.control.context import ClusterStatus, Policy, Ports, StorageStatus
+from odc.control.orphaned_disks import refuse_orphaned_name, refuse_stray_holder
 from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
 from odc.domain.disk import Disk
@@ -22,17 +22,17 @@ from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
 from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_disk, short
 from odc.domain.node import Node
-from odc.domain.records import Change, Event, ReservationQuery
+from odc.domain.records import AuditEvent, Change, ReservationQuery
 from odc.domain.requests import Reserve
 from odc.domain.reservation import Reservation, Spec, State
 from odc.domain.storage import Level, gib_text
 from odc.domain.user import User, is_unnamed
 
-LIVE = frozenset(state for state in State if state is not State.ENDED)
+LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
 def new_reservation(
-    caller: Principal, user: User, request: Reserve, ports: Ports, policy: Policy, look: Look
+    caller: Principal, user: User, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus
 ) -> Change:
     """The change that makes the reservation: its record first, then its disk and its owner.
 
@@ -43,20 +43,20 @@ def new_reservation(
         ProviderUnavailable: the cloud has not seen its nodes yet.
     """
     check_names(request)
-    spec = check_spec(request, policy, look)
+    spec = check_spec(request, policy, status)
     if not user.keys:
         raise InvalidRequest(
             "you have set no SSH key, so nobody could enter the box",
             ("GitHub's", "gpu-dev config set github_user NAME"),
             ("a file", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub"),
         )
-    own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE, limit=1000))
+    own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=1000))
     # Those that are ending give their GPUs back already: who cancels may ask anew at once.
     held = sum(_gpus(record.spec) for record in own if record.holds_name)
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
-    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, look)
+    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, status)
     name = _choose_name(request, own)
     record = Reservation(
         id=reservation_id,
@@ -72,7 +72,7 @@ def new_reservation(
     if disk is not None and disk.holder != reservation_id:
         where += ", once it is safe after the reservation that is ending"
     count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
-    told = Event(
+    told = AuditEvent(
         reservation_id=reservation_id,
         at=now,
         actor=caller.user,
@@ -114,7 +114,7 @@ def counts_on(node_units: int) -> tuple[int, ...]:
     return (*counts, node_units)
 
 
-def check_spec(request: Reserve, policy: Policy, look: Look) -> Spec:
+def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
     """What is asked for, if any node could ever serve it.
 
     Raises:
@@ -123,9 +123,9 @@ def check_spec(request: Reserve, policy: Policy, look: Look) -> Spec:
         ProviderUnavailable: the nodes have not been seen yet.
     """
     hours = check_hours(request.hours)
-    nodes = [node for node in look.nodes if node.gpu_type == request.gpu_type]
+    nodes = [node for node in status.nodes if node.gpu_type == request.gpu_type]
     if not nodes:
-        _refuse_type(request, policy, look)
+        _refuse_type(request, policy, status)
     if not any(node.gpus for node in nodes):
         if request.gpus != 0:
             raise InvalidRequest(
@@ -137,10 +137,10 @@ def check_spec(request: Reserve, policy: Policy, look: Look) -> Spec:
     return Spec(gpu_type=request.gpu_type, gpus=request.gpus, units=request.gpus, hours=hours, disk=_disk_name(request))
 
 
-def _refuse_type(request: Reserve, policy: Policy, look: Look) -> NoReturn:
-    if look.at is None:
+def _refuse_type(request: Reserve, policy: Policy, status: ClusterStatus) -> NoReturn:
+    if status.at is None:
         raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", "gpu-dev avail"))
-    here = {node.gpu_type for node in look.nodes}
+    here = {node.gpu_type for node in status.nodes}
     raise absent_type(request.gpu_type, here, policy.catalog.types, lambda other: request.command(gpu_type=other))
 
 
@@ -187,16 +187,16 @@ def _claim_disk(
     ports: Ports,
     policy: Policy,
     own: Iterable[Reservation],
-    look: Look,
+    status: ClusterStatus,
 ) -> Disk | None:
     """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
     if request.disk == NO_DISK:
         return None
-    name, storage = request.disk, look.storage
+    name, storage = request.disk, status.storage
     disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
     disk = disks.get(name)
     if disk is None:
-        refuse_lost(caller.id, name, request, ports)
+        refuse_orphaned_name(caller.id, name, request, ports)
         near = probable_disk(name, disks)
         if near is not None and not request.new_disk:
             raise InvalidRequest(
@@ -216,11 +216,11 @@ def _claim_disk(
         )
     else:
         _check_holder(disk, request, {record.id: record for record in own})
-        refuse_stray_holder(disk, request, ports, policy, look)
+        refuse_stray_holder(disk, request, ports, policy, status)
     return disk.claimed_by(reservation_id)
 
 
-def _check_room(name: str, request: Reserve, storage: StorageLook) -> None:
+def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:
     """Refuse a new disk when the storage is nearly full: the disks that are there need what is left."""
     if storage.use is None or storage.level is not Level.FULL:
         return

@@ -1,4 +1,4 @@
-"""A reservation's life as a table: which event leads from which state to which.
+"""A reservation's life as a table: which trigger leads from which state to which.
 
     QUEUED ──Placed──▶ PREPARING ──BoxesReady──▶ ACTIVE
       ▲ │                  │                        │
@@ -7,7 +7,7 @@
       │ ENDED ◀─CleanedUp─ ENDING ◀─────────────────┘
       └──────── CleanedUp, when ENDING was to requeue (attempt + 1, same place in line)
 
-Rules: transitions are data; an illegal event raises and changes nothing; ENDING is the finalizer, so nothing is ENDED
+Rules: transitions are data; an illegal trigger raises and changes nothing; ENDING is the finalizer, so nothing is ENDED
 while a container runs, a volume is attached, or the disk's snapshot is not verified. A queued reservation has none of
 these and ends at once. An end asked for by the user always turns a requeue into an end.
 """
@@ -53,9 +53,9 @@ class CleanedUp(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-Event = Placed | BoxesReady | EndRequested | CleanedUp
+Trigger = Placed | BoxesReady | EndRequested | CleanedUp
 
-TRANSITIONS: dict[tuple[State, type[Event]], tuple[State, ...]] = {
+TRANSITIONS: dict[tuple[State, type[Trigger]], tuple[State, ...]] = {
     (State.QUEUED, Placed): (State.PREPARING,),
     (State.QUEUED, EndRequested): (State.ENDED,),
     (State.PREPARING, BoxesReady): (State.ACTIVE,),
@@ -66,61 +66,61 @@ TRANSITIONS: dict[tuple[State, type[Event]], tuple[State, ...]] = {
 }
 
 
-def apply(record: Reservation, event: Event) -> Reservation:
-    """The record after the event.
+def apply(record: Reservation, trigger: Trigger) -> Reservation:
+    """The record after the trigger.
 
     Raises:
-        InvariantError: the event is illegal in the record's state; nothing changed.
+        InvariantError: the trigger is illegal in the record's state; nothing changed.
     """
-    if (record.state, type(event)) not in TRANSITIONS:
-        raise InvariantError(f"{type(event).__name__} is illegal for {record.id} while {record.state}")
-    match event:
+    if (record.state, type(trigger)) not in TRANSITIONS:
+        raise InvariantError(f"{type(trigger).__name__} is illegal for {record.id} while {record.state}")
+    match trigger:
         case Placed():
-            return _placed(record, event)
+            return _placed(record, trigger)
         case BoxesReady():
             return replace(
                 record,
                 state=State.ACTIVE,
-                active_at=event.at,
-                expires_at=event.at + record.spec.length,
-                places=event.places,
+                active_at=trigger.at,
+                expires_at=trigger.at + record.spec.length,
+                places=trigger.places,
                 fault=None,
                 end_detail="",
             )
         case EndRequested():
-            return _end_requested(record, event)
+            return _end_requested(record, trigger)
         case CleanedUp():
-            return _cleaned_up(record, event)
+            return _cleaned_up(record, trigger)
 
 
-def _placed(record: Reservation, event: Placed) -> Reservation:
+def _placed(record: Reservation, trigger: Placed) -> Reservation:
     return replace(
         record,
         state=State.PREPARING,
         attempt=record.attempt + 1,
-        slot=event.slot,
-        ready_by=event.ready_by,
-        places=event.places,
-        placed_at=event.at,
+        slot=trigger.slot,
+        ready_by=trigger.ready_by,
+        places=trigger.places,
+        placed_at=trigger.at,
         phases=(),
-        told="",
+        applied_config="",
         fault=None,
     )
 
 
-def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
+def _end_requested(record: Reservation, trigger: EndRequested) -> Reservation:
     if record.state is State.ENDING:
-        if event.why is None or not record.requeue:
+        if trigger.why is None or not record.requeue:
             return record
-        return replace(record, requeue=False, ended_why=event.why, end_detail=event.detail)
+        return replace(record, requeue=False, ended_why=trigger.why, end_detail=trigger.detail)
     if record.state is State.QUEUED:
         return replace(
             record,
             state=State.ENDED,
-            ended_why=event.why or EndReason.FAILED,
-            end_detail=event.detail,
-            ending_at=event.at,
-            ended_at=event.at,
+            ended_why=trigger.why or EndReason.FAILED,
+            end_detail=trigger.detail,
+            ending_at=trigger.at,
+            ended_at=trigger.at,
             slot=None,
             ready_by=None,
             fault=None,
@@ -128,10 +128,10 @@ def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
     return replace(
         record,
         state=State.ENDING,
-        ending_at=event.at,
-        ended_why=event.why,
-        end_detail=event.detail,
-        requeue=event.why is None,
+        ending_at=trigger.at,
+        ended_why=trigger.why,
+        end_detail=trigger.detail,
+        requeue=trigger.why is None,
         boxes_gone=False,
         fault=None,
         missing_since=None,
@@ -139,9 +139,9 @@ def _end_requested(record: Reservation, event: EndRequested) -> Reservation:
     )
 
 
-def _cleaned_up(record: Reservation, event: CleanedUp) -> Reservation:
+def _cleaned_up(record: Reservation, trigger: CleanedUp) -> Reservation:
     if not record.requeue:
-        return replace(record, state=State.ENDED, ended_at=event.at, fault=None)
+        return replace(record, state=State.ENDED, ended_at=trigger.at, fault=None)
     return replace(
         record,
         state=State.QUEUED,
@@ -160,7 +160,7 @@ def _cleaned_up(record: Reservation, event: CleanedUp) -> Reservation:
 _DELAYS_S = (1, 2, 5, 10, 20, 40, 60)
 
 
-def waits_after_fault(record: Reservation, now: datetime) -> bool:
+def is_backing_off(record: Reservation, now: datetime) -> bool:
     """Whether the delay after the record's fault is not over yet. A longer one than there is comes from a clock that
     was set back since, and counts as over."""
     if record.fault is None:

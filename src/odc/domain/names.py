@@ -15,7 +15,7 @@ NO_DISK = "none"
 _MEANS_NO_DISK = frozenset({"no", "non", "nne", "noen", "nonee", "noone", "nnone", "nil", "null", "false"})
 DEFAULT_DISK = "default"
 SHORT_ID = 8
-LONGEST = 40
+MAX_NAME = 40
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _GITHUB_USER = re.compile(r"(?=[_-]*[A-Za-z0-9])[A-Za-z0-9_-]{1,39}", re.ASCII)
 _GITHUB_PAGE = re.compile(r"(?:https?://)?(?:www\.)?github\.com/([A-Za-z0-9_-]{1,39})(?:\.keys)?/?", re.ASCII)
@@ -48,7 +48,7 @@ def check_length(text: str, what: str) -> None:
     Raises:
         InvalidRequest: it is.
     """
-    if len(text) > 2 * LONGEST:
+    if len(text) > 2 * MAX_NAME:
         raise InvalidRequest(f"{what} {cut(text)!r} is longer than any there is")
 
 
@@ -71,7 +71,7 @@ def check_github_user(name: str) -> str:
     raise InvalidRequest(text, *ways)
 
 
-def cut(text: str, most: int = LONGEST) -> str:
+def cut(text: str, most: int = MAX_NAME) -> str:
     """The text as a message may repeat it: what users send can be very long."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -88,7 +88,7 @@ def short(identifier: str) -> str:
 
 def near_match(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, or None. An exact match is no near match."""
-    if len(name) > 2 * LONGEST:
+    if len(name) > 2 * MAX_NAME:
         return None
     candidates = [other for other in known if other != name]
     found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.75)
@@ -123,4 +123,4 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 def _numbered(wanted: str, number: int) -> str:
     """`wanted-2`, cut so that it may still be a name."""
     ending = f"-{number}"
-    return wanted[: LONGEST - len(ending)].rstrip("-") + ending
+    return wanted[: MAX_NAME - len(ending)].rstrip("-") + ending

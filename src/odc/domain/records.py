@@ -15,7 +15,7 @@ from odc.domain.user import User
 SYSTEM = "odc"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a reservation; append-only, the audit log.
 
     Attributes:
@@ -99,7 +99,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Reservation, ...] = ()
     disks: tuple[Disk, ...] = ()
     users: tuple[User, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[AuditEvent, ...] = ()
     request: RequestRecord | None = None
     handover: Handover | None = None
 

@@ -154,7 +154,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         missing_since: when a list first lacked its box.
         unreachable: why users cannot reach its box now; empty if they can, as far as is known.
         uncounted: attempts that ended before anything was tried, because another program had the SSH port.
-        told: digest of what its boxes were told last: their end and the owner's keys; empty if nothing yet.
+        applied_config: digest of the configuration that its boxes have: expiry time, the owner's keys, the operator's
+            settings; empty if nothing is applied yet. Stored as `told`, its name in version 0.1.0.
         ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
         end_detail: the cause in words, for a failure or a requeue.
         requeue: ENDING leads back to the queue.
@@ -182,7 +183,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     missing_since: Instant | None = None
     unreachable: str = ""
     uncounted: int = 0
-    told: str = ""
+    applied_config: str = msgspec.field(default="", name="told")
     created_at: Instant
     placed_at: Instant | None = None
     active_at: Instant | None = None

@@ -32,7 +32,7 @@ from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.wake import LocalWake
 from odc.api.messages import Health
-from odc.control.context import Policy, Ports, Sight
+from odc.control.context import Policy, Ports, StatusCache
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
 from odc.operator.daemon_state import known_nodes, note_nodes
@@ -50,7 +50,7 @@ class Cloud:
     settings: Settings
     policy: Policy
     ports: Ports
-    sight: Sight
+    status: StatusCache
     wake: LocalWake
     store: SqlStateStore
     volumes: LocalVolumes
@@ -62,7 +62,7 @@ class Cloud:
         types: dict[str, int] = {}
         for node in self.nodes:
             types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
-        look = self.sight.look
+        look = self.status.current
         return Health(
             ready=look.at is not None,
             version=__version__,
@@ -157,7 +157,7 @@ def build_cloud(settings: Settings) -> Cloud:
         settings=settings,
         policy=policy,
         ports=ports,
-        sight=Sight(),
+        status=StatusCache(),
         wake=wake,
         store=store,
         volumes=volumes,

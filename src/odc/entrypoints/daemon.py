@@ -13,11 +13,11 @@ from pathlib import Path
 from odc.adapters.system.accounts import SystemAccounts
 from odc.api.app import build_app
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.gate import Gate
+from odc.control.authorization import Authorizer
 from odc.control.queries import Queries
 from odc.control.reconcile import PassLoop, Reconciler
 from odc.control.requests import Requests
-from odc.control.runner import ThreadRunner
+from odc.control.task_runner import ThreadRunner
 from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
 from odc.operator.daemon_state import noted, only_one
 from odc.operator.hints import note_settings_file
@@ -64,11 +64,11 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, 
 
 
 def _run(cloud: Cloud, stop: threading.Event) -> None:
-    gate = Gate(cloud.ports.store)
-    requests = Requests(cloud.ports, cloud.policy, cloud.sight, gate)
-    queries = Queries(cloud.ports, cloud.policy, cloud.sight, gate)
+    authorizer = Authorizer(cloud.ports.store)
+    requests = Requests(cloud.ports, cloud.policy, cloud.status, authorizer)
+    queries = Queries(cloud.ports, cloud.policy, cloud.status, authorizer)
     runner = ThreadRunner(cloud.wake.ring)
-    reconciler = Reconciler(cloud.ports, cloud.policy, cloud.sight, runner)
+    reconciler = Reconciler(cloud.ports, cloud.policy, cloud.status, runner)
     # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
     loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
     app = build_app(requests, queries, cloud.wake.subscribe, cloud.health)

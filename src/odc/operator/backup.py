@@ -11,7 +11,7 @@ from pathlib import Path
 from odc.adapters.localdisk.volumes import read_labels
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
-from odc.control.lost_disks import sentences
+from odc.control.orphaned_disks import describe_orphans
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.operator.daemon_state import only_one
 from odc.operator.settings import Settings
@@ -80,5 +80,5 @@ def _say_lost(settings: Settings, say: Say) -> None:
     finally:
         store.close()
     lost = tuple(label for label in read_labels(settings.disks_folder) if label.disk_id not in known)
-    for sentence in sentences(lost):
+    for sentence in describe_orphans(lost):
         say(f"warning: {sentence}   (once the cloud is up)")

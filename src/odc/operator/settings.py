@@ -188,7 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 attempts=limits.attempts,
             ),
             image=self.image,
-            ports=self.ports,
+            ssh_ports=self.ports,
             disk_bytes=int(self.disk_gib * 2**30),
             retention=Retention(**msgspec.structs.asdict(self.snapshots)),
             grace=timedelta(seconds=limits.grace_s),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from odc.domain.disk import Disk
-from odc.domain.records import Change, ClockAnchor, Event, RequestRecord, ReservationQuery, Stored, StoreRoom
+from odc.domain.records import AuditEvent, Change, ClockAnchor, RequestRecord, ReservationQuery, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -83,7 +83,7 @@ class StateStore(Protocol):
         Cost: what is kept and what is deleted, by index.
         """
 
-    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+    def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
         """What happened to a reservation, in the order in which it was written."""
 
     def find_user(self, principal: str) -> User | None:

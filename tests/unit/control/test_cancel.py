@@ -8,7 +8,7 @@ from tests.builders import a_node
 from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World
 
 from odc.adapters.memory.cluster import NEVER
-from odc.control.actions import Actions
+from odc.control.tasks import Tasks
 from odc.domain.errors import NotAllowed, ProviderUnavailable
 from odc.domain.requests import EndAll
 from odc.domain.reservation import EndReason, Reservation, State
@@ -155,7 +155,7 @@ def test_the_late_clean_up_of_an_older_attempt_leaves_the_newer_box_alone() -> N
     world.pass_until(lambda: world.get(record).state is State.ACTIVE)
     assert world.get(record).attempt == 2
     boxes = world.boxes_of(record)
-    late = Actions(world.ports, world.policy)
+    late = Tasks(world.ports, world.policy)
     first = replace(old, attempt=1)
     late.stop(first, world.cluster.peek())
     late.clean(first)

@@ -66,14 +66,14 @@ def test_a_clock_that_jumps_ends_nothing_until_the_operator_accepts_it(jump: tim
     world.pass_time(3 * HOUR, step=10 * MINUTE)
     assert world.get(record).state is State.ACTIVE
     assert len(world.cluster.peek()) == 1
-    assert any("odc clock accept" in problem for problem in world.sight.look.problems)
+    assert any("odc clock accept" in problem for problem in world.status.current.problems)
     with pytest.raises(NotAllowed):
         world.send(AcceptClock(), ADA)
     world.pass_once()
     assert world.get(record).state is State.ACTIVE
     world.accept_clock()
     world.settle()
-    assert world.sight.look.problems == ()
+    assert world.status.current.problems == ()
     left = record.expires_at - world.clock.now() if record.expires_at else HOUR
     world.pass_time(max(left, SECOND), step=10 * MINUTE)
     assert world.get(record).ended_why is EndReason.EXPIRED
@@ -84,10 +84,10 @@ def test_a_clock_that_is_set_right_again_needs_no_operator() -> None:
     record = world.reserve()
     world.clock.jump(DAY)
     world.settle()
-    assert world.sight.look.frozen
+    assert world.status.current.frozen
     world.clock.jump(-DAY)
     world.settle()
-    assert not world.sight.look.frozen
+    assert not world.status.current.frozen
     assert world.get(record).state is State.ACTIVE
 
 
@@ -96,7 +96,7 @@ def test_a_clock_that_runs_a_little_wrong_is_no_jump() -> None:
     for _ in range(60):
         world.clock.jump(timedelta(milliseconds=200))
         world.pass_time(MINUTE, step=MINUTE)
-        assert not world.sight.look.frozen
+        assert not world.status.current.frozen
 
 
 def test_a_jump_while_the_daemon_is_down_is_seen() -> None:
@@ -105,7 +105,7 @@ def test_a_jump_while_the_daemon_is_down_is_seen() -> None:
     world.clock.jump(DAY)
     world.crash()
     world.settle()
-    assert world.sight.look.frozen
+    assert world.status.current.frozen
     assert world.get(record).state is State.ACTIVE
 
 
@@ -115,12 +115,12 @@ def test_after_a_boot_only_a_clock_that_went_back_is_wrong() -> None:
     world.clock.reboot(off=10 * MINUTE)
     world.crash()
     world.settle()
-    assert not world.sight.look.frozen
+    assert not world.status.current.frozen
     world.clock.reboot()
     world.clock.jump(-HOUR)
     world.crash()
     world.settle()
-    assert world.sight.look.frozen
+    assert world.status.current.frozen
     assert world.get(record).state is State.ACTIVE
 
 
@@ -201,11 +201,11 @@ def test_a_running_reservation_without_an_end_is_left_alone_and_shown() -> None:
     world.store.commit(Change(reservations=(replace(world.get(record), expires_at=None),)))
     world.pass_time(DAY, step=HOUR)
     assert world.get(record).state is State.ACTIVE
-    assert any(record.id in problem and "no end" in problem for problem in world.sight.look.problems)
+    assert any(record.id in problem and "no end" in problem for problem in world.status.current.problems)
     world.cancel(record)
     world.settle()
     assert world.get(record).state is State.ENDED
-    assert world.sight.look.problems == ()
+    assert world.status.current.problems == ()
 
 
 @pytest.mark.parametrize("field", ["created_at", "placed_at", "expires_at", "ready_by"])

@@ -11,7 +11,7 @@ from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World, spec_of
 
 from odc.adapters.memory.cluster import NEVER
 from odc.api.views import status_view
-from odc.control.actions import Actions
+from odc.control.tasks import Tasks
 from odc.domain.box import BoxName, BoxState
 from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.records import Change
@@ -33,7 +33,7 @@ def test_an_hour_without_the_cluster_ends_nothing_and_removes_nothing() -> None:
     before = world.get(waiting)
     world.cluster.go_down()
     world.pass_time(HOUR, step=10 * SECOND)
-    assert any("does not answer" in problem for problem in world.sight.look.problems)
+    assert any("does not answer" in problem for problem in world.status.current.problems)
     assert [box.uid for box in world.cluster.peek()] == boxes
     assert [world.get(r).state for r in (running, starting, waiting)] == [
         State.ACTIVE,
@@ -165,7 +165,7 @@ def test_gpus_of_a_node_that_has_another_name_now_are_given_once_and_the_operato
     assert sorted(held) == sorted(a_node("node-1").gpus)
     assert (world.get(record).state, world.get(third).state) == (State.ACTIVE, State.QUEUED)
     told = f"reservation {record.id}: its node node-1 is not in this cloud any more; it is left alone"
-    assert told in world.sight.look.problems
+    assert told in world.status.current.problems
 
 
 def test_a_node_that_takes_nothing_new_keeps_the_boxes_that_it_has() -> None:
@@ -303,11 +303,11 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     waiting = world.reserve(BEN, gpus=1)
     world.pass_time(HOUR, step=10 * MINUTE)
     assert [seen.uid for seen in world.cluster.peek()] == [uid]
-    assert [seen.uid for seen in world.sight.look.quarantined] == [uid]
+    assert [seen.uid for seen in world.status.current.quarantined] == [uid]
     assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
-    (outlook,) = world.queries.outlook()
+    (outlook,) = world.queries.availability()
     assert (outlook.free, outlook.choices[1].start) == (0, None)
-    (node,) = status_view((outlook,), world.sight.look, world.clock.now()).nodes
+    (node,) = status_view((outlook,), world.status.current, world.clock.now()).nodes
     assert (node.free, node.boxes) == (0, 1)
 
 
@@ -331,7 +331,7 @@ def test_a_box_of_an_attempt_that_the_record_does_not_know_is_left_alone() -> No
     world.cluster.put_stranger(newer, BoxState.CREATED)
     world.pass_time(MINUTE)
     assert len(world.boxes_of(record)) == 2
-    assert [seen.name.attempt for seen in world.sight.look.quarantined] == [7]
+    assert [seen.name.attempt for seen in world.status.current.quarantined] == [7]
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "a later attempt"])
@@ -398,7 +398,7 @@ def test_a_task_of_a_dead_daemon_that_wakes_late_leaves_nothing_attached() -> No
     world.settle()
     assert world.get(record).state is State.ENDED
     with pytest.raises(Exception, match="has moved on"):
-        Actions(world.ports, world.policy).prepare(late, world.cluster.list_nodes())
+        Tasks(world.ports, world.policy).prepare(late, world.cluster.list_nodes())
     assert world.volumes.list_attached() == {}
     assert world.cluster.peek() == ()
     assert world.reserve(disk="proj").state is State.ACTIVE
@@ -439,9 +439,9 @@ def test_gpus_that_others_hold_are_not_lent_and_every_count_adds_up() -> None:
     assert world.get(six).state is State.ACTIVE
     assert world.get(waiting).state is State.QUEUED
     assert not {gpu for place in world.get(six).places for gpu in place.gpus} & taken.keys()
-    (view,) = status_view(world.queries.outlook(), world.sight.look, world.clock.now()).nodes
+    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now()).nodes
     assert view.free + world.get(six).spec.gpus + view.held_by_others == view.total
-    assert any("container by-hand" in problem and "2 GPUs" in problem for problem in world.sight.look.problems)
+    assert any("container by-hand" in problem and "2 GPUs" in problem for problem in world.status.current.problems)
     world.cluster.put_node(replace(node, held_by_others={}))
     world.pass_time(MINUTE)
     assert world.get(waiting).state is State.ACTIVE
@@ -454,7 +454,7 @@ def test_a_gpu_that_a_stranger_takes_too_is_counted_once() -> None:
     gpu = world.get(record).places[0].gpus[0]
     world.cluster.put_node(replace(node, held_by_others={gpu: "by-hand"}))
     world.pass_once()
-    (view,) = status_view(world.queries.outlook(), world.sight.look, world.clock.now()).nodes
+    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now()).nodes
     assert (view.free, view.held_by_others) == (view.total - 1, 0)
 
 

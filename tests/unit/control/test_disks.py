@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
 
 from odc.adapters.memory.cluster import NEVER
-from odc.control.actions import Actions
+from odc.control.tasks import Tasks
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderRefused, ProviderUnavailable
 from odc.domain.reservation import EndReason, State
 
@@ -211,7 +211,7 @@ def test_the_late_release_of_an_older_holder_does_not_take_the_disk_from_the_new
     second = world.reserve(disk="proj")
     disk = world.disk("proj")
     assert disk.released_by(first.id) == disk
-    Actions(world.ports, world.policy).clean(replace(world.get(first), active_at=None))
+    Tasks(world.ports, world.policy).clean(replace(world.get(first), active_at=None))
     assert world.volumes.list_attached() == {disk.id: f"{second.id}-1"}
 
 
@@ -247,7 +247,7 @@ def test_a_holder_whose_record_cannot_be_read_keeps_its_disk() -> None:
     assert world.get(waiting).state is State.QUEUED
     assert world.disk("proj").holder == holder.id
     assert world.story(waiting).count("postponed") < 8
-    assert any(holder.id in problem for problem in world.sight.look.problems)
+    assert any(holder.id in problem for problem in world.status.current.problems)
 
 
 def test_a_disk_of_a_reservation_that_never_was_active_is_free_again() -> None:

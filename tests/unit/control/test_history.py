@@ -47,7 +47,7 @@ def counted(world: World) -> Counted:
     world.settle()
     record = world.reserve(disk="proj", name="one-more")
     world.queries.reservations(ADA, "me", ended=False, statuses=frozenset())
-    world.queries.outlook()
+    world.queries.availability()
     world.cancel(record)
     world.settle()
     return store
@@ -96,7 +96,7 @@ def test_a_quiet_pass_reads_the_records_once_and_writes_nothing() -> None:
 
 def test_every_live_reservation_is_seen_in_each_pass() -> None:
     """More than any list shows at once; each of them ends at its time in one pass."""
-    world = World([a_node(f"node-{number}") for number in range(80)], ports=(30000, 31999))
+    world = World([a_node(f"node-{number}") for number in range(80)], ssh_ports=(30000, 31999))
     records = [
         a_reservation(
             owner=BEN.id, user="ben", spec=replace(a_reservation().spec, gpus=1), created_at=world.clock.now()

@@ -44,7 +44,7 @@ def with_work(world: World, name: str, who: Any = ADA) -> str:
 
 
 def problems(world: World) -> str:
-    return "\n".join(world.sight.look.problems)
+    return "\n".join(world.status.current.problems)
 
 
 def recover(world: World, **asked: Any) -> str:
@@ -175,7 +175,7 @@ def test_a_disk_that_a_box_without_a_record_uses_is_refused_at_once() -> None:
     before = backup(world)
     world.reserve(ADA, disk="work")
     restore(world, before)
-    stray = world.sight.look.quarantined[0]
+    stray = world.status.current.quarantined[0]
     with pytest.raises(InvalidRequest, match="disk work is in use by a box that has no record") as refused:
         world.reserve(ADA, disk="work")
     assert f"podman rm -f odc-{world.policy.cloud}-{stray.name}" in refused.value.hints[0].command

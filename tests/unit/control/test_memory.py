@@ -7,7 +7,7 @@ from datetime import timedelta
 from tests.world import ADA, BEN, MINUTE, SECOND, World
 
 from odc.api.views import reservation_view
-from odc.control.queries import Standing
+from odc.control.queries import ReservationDetail
 from odc.domain.reservation import Reservation, State
 
 
@@ -65,8 +65,8 @@ def test_the_box_and_its_owner_are_told_and_nobody_else() -> None:
     world.settle()
     files = world.cluster.read_files(box.name)
     assert (files["oom"], files["oom_command"]) == (b"1\n", b"python\n")
-    standing = Standing(world.get(record))
-    own, others = (reservation_view(standing, who, world.sight.look) for who in (ADA, BEN))
+    standing = ReservationDetail(world.get(record))
+    own, others = (reservation_view(standing, who, world.status.current) for who in (ADA, BEN))
     assert own.out_of_memory is not None
     assert (own.out_of_memory.kills, own.out_of_memory.command) == (1, "python")
     assert others.out_of_memory is None

@@ -219,7 +219,7 @@ def test_a_lost_node_withdraws_the_promise_and_its_return_gives_a_new_one() -> N
 
 
 def test_a_slot_that_comes_while_no_port_is_free_is_waited_for_without_a_write_at_every_pass() -> None:
-    world = World(ports=(30000, 30000))
+    world = World(ssh_ports=(30000, 30000))
     holder = world.reserve(hours=2.0)
     waiting = world.reserve(BEN)
     version = world.get(waiting).version

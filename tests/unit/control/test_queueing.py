@@ -11,7 +11,7 @@ from tests.builders import NOW, a_box, a_disk, a_node, a_placed, a_reservation, 
 
 from odc.control.context import Policy
 from odc.control.observation import Observation
-from odc.control.queueing import FreeThings, advance_queue
+from odc.control.queueing import FreeResources, advance_queue
 from odc.domain.box import BoxName
 from odc.domain.records import Stored
 from odc.domain.reservation import Place, Reservation, State
@@ -37,8 +37,8 @@ def seen_with(*records: Reservation, **fields: object) -> Observation:
     return changed(plain, **fields)  # type: ignore[arg-type]
 
 
-def free_in(seen: Observation, policy: Policy = POLICY) -> FreeThings:
-    return FreeThings(seen, seen.stored.reservations, policy)
+def free_in(seen: Observation, policy: Policy = POLICY) -> FreeResources:
+    return FreeResources(seen, seen.stored.reservations, policy)
 
 
 def planned(record: Reservation, start: timedelta = timedelta(0)) -> Plan:
@@ -65,7 +65,7 @@ def test_what_a_record_or_any_box_holds_is_not_free(by: str) -> None:
     else:
         name = BoxName(a_reservation().id, 1)
         seen = seen_with(boxes=(a_box(name, gpus=place.gpus, ssh_port=place.ssh_port),))
-    policy = changed(POLICY, ports=(30000, 30001))
+    policy = changed(POLICY, ssh_ports=(30000, 30001))
     taken = free_in(seen, policy).take(a_reservation(), ("node-1",))
     assert taken is not None
     assert (taken[0].gpus, taken[0].ssh_port) == (("node-1-gpu-1",), 30001)

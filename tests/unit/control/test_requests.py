@@ -37,9 +37,9 @@ def test_a_request_whose_answer_was_lost_may_be_repeated() -> None:
     def lost() -> None:
         raise ProviderUnavailable("no answer")
 
-    look = world.sight.look
+    look = world.status.current
     world.build(Fuse(1, True, lost, ("store",), "commit"))
-    world.sight.show(look)
+    world.status.update(look)
     with pytest.raises(ProviderUnavailable):
         world.ask(request_id=request_id)
     assert len(world.all()) == 1
@@ -232,7 +232,7 @@ def test_keys_are_checked_counted_and_none_is_kept_twice() -> None:
 def test_what_is_free_and_when_is_answered_from_the_plan_and_is_what_will_be_promised() -> None:
     world = World()
     world.reserve(gpus=4, hours=2.0)
-    (outlook,) = world.queries.outlook()
+    (outlook,) = world.queries.availability()
     assert outlook.free == 4
     now = world.clock.now()
     assert {count: opening.start for count, opening in outlook.choices.items()} == {

@@ -177,12 +177,12 @@ def test_a_nearly_full_storage_is_told_before_it_is_full() -> None:
     work(world, size=80 * GIB)
     world.volumes.capacity_bytes = 90 * GIB
     world.pass_time(MINUTE)
-    look = world.sight.look
+    look = world.status.current
     assert look.storage.level is Level.LOW
     assert any("nearly full, 10 GiB of 90 GiB free" in problem for problem in look.problems)
     world.volumes.capacity_bytes = 200 * GIB
     world.pass_time(MINUTE)
-    assert (world.sight.look.storage.level, world.sight.look.problems) == (Level.OK, ())
+    assert (world.status.current.storage.level, world.status.current.problems) == (Level.OK, ())
 
 
 def test_no_new_disk_is_made_when_nothing_can_be_freed() -> None:
@@ -209,10 +209,10 @@ def test_a_deletion_that_fails_is_told_and_tried_again() -> None:
     world.settle()
     disk = world.disk("proj")
     assert [len(disk.snapshots), len(disk.deleting)] == [1, 1]
-    assert any("snapshots cannot be deleted: no answer" in problem for problem in world.sight.look.problems)
+    assert any("snapshots cannot be deleted: no answer" in problem for problem in world.status.current.problems)
     world.pass_time(3 * MINUTE)
     assert_consistent(world, world.disk("proj"))
-    assert world.sight.look.problems == ()
+    assert world.status.current.problems == ()
 
 
 def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
@@ -224,7 +224,7 @@ def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
     world.with_policy(retention=Retention(keep=1, days=0, percent=0))
     world.pass_time(10 * MINUTE)
     assert list(world.volumes.list_snapshots(disk.id)) == ids(disk)[:2]
-    assert any("newest verified snapshot is not on the storage" in problem for problem in world.sight.look.problems)
+    assert any("newest verified snapshot is not on the storage" in problem for problem in world.status.current.problems)
 
 
 def test_a_snapshot_that_no_record_names_is_never_deleted() -> None:
@@ -300,7 +300,7 @@ def test_an_ended_reservation_shows_its_own_snapshot_and_no_later_one() -> None:
         world.cancel(record)
         world.settle()
         ended.append(record)
-    shown = [reservation_view(world.queries.find(ADA, record.id), ADA, world.sight.look) for record in ended]
+    shown = [reservation_view(world.queries.find(ADA, record.id), ADA, world.status.current) for record in ended]
     assert shown[0].snapshot is None
     assert [view.snapshot and view.snapshot.id for view in shown[1:]] == [f"{record.id}-1" for record in ended[1:]]
 
@@ -312,7 +312,7 @@ def test_a_disk_in_use_shows_what_its_files_take_now() -> None:
     world.volumes.write(world.disk("proj").id, "more", 5 * GIB)
     world.pass_time(MINUTE)
     (disk, holder), *_ = world.queries.disks(ADA)
-    view = disk_view(disk, holder, world.sight.look.storage.use)
+    view = disk_view(disk, holder, world.status.current.storage.use)
     assert (view.used_bytes, view.history_bytes) == (6 * GIB, 0)
 
 

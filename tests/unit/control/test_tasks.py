@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from tests.world import BEN, HOUR, MINUTE, Fuse, World
 
-from odc.control import host_watch, housekeeping, pruning
-from odc.control.runner import Call, InlineRunner, Outcome
+from odc.control import host_monitor, record_pruning, storage_maintenance
+from odc.control.task_runner import Call, InlineRunner, Outcome
 from odc.domain.reservation import EndReason, State
 
 
@@ -19,7 +19,7 @@ class HeldRunner:
         self._held: dict[str, tuple[tuple[str, int], Call]] = {}
 
     def start(self, key: str, task: tuple[str, int], call: Call) -> None:
-        if key in (housekeeping.KEY, pruning.KEY, host_watch.KEY):
+        if key in (storage_maintenance.TASK_KEY, record_pruning.TASK_KEY, host_monitor.TASK_KEY):
             self._inline.start(key, task, call)
             return
         assert key not in self._held, f"{task} was started while {self._held[key][0]} runs"

@@ -58,12 +58,12 @@ def test_status_tells_a_reused_uid_until_the_operator_decides(world: World) -> N
         world.queries.me(EVE)
     world.crash()
     world.pass_once()
-    assert any("uid 1000 was ada and is eve now" in text for text in world.queries.look.problems)
+    assert any("uid 1000 was ada and is eve now" in text for text in world.queries.status.problems)
     (entry,) = [entry for entry in world.queries.users(OPERATOR) if entry.held]
     assert (entry.user.name, entry.login, [disk.name for disk in entry.disks]) == ("ada", "eve", ["proj"])
     world.send(ForgetUser(user="ada"), OPERATOR)
     world.pass_once()
-    assert world.queries.look.problems == ()
+    assert world.queries.status.problems == ()
 
 
 def test_a_reused_uid_is_listed_as_held_before_its_first_request(world: World) -> None:
@@ -109,7 +109,7 @@ def test_a_renamed_user_keeps_everything_and_has_the_new_name(world: World) -> N
     assert world.get(record).user == "eve"
     assert (world.get(record).state, world.queries.me(EVE).name) == (State.ACTIVE, "eve")
     assert [disk.name for disk, _ in world.queries.disks(EVE)] == ["proj"]
-    assert world.queries.look.problems == ()
+    assert world.queries.status.problems == ()
     with pytest.raises(NotAllowed, match="was eve in this cloud and is ada now"):
         world.queries.me(ADA)
 
@@ -163,7 +163,7 @@ def test_a_task_that_began_before_a_user_was_moved_still_finds_the_disk() -> Non
     world.accounts.logins[2000] = "ada"
     world.send(MoveUser(user="1000", to="2000"), OPERATOR)
     before = replace(record, disk_id=record.disk_id)
-    disk = world.reconciler._actions._disk_of(before)
+    disk = world.reconciler._tasks._disk_of(before)
     assert disk is not None
     assert (disk.name, disk.owner) == ("proj", "unix:2000")
 
@@ -192,7 +192,7 @@ def test_a_uid_without_a_login_gets_nothing_while_its_record_is_held(world: Worl
         world.queries.disks(NOBODY)
     assert [disk.name for disk, _ in world.queries.disks(ADA)] == ["proj"]
     world.pass_once()
-    assert world.queries.look.problems == ()
+    assert world.queries.status.problems == ()
 
 
 def test_a_user_first_seen_without_a_login_is_held_when_the_uid_gets_one() -> None:

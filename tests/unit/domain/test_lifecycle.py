@@ -14,15 +14,15 @@ from tests.builders import NOW, a_reservation
 
 from odc.domain import lifecycle
 from odc.domain.errors import InvariantError
-from odc.domain.lifecycle import TRANSITIONS, BoxesReady, CleanedUp, EndRequested, Event, Placed, apply
+from odc.domain.lifecycle import TRANSITIONS, BoxesReady, CleanedUp, EndRequested, Placed, Trigger, apply
 from odc.domain.reservation import EndReason, Place, Reservation, SlotRecord, State
 
-EVENTS: tuple[type, ...] = get_args(Event)
+EVENTS: tuple[type, ...] = get_args(Trigger)
 LATER = NOW + timedelta(minutes=1)
 PLACES = (Place(node="node-1", gpus=("gpu-0",), ssh_port=30000, uid="u"),)
 
 
-def an_event_of(kind: type, why: EndReason | None = EndReason.CANCELLED) -> Event:
+def an_event_of(kind: type, why: EndReason | None = EndReason.CANCELLED) -> Trigger:
     if kind is Placed:
         return Placed(at=LATER, slot=SlotRecord(start=NOW, nodes=("node-1",)), ready_by=LATER, places=PLACES)
     if kind is BoxesReady:
@@ -100,12 +100,12 @@ def test_the_clock_starts_when_ssh_answers() -> None:
 
 
 def test_what_goes_back_to_the_queue_keeps_its_place_in_line_and_its_request() -> None:
-    record = in_state(State.ACTIVE, order=7, slot=SlotRecord(start=NOW, nodes=("node-1",)), told="x")
+    record = in_state(State.ACTIVE, order=7, slot=SlotRecord(start=NOW, nodes=("node-1",)), applied_config="x")
     queued = apply(apply(record, EndRequested(at=NOW, why=None, detail="lost")), CleanedUp(at=LATER))
     assert (queued.state, queued.order, queued.spec, queued.attempt) == (State.QUEUED, 7, record.spec, 1)
     assert (queued.places, queued.slot, queued.expires_at) == ((), None, None)
     again = apply(queued, an_event_of(Placed))
-    assert (again.attempt, again.told) == (2, "")
+    assert (again.attempt, again.applied_config) == (2, "")
 
 
 def test_a_cancel_turns_the_way_back_to_the_queue_into_an_end_and_the_first_reason_stays() -> None:
@@ -145,10 +145,10 @@ def test_the_delay_after_a_fault_grows_to_a_minute_and_stays_there() -> None:
 
 def test_a_delay_that_is_longer_than_any_comes_from_a_clock_that_was_set_back() -> None:
     record = lifecycle.with_fault(in_state(State.PREPARING), "not now", NOW)
-    assert lifecycle.waits_after_fault(record, NOW)
-    assert not lifecycle.waits_after_fault(record, NOW + timedelta(seconds=1))
-    assert not lifecycle.waits_after_fault(record, NOW - timedelta(hours=1))
-    assert not lifecycle.waits_after_fault(in_state(State.PREPARING), NOW)
+    assert lifecycle.is_backing_off(record, NOW)
+    assert not lifecycle.is_backing_off(record, NOW + timedelta(seconds=1))
+    assert not lifecycle.is_backing_off(record, NOW - timedelta(hours=1))
+    assert not lifecycle.is_backing_off(in_state(State.PREPARING), NOW)
 
 
 def test_what_users_read_is_the_state_and_for_an_ended_one_its_reason() -> None:

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from odc.domain.event_kind import EventKind
-from odc.domain.records import Event
+from odc.domain.records import AuditEvent
 
 
 @pytest.mark.parametrize("word", ["placed", "moved to another node"])
 def test_a_word_is_read_and_written_unchanged_also_if_it_is_unknown(word: str) -> None:
     stored = {"reservation_id": "0" * 32, "at": "2026-03-04T14:00:00Z", "actor": "odc", "kind": word, "text": "…"}
-    event = msgspec.convert(stored, Event)
+    event = msgspec.convert(stored, AuditEvent)
     assert (event.kind == EventKind.PLACED) is (word == "placed")
     assert f"{event.kind}" == word
     assert msgspec.to_builtins(event)["kind"] == word

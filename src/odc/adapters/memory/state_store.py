@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused
-from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored, StoreRoom
+from odc.domain.records import (
+    AuditEvent,
+    Change,
+    ClockAnchor,
+    Handover,
+    RequestRecord,
+    ReservationQuery,
+    Stored,
+    StoreRoom,
+)
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -27,7 +36,7 @@ class MemoryStateStore:
         self._hidden: dict[str, str] = {}
         self._disks: dict[str, Disk] = {}
         self._users: dict[str, User] = {}
-        self._events: list[Event] = []
+        self._events: list[AuditEvent] = []
         self._requests: dict[str, RequestRecord] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
         self._anchor: ClockAnchor | None = None
@@ -161,7 +170,7 @@ class MemoryStateStore:
             self._events = [event for event in self._events if event.reservation_id not in gone]
             return len(beyond)
 
-    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+    def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
         """What happened to a reservation, in order."""
         with self._lock:
             return tuple(event for event in self._events if event.reservation_id == reservation_id)

@@ -22,7 +22,16 @@ from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.schema import open_engine
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
-from odc.domain.records import Change, ClockAnchor, Event, Handover, RequestRecord, ReservationQuery, Stored, StoreRoom
+from odc.domain.records import (
+    AuditEvent,
+    Change,
+    ClockAnchor,
+    Handover,
+    RequestRecord,
+    ReservationQuery,
+    Stored,
+    StoreRoom,
+)
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -31,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 _reservation = msgspec.json.Decoder(Reservation)
 _disk = msgspec.json.Decoder(Disk)
 _user = msgspec.json.Decoder(User)
-_event = msgspec.json.Decoder(Event)
+_event = msgspec.json.Decoder(AuditEvent)
 _request = msgspec.json.Decoder(RequestRecord)
 _anchor = msgspec.json.Decoder(ClockAnchor)
 BATCH = 500
@@ -222,7 +231,7 @@ class SqlStateStore:
                 connection.execute(sa.delete(t.reservations).where(r.id.in_(part)))
         return len(ids)
 
-    def list_events(self, reservation_id: str) -> tuple[Event, ...]:
+    def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
         """What happened to a reservation, in order."""
         e = t.events.c
         with self._reading() as connection:

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from odc.control.box_files import box_names
-from odc.control.context import Policy, Ports, StorageLook
-from odc.control.lost_disks import lost_disks, sentences, write_labels
-from odc.control.runner import Runner
+from odc.control.context import Policy, Ports, StorageStatus
+from odc.control.orphaned_disks import describe_orphans, orphaned_disks, write_labels
+from odc.control.task_runner import Runner
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
 from odc.domain.records import Change, Stored
@@ -25,32 +25,32 @@ from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_
 
 log = logging.getLogger(__name__)
 
-KEY = "storage"
-EVERY = timedelta(seconds=10)
-SOON = timedelta(seconds=1)
+TASK_KEY = "storage"
+INTERVAL = timedelta(seconds=10)
+FOLLOW_UP_DELAY = timedelta(seconds=1)
 """The pause after a round in which snapshots were deleted, or when little more is free than should be: a box can write
 some gigabytes in a second."""
-MOST_PROBLEMS = 5
-SHARES = 200
+MAX_PROBLEMS = 5
+DISK_USE_STEPS = 200
 """What a box knows of its disk changes in steps of so many parts of its size."""
 
 
-class Housekeeper:
+class StorageMaintenance:
     """Measures the storage every ten seconds, and deletes snapshots. One round runs at a time."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
         self._policy = policy
-        self._look = StorageLook()
+        self._status = StorageStatus()
         self._due = timedelta(0)
         self._problems: dict[str, str] = {}
-        self._told: dict[str, tuple[bytes, int]] = {}
-        self._lost: tuple[str, ...] = ()
+        self._written_disk_use: dict[str, tuple[bytes, int]] = {}
+        self._orphans: tuple[str, ...] = ()
 
     @property
-    def look(self) -> StorageLook:
+    def status(self) -> StorageStatus:
         """What the last round saw."""
-        return self._look
+        return self._status
 
     def wake(self) -> None:
         """Something was written that may need a round: a new snapshot, or an operator's decision."""
@@ -60,7 +60,7 @@ class Housekeeper:
     def due_in(self) -> timedelta:
         """How long until the next round. One that is due already waits for the end of the one that runs."""
         left = self._due - self._ports.clock.since_boot()
-        return left if left > timedelta(0) else EVERY
+        return left if left > timedelta(0) else INTERVAL
 
     def start_if_due(self, runner: Runner, now: datetime | None) -> None:
         """Start a round unless one runs or was done lately.
@@ -70,10 +70,10 @@ class Housekeeper:
             now: None if the clock cannot be trusted.
         """
         since_boot = self._ports.clock.since_boot()
-        if since_boot < self._due or KEY in runner.busy():
+        if since_boot < self._due or TASK_KEY in runner.busy():
             return
-        self._due = since_boot + EVERY
-        runner.start(KEY, (KEY, 0), lambda: self.round(now))
+        self._due = since_boot + INTERVAL
+        runner.start(TASK_KEY, (TASK_KEY, 0), lambda: self.round(now))
 
     def round(self, now: datetime | None) -> None:
         """Finish what was begun, measure, and delete the snapshots that must go.
@@ -90,19 +90,19 @@ class Housekeeper:
             if any(gone):
                 use = self._ports.volumes.measure()
             if any(gone) or use.settling or use.is_near(self._policy.retention):
-                self._due = self._ports.clock.since_boot() + SOON
+                self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
         except ProviderError as error:
             self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"
-            self._show(None)
+            self._update_status(None)
             return
-        self._find_lost(disks)
-        self._show(use)
-        self._tell_boxes(use, self._ports.store.observe())
+        self._find_orphans(disks)
+        self._update_status(use)
+        self._write_disk_use(use, self._ports.store.observe())
 
-    def _find_lost(self, disks: list[Disk]) -> None:
+    def _find_orphans(self, disks: list[Disk]) -> None:
         """Label the volumes, and look for those without a record. A full storage must not keep this from deleting."""
         try:
-            self._lost = sentences(lost_disks(self._ports, disks))
+            self._orphans = describe_orphans(orphaned_disks(self._ports, disks))
             write_labels(self._ports, disks)
         except ProviderError as error:
             log.info("volumes were not labelled", extra={"reason": error.message})
@@ -178,21 +178,21 @@ class Housekeeper:
             return replace(disk, deleting=())
         return replace(disk, version=disk.version + 1)
 
-    def _show(self, use: StorageUse | None) -> None:
-        before, rule = self._look, self._policy.retention
+    def _update_status(self, use: StorageUse | None) -> None:
+        before, rule = self._status, self._policy.retention
         use = use or before.use
         level = use.level(rule) if use else Level.OK
-        problems = (*self._problems.values(), *self._lost)
-        if len(problems) > MOST_PROBLEMS:
-            problems = (*problems[:MOST_PROBLEMS], f"{len(problems) - MOST_PROBLEMS} more such problems")
+        problems = (*self._problems.values(), *self._orphans)
+        if len(problems) > MAX_PROBLEMS:
+            problems = (*problems[:MAX_PROBLEMS], f"{len(problems) - MAX_PROBLEMS} more such problems")
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
-        self._look = StorageLook(use=use, level=level, problems=problems)
+        self._status = StorageStatus(use=use, level=level, problems=problems)
         if problems != before.problems:
             for problem in problems:
                 log.warning("disk storage", extra={"reason": problem})
 
-    def _tell_boxes(self, use: StorageUse, stored: Stored) -> None:
+    def _write_disk_use(self, use: StorageUse, stored: Stored) -> None:
         """Write into each running box how full its disk is. It only informs: a fault is tried again next time."""
         for record in stored.reservations:
             disk = stored.disks.get(record.disk_id or "")
@@ -200,22 +200,22 @@ class Housekeeper:
             if record.state is not State.ACTIVE or disk is None or known is None or known.live_bytes is None:
                 continue
             text = _disk_use(disk, known)
-            if self._told.get(record.id) == (text, record.version):
+            if self._written_disk_use.get(record.id) == (text, record.version):
                 continue
             try:
                 for name in box_names(record):
                     self._ports.cluster.write_files(name, {"disk_use": text})
                 # A record that changes may have a box that was made again, with the files of its beginning.
-                self._told[record.id] = (text, record.version)
+                self._written_disk_use[record.id] = (text, record.version)
             except ProviderError as error:
                 log.info("a box was not told how full its disk is", extra={"reason": error.message})
         live = {record.id for record in stored.reservations}
-        self._told = {key: text for key, text in self._told.items() if key in live}
+        self._written_disk_use = {key: text for key, text in self._written_disk_use.items() if key in live}
 
 
 def _disk_use(disk: Disk, use: DiskUse) -> bytes:
     """Bytes of the disk and bytes that its files take, rounded: the file is not written for every small change."""
-    step = max(disk.size_bytes // SHARES, 1)
+    step = max(disk.size_bytes // DISK_USE_STEPS, 1)
     used = -(-(use.live_bytes or 0) // step) * step
     return f"{disk.size_bytes} {min(used, disk.size_bytes)}\n".encode()
 

@@ -9,16 +9,16 @@ from enum import StrEnum
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
-from odc.domain.records import SYSTEM, Change, Event
+from odc.domain.records import SYSTEM, AuditEvent, Change
 from odc.domain.reservation import Reservation
 
 
 class TaskName(StrEnum):
-    """The kinds of work beside passes; what each does is the method of that name in `actions.Actions`."""
+    """The kinds of work beside passes; `perform` maps each to a method of `tasks.Tasks`."""
 
     PREPARE = "prepare"
     RESTART = "restart"
-    FILES = "files"
+    REFRESH_FILES = "files"
     STOP = "stop"
     CLEAN = "clean"
     REMOVE = "remove"
@@ -46,7 +46,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class Move:
+class Step:
     """One reservation's next step: its record as it is to be, with what is told and done.
 
     Attributes:
@@ -58,14 +58,16 @@ class Move:
     """
 
     record: Reservation | None = None
-    events: list[Event] = field(default_factory=list)
+    events: list[AuditEvent] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     disk: Disk | None = None
     fenced: bool = False
 
-    def tell(self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None) -> None:
+    def add_event(
+        self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None
+    ) -> None:
         """Add an event of ODC's own."""
-        event = Event(reservation_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
+        event = AuditEvent(reservation_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
         self.events.append(event)
 
 
@@ -77,18 +79,18 @@ class Proposal:
     tasks: tuple[Task, ...]
 
 
-def joined(moves: list[Move], pools: dict[str, int]) -> Proposal:
-    """The moves as one transaction.
+def combine(steps: list[Step], pools: dict[str, int]) -> Proposal:
+    """The steps as one transaction.
 
     Args:
-        moves: of different reservations.
+        steps: of different reservations.
         pools: the pools whose versions are compared, with the versions that were read.
     """
     change = Change(
         pools=pools,
-        reservations=tuple(move.record for move in moves if move.record is not None),
-        disks=tuple(move.disk for move in moves if move.disk is not None),
-        events=tuple(event for move in moves for event in move.events),
+        reservations=tuple(step.record for step in steps if step.record is not None),
+        disks=tuple(step.disk for step in steps if step.disk is not None),
+        events=tuple(event for step in steps for event in step.events),
     )
     written = change.reservations or change.disks or change.events
-    return Proposal(change=change if written else None, tasks=tuple(task for move in moves for task in move.tasks))
+    return Proposal(change=change if written else None, tasks=tuple(task for step in steps for task in step.tasks))

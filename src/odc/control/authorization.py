@@ -22,10 +22,10 @@ from odc.ports.state_store import StateStore
 
 MIN_PREFIX = 4
 _HEX = frozenset("0123456789abcdef")
-_LIVE = frozenset(state for state in State if state is not State.ENDED)
+LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
-class Gate:
+class Authorizer:
     """Finds what a caller names, and lets through what is allowed."""
 
     def __init__(self, store: StateStore) -> None:
@@ -100,7 +100,7 @@ class Gate:
                 ids = ", ".join(f"{r.name} ({r.id[: SHORT_ID + 4]})" for r in named)
                 raise InvalidRequest(f"{reference} is the beginning of several ids: {ids}; type more of it")
         if not named and caller.admin:
-            named = self._store.list_reservations(ReservationQuery(name=reference, states=_LIVE, limit=20))
+            named = self._store.list_reservations(ReservationQuery(name=reference, states=LIVE_STATES, limit=20))
             if len(named) > 1:
                 ids = ", ".join(f"{r.user}'s {short(r.id)}" for r in named)
                 raise InvalidRequest(f"several users have a reservation {reference}: {ids}; name one by its id")
@@ -110,7 +110,7 @@ class Gate:
 
     def _named(self, owner: str, name: str) -> Sequence[Reservation]:
         """The caller's reservations of this name, the one that is meant first."""
-        live = self._store.list_reservations(ReservationQuery(owner=owner, name=name, states=_LIVE, limit=50))
+        live = self._store.list_reservations(ReservationQuery(owner=owner, name=name, states=LIVE_STATES, limit=50))
         if live:
             return sorted(live, key=lambda record: (not record.holds_name, -record.order))
         return self._store.list_reservations(ReservationQuery(owner=owner, name=name, limit=1))
@@ -119,7 +119,7 @@ class Gate:
         if reference and set(reference) <= _HEX and len(reference) < MIN_PREFIX:
             least = f"the beginning of an id has at least {MIN_PREFIX} digits"
             return InvalidRequest(f"you have no reservation {reference!r}; {least}", ("yours", "gpu-dev list --all"))
-        live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=_LIVE, limit=50))
+        live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=50))
         meant = near_match(reference, [record.name for record in live])
         return _not_found(reference, meant)
 

@@ -19,8 +19,8 @@ from odc.domain.records import Change, Handover, ReservationQuery
 from odc.domain.reservation import Reservation, State
 from odc.domain.user import User, former_principal, is_same_login, uid_of
 
-LIVE = frozenset(state for state in State if state is not State.ENDED)
-MOST_LIVE = 10_000
+LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
+MAX_LIVE = 10_000
 _LIST = ("all of them", "odc user list")
 
 
@@ -76,7 +76,7 @@ class Users:
         )
 
     def _live(self, user: User) -> tuple[Reservation, ...]:
-        query = ReservationQuery(owner=user.principal, states=LIVE, limit=MOST_LIVE)
+        query = ReservationQuery(owner=user.principal, states=LIVE_STATES, limit=MAX_LIVE)
         return self._ports.store.list_reservations(query)
 
     def find(self, reference: str) -> User:
@@ -216,7 +216,7 @@ class Users:
         return tuple(given)
 
     def _check_names(self, live: Iterable[Reservation], principal: str, login: str) -> None:
-        query = ReservationQuery(owner=principal, states=LIVE, limit=MOST_LIVE)
+        query = ReservationQuery(owner=principal, states=LIVE_STATES, limit=MAX_LIVE)
         taken = {record.name for record in self._ports.store.list_reservations(query) if record.holds_name}
         for record in live:
             if record.holds_name and record.name in taken:

@@ -13,27 +13,27 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from odc.control.context import Ports
-from odc.control.runner import Outcome, Runner
+from odc.control.task_runner import Outcome, Runner
 from odc.domain.box import BoxSeen
 from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
 
 log = logging.getLogger(__name__)
 
-KEY = "host"
-EVERY = timedelta(seconds=4)
+TASK_KEY = "host"
+INTERVAL = timedelta(seconds=4)
 """Less than the pause between two idle passes: each of them starts a check."""
-SOON = timedelta(seconds=1)
+FOLLOW_UP_DELAY = timedelta(seconds=1)
 """The pause after a check that found something wrong."""
-MOST_BOXES = 32
+MAX_BOXES_PER_CHECK = 32
 """Boxes that one check probes."""
-STUCK = timedelta(minutes=2)
+STUCK_AFTER = timedelta(minutes=2)
 """A check that runs longer hangs: it is bounded, except where the kernel lets nobody go."""
-SHOWN_FOR = timedelta(minutes=10)
+REPAIR_SHOWN_FOR = timedelta(minutes=10)
 """How long operators see what was put back."""
 
 
-class HostWatch:
+class HostMonitor:
     """What is known of the host between passes."""
 
     def __init__(self, ports: Ports) -> None:
@@ -58,14 +58,14 @@ class HostWatch:
     def problems(self) -> tuple[str, ...]:
         """What operators should know now: what is wrong, and what was put back lately."""
         now = self._ports.clock.since_boot()
-        self._repaired = {text: at for text, at in self._repaired.items() if now - at < SHOWN_FOR}
+        self._repaired = {text: at for text, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
         missing = self._report.missing_image
         image = (f"the image {missing} of boxes is gone: sudo odc image build",) if missing else ()
         return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
 
     def _stuck(self, now: timedelta) -> tuple[str, ...]:
         """That the running check hangs: meanwhile nothing is put back on the host."""
-        if self._started is None or now - self._started < STUCK:
+        if self._started is None or now - self._started < STUCK_AFTER:
             return ()
         minutes = (now - self._started) // timedelta(minutes=1)
         return (
@@ -77,7 +77,7 @@ class HostWatch:
         for ended in outcomes.values():
             if isinstance(ended.error, PlaceTaken):
                 self._taken |= ended.error.ports
-        outcome = outcomes.get(KEY)
+        outcome = outcomes.get(TASK_KEY)
         if outcome is None:
             return
         self._started = None
@@ -102,7 +102,7 @@ class HostWatch:
             reachable=(self._report.reachable - checked) | found.reachable,
         )
         if found.unreachable or found.repaired or found.blocked:
-            self._due = self._ports.clock.since_boot() + SOON
+            self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
 
     def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen]) -> None:
         """Start a check, unless one runs or was done lately. A box that was never probed is probed soon.
@@ -114,22 +114,22 @@ class HostWatch:
         boxes = tuple(boxes)
         known = self._report.reachable | self._report.unreachable.keys()
         is_new = any(box.uid not in known for box in boxes)
-        early = EVERY - SOON if is_new else timedelta(0)
-        if self._ports.clock.since_boot() < self._due - early or KEY in runner.busy():
+        early = INTERVAL - FOLLOW_UP_DELAY if is_new else timedelta(0)
+        if self._ports.clock.since_boot() < self._due - early or TASK_KEY in runner.busy():
             return
         chosen, suspects = self._choose(boxes), self._taken
         self._started = self._ports.clock.since_boot()
-        self._due = self._started + EVERY
-        runner.start(KEY, (KEY, 0), lambda: self._ports.cluster.check_host(chosen, suspects))
+        self._due = self._started + INTERVAL
+        runner.start(TASK_KEY, (TASK_KEY, 0), lambda: self._ports.cluster.check_host(chosen, suspects))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
         """The boxes of the next check: those that did not answer, then the others in turn."""
         by_uid = {box.uid: box for box in boxes}
-        cut_off = [uid for uid in self._report.unreachable if uid in by_uid][: MOST_BOXES // 2]
+        cut_off = [uid for uid in self._report.unreachable if uid in by_uid][: MAX_BOXES_PER_CHECK // 2]
         turn = [uid for uid in self._next if uid in by_uid and uid not in cut_off]
         turn += [uid for uid in by_uid if uid not in cut_off and uid not in turn]
-        chosen = [*cut_off, *turn[: MOST_BOXES - len(cut_off)]]
-        self._next = (*turn[MOST_BOXES - len(cut_off) :], *turn[: MOST_BOXES - len(cut_off)])
+        chosen = [*cut_off, *turn[: MAX_BOXES_PER_CHECK - len(cut_off)]]
+        self._next = (*turn[MAX_BOXES_PER_CHECK - len(cut_off) :], *turn[: MAX_BOXES_PER_CHECK - len(cut_off)])
         self._report = replace(
             self._report,
             unreachable={uid: cause for uid, cause in self._report.unreachable.items() if uid in by_uid},

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from odc.control.box_files import reservation_of
-from odc.control.context import Look, Policy, Ports
+from odc.control.context import ClusterStatus, Policy, Ports
 from odc.domain.disk import Disk, Snapshot, VolumeLabel
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
 from odc.domain.names import NO_DISK, check_name, cut, free_name
@@ -18,12 +18,12 @@ from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
 from odc.domain.user import User, is_same_login, uid_of
 
-LEAST_PREFIX = 4
-NAMED = 5
+MIN_ID_PREFIX = 4
+MAX_NAMED = 5
 _LIST = ("what there is", "gpu-dev status")
 
 
-def lost_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabel, ...]:
+def orphaned_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabel, ...]:
     """The volumes that no record names, by disk id.
 
     Args:
@@ -59,11 +59,15 @@ def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
         ports.volumes.label(label_of(disk, user.name if user else ""))
 
 
-def sentences(lost: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
+def describe_orphans(orphans: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
     """What an operator is told of them."""
-    found = [f"{shown(label)} has files but no record; take it back: {_command(label)}" for label in lost[:NAMED]]
-    if len(lost) > NAMED:
-        found.append(f"{len(lost) - NAMED} more disks have files but no record; take them back: odc disk recover --all")
+    found = [
+        f"{shown(label)} has files but no record; take it back: {_command(label)}" for label in orphans[:MAX_NAMED]
+    ]
+    if len(orphans) > MAX_NAMED:
+        found.append(
+            f"{len(orphans) - MAX_NAMED} more disks have files but no record; take them back: odc disk recover --all"
+        )
     return tuple(found)
 
 
@@ -79,14 +83,14 @@ def _command(label: VolumeLabel) -> str:
     return f"odc disk recover {label.disk_id[:8]}{unknown}"
 
 
-def refuse_lost(owner: str, name: str, request: Reserve, ports: Ports) -> None:
+def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) -> None:
     """Refuse to make a disk whose files are there already.
 
     Raises:
         InvalidRequest: with what to do.
         ProviderUnavailable: the storage does not answer.
     """
-    for label in lost_disks(ports, ports.store.list_disks(owner)):
+    for label in orphaned_disks(ports, ports.store.list_disks(owner)):
         if (label.owner, label.name) == (owner, name):
             raise InvalidRequest(
                 f"disk {name} has files but no record any more, so no new one is made in its place",
@@ -96,19 +100,21 @@ def refuse_lost(owner: str, name: str, request: Reserve, ports: Ports) -> None:
             )
 
 
-def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, look: Look) -> None:
+def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus) -> None:
     """Refuse a disk that is attached to a box without a record: no new box could use it until that one is gone.
 
     Raises:
         InvalidRequest: with what to do.
     """
-    if not look.quarantined:
+    if not status.quarantined:
         return
     try:
         holder = ports.volumes.list_attached().get(disk.id)
     except ProviderError:
         return  # It is found out when a box is made.
-    box = next((box for box in look.quarantined if holder and box.name.reservation_id == reservation_of(holder)), None)
+    box = next(
+        (box for box in status.quarantined if holder and box.name.reservation_id == reservation_of(holder)), None
+    )
     if box is not None:
         raise InvalidRequest(
             f"disk {disk.name} is in use by a box that has no record, as after a restore from an older backup",
@@ -129,8 +135,8 @@ def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change,
             disk of that name.
         ProviderError: the storage does not answer.
     """
-    lost = lost_disks(ports)
-    chosen = lost if request.every else (_chosen(lost, request),)
+    orphans = orphaned_disks(ports)
+    chosen = orphans if request.every else (_chosen(orphans, request),)
     disks = [_recovered(ports, policy, label, request) for label in chosen if label.name or not request.every]
     if not disks:
         return Change(), "every disk has its record"
@@ -152,20 +158,20 @@ def _missing_owners(ports: Ports, disks: Iterable[Disk], labels: Mapping[str, Vo
     return tuple(owners.values())
 
 
-def _chosen(lost: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLabel:
+def _chosen(orphans: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLabel:
     found = [
         label
-        for label in lost
-        if label.name == request.disk or (len(request.disk) >= LEAST_PREFIX and label.disk_id.startswith(request.disk))
+        for label in orphans
+        if label.name == request.disk or (len(request.disk) >= MIN_ID_PREFIX and label.disk_id.startswith(request.disk))
     ]
     if request.user:
         found = [label for label in found if not label.owner or request.user in (label.user, label.owner)] or found
     if not found:
-        there = [(shown(label), _command(label)) for label in lost[:NAMED]]
+        there = [(shown(label), _command(label)) for label in orphans[:MAX_NAMED]]
         raise NotFound(f"no disk {cut(request.disk)!r} lacks its record", *(there or [_LIST]))
     if len(found) > 1:
         text = f"{len(found)} disks without a record match {cut(request.disk)}"
-        raise InvalidRequest(text, *((shown(label), _command(label)) for label in found[:NAMED]))
+        raise InvalidRequest(text, *((shown(label), _command(label)) for label in found[:MAX_NAMED]))
     return found[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from odc.control.context import StorageLook
+from odc.control.context import StorageStatus
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.records import Change
@@ -13,12 +13,12 @@ from odc.domain.reservation import Reservation
 from odc.domain.storage import DiskUse, StorageUse, beyond, taken_by, taken_by_owner
 from odc.ports.state_store import StateStore
 
-NOTHING = DiskUse(live_bytes=0, total_bytes=0)
+UNUSED = DiskUse(live_bytes=0, total_bytes=0)
 """What a disk takes that no box has used yet, such as that of a reservation that was cancelled in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
-class DiskAccount:
+class DiskUsage:
     """A disk as an operator sees it.
 
     Attributes:
@@ -36,12 +36,12 @@ class DiskAccount:
     going: tuple[Snapshot, ...] = ()
 
 
-def disk_accounts(store: StateStore, look: StorageLook, keep: int, owner: str, name: str) -> tuple[DiskAccount, ...]:
+def disk_usage(store: StateStore, status: StorageStatus, keep: int, owner: str, name: str) -> tuple[DiskUsage, ...]:
     """Every disk, those of the user who takes most first, each with the snapshots that a prune would delete.
 
     Args:
         store: the records.
-        look: the last measurement.
+        status: the last measurement.
         keep: snapshots of each disk that are kept.
         owner: only disks of this user are pruned; empty: everyone's.
         name: only disks of this name are pruned; empty: all.
@@ -50,17 +50,17 @@ def disk_accounts(store: StateStore, look: StorageLook, keep: int, owner: str, n
         InvalidRequest: `keep` is less than 1.
         NotFound: no disk has that owner and that name.
     """
-    use = look.use or StorageUse(total_bytes=0, free_bytes=0)
+    use = status.use or StorageUse(total_bytes=0, free_bytes=0)
     chosen = {disk.id for disk in _selected(store, keep, owner, name)}
     disks = store.list_disks(None)
     takes, names = taken_by_owner(disks, use), _owner_names(store, disks)
     order = sorted(disks, key=lambda disk: (-takes[disk.owner], disk.owner, -taken_by(disk, use), disk.name))
     return tuple(
-        DiskAccount(
+        DiskUsage(
             disk=disk,
             owner=names[disk.owner],
             holder=store.find_reservation(disk.holder) if disk.holder else None,
-            use=use.disks.get(disk.id, DiskUse() if disk.made else NOTHING),
+            use=use.disks.get(disk.id, DiskUse() if disk.made else UNUSED),
             going=beyond(disk, keep) if disk.id in chosen else (),
         )
         for disk in order
@@ -71,7 +71,7 @@ def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, 
     """The change that writes down which snapshots go, and what is said of it. The housekeeper deletes them.
 
     Raises:
-        InvalidRequest, NotFound: as `disk_accounts`.
+        InvalidRequest, NotFound: as `disk_usage`.
     """
     disks = _selected(store, keep, owner, name)
     going = {disk.id: beyond(disk, keep) for disk in disks}

@@ -1,6 +1,6 @@
 """Keeps the records from growing for ever. A task next to the passes deletes what the rules below say.
 
-* Requests: when they are older than `requests.KEPT`; no client repeats one so late.
+* Requests: when they are older than `requests.REQUEST_RETENTION`; no client repeats one so late.
 * Ended reservations and their events: each user's newest `Limits.ended_per_user` are kept. Only users with live
   reservations are looked at, since nobody else's history grows.
 """
@@ -12,20 +12,20 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from odc.control.context import Policy, Ports
-from odc.control.requests import KEPT
-from odc.control.runner import Runner
+from odc.control.requests import REQUEST_RETENTION
+from odc.control.task_runner import Runner
 from odc.domain.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
-KEY = "pruning"
-EVERY = timedelta(minutes=10)
-SOON = timedelta(seconds=5)
-MOST = 2000
+TASK_KEY = "pruning"
+INTERVAL = timedelta(minutes=10)
+FOLLOW_UP_DELAY = timedelta(seconds=5)
+BATCH_SIZE = 2000
 """Rows that are deleted at once: no other writer waits long."""
 
 
-class Pruner:
+class RecordPruner:
     """Deletes old records every ten minutes, and again soon while there is more to delete."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
@@ -42,21 +42,21 @@ class Pruner:
             now: None if the clock cannot be trusted; then nothing is too old.
         """
         since_boot = self._ports.clock.since_boot()
-        if since_boot < self._due or KEY in runner.busy():
+        if since_boot < self._due or TASK_KEY in runner.busy():
             return
-        self._due = since_boot + EVERY
+        self._due = since_boot + INTERVAL
         looked_at = tuple(owners)
-        runner.start(KEY, (KEY, 0), lambda: self.round(looked_at, now))
+        runner.start(TASK_KEY, (TASK_KEY, 0), lambda: self.round(looked_at, now))
 
     def round(self, owners: tuple[str, ...], now: datetime | None) -> None:
         """Delete what is too old or too many, in small transactions."""
         keep = self._policy.limits.ended_per_user
         try:
-            counts = [self._ports.store.prune_reservations(owner, keep, MOST) for owner in owners]
+            counts = [self._ports.store.prune_reservations(owner, keep, BATCH_SIZE) for owner in owners]
             if now is not None:
-                counts.append(self._ports.store.prune_requests(now - KEPT, MOST))
+                counts.append(self._ports.store.prune_requests(now - REQUEST_RETENTION, BATCH_SIZE))
         except ProviderError as error:
             log.warning("old records stay", extra={"reason": error.message})
             return
-        if MOST in counts:
-            self._due = self._ports.clock.since_boot() + SOON
+        if BATCH_SIZE in counts:
+            self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY

@@ -8,11 +8,11 @@ import msgspec
 
 from odc.ports.volumes import CUT, FileEntry
 
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_listing(entries: Iterable[FileEntry], most_bytes: int = MOST_BYTES) -> bytes:
+def encode_listing(entries: Iterable[FileEntry], most_bytes: int = MAX_BYTES) -> bytes:
     """A JSON list of the entries, encoded one by one. One that would be too large is cut, and its last entry is `CUT`.
 
     Args:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from odc.control.box_files import box_files, box_spec, briefing, holder_of, reservation_of
+from odc.control.box_files import box_config_digest, box_files, box_spec, holder_of, reservation_of
 from odc.control.context import Policy, Ports
-from odc.control.listings import encode_listing
-from odc.control.lost_disks import label_of
+from odc.control.file_listing import encode_listing
+from odc.control.orphaned_disks import label_of
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import (
@@ -72,7 +72,7 @@ def _phase(phases: list[Phase], name: str, detail: str = "") -> Iterator[None]:
     phases.append(Phase(name=name, seconds=round(time.monotonic() - begun, 3), detail=detail))
 
 
-class Actions:
+class Tasks:
     """The tasks, over the ports."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
@@ -119,7 +119,7 @@ class Actions:
         """Tell the boxes what changed: keys, end time. An owner without any key leaves the boxes' keys as they are.
 
         Returns:
-            What they know then, as `box_files.briefing` gives it.
+            What they know then, as `box_files.box_config_digest` gives it.
         """
         user = self._ports.store.find_user(record.owner)
         if user is None:
@@ -129,7 +129,7 @@ class Actions:
             kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}
             files = {path: content for path, content in spec.files.items() if path not in kept}
             self._ports.cluster.write_files(spec.name, files)
-        return briefing(record, user, self._policy)
+        return box_config_digest(record, user, self._policy)
 
     def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
         """End the attempt's boxes. When this returns, none of them holds a GPU.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odc.api.messages import KeyView, Me
+from odc.api.messages import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile
 from odc.cli.ssh_keys_screen import key_lines
 
@@ -19,7 +19,7 @@ def me(*keys: KeyView, github_user: str = "") -> Me:
 
 
 def github_key(fingerprint: str) -> KeyView:
-    return KeyView(fingerprint=fingerprint, kind="ssh-ed25519", comment="", source="GitHub")
+    return KeyView(fingerprint=fingerprint, kind="ssh-ed25519", comment="", source=KeySource.GITHUB)
 
 
 def a_file(fingerprint: str) -> KeyFile:

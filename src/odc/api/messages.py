@@ -11,7 +11,9 @@ from datetime import datetime
 import msgspec
 
 from odc.domain.event_kind import EventKind
+from odc.domain.open_enum import OpenEnum
 from odc.domain.requests import Request
+from odc.domain.status import BoxStatus, Status
 
 WAIT_LIMIT_S = 30.0
 
@@ -74,7 +76,7 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
         rank: its place in the gang, from 0.
         name: `<reservation>-<rank>`.
         node: where it is.
-        state: created, running, exited, unreachable, or absent.
+        state: as far as the server knows it; `unreachable` also if only users cannot reach it.
         gpus: identities of its GPUs, in the node's order.
         gpu_indexes: their places on the node, in the same order.
         cpus: what `nproc` prints.
@@ -87,7 +89,7 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
     rank: int
     name: str
     node: str
-    state: str
+    state: BoxStatus
     gpus: tuple[str, ...] = ()
     gpu_indexes: tuple[int, ...] = ()
     cpus: int = 0
@@ -150,7 +152,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         id: 32 hexadecimal digits.
         name: as the owner calls it.
         owner: the owner's name.
-        state: queued, preparing, active, ending, then expired, cancelled or failed.
+        state: where it is in its life; once it has ended, how it ended.
         gpu_type: the type.
         gpus: GPUs of the whole reservation.
         nodes: number of boxes.
@@ -182,7 +184,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     owner: str
-    state: str
+    state: Status
     gpu_type: str
     gpus: int
     nodes: int
@@ -393,21 +395,28 @@ class DiskList(msgspec.Struct, frozen=True, kw_only=True):
     disks: tuple[DiskView, ...]
 
 
+class KeySource(OpenEnum):
+    """Where a public key comes from."""
+
+    GITHUB = "GitHub"
+    OWN = "own"
+
+
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A public key that opens the caller's boxes. `source` is `GitHub` or `own`.
+    """A public key that opens the caller's boxes.
 
     Attributes:
         fingerprint: as `ssh-keygen -l` prints it.
         kind: such as `ssh-ed25519`.
         comment: of the key.
-        source: `GitHub` or `own`.
+        source: where it comes from.
         key: its kind and base64 part, without the comment.
     """
 
     fingerprint: str
     kind: str
     comment: str
-    source: str
+    source: KeySource
     key: str = ""
 
 

@@ -16,6 +16,7 @@ from odc.api.messages import (
     EventView,
     HintView,
     History,
+    KeySource,
     KeyView,
     Me,
     NodeView,
@@ -33,6 +34,7 @@ from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail, TypeAvailability, what_of
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
+from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
@@ -40,6 +42,7 @@ from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
+from odc.domain.status import BoxStatus
 from odc.domain.storage import DiskUse, StorageUse
 from odc.domain.user import User, uid_of
 
@@ -153,7 +156,7 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
                 rank=rank,
                 name=f"{record.name}-{rank}",
                 node=place.node,
-                state="unreachable" if unreachable else str(box.state) if box else "absent",
+                state=_box_status(box, unreachable),
                 gpus=place.gpus,
                 gpu_indexes=indexes,
                 cpus=resources.cpus if resources else 0,
@@ -171,6 +174,12 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
     return tuple(views)
 
 
+def _box_status(box: BoxSeen | None, unreachable: bool) -> BoxStatus:
+    if unreachable:
+        return BoxStatus.UNREACHABLE
+    return BoxStatus(box.state) if box else BoxStatus.ABSENT
+
+
 def history_view(record: Reservation, events: Iterable[AuditEvent]) -> History:
     """The story of a reservation."""
     told = tuple(
@@ -186,7 +195,7 @@ def me_view(user: User, caller: Principal) -> Me:
             fingerprint=fingerprint(line),
             kind=kind_of(line),
             comment=comment_of(line),
-            source="GitHub" if line in user.github_keys else "own",
+            source=KeySource.GITHUB if line in user.github_keys else KeySource.OWN,
             key=" ".join(line.split()[:2]),
         )
         for line in user.keys

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from odc.api.messages import Me, ReservationView
+from odc.api.messages import KeySource, Me, ReservationView
 from odc.cli import include, last_seen, references, screens, ssh_files, ssh_names
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
@@ -20,6 +20,7 @@ from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.names import near_match
 from odc.domain.requests import SetGithubUser, SetOwnKeys
 from odc.domain.ssh_keys import KINDS, parse_public_key
+from odc.domain.status import Status
 
 
 @click.group()
@@ -140,7 +141,7 @@ def _me(answer: object) -> Me:
 
 def _set_github_user(session: Session, login: str) -> str:
     me = _me(session.client().send(SetGithubUser(login=login)))
-    count = sum(key.source == "GitHub" for key in me.keys)
+    count = sum(key.source is KeySource.GITHUB for key in me.keys)
     return f"{login}: {count} key{'s' if count != 1 else ''}" if login else "no GitHub user any more"
 
 
@@ -159,7 +160,7 @@ def set_key_file(session: Session, path: Path) -> str:
 def set_keys(session: Session, keys: tuple[str, ...]) -> str:
     """Make these keys the user's own; their fingerprints, with commas."""
     me = _me(session.client().send(SetOwnKeys(keys=keys)))
-    return ", ".join(key.fingerprint for key in me.keys if key.source == "own")
+    return ", ".join(key.fingerprint for key in me.keys if key.source is KeySource.OWN)
 
 
 def _set_ssh_key(session: Session, value: str) -> str:
@@ -203,7 +204,7 @@ def enable(session: Session, block: bool) -> None:
     for path in include.files_in_use(session.home):
         done = include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
-    ready = [view for view in references.live_views(session) if view.state == "active"]
+    ready = [view for view in references.live_views(session) if view.state is Status.ACTIVE]
     if session.account_home not in (None, session.home):
         there = include.ssh_file(session.account_home or session.home)
         line = include.LINE.replace("~/.gpu-dev", str(session.folder))

@@ -20,6 +20,7 @@ from odc.cli.context import Session
 from odc.cli.options import completed
 from odc.cli.ssh_newer_options import NEWER
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
+from odc.domain.status import Status
 
 if TYPE_CHECKING:
     from odc.cli.diagnosis import Advice, Way
@@ -80,7 +81,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
-    if view.state != "active":
+    if view.state is not Status.ACTIVE:
         session.output.note(screens.end_sentence(view, session.now()))
         sys.exit(1)
     with _entry(session, view) as path:
@@ -102,7 +103,7 @@ def _follow(session: Session, advice: Advice, alone: Way, command: Sequence[str]
 def _diagnose(session: Session, view: ReservationView) -> None:
     from odc.cli import diagnosis
 
-    if view.state != "active" or not view.mine:
+    if view.state is not Status.ACTIVE or not view.mine:
         session.output.lines(diagnosis.not_there(session, view))
         session.output.lines(diagnosis.key_lines(session))
         return

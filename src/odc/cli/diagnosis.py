@@ -18,6 +18,7 @@ from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_silent, key_files
 from odc.cli.settings_file import read_settings
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.status import ENDED, Status
 
 _PROBE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=INFO", "-o", "ControlPath=none", "-T")
 _TIMEOUT_S = 20.0
@@ -91,9 +92,9 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
         view = session.client().reservation(view.id)
     except ProviderUnavailable as error:
         return Advice([f"{error.message}; your box goes on. Again: gpu-dev connect {view.name}"])
-    if view.state in ("ending", *screens.ENDED):
+    if view.state in (Status.ENDING, *ENDED):
         return Advice([screens.end_sentence(view, session.now())])
-    if view.state != "active":
+    if view.state is not Status.ACTIVE:
         return Advice([f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"])
     result = tried(way)
     if result.probe is Probe.IN:
@@ -169,9 +170,9 @@ def not_there(session: Session, view: ReservationView) -> list[str]:
     """Why there is no box to connect to: the reservation is not active, or somebody else's."""
     if not view.mine:
         return [f"{screens.title(view)} is {view.owner}'s, not yours."]
-    if view.state in ("ending", *screens.ENDED):
+    if view.state in (Status.ENDING, *ENDED):
         return [screens.end_sentence(view, session.now())]
-    if view.state == "queued":
+    if view.state is Status.QUEUED:
         place = f", position {view.queue_position}" if view.queue_position else ""
         promise = screens.promise_line(view, session.now())
         return [

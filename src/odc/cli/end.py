@@ -16,6 +16,7 @@ from odc.cli.options import completed, json_option, pass_session, yes_option
 from odc.cli.waiting import wait_for
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.requests import Cancel
+from odc.domain.status import ENDED, LIVE, Status
 
 NOTHING = "Nothing was cancelled."
 MOST_LISTED = 5
@@ -113,7 +114,7 @@ def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
 
 def _can_end(view: ReservationView) -> bool:
     """Whether it has not ended, and is not on its way there."""
-    return view.state in screens.LIVE and (view.state != "ending" or view.requeue)
+    return view.state in LIVE and (view.state is not Status.ENDING or view.requeue)
 
 
 def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence[ReservationView]:
@@ -174,7 +175,7 @@ def _together(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> Od
 
 
 def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
-    if view.state not in screens.LIVE:
+    if view.state not in LIVE:
         return view
     answer = session.client().send(Cancel(reservation=view.id))
     if not isinstance(answer, ReservationView):
@@ -183,7 +184,7 @@ def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
 
 
 def _told(view: ReservationView, now: datetime) -> str:
-    if view.state == "ending":
+    if view.state is Status.ENDING:
         disk = f" Its disk {view.disk} is made safe first: gpu-dev show {view.name}" if view.disk else ""
         return f"{screens.title(view)} is ending.{disk}"
     return screens.ended_sentence(view, now)
@@ -195,19 +196,19 @@ def _told(view: ReservationView, now: datetime) -> str:
 @pass_session
 def wait(session: Session, reference: str | None, as_json: bool) -> None:
     """Wait until a reservation is ready; exit 1 if it ends instead."""
-    view = references.find(session, reference, ("queued", "preparing", "active"))
+    view = references.find(session, reference, (Status.QUEUED, Status.PREPARING, Status.ACTIVE))
     try:
-        view = wait_for(session, view, ("active", *screens.ENDED))
+        view = wait_for(session, view, (Status.ACTIVE, *ENDED))
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
     references.live_views(session)
     if as_json:
         session.output.json(view)
-    elif view.state == "active":
+    elif view.state is Status.ACTIVE:
         session.output.line(screens.headline(view, session.now(), session.output))
         session.output.line(f"Next: gpu-dev connect {view.name}")
     else:
         session.output.line(screens.ended_sentence(view, session.now()))
-    if view.state != "active":
+    if view.state is not Status.ACTIVE:
         sys.exit(1)

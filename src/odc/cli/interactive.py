@@ -18,6 +18,7 @@ from odc.domain.catalog import Catalog, absent_type
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import check_hours
 from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name
+from odc.domain.status import Status
 
 OTHER = "a new disk …"
 USUAL_HOURS = "2"
@@ -142,7 +143,7 @@ def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]
         return questions.Line(f"{name}  (new)", name)
     users = [view for view in live if view.disk == name]
     # One that is on its way to its end gives the disk to the next reservation, which waits for the snapshot.
-    blocking = [view for view in users if view.state != "ending" or view.requeue]
+    blocking = [view for view in users if view.state is not Status.ENDING or view.requeue]
     if blocking:
         return questions.Line(name, name, f"in use by {blocking[-1].name}")
     if disk.holder_id is None:

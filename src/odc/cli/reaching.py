@@ -9,6 +9,7 @@ from odc.cli import screens
 from odc.cli.context import Session
 from odc.cli.ssh_probe import answers, is_loopback
 from odc.cli.waiting import wait_for
+from odc.domain.status import ENDED, Status
 
 PATIENCE_S = 60.0
 EVERY_S = 1.0
@@ -39,11 +40,11 @@ def reachable(session: Session, view: ReservationView) -> ReservationView:
 
 def until_up(session: Session, view: ReservationView) -> ReservationView:
     """The reservation once it is active or has ended; what happens meanwhile is told."""
-    going_back = view.state == "ending" and view.requeue
-    return wait_for(session, view, ("active", *screens.ENDED, *(() if going_back else ("ending",))))
+    going_back = view.state is Status.ENDING and view.requeue
+    return wait_for(session, view, (Status.ACTIVE, *ENDED, *(() if going_back else (Status.ENDING,))))
 
 
 def _here(view: ReservationView) -> SshView | None:
     """How the first box is reached, if it is active and on this machine."""
-    ssh = view.boxes[0].ssh if view.state == "active" and view.mine and view.boxes else None
+    ssh = view.boxes[0].ssh if view.state is Status.ACTIVE and view.mine and view.boxes else None
     return ssh if ssh is not None and is_loopback(ssh.host) else None

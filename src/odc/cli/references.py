@@ -9,6 +9,7 @@ from odc.api.messages import ReservationView
 from odc.cli import last_seen, questions, screens
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest
+from odc.domain.status import LIVE, Status
 
 
 def live_views(session: Session) -> tuple[ReservationView, ...]:
@@ -18,7 +19,7 @@ def live_views(session: Session) -> tuple[ReservationView, ...]:
     return views
 
 
-def find(session: Session, reference: str | None, states: Sequence[str] = screens.LIVE) -> ReservationView:
+def find(session: Session, reference: str | None, states: Sequence[Status] = LIVE) -> ReservationView:
     """The reservation that is meant.
 
     Args:

@@ -21,6 +21,7 @@ from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
+from odc.domain.status import ENDED, Status
 
 NOTHING = "Nothing happened: nothing was reserved."
 PLAN_TRIES = 20
@@ -215,7 +216,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
             output.lines(_asked_lines(session, view, how))
         if how.wait:
             seen = None if how.as_json else view
-            view = follow(session, view, ("active", *screens.ENDED), known=seen, meanwhile=entry.keep)
+            view = follow(session, view, (Status.ACTIVE, *ENDED), known=seen, meanwhile=entry.keep)
     except KeyboardInterrupt:
         output.note("")
         output.note(screens.left_text(view))
@@ -225,7 +226,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
         known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
         raise ProviderUnavailable(error.message, *error.hints, known) from error
     _keep_up(session, entry, view)
-    failed = view.state in screens.ENDED
+    failed = view.state in ENDED
     if how.as_json:
         output.json(view)
     elif failed:
@@ -249,7 +250,7 @@ def _keep_up(session: Session, entry: SshEntry, view: ReservationView) -> None:
 def _planned(session: Session, view: ReservationView) -> ReservationView:
     """The view once the cloud has given it a promise or a place; that takes a moment, not a queue."""
     for tries in range(PLAN_TRIES):
-        if view.state != "queued" or view.ready_by or view.estimate:
+        if view.state is not Status.QUEUED or view.ready_by or view.estimate:
             return view
         if tries == 1:
             session.output.note("Waiting for the cloud's plan.")
@@ -261,14 +262,14 @@ def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]
     """What was asked for; and while it is queued and waited for, how to wait elsewhere."""
     disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
     what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {hours_text(view.hours)}"
-    word = "Queued" if view.state == "queued" else "Reserved"
+    word = "Queued" if view.state is Status.QUEUED else "Reserved"
     lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
-    if view.state == "queued":
+    if view.state is Status.QUEUED:
         lines.append(screens.promise_line(view, session.now()))
-    if view.state == "queued":
+    if view.state is Status.QUEUED:
         sooner = cloud_screens.sooner_line(session.client().avail(), view)
         lines += [sooner] if sooner else []
-    if view.state == "queued" and how.wait:
+    if view.state is Status.QUEUED and how.wait:
         lines.append(f"Waiting. Ctrl+C leaves it queued; gpu-dev connect {view.name} comes back to it.")
     return lines
 
@@ -277,15 +278,15 @@ def _result(session: Session, view: ReservationView, name: str) -> list[str]:
     from odc.cli import last_seen
 
     now = session.now()
-    if view.state == "active" and view.expires_at:
+    if view.state is Status.ACTIVE and view.expires_at:
         ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
         if not name:
             way = last_seen.way_to_names(session, view)
             return [f"{ready}gpu-dev connect {view.name}", f"By name from ssh, VS Code and Cursor: {way}"]
         by_name = f"VS Code: {screens.links(name)[0][1]}"
         return [f"{ready}ssh {name}   or   gpu-dev connect {view.name}", by_name]
-    if view.state == "queued":
+    if view.state is Status.QUEUED:
         return [f"Connect when it is ready: gpu-dev connect {view.name}"]
-    if view.state == "ending":
+    if view.state is Status.ENDING:
         return [screens.end_sentence(view, now)]
     return [f"It is being made ready.   gpu-dev connect {view.name}"]

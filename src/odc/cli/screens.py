@@ -12,14 +12,13 @@ from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import Output
 from odc.domain.names import short
+from odc.domain.status import LIVE, BoxStatus, Status
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
 _RESERVE = "Next: gpu-dev reserve"
-LIVE = ("queued", "preparing", "active", "ending")
 OOM_TITLE = " "
 """Title of the column that says `OOM 1`; it is only there when some reservation has it."""
-ENDED = ("expired", "cancelled", "failed")
 
 
 def count_text(gpus: int, gpu_type: str) -> str:
@@ -50,9 +49,9 @@ def simulated_line(types: Iterable[str]) -> list[str]:
 
 def state_colour(view: ReservationView, now: datetime) -> str:
     """The colour that goes with the state."""
-    if view.state == "failed":
+    if view.state is Status.FAILED:
         return "red"
-    if view.state == "active":
+    if view.state is Status.ACTIVE:
         soon = view.expires_at is not None and view.expires_at - now < SOON
         return "yellow" if soon else "green" if view.mine else ""
     return "yellow" if view.state in LIVE else "dim"
@@ -60,19 +59,19 @@ def state_colour(view: ReservationView, now: datetime) -> str:
 
 def end_of(view: ReservationView) -> datetime | None:
     """When an ended one ended, for its user: an expired one at its time, and not when its disk was safe."""
-    return view.expires_at if view.state == "expired" and view.expires_at else view.ended_at
+    return view.expires_at if view.state is Status.EXPIRED and view.expires_at else view.ended_at
 
 
 def until_cell(view: ReservationView, now: datetime) -> str:
     """What comes next for it, or when it ended."""
-    if view.state == "active" and view.expires_at:
+    if view.state is Status.ACTIVE and view.expires_at:
         if view.expires_at <= now:
             return times.over(view.expires_at, now)
         text = f"{times.clock(view.expires_at, now)} ({times.span(view.expires_at - now)})"
         return text + (" ends soon" if view.expires_at - now < SOON else "")
-    if view.state == "queued" and view.ready_by:
+    if view.state is Status.QUEUED and view.ready_by:
         return f"starts by {times.clock(view.ready_by, now)}"
-    if view.state == "preparing" and view.ready_by:
+    if view.state is Status.PREPARING and view.ready_by:
         return f"ready by {times.clock(view.ready_by, now)}"
     if view.estimate:
         return f"maybe {times.clock(view.estimate, now)}"
@@ -86,7 +85,7 @@ def place_cell(view: ReservationView) -> str:
     if view.queue_position:
         return f"position {view.queue_position}"
     nodes = ", ".join(box.node for box in view.boxes)
-    silent = " (unreachable)" if any(box.state == "unreachable" for box in view.boxes) else ""
+    silent = " (unreachable)" if any(box.state is BoxStatus.UNREACHABLE for box in view.boxes) else ""
     return nodes + silent or "-"
 
 
@@ -176,13 +175,13 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
     """The first line of `gpu-dev show`."""
     state = output.paint(view.state, state_colour(view, now))
     what = f"{count_of(view)}{simulated(view.simulated)}"
-    if view.state == "active" and view.expires_at:
+    if view.state is Status.ACTIVE and view.expires_at:
         state += f" until {times.left(view.expires_at, now)}"
-    elif view.state == "queued" and view.ready_by:
+    elif view.state is Status.QUEUED and view.ready_by:
         state += f", starts by {times.until(view.ready_by, now)} at the latest"
-    elif view.state == "preparing" and view.ready_by:
+    elif view.state is Status.PREPARING and view.ready_by:
         state += f", ready by {times.until(view.ready_by, now)} at the latest"
-    elif view.state == "queued":
+    elif view.state is Status.QUEUED:
         state += f", may start {times.until(view.estimate, now)}" if view.estimate else ", no promise yet"
     elif view.state not in LIVE and (end := end_of(view)):
         state += f" {times.clock(end, now)}"
@@ -207,7 +206,7 @@ def promise_line(view: ReservationView, now: datetime) -> str:
 
 def left_text(view: ReservationView) -> str:
     """What stays when one stops waiting, and how to come back."""
-    stays = "stays queued" if view.state == "queued" else "goes on"
+    stays = "stays queued" if view.state is Status.QUEUED else "goes on"
     return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}"
 
 
@@ -242,7 +241,7 @@ def ended_sentence(view: ReservationView, now: datetime) -> str:
 
 def end_sentence(view: ReservationView, now: datetime) -> str:
     """Why one that is not live any more, or not for long, is so; and what to type next."""
-    if view.state != "ending":
+    if view.state is not Status.ENDING:
         return ended_sentence(view, now)
     if view.requeue:
         return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: gpu-dev wait {view.name}"

@@ -11,9 +11,10 @@ from odc.api.messages import BoxView, DiskView, History, PhaseView, ReservationV
 from odc.cli import times
 from odc.cli.include import ENABLE
 from odc.cli.output import Output
-from odc.cli.screens import LIVE, ahead_text, gpus_text, headline, links, snapshot_text
+from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text
 from odc.domain.limits import hours_text
 from odc.domain.names import short
+from odc.domain.status import LIVE, BoxStatus, Status
 
 ALMOST, FULL = 0.8, 0.98
 """Parts of a box's writable layer from which it is called almost full, and full."""
@@ -91,12 +92,12 @@ def oom_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
 
 def _lacks_box(view: ReservationView) -> bool:
     """Whether somebody took away a box that should run."""
-    return view.state == "active" and any(box.state == "absent" for box in view.boxes)
+    return view.state is Status.ACTIVE and any(box.state is BoxStatus.ABSENT for box in view.boxes)
 
 
 def _box_facts(view: ReservationView, box: BoxView, by_name: str) -> list[tuple[str, str]]:
     facts = []
-    if box.ssh and view.state in ("preparing", "active"):
+    if box.ssh and view.state in (Status.PREPARING, Status.ACTIVE):
         named = view.mine and box.rank == 0
         is_known = " " not in by_name
         facts.append(("ssh", (f"ssh {by_name}        " if named and is_known else "") + box.ssh.command))
@@ -104,7 +105,7 @@ def _box_facts(view: ReservationView, box: BoxView, by_name: str) -> list[tuple[
             facts += links(by_name) if is_known else [("names", by_name)]
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
     share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
-    odd = f", {box.state}" if box.state not in ("running", "") else ""
+    odd = f", {box.state}" if box.state is not BoxStatus.RUNNING else ""
     return [*facts, ("box", where + share + odd), *_layer_facts(box)]
 
 
@@ -123,7 +124,7 @@ def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
     if view.active_at is None:
         return [("asked", f"{asked}, for {hours_text(view.hours)}"), *_phase_facts(view.phases)]
     seconds = sum(phase.seconds or 0.0 for phase in view.phases)
-    ready = f", ready after {seconds:.1f} s" if seconds and view.state == "active" else ""
+    ready = f", ready after {seconds:.1f} s" if seconds and view.state is Status.ACTIVE else ""
     text = f"{times.clock(view.active_at, now)}, asked {asked}{ready}"
     return [("started", text), *_phase_facts(view.phases)]
 
@@ -136,14 +137,14 @@ def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
 def _next_line(view: ReservationView) -> str:
     if not view.mine:
         return f"End it: gpu-dev cancel {short(view.id)}"
-    if view.state == "ending" and view.requeue:
+    if view.state is Status.ENDING and view.requeue:
         return f"It goes back to the queue, at its old place. Wait for it: gpu-dev wait {view.name}"
-    if view.state == "ending":
+    if view.state is Status.ENDING:
         safe = f"Its disk {view.disk} is being made safe. " if view.disk else ""
         return f"{safe}Again: gpu-dev reserve --like {view.name}"
     if _lacks_box(view):
         return f"Look again: gpu-dev show {view.name}"
-    if view.state == "active":
+    if view.state is Status.ACTIVE:
         return f"Next: gpu-dev connect {view.name}"
     return f"Wait for it: gpu-dev wait {view.name}"
 

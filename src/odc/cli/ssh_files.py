@@ -21,12 +21,13 @@ from odc.cli.settings_file import write_whole
 from odc.cli.ssh_entry import QUOTABLE, WORD
 from odc.cli.ssh_identities import KEY, NONE, PUBLIC, Identities
 from odc.domain.names import short
+from odc.domain.status import Status
 
 SUFFIX = ssh_names.SUFFIX
 KNOWN = "-known_hosts"
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
 _CLOCK_TICK_S = 0.01
-_REACHABLE = ("preparing", "active")
+_REACHABLE = (Status.PREPARING, Status.ACTIVE)
 Own = Callable[[Sequence[str]], Collection[str]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from odc.api.messages import KeyView, Me
+from odc.api.messages import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile, in_home
 from odc.domain.ssh_keys import fingerprint
 
@@ -54,4 +54,4 @@ def _ways_in(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) 
 
 
 def _origin(key: KeyView, me: Me) -> str:
-    return f"{me.github_user} on GitHub" if key.source == "GitHub" else f"{key.comment or key.kind}, set by you"
+    return f"{me.github_user} on GitHub" if key.source is KeySource.GITHUB else f"{key.comment or key.kind}, set by you"

@@ -9,6 +9,7 @@ from odc.api.messages import PhaseView, ReservationView
 from odc.cli import screens
 from odc.cli.context import Session
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.status import Status
 
 POLL_S = 25.0
 PATIENCE_S = 120.0
@@ -29,19 +30,19 @@ class Follower:
         self._session.output.passing("")
         if view.attempt != self._attempt:
             self._begin(view)
-        if view.state == "queued":
+        if view.state is Status.QUEUED:
             self._queued(view)
         self._tell_phases(view.phases)
         if view.trouble:
             self._once(f"  {view.trouble}; it is tried again")
-        if view.state == "ending":
+        if view.state is Status.ENDING:
             self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
         self._session.output.passing(self._under_way(view))
 
     def _begin(self, view: ReservationView) -> None:
         """Another attempt; of one that ends already the start is no news."""
         self._attempt, self._phases = view.attempt, 0
-        if view.state == "ending":
+        if view.state is Status.ENDING:
             self._phases = len(_done(view.phases))
         else:
             self._placed(view)
@@ -64,14 +65,14 @@ class Follower:
 
     def _under_way(self, view: ReservationView) -> str:
         """What is waited for now; on a terminal it stands below the rest."""
-        if view.state == "queued":
+        if view.state is Status.QUEUED:
             return f"  waiting in the queue, position {view.queue_position}" if view.queue_position else "  waiting"
         running = [phase.name for phase in view.phases if phase.seconds is None]
         if running:
             return f"  {running[-1]:<8} …"
-        return {"preparing": "  preparing …", "ending": "  making the disk safe …" if view.disk else ""}.get(
-            view.state, ""
-        )
+        if view.state is Status.PREPARING:
+            return "  preparing …"
+        return "  making the disk safe …" if view.state is Status.ENDING and view.disk else ""
 
     def away(self) -> None:
         """Say that the cloud does not answer."""
@@ -101,7 +102,7 @@ def _promise_of(view: ReservationView) -> str:
     return f"promise {moment:%d %H:%M} {view.ahead}" if moment else f"no promise {view.ahead}"
 
 
-def wait_for(session: Session, view: ReservationView, until: tuple[str, ...]) -> ReservationView:
+def wait_for(session: Session, view: ReservationView, until: tuple[Status, ...]) -> ReservationView:
     """Follow it, unless it is there already: then there is nothing to tell. Raises as `follow` does."""
     return view if view.state in until else follow(session, view, until)
 
@@ -113,7 +114,7 @@ def _nothing(view: ReservationView) -> None:
 def follow(
     session: Session,
     view: ReservationView,
-    until: tuple[str, ...],
+    until: tuple[Status, ...],
     known: ReservationView | None = None,
     meanwhile: Callable[[ReservationView], None] = _nothing,
 ) -> ReservationView:

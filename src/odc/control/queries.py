@@ -19,14 +19,15 @@ from odc.domain.names import near_match
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import AuditEvent, ReservationQuery, Stored
-from odc.domain.reservation import EndReason, Reservation, State
+from odc.domain.reservation import Reservation, State
+from odc.domain.status import ENDED, Status
 from odc.domain.user import User
 from odc.scheduling import OpenWindow, PoolPlan, PoolState
 
 MAX_LIVE = 100_000
 MAX_ENDED = 500
 LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
-STATUSES = frozenset({*(str(state) for state in State if state is not State.ENDED), *(str(r) for r in EndReason)})
+STATUSES = frozenset(Status)
 
 _SYNONYMS = {
     **dict.fromkeys(("running", "ready", "started"), "active"),
@@ -130,7 +131,7 @@ class Queries:
             near = _SYNONYMS.get(min(unknown)) or near_match(min(unknown), STATUSES)
             meant = f", did you mean {near}?" if near else ""
             raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
-        wants_ended = ended or bool(statuses & {str(reason) for reason in EndReason})
+        wants_ended = ended or bool(statuses & set(ENDED))
         owner = caller.id if user == "me" else None
         listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE_STATES, limit=MAX_LIVE))
         if wants_ended:

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import msgspec
 
+from odc.domain.status import Status
+
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone. A stored one without is refused when the record is read: it could not be compared."""
 
@@ -214,8 +216,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """The word that users read: the state, and for an ended one its reason."""
         if self.state is State.ENDED and self.ended_why is not None:
-            return str(self.ended_why)
-        return str(self.state)
+            return Status(self.ended_why)
+        return Status(self.state)

@@ -22,6 +22,7 @@ from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
+from odc.domain.status import Status
 from odc.operator.command_group import OperatorGroup
 from odc.operator.confirmation import as_typed, confirm
 from odc.operator.errors import as_ours, failed, missing
@@ -251,7 +252,7 @@ def _over_by_the_clock(client: Client) -> list[str]:
         return []
     now = datetime.now(UTC)
     found = client.reservations(user="all").reservations
-    over = [view for view in found if view.state == "active" and view.expires_at and view.expires_at <= now]
+    over = [view for view in found if view.state is Status.ACTIVE and view.expires_at and view.expires_at <= now]
     return [f"{view.name or view.id[:8]} of {view.owner}" for view in over]
 
 

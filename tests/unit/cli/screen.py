@@ -8,6 +8,7 @@ from typing import Any
 
 from odc.api.messages import BoxView, ReservationView, SnapshotView, SshView
 from odc.cli.output import Output
+from odc.domain.status import BoxStatus, Status
 
 NOW = datetime(2026, 3, 4, 14, 4, tzinfo=UTC)
 ID = "b1946ac92492d2347c6235b4d2611184"
@@ -45,7 +46,8 @@ def a_box(**changes: Any) -> BoxView:
         "memory_gib": 1024.0,
         "ssh": SshView(host="10.0.0.5", port=30122, user="dev", command="ssh dev@10.0.0.5 -p 30122"),
     }
-    return BoxView(**(defaults | changes))
+    fields = defaults | changes
+    return BoxView(**fields | {"state": BoxStatus(fields["state"])})
 
 
 def a_view(**changes: Any) -> ReservationView:
@@ -67,7 +69,8 @@ def a_view(**changes: Any) -> ReservationView:
         "boxes": (a_box(),),
         "attempt": 1,
     }
-    return ReservationView(**(defaults | changes))
+    fields = defaults | changes
+    return ReservationView(**fields | {"state": Status(fields["state"])})
 
 
 def a_queued(**changes: Any) -> ReservationView:

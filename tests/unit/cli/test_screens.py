@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
 
-from odc.api.messages import DiskView, EventView, History, KeyView, Me, OutOfMemoryView, PhaseView
+from odc.api.messages import DiskView, EventView, History, KeySource, KeyView, Me, OutOfMemoryView, PhaseView
 from odc.cli import screens, show_screen
 from odc.domain.event_kind import EventKind
 
@@ -317,7 +317,7 @@ def test_the_story_is_told_with_you_in_it() -> None:
 
 
 def test_who_one_is() -> None:
-    key = KeyView(fingerprint="SHA256:abc", kind="ssh-ed25519", comment="me@laptop", source="GitHub")
+    key = KeyView(fingerprint="SHA256:abc", kind="ssh-ed25519", comment="me@laptop", source=KeySource.GITHUB)
     me = Me(user="ada", principal="unix:1000", admin=True, github_user="ada", github_fault="no answer", keys=(key,))
     text = "\n".join(screens.me_lines(me))
     for told in ("ada (unix:1000), operator", "SHA256:abc ssh-ed25519 me@laptop (GitHub)", "last good keys"):

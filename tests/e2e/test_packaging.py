@@ -18,8 +18,8 @@ from odc import __version__
 
 VERSION = f"gpu-dev, version {__version__}\n"
 CONSTRAINTS = ("-c", str(REPOSITORY / "requirements-dev.txt"))
-LIGHT = {"click", "msgspec", "rich", "questionary"}
-THEIRS = {"markdown-it-py", "mdurl", "pygments", "prompt-toolkit", "wcwidth"}
+LIGHT = {"click", "msgspec", "questionary", "prompt-toolkit"}
+THEIRS = {"wcwidth"}
 """What those need."""
 OF_THE_SERVER = ("up", "serve", "down", "down --all --yes", "doctor", "backup records.db", "image build")
 

@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import os
 import shlex
-import socket
 import threading
 import time
 import uuid
@@ -39,6 +38,7 @@ from odc.api.storage_messages import StorageView
 from odc.domain import errors
 from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
+from odc.unix_http import UnixConnection
 
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
@@ -48,17 +48,6 @@ PATIENCE_S = 15.0
 """How long a client that asks too often waits before it says so."""
 _LONGEST_PATH = 4096
 View = TypeVar("View")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("odc", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def socket_path(endpoint: str, *hints: Hint) -> str:
@@ -128,7 +117,7 @@ class Client:
         self._slow = slow
         self._path = socket_path(endpoint, *said_by)
         self._timeout_s = timeout_s
-        self._connection: _UnixConnection | None = None
+        self._connection: UnixConnection | None = None
         self.asked_at = 0.0
         """When the last question was asked, in seconds since 1970: the answer knows nothing of what came later."""
 
@@ -256,12 +245,12 @@ class Client:
             except (OSError, http.client.HTTPException):
                 # A kept connection that the server has closed meanwhile: asked anew, once, on a fresh one.
                 self.close()
-        self._connection = _UnixConnection(self._path, self._timeout_s)
+        self._connection = UnixConnection(self._path, self._timeout_s)
         return self._once(self._connection, method, path, body, headers)
 
     @staticmethod
     def _once(
-        connection: _UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+        connection: UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes, float]:
         # A server that refuses early has answered before it closed, with the rest of the request unread or not.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,19 @@ from odc.adapters.engine.container import (
     network_request,
 )
 from odc.adapters.engine.container_state import box_seen, is_dead, is_ending, runs, state_of, unframed
+from odc.adapters.engine.errors import Busy, EngineConflict, NameTaken, NotThere, telling_line
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign_containers import ForeignContainers
 from odc.adapters.engine.host_checks import HostChecks
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
-from odc.adapters.engine.podman_api import PodmanApi, error_of, telling_line
+from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.resolver import find_resolver
 from odc.adapters.engine.tcp_ports import is_free, taken_ports
 from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
-from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
+from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
 
@@ -52,7 +53,7 @@ RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
 LIST_LIMIT_S = 15.0
 BUSY_S = 3.0
-_NAME_TAKEN = "is already in use by"
+_NOT_MODIFIED = 304
 _ENDED = ("exited", "stopped")
 _PAUSED = "paused"
 _STARTED = ("running", "paused", "stopping")
@@ -154,12 +155,10 @@ class EngineCluster:
         resolver = find_resolver(self._options.dns, self._options.dns_search)
         request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs), resolver, core_limit())
         try:
-            status, answer = self._api.post("/containers/create", request)
-            if status >= 400:
-                raise error_of(status, str(answer))
-        except ProviderError as error:
-            # It is there already, most often: every step may run twice. Nobody asks before, since that takes its time.
-            known = self._inspect(spec.name) if _NAME_TAKEN in error.message else None
+            _, answer = self._api.post("/containers/create", request)
+        except NameTaken:
+            # Every step may run twice. Asking first would take as long as making it.
+            known = self._inspect(spec.name)
             if known is None:
                 raise
             return str(known["Id"])
@@ -207,9 +206,8 @@ class EngineCluster:
 
     def _make_network(self, spec: BoxSpec) -> None:
         """Make the attempt's network; one that is there stays."""
-        status, answer = self._api.post("/networks/create", network_request(self._options, spec))
-        if status >= 400 and status != 409:
-            raise error_of(status, str(answer))
+        with suppress(EngineConflict):
+            self._api.post("/networks/create", network_request(self._options, spec))
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
@@ -221,16 +219,14 @@ class EngineCluster:
         keep_apart(self._options.cloud, self._options.network, self._options.metadata)
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         try:
-            status, answer = self._api.post(f"/containers/{uid}/start")
+            status, _ = self._api.post(f"/containers/{uid}/start")
         except PlaceTaken as error:
             raise self._place_taken(error.message, name) from error
-        if status == 404:
-            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more")
+        except NotThere as error:
+            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more") from error
         units = int(known["Config"]["Labels"]["odc.units"])
         limit_sockets(uid, self._options.limits.socket_bytes_per_unit * units)
-        if status == 409:
-            raise ProviderUnavailable(f"the engine: {answer}")
-        if status == 304 and self._is_stuck(uid):
+        if status == _NOT_MODIFIED and self._is_stuck(uid):
             raise ProviderRefused(
                 "it was killed, and before it the engine's monitor, so the engine takes it for running"
             )
@@ -321,9 +317,11 @@ class EngineCluster:
         if state is None:
             return
         if state == _PAUSED:  # by somebody; the engine stops none that is
-            self._api.post(f"/containers/{uid}/unpause")
+            with suppress(NotThere, EngineConflict):
+                self._api.post(f"/containers/{uid}/unpause")
         seconds = int(grace.total_seconds()) + 5
-        self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
+        with suppress(NotThere, EngineConflict):
+            self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
     def remove_box(self, name: BoxName, uid: str) -> None:
         """Delete the box of exactly this uid, and look that it is gone."""
@@ -341,9 +339,7 @@ class EngineCluster:
         """Ask for the deletion; False while the engine's own clean-up of a box that has just ended holds its mounts."""
         try:
             self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
-        except ProviderUnavailable as error:
-            if "busy" not in error.message:
-                raise
+        except Busy:
             return False
         return True
 

@@ -1,31 +1,52 @@
-"""Podman's own API over a unix socket, with its errors turned into ODC's.
+"""Podman's own API over a unix socket. Errors are mapped to classes in `errors.py`.
 
-A thin layer on the `podman` package's transport: its object model lacks what boxes need (user-namespace mappings, CDI
-devices, isolated networks). One connection is kept for each thread. The table of errors is at the end of this file.
+The idle connections are kept for the next requests. One that the service has closed, as when it was started again, is
+replaced; a request itself is never sent twice.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import socket
+import http.client
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
-import requests
-from podman.api.client import APIClient
-from urllib3.exceptions import HTTPError
+import msgspec
 
-from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
+from odc.adapters.engine.errors import error_of, telling_line
+from odc.domain.errors import ProviderUnavailable
+from odc.unix_http import UnixConnection
 
 TIMEOUT_S = 60.0
-CONNECT_S = 5.0
-_JSON = {"Content-Type": "application/json"}
+MAX_IDLE = 8
+"""Idle connections that are kept."""
+_PREFIX = "/v5.0.0/libpod"
+"""The version decides in which form the service answers; Podman 4.3 serves newer versions in its own newest form."""
+_NOT_FOUND = 404
 
-WORDS_LIMIT = 300
-_PASSED_ON = (304, 404, 409)
+
+class _Answer(NamedTuple):
+    status: int
+    content: bytes
+
+    def json(self) -> Any:
+        try:
+            return msgspec.json.decode(self.content)
+        except msgspec.DecodeError as error:
+            raise ProviderUnavailable("the container engine's answer is not JSON") from error
+
+    def words(self) -> str:
+        """The telling line of an error."""
+        try:
+            answer = msgspec.json.decode(self.content)
+        except msgspec.DecodeError:
+            return telling_line(self.content.decode(errors="replace")) or f"status {self.status}"
+        text = (answer.get("message") or answer.get("cause") or "") if isinstance(answer, dict) else ""
+        return telling_line(str(text)) or f"status {self.status}"
 
 
 class PodmanApi:
@@ -40,157 +61,99 @@ class PodmanApi:
         """
         self._socket = address
         self._revive = revive
-        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._idle: list[UnixConnection] = []
+        weakref.finalize(self, _close_all, self._idle)
 
     def get(self, path: str, timeout_s: float = TIMEOUT_S, **params: Any) -> Any:
-        """What stands at the path; None if there is nothing (404).
+        """The object at the path, decoded from JSON; None if it does not exist (404).
 
         Raises:
             ProviderUnavailable, ProviderRefused: the engine's answer, shortened.
         """
-        response = self._ask("GET", path, params=params, timeout_s=timeout_s)
-        return None if response.status_code == 404 else self._checked(response).json()
+        answer = self._ask("GET", path, timeout_s, params)
+        return None if answer.status == _NOT_FOUND else _checked(answer).json()
 
     def text(self, path: str, timeout_s: float = TIMEOUT_S, **params: Any) -> bytes:
-        """The raw bytes at the path; empty if there is nothing."""
-        response = self._ask("GET", path, params=params, timeout_s=timeout_s)
-        return b"" if response.status_code == 404 else self._checked(response).content
+        """The raw bytes at the path; empty if it does not exist."""
+        answer = self._ask("GET", path, timeout_s, params)
+        return b"" if answer.status == _NOT_FOUND else _checked(answer).content
 
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S, **params: Any
     ) -> tuple[int, Any]:
-        """Send; the status (also 304, 404 and 409, which callers tell apart) and the answer."""
-        response = self._ask("POST", path, params=params, body=body, timeout_s=timeout_s)
-        if response.status_code in _PASSED_ON:
-            return response.status_code, _words(response)
-        self._checked(response)
-        return response.status_code, response.json() if response.content else None
+        """Send; the status (304 if nothing was to be done) and the answer, decoded from JSON.
+
+        Raises:
+            ProviderError: the class that `errors.py` has for the answer.
+        """
+        answer = _checked(self._ask("POST", path, timeout_s, params, body))
+        return answer.status, answer.json() if answer.content else None
 
     def delete(self, path: str, timeout_s: float = TIMEOUT_S, **params: Any) -> None:
-        """Delete what stands at the path; nothing there is no error."""
-        response = self._ask("DELETE", path, params=params, timeout_s=timeout_s)
-        if response.status_code != 404:
-            self._checked(response)
+        """Delete the object at the path, if it exists."""
+        answer = self._ask("DELETE", path, timeout_s, params)
+        if answer.status != _NOT_FOUND:
+            _checked(answer)
 
     def _ask(
         self,
         method: str,
         path: str,
+        timeout_s: float,
         params: Mapping[str, Any],
         body: Mapping[str, Any] | None = None,
-        timeout_s: float = TIMEOUT_S,
-    ) -> requests.Response:
-        sent: dict[str, Any] = {"params": dict(params), "timeout": timeout_s}
-        if method == "POST":
-            sent |= {"data": None if body is None else json.dumps(body), "headers": _JSON}
+    ) -> _Answer:
+        target = _PREFIX + quote(path, safe="/:@") + (f"?{urlencode(params)}" if params else "")
+        headers = {"Content-Type": "application/json"} if method == "POST" else {}
+        sent = None if body is None else msgspec.json.encode(body)
         try:
-            self._knock()
-            response: requests.Response = getattr(self._client(), method.lower())(path, **sent)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            self._drop_connection()
-            if isinstance(error.__cause__, requests.Timeout):  # the package wraps what it got
-                raise ProviderUnavailable(f"the container engine took longer than {timeout_s:g} s") from error
+            with self._connection(timeout_s) as connection:
+                connection.request(method, target, body=sent, headers=headers)
+                with connection.getresponse() as response:
+                    return _Answer(response.status, response.read())
+        except TimeoutError as error:
+            raise ProviderUnavailable(f"the container engine took longer than {timeout_s:g} s") from error
+        except (http.client.HTTPException, OSError) as error:
             if self._revive is not None:
                 self._revive()
             raise ProviderUnavailable(f"the container engine does not answer on {self._socket}") from error
-        return response
 
-    def _knock(self) -> None:
-        """Fail at once, and cleanly, when nobody listens: the package forgets a socket that could not connect."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(CONNECT_S)
-            probe.connect(str(self._socket))
+    @contextmanager
+    def _connection(self, timeout_s: float) -> Iterator[UnixConnection]:
+        """An idle connection or a new one; kept afterwards unless the request failed."""
+        connection = self._take() or UnixConnection(str(self._socket), timeout_s)
+        connection.set_timeout(timeout_s)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
 
-    def _drop_connection(self) -> None:
-        client = getattr(self._local, "client", None)
-        if client is not None:
-            client.close()
-        self._local.client = None
+    def _take(self) -> UnixConnection | None:
+        with self._lock:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.is_usable():
+                    return connection
+                connection.close()
+        return None
 
-    def _client(self) -> APIClient:
-        client = getattr(self._local, "client", None)
-        if client is None:
-            client = APIClient(base_url=f"unix://{self._socket}", timeout=TIMEOUT_S)
-            self._local.client = client
-        return client
-
-    def _checked(self, response: requests.Response) -> requests.Response:
-        if response.status_code >= 400:
-            raise error_of(response.status_code, _words(response))
-        return response
-
-
-def _words(response: requests.Response) -> str:
-    """The telling line of the engine's answer."""
-    try:
-        answer = response.json()
-    except ValueError:
-        return telling_line(response.text) or f"status {response.status_code}"
-    text = (answer.get("message") or answer.get("cause") or "") if isinstance(answer, dict) else ""
-    return telling_line(str(text)) or f"status {response.status_code}"
+    def _keep(self, connection: UnixConnection) -> None:
+        with self._lock:
+            if len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
 
 
-# The engine wraps causes in causes; these say only where in the engine something happened.
-_WRAPPING = re.compile(
-    r"^(preparing container \S+ for attach|(crun|runc)( create failed)?|unable to start container process"
-    r"|error during container init|(container|failed to) create|error (creating|starting) \S+|creating \S+"
-    r"|container_linux\.go:\d+|netavark( \(exit code \d+\))?|internal libpod error|OCI runtime error): "
-)
+def _checked(answer: _Answer) -> _Answer:
+    if answer.status >= 400:
+        raise error_of(answer.status, answer.words())
+    return answer
 
 
-def telling_line(text: str) -> str:
-    """The last line of what the engine said, without the steps that it was in, shortened.
-
-    Args:
-        text: a message of the engine, of any length.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = lines[-1] if lines else ""
-    while (found := _WRAPPING.match(line)) and len(found.group()) < len(line):
-        line = line[found.end() :]
-    return line[:WORDS_LIMIT]
-
-
-_TAKEN = (
-    "address already in use",
-    "cannot listen on the tcp port",
-    "is already used on the host or by another config",
-    "subnet is already used",
-)
-"""What a stranger has taken: the port, or the addresses that go with it. Another place may do."""
-
-_NO_IMAGE = ("no such image", "image not known")
-
-_LASTING = (
-    "exec format error",
-    "executable file not found",
-    "no such file or directory: oci",
-    "attempted to invoke a command that was not found",
-    "unresolvable cdi devices",
-    "invalid reference format",
-)
-"""What stays as it is however often it is asked for. Everything else that is not the request's own fault may pass."""
-
-
-def error_of(status: int, words: str) -> ProviderError:
-    """ODC's error for an answer of the engine.
-
-    | the engine says | error |
-    |---|---|
-    | the port or the network's addresses are taken | PlaceTaken |
-    | there is no such image | ProviderRefused, with what makes one |
-    | 400, 404, or words that stay true (see `_LASTING`) | ProviderRefused |
-    | anything else | ProviderUnavailable |
-
-    Args:
-        status: of the HTTP answer, 400 or more.
-        words: the telling line of the answer.
-    """
-    lower = words.lower()
-    if any(part in lower for part in _TAKEN):
-        return PlaceTaken(f"the engine: {words}")
-    if any(part in lower for part in _NO_IMAGE):
-        return ProviderRefused(f"the engine: {words}; the operator makes the cloud's own by: odc image build")
-    if status in (400, 404) or any(part in lower for part in _LASTING):
-        return ProviderRefused(f"the engine: {words}")
-    return ProviderUnavailable(f"the engine: {words}")
+def _close_all(connections: list[UnixConnection]) -> None:
+    for connection in connections:
+        connection.close()

@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
+REAL := tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs,systemd
 STAMP := $(VENV)/.installed
 BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 
@@ -27,7 +28,8 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2
-	$(PY) -m pytest tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs,systemd
+	$(PY) -m pytest $(REAL) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(PY) -m pytest $(REAL) -m alone
 
 test-quick: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2

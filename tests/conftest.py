@@ -1,16 +1,38 @@
-"""Components: a missing one skips its tests loudly, or fails them where it is required."""
+"""What holds for every test: missing components, tests that run alone, and the order of files."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from tests.components import MISSING
+
+HEAVY = ("podman", "btrfs", "postgresql", "timeout")
+"""Marks of tests that take long."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="components that must be there, comma separated")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first, so that the processes of a run end at about the same time."""
+    heavy = {item.path for item in items if any(map(item.get_closest_marker, HEAVY))}
+
+    def rank(path: Path) -> int:
+        return 0 if "e2e" in path.parts else 1 if path in heavy else 2
+
+    items.sort(key=lambda item: rank(item.path))
+    for item in items:
+        alone = item.get_closest_marker("alone")
+        if alone is not None and not alone.args:
+            raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.alone needs a reason")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("alone") is not None and int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        pytest.skip("runs while no other test does: pytest -m alone")
     required = {name for name in item.config.getoption("--require").split(",") if name}
     for name, why in MISSING.items():
         if item.get_closest_marker(name) is None:

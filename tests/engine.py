@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.image import IMAGE, ensure_image
+from tests.lane import LANE, lane_name
 from tests.links import links_in
 
 from odc.adapters.engine.box_limits import box_limits
@@ -40,8 +41,7 @@ ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
 BLOCKS = 6
-LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
-"""0 to 9: one for each run at the same time; each has so many blocks of ports and addresses of its own."""
+"""Blocks of ports and addresses of each lane."""
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
@@ -169,8 +169,8 @@ class Engine:
 def private_engine(simulate: str = "h100=2x8,t4=1x4", nested: bool = False) -> Iterator[Engine]:
     """A service, a cloud name, ports and a network of the test session's own; nothing of them is left afterwards."""
     ensure_image()
-    cloud = f"odceng{uuid.uuid4().hex[:6]}"
-    state = Path(tempfile.mkdtemp(prefix=f"{cloud}-", dir="/var/tmp"))
+    cloud = lane_name("engine", uuid.uuid4().hex[:6])
+    state = Path(tempfile.mkdtemp(prefix=f"odc-{cloud}-", dir="/var/tmp"))
     service = EngineService(state / "engine")
     # Each step is taken also when one before it fails: a test that fails must not leave a service or a mount behind.
     with ExitStack() as undo:

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.lane import locked
+
 from odc.adapters.engine.image import Images
 from odc.adapters.engine.service import EngineService
 
@@ -15,7 +17,7 @@ IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
 
 def ensure_image() -> None:
     """Build it, unless the engine has it."""
-    with tempfile.TemporaryDirectory(prefix="odc-image-") as folder:
+    with locked("image"), tempfile.TemporaryDirectory(prefix="odc-image-") as folder:
         service = EngineService(Path(folder, "engine"))
         service.configure()
         images = Images(service.environment)

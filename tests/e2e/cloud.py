@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.image import IMAGE
+from tests.lane import LANE, lane_name
 from tests.links import links_in
 
 from odc.adapters.engine.firewall import forget_rules
@@ -23,8 +24,8 @@ from odc.api.client import Client
 from odc.domain.errors import OdcError
 
 DEADLINE_S = 60.0
-LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
-"""0 to 9: one for each run at the same time, so that their clouds, ports, networks and users stay apart."""
+FIRST_UID = 20000 + 100 * LANE
+"""A range for each lane: another lane's new user never gets the uid of one that a test has deleted."""
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -239,7 +240,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         number: 0 to 3, another one for each cloud of a lane that runs at the same time.
         settings: more of them; `limits` and `snapshots` as mappings.
     """
-    name = f"{name}{LANE}{number}"
+    name = lane_name(name, number)
     _sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
     folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
     folder.chmod(0o755)
@@ -268,7 +269,10 @@ def add_person(cloud: Cloud, letter: str) -> Person:
     """A new Unix user with a key of their own, which ssh finds and the cloud does not know yet."""
     name = f"odc-{cloud.name}-{letter}"
     home = cloud.folder / name
-    subprocess.run(["useradd", "--create-home", "--home-dir", str(home), "--shell", "/bin/bash", name], check=True)
+    ids = [f"{kind}_{end}" for kind in ("UID", "GID") for end in (f"MIN={FIRST_UID}", f"MAX={FIRST_UID + 99}")]
+    keys = [word for key in ids for word in ("--key", key)]
+    home_options = ["--create-home", "--home-dir", str(home), "--shell", "/bin/bash"]
+    subprocess.run(["useradd", *keys, *home_options, name], check=True)
     person = Person(name=name, home=home, bin=cloud.bin, socket=cloud.socket)
     cloud.people.append(person)
     person.run("mkdir", "-m", "700", str(home / ".ssh"))

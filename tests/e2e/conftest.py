@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import LANE, Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
 from tests.image import ensure_image
+from tests.lane import lane_name
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,7 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def spare_cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
     """A cloud beside the shared one, which tests may stop, empty and restore; it is not up yet."""
     keys = {"github": github.address, "github_api": github.address}
-    olga = f"odc-e2e{LANE}2-o"
+    olga = f"odc-{lane_name('e2e', 2)}-o"
     made = make_cloud(bin_folder, number=2, limits={"missing_s": 1, "grace_s": 2}, admins=[olga], **keys)
     try:
         yield made

@@ -1,6 +1,7 @@
 """ODC as its users have it: a wheel in an environment of its own, in a place that every Unix user may read.
 
-The environment's dependencies are kept between runs; the wheel of this checkout is put in anew each time.
+The environment's dependencies are kept between runs; the wheel of this checkout is installed again in each run, by the
+first of its processes that needs it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.lane import RUN_LANE, locked
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("ODC_TEST_CACHE", "/var/cache/odc-tests"))
+CACHE = Path(os.environ.get("ODC_TEST_CACHE", f"/var/cache/odc-tests-{RUN_LANE}"))
 BASE_PYTHON = "/usr/bin/python3"
 
 
@@ -33,6 +36,15 @@ def installed_bin() -> Path:
     constraints = REPOSITORY / "requirements-dev.txt"
     key = hashlib.sha256(constraints.read_bytes() + (REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()[:16]
     environment = CACHE / f"venv-{key}"
+    with locked(f"installed-{RUN_LANE}"):
+        run, last = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), environment / "run"
+        if not run or not last.exists() or last.read_text() != run:
+            _install(environment, constraints)
+            last.write_text(run)
+    return environment / "bin"
+
+
+def _install(environment: Path, constraints: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
         if not (environment / "whole").exists():
@@ -41,4 +53,3 @@ def installed_bin() -> Path:
             _run(environment / "bin/pip", "install", "-q", "-c", constraints, f"{wheel}[server]")
             (environment / "whole").touch()
         _run(environment / "bin/pip", "install", "-q", "--no-deps", "--force-reinstall", wheel)
-    return environment / "bin"

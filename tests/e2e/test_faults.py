@@ -8,12 +8,13 @@ import subprocess
 import time
 
 import pytest
-from tests.e2e.cloud import LANE, Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person, eventually
 from tests.image import IMAGE
+from tests.lane import lane_name
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
-STRANGER = f"odc-stranger{LANE}"
+STRANGER = lane_name("odc-stranger")
 MOMENTS_MS = (0, 40, 110, 200, 320)
 
 

@@ -9,8 +9,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.cloud import LANE, Cloud, Done, Person
+from tests.e2e.cloud import Cloud, Done, Person
 from tests.e2e.terminal import terminal
+from tests.lane import LANE
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 EIGHT = (
@@ -222,7 +223,7 @@ def test_connect_gets_in_where_plain_ssh_cannot_and_names_the_line(named: Person
 
 
 def test_a_forwarding_that_cannot_be_made_is_named_by_its_line(named: Person) -> None:
-    taken = 39800 + LANE
+    taken = 42100 + LANE
     everywhere(named, f"ExitOnForwardFailure yes\n  LocalForward 127.0.0.1:{taken} localhost:22")
     listen = f"import socket,time; s=socket.create_server(('127.0.0.1',{taken})); print(flush=True); time.sleep(60)"
     hold = f"python3 -c {shlex.quote(listen)}"

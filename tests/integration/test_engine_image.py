@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.engine import LANE, eventually
+from tests.engine import eventually
+from tests.lane import lane_name
 from tests.storage import unmount_all
 
 from odc.adapters.engine.image import Images
@@ -61,7 +62,11 @@ def break_off(build: subprocess.Popen[bytes], folder: Path) -> None:
 
 def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(tmp_path: Path) -> None:
     config = tmp_path / "odc.toml"
-    values = {"cloud": f"image{LANE}", "state": str(tmp_path / "state"), "image": f"localhost/odc/cut{LANE}:1"}
+    values = {
+        "cloud": lane_name("image"),
+        "state": str(tmp_path / "state"),
+        "image": f"localhost/odc/{lane_name('cut')}:1",
+    }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     command = [sys.executable, "-m", "odc.entrypoints.odc", "--config", str(config), "image", "build"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as build:
@@ -81,7 +86,7 @@ def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(tmp_path:
 
 
 def test_an_engine_that_does_not_work_is_not_taken_for_one_without_the_image(tmp_path: Path) -> None:
-    name = f"localhost/odc/none{LANE}:1"
+    name = f"localhost/odc/{lane_name('none')}:1"
     assert Images(os.environ).version_of(name) is None
     broken = tmp_path / "storage.conf"
     broken.write_text("no setting at all")

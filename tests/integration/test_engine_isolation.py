@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from tests.engine import LANE, Engine, private_engine
+from tests.engine import Engine, private_engine
+from tests.lane import lane_name
 
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart, keep_apart
 from odc.domain.box import BoxSpec
@@ -105,10 +106,13 @@ for target in sys.argv[1:]:
 """
 
 
+METADATA_ALONE = pytest.mark.alone("the addresses of metadata services, one of them the DNS server's, are taken")
+
+
 @contextmanager
 def metadata_services() -> Iterator[None]:
     """Each address is the machine's own for a moment, and says `secret` at port 80 and `answer` at port 53."""
-    link = f"odcmeta{LANE}"
+    link = lane_name("odcmeta")
     subprocess.run(["ip", "link", "add", link, "type", "bridge"], check=True)
     with ExitStack() as stack:
         stack.callback(subprocess.run, ["ip", "link", "del", link], check=True)
@@ -151,6 +155,7 @@ def said_closed_opened_closed(engine: Engine, program: str) -> list[str]:
     return said
 
 
+@METADATA_ALONE
 def test_boxes_reach_no_metadata_service_but_its_dns_unless_the_operator_says_so() -> None:
     with private_engine("h100=1x1") as engine, metadata_services():
         closed = "".join(f"{address} answer nothing\n" for address in METADATA)
@@ -171,6 +176,7 @@ for target in sys.argv[1:]:
 """
 
 
+@METADATA_ALONE
 def test_boxes_reach_metadata_services_by_no_other_protocol_either() -> None:
     with private_engine("h100=1x1") as engine, metadata_services():
         closed = "".join(f"{address} nothing\n" for address in METADATA)
@@ -201,6 +207,7 @@ for way in (mapped, by_gateway, names_web):
 """
 
 
+@METADATA_ALONE
 def test_no_other_spelling_or_source_route_leads_to_a_metadata_service() -> None:
     with private_engine("h100=1x1") as engine, metadata_services():
         spec = engine.spec(gpus=())

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.engine import ID_BASE, LANE, Engine, eventually, private_engine
+from tests.engine import ID_BASE, Engine, eventually, private_engine
+from tests.lane import LANE, lane_name
 
 from odc.adapters.engine.box_limits import (
     CORE_PATTERN,
@@ -29,7 +30,7 @@ from odc.domain.box import BoxSpec
 from odc.operator.host_claims import claimed, forget_claim
 from odc.operator.settings import Settings
 
-pytestmark = pytest.mark.podman
+pytestmark = [pytest.mark.podman, pytest.mark.alone("it uses up, changes or counts what the kernel has for all boxes")]
 
 HOG = Path(__file__).with_name("hog.py").read_text()
 
@@ -81,7 +82,7 @@ def raised(tmp_path: Path) -> Iterator[None]:
     network = f"198.18.{LANE}.0/24"
     first = 1100 + 2 * LANE
     settings = Settings(
-        cloud=f"limits{LANE}",
+        cloud=lane_name("limits"),
         state=str(tmp_path),
         socket=f"{tmp_path}/odc.sock",
         ports=(first, first + 1),

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import LANE, Person
+from tests.e2e.cloud import Person
 from tests.e2e.terminal import ENTER, terminal
+from tests.lane import lane_name
 from tests.someone import SOURCE
 
 ODC = (sys.executable, "-m", "odc.entrypoints.odc")
@@ -25,10 +26,10 @@ def config(tmp_path: Path) -> Path:
     """The settings of a cloud that has a state folder and nothing in it."""
     (tmp_path / "state").mkdir()
     values = {
-        "cloud": f"confirm{LANE}",
+        "cloud": lane_name("confirm"),
         "state": str(tmp_path / "state"),
         "socket": str(tmp_path / "odc.sock"),
-        "image": f"localhost/odc/confirm{LANE}:1",
+        "image": f"localhost/odc/{lane_name('confirm')}:1",
     }
     file = tmp_path / "odc.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
@@ -43,7 +44,7 @@ def root(tmp_path: Path) -> Person:
 @pytest.fixture
 def own_image(tmp_path: Path) -> Iterator[str]:
     """An image by the name that the settings give, which ODC did not make."""
-    name = f"localhost/odc/confirm{LANE}:1"
+    name = f"localhost/odc/{lane_name('confirm')}:1"
     with tarfile.open(tmp_path / "own.tar", "w") as tar:
         tar.add(__file__, "own")
     subprocess.run(["podman", "import", "-q", tmp_path / "own.tar", name], check=True, capture_output=True)

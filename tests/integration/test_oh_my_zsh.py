@@ -14,7 +14,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.engine import LANE, Engine, private_engine
+from tests.engine import Engine, private_engine
+from tests.lane import lane_name
 
 from odc.adapters.engine.image import Images, box_files
 from odc.adapters.engine.oh_my_zsh import NotFetched, OhMyZsh
@@ -149,7 +150,7 @@ def test_the_guides_themes_and_plugins_work_with_the_image_that_a_mirror_gave(
     files = tmp_path / "box"
     shutil.copytree(box_files(), files)
     files.joinpath("packages").write_text("\n".join(SMALL.split()) + "\n")
-    name = f"localhost/odc/zsh{LANE}:1"
+    name = f"localhost/odc/{lane_name('zsh')}:1"
     images = Images(engine.service.environment)
     said: list[str] = []
     try:

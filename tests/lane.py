@@ -1,0 +1,50 @@
+"""The lane of this process: a number in everything that two runs at the same time must not share.
+
+Names of clouds and users, ports, networks and user ids contain it. `ODC_TEST_LANE` (0 to 9) separates the runs of two
+checkouts. Each of a run's two worker processes has a lane of its own: that of the run, and the same plus 10.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+RUNS = 10
+WORKERS = 2
+RUN_LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+LANE = RUN_LANE + RUNS * WORKER
+LANES = tuple(RUN_LANE + RUNS * worker for worker in range(WORKERS))
+"""Of all processes of this run."""
+LOCKS = Path("/run/odc-tests")
+
+if not 0 <= RUN_LANE < RUNS:
+    raise ValueError(f"ODC_TEST_LANE={RUN_LANE}: must be 0 to {RUNS - 1}")
+if WORKER >= WORKERS:
+    raise ValueError(f"tests of real components run in at most {WORKERS} processes: -n {WORKERS}")
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Only one process of the machine is in here at a time.
+
+    Args:
+        name: of what is locked.
+    """
+    LOCKS.mkdir(mode=0o755, exist_ok=True)
+    with (LOCKS / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def lane_name(word: str, rest: str | int = 0) -> str:
+    """A name that no other lane gives, for a cloud or whatever else the machine has only one of.
+
+    Args:
+        word: the first part, of letters and digits.
+        rest: what tells the names of one lane apart: a digit, or six hexadecimal digits.
+    """
+    return f"{word}-t{LANE:02}{rest}"

@@ -129,20 +129,41 @@ def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change,
 
     An owner without a record gets one too: somebody else who has the uid by now is held, and not given the disk.
 
+    A request for every disk leaves out those whose owner or name must be given. It is refused if no other disk is left.
+
     Raises:
         NotFound: there is no such disk, or no such user.
         InvalidRequest: more than one is meant, its owner is unknown or is somebody else now, or the owner has another
-            disk of that name.
+            disk of that name. For a request for every disk, the hints have a command for each.
         ProviderError: the storage does not answer.
     """
     orphans = orphaned_disks(ports)
     chosen = orphans if request.every else (_chosen(orphans, request),)
-    disks = [_recovered(ports, policy, label, request) for label in chosen if label.name or not request.every]
+    if request.every:
+        disks = _every(ports, policy, orphans, request)
+    else:
+        disks = [_recovered(ports, policy, chosen[0], request)]
     if not disks:
         return Change(), "every disk has its record"
     names = ", ".join(f"{disk.name} ({disk.id[:8]}, {len(disk.snapshots)} snapshots)" for disk in disks)
     owners = _missing_owners(ports, disks, {label.disk_id: label for label in chosen})
     return Change(disks=tuple(disks), users=owners), f"taken back: {names}"
+
+
+def _every(ports: Ports, policy: Policy, orphans: Iterable[VolumeLabel], request: RecoverDisk) -> list[Disk]:
+    """The records of all disks that need no further information."""
+    disks: list[Disk] = []
+    left: list[tuple[str, str]] = []
+    for label in orphans:
+        try:
+            names = [disk.name for disk in disks if disk.owner == label.owner]
+            disks.append(_recovered(ports, policy, label, request, names))
+        except InvalidRequest as error:
+            left.append((shown(label), error.hints[-1].command))
+    if left and not disks:
+        text = "1 disk needs" if len(left) == 1 else f"{len(left)} disks need"
+        raise InvalidRequest(f"{text} an owner or another name", *left)
+    return disks
 
 
 def _missing_owners(ports: Ports, disks: Iterable[Disk], labels: Mapping[str, VolumeLabel]) -> tuple[User, ...]:
@@ -175,13 +196,16 @@ def _chosen(orphans: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLab
     return found[0]
 
 
-def _recovered(ports: Ports, policy: Policy, label: VolumeLabel, request: RecoverDisk) -> Disk:
+def _recovered(
+    ports: Ports, policy: Policy, label: VolumeLabel, request: RecoverDisk, others: Iterable[str] = ()
+) -> Disk:
+    """The record of a disk; `others` are names that its owner's disks get by the same request."""
     owner = _owner(ports, label, request.user)
     name = check_name(request.name or label.name, "disk") if request.name or label.name else ""
     if not owner or not name:
         text = f"nothing says whose disk {label.disk_id[:8]} is and what it is called: it was made by version 0.1.0"
         raise InvalidRequest(text, ("say it", f"odc disk recover {label.disk_id[:8]} --user LOGIN --name NAME"))
-    taken = {disk.name for disk in ports.store.list_disks(owner)}
+    taken = {*others, *(disk.name for disk in ports.store.list_disks(owner))}
     if name in taken:
         other = f"odc disk recover {label.disk_id[:8]} --name {free_name(name, taken)}"
         raise InvalidRequest(f"{label.user or owner} has another disk {name}", ("another name", other))

@@ -346,7 +346,7 @@ def disk_prune(file: Path | None, keep: int, owner: str, name: str, dry_run: boo
 @click.argument("name", metavar="NAME|ID", default="")
 @click.option("--user", default="", metavar="LOGIN", help="Whose disk it is; the one who had it if left out.")
 @click.option("--name", "new_name", default="", metavar="NAME", help="What it is called from now on.")
-@click.option("--all", "every", is_flag=True, help="Take back every disk whose owner is known.")
+@click.option("--all", "every", is_flag=True, help="Recover every disk whose owner is known; exit 2 if others remain.")
 @click.pass_obj
 def disk_recover(file: Path | None, name: str, user: str, new_name: str, every: bool) -> None:
     """Give a disk whose files are there, but not its record, a record again, as after an older backup was restored.
@@ -358,7 +358,7 @@ def disk_recover(file: Path | None, name: str, user: str, new_name: str, every: 
 
     if not name and not every:
         raise InvalidRequest("say which disk, or --all", ("what there is", "gpu-dev status"))
-    _say(recover(_settings(file), RecoverDisk(disk=name, user=user, name=new_name, every=every)))
+    recover(_settings(file), RecoverDisk(disk=name, user=user, name=new_name, every=every), _say)
 
 
 @group.group()

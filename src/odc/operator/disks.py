@@ -96,18 +96,22 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         client.close()
 
 
-def recover(settings: Settings, asked: RecoverDisk) -> str:
-    """Give a disk its record back; what is said of it.
+def recover(settings: Settings, asked: RecoverDisk, say: Say) -> None:
+    """Give a disk its record back, or every disk that needs no further information.
 
     Raises:
-        OdcError: the cloud does not answer, the caller is not an operator, or it is not clear which disk is meant.
+        OdcError: the cloud does not answer, the caller is not an operator, or it is not clear which disk is meant. Some
+            disks remain for which more must be given; the others have their records.
     """
     client = Client(settings.socket)
     try:
         answer = client.send(asked)
+        say(answer.message if isinstance(answer, Done) else "taken back")
+        if asked.every:
+            # Refused if disks remain: the error has a command for each of them.
+            client.send(asked)
     finally:
         client.close()
-    return answer.message if isinstance(answer, Done) else "taken back"
 
 
 def _wait(client: Client) -> StorageView:

@@ -104,7 +104,9 @@ def test_a_disk_of_which_nothing_is_written_is_recovered_by_saying_whose_it_is()
     assert f"a disk of an unknown owner ({lost[:8]}) has files but no record" in problems(world)
     with pytest.raises(InvalidRequest, match="nothing says whose disk"):
         recover(world, disk=lost[:8])
-    assert recover(world, every=True) == "every disk has its record"
+    with pytest.raises(InvalidRequest, match="1 disk needs an owner or another name") as remains:
+        recover(world, every=True)
+    assert remains.value.hints[0].command == f"odc disk recover {lost[:8]} --user LOGIN --name NAME"
     recover(world, disk=lost[:8], user="1000", name="found")
     assert world.disk("found").id == lost
 
@@ -158,6 +160,27 @@ def test_a_disk_whose_uid_is_recorded_for_another_person_needs_its_owner_to_be_s
         world.send(RecoverDisk(disk=lost[:8], user="cara"), OPERATOR)
     recover(world, disk=lost[:8], user="ben")
     assert world.disk("late", BEN).id == lost
+
+
+def test_all_disks_are_recovered_but_those_that_need_an_owner_or_a_name_which_are_named() -> None:
+    world, lost = lost_disk_of_cara()
+    before = backup(world)
+    ids = [with_work(world, name) for name in ("first", "second", "old")]
+    restore(world, before)
+    labels = {label.disk_id: label for label in world.volumes.list_labels()}
+    world.volumes.label(VolumeLabel(disk_id=ids[2]))
+    world.volumes.label(replace(labels[ids[1]], name="first"))
+    world.store.commit(Change(users=(a_user(principal=MAL.id, name="mal"),)))
+    told = recover(world, every=True)
+    kept, other = sorted(ids[:2])
+    assert told == f"taken back: first ({kept[:8]}, 1 snapshots)"
+    with pytest.raises(InvalidRequest, match="3 disks need an owner or another name") as remains:
+        recover(world, every=True)
+    assert set(remains.value.hints) == {
+        ("disk late of cara", f"odc disk recover {lost[:8]} --user LOGIN"),
+        ("disk first of ada", f"odc disk recover {other[:8]} --name first-2"),
+        (f"a disk of an unknown owner ({ids[2][:8]})", f"odc disk recover {ids[2][:8]} --user LOGIN --name NAME"),
+    }
 
 
 def test_only_an_operator_recovers_a_disk() -> None:

@@ -49,7 +49,7 @@ def test_what_cannot_be_diagnosed_now_opens_no_shell(ada: Person, cloud: SmallCl
     with away(cloud):
         refused = ada.gpu_dev("connect", "one", "--diagnose")
     assert (refused.code, refused.out) == (1, "")
-    assert "the cloud does not answer" in refused.err
+    assert "there is no ODC daemon on" in refused.err
 
 
 def test_the_old_list_is_as_the_last_command_saw_it(ada: Person, cloud: SmallCloud) -> None:
@@ -87,7 +87,7 @@ def test_every_command_names_the_boxes_that_are_known(ada: Person, cloud: SmallC
         for command in ("list", "show", "avail", "status", "connect"):
             done = ada.gpu_dev(command)
             assert done.code == 1
-            assert "sudo odc up" in done.err
+            assert "sudo odc --config FILE up" in done.err
             assert len(re.findall("^  your boxes +gpu-dev connect (?:one|two|three|four)$", done.err, re.M)) == 3, done
         elsewhere = ada.gpu_dev("show", GPU_DEV_ENDPOINT="unix:///elsewhere.sock")
         assert "your boxes" not in elsewhere.err

@@ -96,7 +96,7 @@ def test_an_endpoint_is_checked_when_it_is_set_and_named_when_it_fails(ada: Pers
     assert "not unix:///path" in refused(ada, "config", "set", "endpoint", "htpp:/x").err
     told = ada.gpu_dev("config", "set", "endpoint", "unix:///nowhere/odc.sock")
     assert told.code == 0
-    assert "the cloud does not answer on /nowhere/odc.sock" in told.err
+    assert "there is no ODC daemon on /nowhere/odc.sock" in told.err
     assert "As it was before: gpu-dev config set endpoint ''" in told.err
     by_file = ada.gpu_dev("list", GPU_DEV_ENDPOINT="")
     assert by_file.code == 1

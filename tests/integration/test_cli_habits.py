@@ -244,18 +244,32 @@ def test_the_command_that_starts_a_second_cloud_names_its_settings(ada: Person, 
     def told() -> str:
         return ada.run("gpu-dev", "list", GPU_DEV_ENDPOINT=f"unix://{gone}").err
 
-    assert "   sudo odc up\n" in told()
-    settings_note(str(gone)).write_text("/etc/odc/my second.toml\n")
+    file = tmp_path / "my second.toml"
+    file.touch()
+    settings_note(str(gone)).write_text(f"{file}\n")
     settings_note(str(gone)).chmod(0o644)
     if os.getuid() == 0:
-        assert "   sudo odc --config '/etc/odc/my second.toml' up\n" in told()
-        assert "   odc --config '/etc/odc/my second.toml' doctor\n" in told()
+        assert f"   sudo odc --config '{file}' up\n" in told()
+        assert f"   odc --config '{file}' doctor\n" in told()
+    file.unlink()
+    assert operator_command(str(gone)) == "odc"
     for unsafe in ("relative.toml", "/a\n/b", "/a\x1b[31m", ""):
         settings_note(str(gone)).write_text(unsafe)
         assert operator_command(str(gone)) == "odc"
     settings_note(str(gone)).write_text("/a")
     settings_note(str(gone)).chmod(0o666)
     assert operator_command(str(gone)) == "odc"
+
+
+def test_a_socket_of_an_unknown_cloud_is_never_started_by_the_usual_settings(ada: Person, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.sock"
+    told = ada.run("gpu-dev", "list", GPU_DEV_ENDPOINT=f"unix://{gone}").err
+    assert told.startswith(f"error: there is no ODC daemon on {gone}\n")
+    assert "   sudo odc --config FILE up\n" in told
+    assert "   unset GPU_DEV_ENDPOINT\n" in told
+    assert "odc up" not in told
+    assert "odc doctor" not in told
+    assert "   sudo odc up\n" in ada.run("gpu-dev", "list", GPU_DEV_ENDPOINT="unix:///run/odc/odc.sock").err
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
@@ -281,7 +295,7 @@ def test_config_show_says_what_is_known_here_while_the_cloud_is_away(ada: Person
     assert ["endpoint", f"{cloud.endpoint} (by GPU_DEV_ENDPOINT)"] in lines
     assert ["ssh_key", "~/.ssh/id_ed25519.pub, as it was set here"] in lines
     assert "config includes your reservations" in done.out
-    assert "error: the cloud does not answer" in done.err
+    assert "error: there is no ODC daemon on" in done.err
     view = json.loads(as_json.out)
     assert (as_json.code, view["answers"], view["user"], view["endpoint"]) == (1, False, None, cloud.endpoint)
     assert ada.json("config", "show")["answers"] is True

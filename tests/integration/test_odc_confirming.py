@@ -68,3 +68,13 @@ def test_an_image_that_odc_did_not_make_is_replaced_only_by_consent(config: Path
     assert f"error: {own_image} was not made by ODC; this replaces it; confirm it with --yes\n" in done.stderr
     assert "image build --yes\n" in done.stderr
     assert subprocess.run(["podman", "image", "exists", own_image]).returncode == 0
+
+
+def test_commands_that_are_shown_reach_the_cloud_of_the_settings(config: Path, tmp_path: Path) -> None:
+    for typed in (("--config", str(config)), (f"--config={config}",)):
+        done = subprocess.run([*ODC, *typed, "disk", "recover"], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"   gpu-dev --endpoint unix://{tmp_path}/odc.sock status\n" in done.stderr
+    config.write_text("no TOML")
+    done = subprocess.run([*ODC, "--config", str(config), "disk", "recover"], capture_output=True, text=True)
+    assert "   gpu-dev status\n" in done.stderr

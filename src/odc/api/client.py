@@ -40,6 +40,7 @@ from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailabl
 from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
 from odc.unix_http import UnixConnection
 
+DEFAULT_SOCKET = "/run/odc/odc.sock"
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
@@ -86,7 +87,33 @@ def operator_command(socket: str) -> str:
             text = file.read(_LONGEST_PATH).decode().strip() if trusted else ""
     except (OSError, ValueError):
         return "odc"
-    return f"odc --config {shlex.quote(text)}" if text.startswith("/") and text.isprintable() else "odc"
+    is_path = text.startswith("/") and text.isprintable() and not _is_missing(text)
+    return f"odc --config {shlex.quote(text)}" if is_path else "odc"
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _start_hints(socket: str) -> tuple[Hint, ...]:
+    """How an operator starts the cloud of this socket; of an unknown one, which settings file it has is open."""
+    odc = operator_command(socket)
+    if odc == "odc" and socket != DEFAULT_SOCKET:
+        return (Hint("start it", "sudo odc --config FILE up"),)
+    return Hint("start it", f"sudo {odc} up"), Hint("look closer", f"{odc} doctor")
+
+
+def _away(socket: str, error: Exception) -> str:
+    """That nothing answers; where no socket is, and no cloud is known to have it, the address is probably wrong."""
+    if isinstance(error, FileNotFoundError) and socket != DEFAULT_SOCKET and operator_command(socket) == "odc":
+        return f"there is no ODC daemon on {socket}"
+    return f"the cloud does not answer on {socket}"
 
 
 class Client:
@@ -204,10 +231,8 @@ class Client:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            odc = operator_command(self._path)
-            start, look = ("start it", f"sudo {odc} up"), ("look closer", f"{odc} doctor")
-            hints = (start, look, *self._said_by, *self._meanwhile())
-            raise ProviderUnavailable(f"the cloud does not answer on {self._path}", *hints) from error
+            hints = (*_start_hints(self._path), *self._said_by, *self._meanwhile())
+            raise ProviderUnavailable(_away(self._path, error), *hints) from error
         if status != 200:
             raise _error(raw, status)
         try:

@@ -22,7 +22,8 @@ from odc.domain.errors import OdcError
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_OWN_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
+USERS_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
+"""A command of `gpu-dev` in a text, up to its first word."""
 OPERATORS_COMMAND = re.compile(
     r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user|disk|completion)\b)"
 )
@@ -149,7 +150,7 @@ class Output:
         if OPERATORS_COMMAND.search(text):
             operated = self.operator()
             text = OPERATORS_COMMAND.sub(lambda _: f"{operated} ", text)
-        return _OWN_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
+        return USERS_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
 
     def _rest_away(self, text: str) -> str:
         """What takes away the rest of a line that stood there; behind a full row it would take the last character."""

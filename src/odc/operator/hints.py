@@ -7,18 +7,46 @@ import shlex
 import sys
 from pathlib import Path
 
+import msgspec
+
 from odc.api.client import settings_note
-from odc.cli.output import OPERATORS_COMMAND
+from odc.cli.output import OPERATORS_COMMAND, USERS_COMMAND
 from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
 
 def pasteable(text: str) -> str:
-    """The text with the settings file that was typed in every command of ours: they are meant for the same cloud."""
+    """The text with every command of ours as it is typed for this cloud.
+
+    `odc` gets the settings file that was typed, `gpu-dev` the address that the settings name.
+    """
+    file = _typed_file()
+    if file:
+        odc = f"odc --config {shlex.quote(file)} "
+        text = OPERATORS_COMMAND.sub(lambda _: odc, text)
+    if USERS_COMMAND.search(text):
+        gpu_dev = f"{_gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))} "
+        text = USERS_COMMAND.sub(lambda _: gpu_dev, text)
+    return text
+
+
+def _socket_in(file: Path) -> str:
+    """The socket that a settings file names, also if other settings in it are wrong."""
+    try:
+        socket = msgspec.toml.decode(file.read_bytes(), type=dict[str, object]).get("socket")
+    except (OSError, ValueError):
+        return DEFAULT_SOCKET
+    return socket if isinstance(socket, str) else DEFAULT_SOCKET
+
+
+def _typed_file() -> str:
+    """The settings file on the command line; empty for the usual one."""
     words = sys.argv[1:]
-    if "--config" not in words[:-1]:
-        return text
-    file = shlex.quote(words[words.index("--config") + 1])
-    return OPERATORS_COMMAND.sub(lambda _: f"odc --config {file} ", text)
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config":
+            return following
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return ""
 
 
 def note_settings_file(settings: Settings, file: Path | None) -> None:
@@ -26,10 +54,11 @@ def note_settings_file(settings: Settings, file: Path | None) -> None:
 
     Args:
         settings: of the cloud.
-        file: None for the usual place, which need not be said.
+        file: None for the usual file.
     """
     note = settings_note(settings.socket)
-    if file is None or file == DEFAULT_FILE:
+    file = file or DEFAULT_FILE
+    if file == DEFAULT_FILE and settings.socket == DEFAULT_SOCKET:
         note.unlink(missing_ok=True)
         return
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -42,6 +71,8 @@ def note_settings_file(settings: Settings, file: Path | None) -> None:
 
 def gpu_dev(settings: Settings) -> str:
     """`gpu-dev` for this cloud: with its address, unless it is where `gpu-dev` looks by itself."""
-    if settings.socket == DEFAULT_SOCKET:
-        return "gpu-dev"
-    return f"gpu-dev --endpoint {shlex.quote(f'unix://{settings.socket}')}"
+    return _gpu_dev(settings.socket)
+
+
+def _gpu_dev(socket: str) -> str:
+    return "gpu-dev" if socket == DEFAULT_SOCKET else f"gpu-dev --endpoint {shlex.quote(f'unix://{socket}')}"

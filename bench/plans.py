@@ -14,7 +14,7 @@ from functools import partial
 
 from bench.measuring import in_turns, milliseconds
 from bench.table import Row
-from odc.scheduling import Allocation, PoolNode, PoolPlan, PoolState, QueuedRequest, Slot, plan_pool
+from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot, build_plan, plan_pool
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 UNITS = 8
@@ -82,7 +82,7 @@ def _least(pool: PoolState) -> dict[str, Slot]:
 def _events(nodes: int, queued: int) -> list[Row]:
     """One more arrival, and one reservation that ends early, on a plan that is kept."""
     pool = pool_state(nodes, queued)
-    plan = PoolPlan(pool)
+    plan = build_plan(pool)
     dice = random.Random(2)
     arrivals = [request(dice, queued + number) for number in range(EVENTS)]
     ends = dice.sample(pool.allocations, EVENTS)

@@ -1,4 +1,4 @@
-"""The picture of one pool that the planner works on: from records, nodes and boxes. Pure."""
+"""The planner's input: the state of one pool, made from records, nodes and boxes. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def pool_state(
     limits: Limits,
     now: datetime,
 ) -> PoolState:
-    """One pool at one time.
+    """The state of one pool at one time.
 
     Args:
         gpu_type: the pool.
         records: every live reservation.
-        nodes: every node; GPUs that others hold are claimed, nobody knows until when.
-        quarantined: boxes without a record; they hold what they hold, nobody knows until when.
+        nodes: every node; GPUs that other programs use, or that are unusable, are allocated with an unknown end.
+        quarantined: boxes without a record; their GPUs are allocated with an unknown end.
         disks: by id.
         limits: the operator's.
         now: the time.
@@ -50,7 +50,7 @@ def pool_state(
     allocations += [
         Allocation(node=node.name, units=len(foreign), until=None)
         for node in pool_nodes
-        # What a reservation has as well is counted once.
+        # A GPU that a reservation has, too, is counted once.
         if (foreign := (node.held_by_others.keys() | node.unusable.keys()) - ours_now)
     ]
     return PoolState(
@@ -90,12 +90,13 @@ def _disk_free(
     limits: Limits,
     now: datetime,
 ) -> datetime | None:
-    """When the disk that it waits for is released by its holder at the latest; None if it has it, or needs none."""
+    """When the disk's holder releases it at the latest; None if the reservation has it already, or needs none."""
     disk = disks.get(record.disk_id) if record.disk_id else None
     if disk is None or disk.holder in (None, record.id):
         return None
     holder = by_id.get(disk.holder or "")
     if holder is None:
-        # Its record cannot be read: nobody knows when, but it must not be a new guess at every pass.
+        # The record of the holder cannot be read, so the end is unknown. A guess that starts from now would differ in
+        # every pass, and postpone the promise each time.
         return next_guess(record.created_at, limits.stop, now)
     return held_until(holder, limits, now)

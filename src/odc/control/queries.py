@@ -22,7 +22,7 @@ from odc.domain.records import AuditEvent, ReservationQuery, Stored
 from odc.domain.reservation import Reservation, State
 from odc.domain.status import ENDED, Status
 from odc.domain.user import User
-from odc.scheduling import OpenWindow, PoolPlan, PoolState
+from odc.scheduling import OpenWindow, PoolState, build_plan
 
 MAX_LIVE = 100_000
 MAX_ENDED = 500
@@ -207,7 +207,7 @@ class Queries:
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)
         has_gpus = any(node.gpus for node in nodes)
-        plan = PoolPlan(pool)
+        plan = build_plan(pool)
         units = counts_on(largest) if has_gpus else ((1,) if nodes else ())
         return TypeAvailability(
             name=gpu_type,

@@ -1,4 +1,8 @@
-"""Planning: who starts when, and where. Pure; counts units, knows no users. Start with `plan.py`."""
+"""Planning: which request starts when, and on which nodes. Pure; counts units, knows no users. Start with `plan.py`.
+
+`model` has the input and output. Below the plan: `node_timelines` (what is free on each node, and the placed slots),
+`timeline` (one node), `window_index` (the earliest fit) and `grown_windows` (which slots may start earlier).
+"""
 
 from odc.scheduling.model import (
     Allocation,
@@ -10,7 +14,7 @@ from odc.scheduling.model import (
     Slot,
     could_ever_serve,
 )
-from odc.scheduling.plan import PoolPlan, plan_pool
+from odc.scheduling.plan import PoolPlan, build_plan, plan_pool
 
 __all__ = [
     "Allocation",
@@ -21,6 +25,7 @@ __all__ = [
     "PoolState",
     "QueuedRequest",
     "Slot",
+    "build_plan",
     "could_ever_serve",
     "plan_pool",
 ]

@@ -1,4 +1,8 @@
-"""What the planner is given, and what it answers: one pool at one time, in the words of the domain."""
+"""The planner's input and output: the state of one pool at one time, and the plan for it.
+
+Plain values. The planner counts units and knows neither users nor records; `control/pools.py` makes the state of a
+pool from records, nodes and boxes.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ class PoolNode:
     Attributes:
         name: unique.
         units: GPUs, or shares of a node without GPUs.
-        zone: gangs lie in one.
-        profiling: takes only profiling requests, each alone.
-        usable: False (cordoned, silent): takes nothing new; allocations on it still count.
-        available_from: an autoscaler could add it by then; None for a node that exists.
+        zone: all nodes of a gang are in one zone.
+        profiling: accepts only profiling requests, one at a time.
+        usable: False if the node accepts nothing new (cordoned, or not ready); allocations on it still count.
+        available_from: None for a node that exists; else the time by which an autoscaler could add it.
     """
 
     name: str
@@ -30,7 +34,13 @@ class PoolNode:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Units of a node that are held until then; None: nobody knows until when."""
+    """Units of a node that are in use.
+
+    Attributes:
+        node: by name; a node that is not in the pool is ignored.
+        units: on that node.
+        until: when they are free at the latest; None if that is unknown, so the planner never counts on them.
+    """
 
     node: str
     units: int
@@ -39,7 +49,13 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A planned start on these nodes, in rank order. An estimate is no promise: a node does not exist yet."""
+    """A planned start.
+
+    Attributes:
+        start: of the slot.
+        nodes: by name, in rank order.
+        estimate: a node of the slot does not exist yet. Nothing is taken for an estimate, and it promises nothing.
+    """
 
     start: datetime
     nodes: tuple[str, ...]
@@ -51,15 +67,15 @@ class QueuedRequest:
     """One queued request.
 
     Attributes:
-        id: its own.
+        id: unique.
         units: on each node.
-        nodes: more than 1 is a gang of whole nodes.
-        duration: the whole span of the slot, limits included.
+        nodes: how many; more than one is a gang of whole nodes.
+        duration: of the whole slot, with the limits on preparing and stopping.
         order: place in line; smaller is earlier.
-        slot: held from earlier passes; None if it has none.
-        not_before: earliest start for another cause than nodes, such as its disk.
-        profiling: wants a profiling node, alone.
-        promised: the promise that was told, for the order of laying anew.
+        slot: from an earlier plan; None if it has none yet.
+        not_before: earliest start for a reason other than nodes, such as a disk that is in use; None for no bound.
+        profiling: needs a profiling node, alone.
+        promised: the promise that the user has; None if there is none. Infeasible slots are replaced in this order.
     """
 
     id: str
@@ -75,7 +91,14 @@ class QueuedRequest:
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """One pool at one time."""
+    """One pool at one time.
+
+    Attributes:
+        now: the time.
+        nodes: existing nodes, and those that could be added.
+        allocations: of units that are in use, in any order.
+        queued: every queued request, in any order.
+    """
 
     now: datetime
     nodes: Sequence[PoolNode]
@@ -88,9 +111,9 @@ class Plan:
     """The slots of a pool.
 
     Attributes:
-        slots: request id to slot, for every request that some node can serve.
-        impossible: ids that no node could serve, now or later.
-        replanned: ids whose held slot had become infeasible.
+        slots: request id to slot, for every request that some node can serve at a known time.
+        impossible: ids of requests that no node could serve, now or later.
+        replanned: ids of requests whose slot from an earlier plan had become infeasible.
     """
 
     slots: Mapping[str, Slot]
@@ -100,16 +123,25 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class OpenWindow:
-    """When units could be had: the start (None: never), and the end that a reservation may last to (None: no end)."""
+    """When a request could start, and how long it could last.
+
+    Attributes:
+        start: None if the units are never free.
+        until: the end of the slot at the latest; None if there is no limit.
+    """
 
     start: datetime | None
     until: datetime | None = None
 
 
 def could_ever_serve(nodes: Iterable[PoolNode], units: int, count: int = 1, profiling: bool = False) -> bool:
-    """Whether the nodes, all free, could serve such a request. Impossible is not busy."""
+    """Whether the nodes could serve such a request if all of them were free and usable.
+
+    A request that waits for busy or cordoned nodes can be served; one that is larger than every node cannot.
+    """
     zones: dict[str, int] = {}
     for node in nodes:
+        # A gang takes whole nodes, so their size must match exactly.
         if node.profiling == profiling and (node.units >= units if count == 1 else node.units == units):
             zones[node.zone] = zones.get(node.zone, 0) + 1
     return any(fitting >= count for fitting in zones.values())

@@ -1,4 +1,8 @@
-"""The nodes of one kind with all that is taken of them, and the slots that hold it."""
+"""The timelines of several nodes, the slots that are placed on them, and the window indexes that are derived from both.
+
+`change` is the only way in which free units change: it keeps the timelines, the indexes and the slots' `retry` flags
+consistent. Here nodes are numbers (their place in the list) and times are microseconds; `plan` translates.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from odc.scheduling.model import PoolNode, QueuedRequest
-from odc.scheduling.timeline import FOREVER, Timeline
+from odc.scheduling.timeline import BEGINNING, FOREVER, Timeline
 from odc.scheduling.window_index import WindowIndex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,20 +24,21 @@ def to_micros(moment: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """The time of these microseconds since the epoch."""
+    """The time that is so many microseconds after the epoch."""
     return _EPOCH + micros * MICROSECOND
 
 
 @dataclass(slots=True, eq=False)
 class PlacedSlot:
-    """A request's slot inside the plan: where its units are taken.
+    """A request's slot in the plan: its units are taken on its nodes from start to end.
 
     Attributes:
-        request: the request.
-        start: of the slot, in microseconds; as is `duration`.
-        nodes: by number, in rank order.
-        units: taken of each node.
-        look_again: something came free on one of its nodes since it was last tried to start it earlier.
+        request: whose slot it is.
+        start: microseconds since the epoch.
+        nodes: by index, in rank order.
+        units: taken on each node.
+        duration: microseconds.
+        retry: units next to the slot became free since it was last tried, so it may start earlier on its own nodes.
     """
 
     request: QueuedRequest
@@ -41,75 +46,96 @@ class PlacedSlot:
     nodes: list[int]
     units: int
     duration: int
-    look_again: bool = False
+    retry: bool = False
 
 
 class NodeTimelines:
-    """Nodes of one kind (plain or profiling, existing or not) with their profiles and indexes."""
+    """Nodes that serve the same requests (plain ones or profiling ones), with what is free on them at every time."""
 
     def __init__(self, nodes: Sequence[PoolNode], now: int) -> None:
+        """Start with all units free, from now on or from when the node is available."""
         self.nodes = list(nodes)
-        self.zones = [node.zone for node in nodes]
-        self.number = {node.name: index for index, node in enumerate(nodes)}
-        self.profiles = [
+        self.index_of = {node.name: index for index, node in enumerate(nodes)}
+        self.timelines = [
             Timeline(index, node.units, max(now, to_micros(node.available_from)) if node.available_from else now)
             for index, node in enumerate(nodes)
         ]
-        self._sizes: dict[int, WindowIndex] = {}
-        self._holders: list[set[PlacedSlot]] = [set() for _ in nodes]
+        self._zones = [node.zone for node in nodes]
+        # Only a few sizes are ever asked for, so an index is built when its size first is.
+        self._windows: dict[int, WindowIndex] = {}
+        self._slots: list[set[PlacedSlot]] = [set() for _ in nodes]
 
-    def index(self, size: int) -> WindowIndex:
-        """The windows of a size; made when first asked for."""
-        if size not in self._sizes:
-            self._sizes[size] = WindowIndex(size, self.profiles)
-        return self._sizes[size]
+    def windows(self, size: int) -> WindowIndex:
+        """The open windows for that many units on one node."""
+        if size not in self._windows:
+            self._windows[size] = WindowIndex(size, self.timelines)
+        return self._windows[size]
 
     def change(self, node: int, start: int, end: int, by: int) -> None:
-        """Give (or take, if negative) units of a node over `[start, end)`."""
-        profile = self.profiles[node]
-        profile.change(start, end, by)
-        for size in self._sizes.values():
-            size.renew(profile, freed=by > 0)
-        if by > 0:
-            for held in self._holders[node]:
-                if start < held.start <= end:
-                    held.look_again = True
+        """Add units to what is free on a node over `[start, end)`; a negative number takes them.
 
-    def take(self, held: PlacedSlot) -> None:
-        """Take the units of a slot."""
-        for node in held.nodes:
-            self.change(node, held.start, held.start + held.duration, -held.units)
-            self._holders[node].add(held)
+        Cost: linear in the steps of the node's timeline and in the sizes that were asked for.
+        """
+        timeline = self.timelines[node]
+        timeline.change(start, end, by)
+        freed = by > 0
+        for windows in self._windows.values():
+            windows.update(timeline, freed)
+        if freed:
+            for slot in self._slots[node]:
+                # Units that became free right before the slot (or from before its start into it) can add up with its
+                # own units to an earlier start on this node. `GrownWindows` cannot see that: the slot itself ends the
+                # window.
+                if start < slot.start <= end:
+                    slot.retry = True
 
-    def lift(self, held: PlacedSlot) -> None:
-        """Give the units of a slot back."""
-        for node in held.nodes:
-            self._holders[node].discard(held)
-            self.change(node, held.start, held.start + held.duration, held.units)
+    def add(self, slot: PlacedSlot) -> None:
+        """Take the slot's units."""
+        for node in slot.nodes:
+            self.change(node, slot.start, slot.start + slot.duration, -slot.units)
+            self._slots[node].add(slot)
 
-    def may_improve(self, held: PlacedSlot) -> bool:
-        """Whether something came free that could let the slot start earlier. False is certain, and cheap."""
-        return held.look_again or self.index(held.units).gains.reach(held.start, held.duration)
-
-    def next_round(self) -> None:
-        """Every slot has been tried once more."""
-        for size in self._sizes.values():
-            size.gains.next_round()
-
-    def forget_gains(self) -> None:
-        """No slot can start earlier by anything that came free."""
-        for size in self._sizes.values():
-            size.gains.clear()
+    def remove(self, slot: PlacedSlot) -> None:
+        """Give the slot's units back."""
+        for node in slot.nodes:
+            # First, or the slot would be told to retry because of its own units.
+            self._slots[node].discard(slot)
+            self.change(node, slot.start, slot.start + slot.duration, slot.units)
 
     def close(self, node: int) -> None:
-        """Let the node take nothing new, ever."""
-        self.change(node, 0, FOREVER, -self.nodes[node].units - 1)
+        """Let the node accept nothing new. What is allocated there may still be released: it leaves at most 0 free."""
+        self.change(node, BEGINNING, FOREVER, -self.nodes[node].units)
 
     def find(
         self, units: int, count: int, duration: int, not_before: int, before: int = FOREVER
     ) -> tuple[int, list[int]] | None:
-        """The earliest start and its nodes, or None. A gang is not looked for from `before` on."""
-        if count == 1:
-            window = self.index(units).earliest(duration, not_before)
-            return None if window is None else (max(window[0], not_before), [window[2]])
-        return self.index(units).gang(count, duration, self.zones, not_before, before)
+        """The earliest start from `not_before` on, and the nodes that are free then.
+
+        Args:
+            units: on each node.
+            count: nodes; more than one is a gang.
+            duration: microseconds.
+            not_before: no earlier start, or `BEGINNING`.
+            before: ends the search for a gang. The search for one node is fast and may return a later start.
+
+        Returns:
+            Start and nodes, by index, in rank order; None if the units are never free for so long.
+        """
+        if count > 1:
+            return self.windows(units).earliest_gang(count, duration, self._zones, not_before, before)
+        window = self.windows(units).earliest(duration, not_before)
+        return None if window is None else (max(window.start, not_before), [window.node])
+
+    def may_start_earlier(self, slot: PlacedSlot) -> bool:
+        """Whether anything became free that could let the slot start earlier. False is certain, and cheap."""
+        return slot.retry or self.windows(slot.units).grown.may_fit(slot.start, slot.duration)
+
+    def next_round(self) -> None:
+        """Every slot has been tried once: see `GrownWindows.next_round`."""
+        for windows in self._windows.values():
+            windows.grown.next_round()
+
+    def clear_grown(self) -> None:
+        """No slot can use any window that grew."""
+        for windows in self._windows.values():
+            windows.grown.clear()

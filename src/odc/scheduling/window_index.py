@@ -1,8 +1,12 @@
-"""Every node's windows for the sizes that are asked for, filed so that the earliest fit is found without a scan.
+"""The open windows of all nodes for one size, indexed so that the earliest fit is found without scanning all of them.
 
-The earliest start of a request is the start of some window. Windows of a size are filed by the binary length class of
-their duration: in a higher class than the request's the first one fits; in its own class one looks on until one is
-long enough.
+The earliest start of a request is the start of some window (or the time before which it must not start). Windows are
+grouped by the bit length of their length, that is, by powers of two, and sorted within each group. For a request of
+some duration,
+
+* groups of shorter windows are skipped whole,
+* in the group of the same bit length, the first window that is long enough is the best one,
+* in each group of longer windows, every window is long enough, so the first one is the best one.
 """
 
 from __future__ import annotations
@@ -10,118 +14,154 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
+from operator import itemgetter
 
 from odc.scheduling.grown_windows import GrownWindows
-from odc.scheduling.timeline import Timeline, Window
+from odc.scheduling.timeline import BEGINNING, FOREVER, Timeline, Window
 
-CLASSES = 64
+_GROUPS = FOREVER.bit_length() + 1
+
+_latest_start = itemgetter(0)
 
 
 class WindowIndex:
-    """The windows of one size, of all nodes."""
+    """The open windows for one size, of all nodes.
 
-    __slots__ = ("_by_node", "_classes", "_used", "_whole", "gains", "size")
+    Attributes:
+        size: units.
+        grown: the windows that grew since every slot was last tried.
+    """
 
-    def __init__(self, size: int, profiles: Sequence[Timeline]) -> None:
+    __slots__ = ("_by_node", "_groups", "_used", "_whole", "grown", "size")
+
+    def __init__(self, size: int, timelines: Sequence[Timeline]) -> None:
         self.size = size
-        self._whole = {profile.index for profile in profiles if profile.units == size}
-        self._classes: list[list[Window]] = [[] for _ in range(CLASSES)]
+        # Gangs take whole nodes only.
+        self._whole = {timeline.index for timeline in timelines if timeline.units == size}
+        self._groups: list[list[Window]] = [[] for _ in range(_GROUPS)]
         self._by_node: list[list[Window]] = []
-        self.gains = GrownWindows()
-        for profile in profiles:
-            windows = profile.windows(size)
+        # Windows that are there from the beginning have not grown: slots are placed against them.
+        self.grown = GrownWindows()
+        for timeline in timelines:
+            windows = timeline.windows(size)
             self._by_node.append(windows)
             for window in windows:
-                self._classes[(window[3] - window[0]).bit_length()].append(window)
-        for filed in self._classes:
-            filed.sort()
-        self._used = [number for number in range(CLASSES) if self._classes[number]]
+                self._groups[window.length.bit_length()].append(window)
+        for group in self._groups:
+            group.sort()
+        # A group that becomes empty stays in the list: it costs a look, and most are filled again soon.
+        self._used = [number for number in range(_GROUPS) if self._groups[number]]
 
-    def renew(self, profile: Timeline, freed: bool) -> None:
-        """File the node's windows anew after its profile changed; note those that grew."""
-        old = self._by_node[profile.index]
-        new = profile.windows(self.size)
+    def update(self, timeline: Timeline, freed: bool) -> None:
+        """Index the node's windows again after its timeline changed, and record those that grew.
+
+        Args:
+            timeline: of the node, after the change.
+            freed: the change gave units back; False if it took some.
+        """
+        old = self._by_node[timeline.index]
+        new = timeline.windows(self.size)
         if old == new:
             return
-        self._by_node[profile.index] = new
-        known = [window for window in old if window not in self.gains] if freed or self.gains else None
+        self._by_node[timeline.index] = new
+        # What remains of a window after a part was taken has grown only if that window had. So a new window is a grown
+        # one unless it is inside an old window that had not grown. When nothing was freed and no window had grown,
+        # everything new is such a remainder, and the comparison is skipped.
+        may_have_grown = freed or len(self.grown) > 0
+        not_grown = [window for window in old if window not in self.grown] if may_have_grown else []
         for window in old:
             if window not in new:
-                filed = self._classes[(window[3] - window[0]).bit_length()]
-                del filed[bisect_left(filed, window)]
-                self.gains.lose(window)
+                group = self._groups[(window.end - window.start).bit_length()]
+                del group[bisect_left(group, window)]
+                self.grown.discard(window)
         for window in new:
             if window not in old:
-                self._file(window)
-                # What is left of a window that grew still counts as grown; what is left of another one does not.
-                if known is not None and not _lies_in(window, known):
-                    self.gains.note(window)
+                self._insert(window)
+                if may_have_grown and not _is_inside_any(window, not_grown):
+                    self.grown.add(window)
 
-    def _file(self, window: Window) -> None:
-        number = (window[3] - window[0]).bit_length()
-        filed = self._classes[number]
-        if not filed and number not in self._used:
-            insort(self._used, number)
-        insort(filed, window)
+    def earliest(self, duration: int, not_before: int = BEGINNING) -> Window | None:
+        """The best window in which `duration` fits from `not_before` on: by start, then by best fit, then by node.
 
-    def earliest(self, duration: int, not_before: int = 0) -> Window | None:
-        """The first window, by start and best fit, that holds `duration`; its start may lie before `not_before`."""
-        if not_before:
-            fitting = (w for w in self.all() if w[3] - max(w[0], not_before) >= duration)
-            return min(fitting, key=lambda w: (max(w[0], not_before), w[1], w[2]), default=None)
+        The window itself may start before `not_before`.
+
+        Cost: linear in the windows of about the same length; with `not_before`, linear in all windows.
+        """
+        if not_before > BEGINNING:
+            # A bound cuts windows, so their length says no longer whether the request fits.
+            fitting = (w for w in self.all() if w.end - max(w.start, not_before) >= duration)
+            return min(fitting, key=lambda w: (max(w.start, not_before), w.free, w.node), default=None)
         best: Window | None = None
         own = duration.bit_length()
         for number in self._used:
             if number < own:
                 continue
-            filed = self._classes[number]
+            group = self._groups[number]
             if number == own:
-                for window in filed:
-                    if window[3] - window[0] >= duration:
+                # The first group that is looked at, so there is nothing to compare with yet.
+                for window in group:
+                    if window.end - window.start >= duration:
                         best = window
                         break
-            elif filed and (best is None or filed[0] < best):
-                best = filed[0]
+            elif group and (best is None or group[0] < best):
+                best = group[0]
         return best
 
     def all(self) -> Iterator[Window]:
         """Every window, in no order."""
         for number in self._used:
-            yield from self._classes[number]
+            yield from self._groups[number]
 
     def window_at(self, node: int, time: int) -> Window | None:
         """The node's window that contains this time, or None."""
         for window in self._by_node[node]:
-            if window[0] <= time < window[3]:
+            if window.start <= time < window.end:
                 return window
         return None
 
-    def gang(
+    def earliest_gang(
         self, count: int, duration: int, zones: Sequence[str], not_before: int, before: int
     ) -> tuple[int, list[int]] | None:
         """The earliest start in `[not_before, before)` with `count` whole nodes of one zone free for `duration`.
 
-        Returns:
-            The start and the nodes, or None.
+        Args:
+            count: nodes.
+            duration: microseconds.
+            zones: of every node, by index.
+            not_before: first start to consider.
+            before: first start not to consider.
 
-        Cost: linear in the windows of at least that length, give or take a factor of two, up to that start.
+        Returns:
+            The start and the nodes by index, or None.
+
+        Cost: linear in the windows that start before the result and are at least about half as long as the duration.
         """
         own = duration.bit_length()
-        waiting: dict[str, list[tuple[int, int]]] = {}
-        for window in merge(*(self._classes[number] for number in self._used if number >= own)):
-            start = max(window[0], not_before)
+        # Sweep over the starts of windows. For each zone, the nodes on which the gang could start now, each with the
+        # latest start that its window allows. As soon as a zone has enough of them, the start is the earliest one.
+        candidates: dict[str, list[tuple[int, int]]] = {}
+        for window in merge(*(self._groups[number] for number in self._used if number >= own)):
+            start = max(window.start, not_before)
             if start >= before:
                 return None
-            end, node = window[3], window[2]
-            if end - start < duration or node not in self._whole:
+            if window.end - start < duration or window.node not in self._whole:
                 continue
-            zone = waiting.setdefault(zones[node], [])
-            insort(zone, (end - duration, node))
-            del zone[: bisect_left(zone, (start, -1))]
+            zone = candidates.setdefault(zones[window.node], [])
+            insort(zone, (window.end - duration, window.node))
+            # Windows in which it is too late to start now. What is left contains each node once: two windows of a
+            # node never overlap.
+            del zone[: bisect_left(zone, start, key=_latest_start)]
             if len(zone) >= count:
-                return start, sorted(index for _, index in zone)[:count]
+                return start, sorted(node for _, node in zone)[:count]
         return None
 
+    def _insert(self, window: Window) -> None:
+        number = (window.end - window.start).bit_length()
+        group = self._groups[number]
+        if not group and number not in self._used:
+            insort(self._used, number)
+        insort(group, window)
 
-def _lies_in(window: Window, others: Iterable[Window]) -> bool:
-    return any(other[0] <= window[0] and window[3] <= other[3] for other in others)
+
+def _is_inside_any(window: Window, others: Iterable[Window]) -> bool:
+    return any(other.start <= window.start and window.end <= other.end for other in others)

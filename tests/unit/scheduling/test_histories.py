@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduling.pools import check_plan, pool_states, requests, units_on
 
-from odc.scheduling import Allocation, Plan, PoolPlan, PoolState, QueuedRequest, Slot, plan_pool
+from odc.scheduling import Allocation, Plan, PoolState, QueuedRequest, Slot, build_plan, plan_pool
 
 MINUTE = timedelta(minutes=1)
 DELAY = timedelta(seconds=20)
@@ -89,7 +89,7 @@ class Lab:
             allocation = timed[self.draw(0, len(timed) - 1)]
             assert allocation.until is not None
             wanted = allocation.until + self.draw(1, 300) * MINUTE
-            granted = PoolPlan(self.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
+            granted = build_plan(self.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
             assert allocation.until <= granted <= wanted
             self.allocations[self.allocations.index(allocation)] = replace(allocation, until=granted)
 
@@ -149,7 +149,7 @@ def test_the_latest_end_is_the_last_one_that_breaks_no_slot(pool: PoolState, dat
     allocation = data.draw(st.sampled_from(timed))
     assert allocation.until is not None
     wanted = allocation.until + 48 * 60 * MINUTE
-    granted = PoolPlan(lab.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
+    granted = build_plan(lab.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
     if granted < wanted:
         lab.allocations[lab.allocations.index(allocation)] = replace(allocation, until=granted + timedelta(seconds=1))
         assert plan_pool(lab.state).replanned or not lab.nodes[allocation.node].usable

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
 from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pool_states, units_on
 
-from odc.scheduling import Allocation, PoolNode, PoolPlan, PoolState, Slot, could_ever_serve, plan_pool
+from odc.scheduling import Allocation, PoolNode, PoolState, Slot, build_plan, could_ever_serve, plan_pool
 
 
 def nodes_of(count: int, units: int = 8, **changes: object) -> list[PoolNode]:
@@ -64,7 +64,7 @@ def test_a_later_request_never_changes_an_earlier_slot(pool: PoolState, data: st
     together = plan_pool(pool)
     assert {r.id: together.slots.get(r.id) for r in earlier} == {r.id: alone.slots.get(r.id) for r in earlier}
     # `add` must give the same slots, one arrival at a time.
-    plan = PoolPlan(replace(pool, queued=earlier))
+    plan = build_plan(replace(pool, queued=earlier))
     for request in pool.queued[count:]:
         assert plan.add(request) == together.slots.get(request.id)
     assert dict(plan.plan.slots) == dict(together.slots)
@@ -80,7 +80,7 @@ def test_a_stream_of_small_requests_does_not_delay_a_large_one_at_the_head() -> 
     assert plan.slots["r0"].start == NOW + HOUR
     assert all(plan.slots[f"r{n}"].start >= NOW + 3 * HOUR for n in range(1, 20))
     short = a_request(30, units=1, hours=0.5)
-    assert PoolPlan(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot)])).add(short) == Slot(
+    assert build_plan(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot)])).add(short) == Slot(
         NOW, ("n0",)
     )
 
@@ -141,14 +141,14 @@ def test_addable_nodes_give_estimates_only_to_requests_that_no_existing_node_can
 def test_an_extension_ends_at_the_start_of_the_next_slot() -> None:
     allocations = [Allocation("n0", 4, NOW + HOUR)]
     queued = [a_request(0, units=8, slot=Slot(NOW + 3 * HOUR, ("n0",)), not_before=NOW + 3 * HOUR)]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, queued))
+    plan = build_plan(PoolState(NOW, nodes_of(1), allocations, queued))
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 3 * HOUR
     assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 2 * HOUR) == NOW + 2 * HOUR
 
 
 def test_an_early_end_moves_later_slots_forward() -> None:
     allocations = [Allocation("n0", 8, NOW + 5 * HOUR)]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, [a_request(0, 8, 2), a_request(1, 8, 1)]))
+    plan = build_plan(PoolState(NOW, nodes_of(1), allocations, [a_request(0, 8, 2), a_request(1, 8, 1)]))
     assert plan.plan.slots["r1"].start == NOW + 7 * HOUR
     assert plan.release("n0", 8, NOW, NOW + 5 * HOUR) == ["r0", "r1"]
     assert plan.plan.slots["r0"].start == NOW
@@ -158,7 +158,7 @@ def test_an_early_end_moves_later_slots_forward() -> None:
 @given(pool_states(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_after_early_ends_no_slot_could_start_earlier(pool: PoolState, data: st.DataObject) -> None:
-    plan = PoolPlan(pool)
+    plan = build_plan(pool)
     before = dict(plan.plan.slots)
     allocations = list(pool.allocations)
     for _ in range(min(3, len(allocations))):
@@ -177,7 +177,7 @@ def test_after_early_ends_no_slot_could_start_earlier(pool: PoolState, data: st.
 def test_free_units_are_reported_with_how_long_they_stay_free() -> None:
     allocations = [Allocation("n0", 4, NOW + HOUR)]
     queued = [a_request(0, units=8, hours=2, slot=Slot(NOW + HOUR, ("n0",)))]
-    plan = PoolPlan(PoolState(NOW, nodes_of(1), allocations, queued))
+    plan = build_plan(PoolState(NOW, nodes_of(1), allocations, queued))
     assert (plan.free_for(4).start, plan.free_for(4).until) == (NOW, NOW + HOUR)
     assert plan.free_for(8).start == NOW + 3 * HOUR
     assert plan.free_for(16).start is None

@@ -13,7 +13,7 @@ import msgspec
 from odc.domain.event_kind import EventKind
 from odc.domain.open_enum import OpenEnum
 from odc.domain.requests import Request
-from odc.domain.status import BoxStatus, Status
+from odc.domain.status import BoxStatus, EndCause, Status
 
 WAIT_LIMIT_S = 30.0
 
@@ -167,7 +167,9 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         simulated: its GPUs are pretended.
         mine: whether the caller owns it.
         version: goes up with every change; what `?wait=` compares.
-        reason: why it ended, or why it goes back to the queue; empty while all is well.
+        cause: why it ended, or why it goes back to the queue; None while all is well.
+        ended_by: the operator who ended it; empty if nobody or its owner did.
+        reason: the cause with its details, for people; empty while all is well.
         ahead: who holds what it waits for: `user, 8 x h100`.
         disk: name of its disk; None for a temporary home.
         disk_new: whether its disk has no snapshot yet.
@@ -199,6 +201,8 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     mine: bool = False
     version: int = 0
+    cause: EndCause | None = None
+    ended_by: str = ""
     reason: str = ""
     ahead: str = ""
     disk: str | None = None

@@ -42,7 +42,7 @@ from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
-from odc.domain.status import BoxStatus
+from odc.domain.status import BoxStatus, EndCause
 from odc.domain.storage import DiskUse, StorageUse
 from odc.domain.user import User, uid_of
 
@@ -93,7 +93,9 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
     return replace(
         public,
         name=record.name,
-        reason=record.end_detail,
+        cause=_cause(record),
+        ended_by=record.ended_by,
+        reason=f"by {record.ended_by}" if record.ended_by else record.end_detail,
         ahead=standing.ahead,
         disk=disk.name if disk else record.spec.disk,
         disk_new=disk is not None and not disk.made,
@@ -106,6 +108,11 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         host_key=record.host_key.public,
         out_of_memory=_out_of_memory(record),
     )
+
+
+def _cause(record: Reservation) -> EndCause | None:
+    """Why it ended or was requeued; of a record of 0.1.0 only the sentence is known."""
+    return record.end_cause or (EndCause.OTHER if record.ended_why or record.end_detail else None)
 
 
 def _out_of_memory(record: Reservation) -> OutOfMemoryView | None:

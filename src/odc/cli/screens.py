@@ -12,7 +12,7 @@ from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import Output
 from odc.domain.names import short
-from odc.domain.status import LIVE, BoxStatus, Status
+from odc.domain.status import LIVE, BoxStatus, EndCause, Status
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
@@ -245,9 +245,9 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
         return ended_sentence(view, now)
     if view.requeue:
         return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: gpu-dev wait {view.name}"
-    if view.reason.startswith("by "):
-        why = f"it was cancelled {view.reason}"
-    elif view.expires_at and view.expires_at <= now:
+    if view.ended_by:
+        why = f"it was cancelled by {view.ended_by}"
+    elif view.expires_at and view.expires_at <= now and view.cause is not EndCause.CANCELLED:
         why = f"its time was over at {times.clock(view.expires_at, now)}"
     else:
         why = view.reason or "it was cancelled"

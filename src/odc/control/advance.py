@@ -21,6 +21,7 @@ from odc.domain.disk import Disk
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
 from odc.domain.reservation import EndReason, Reservation, State
+from odc.domain.status import EndCause
 
 MAX_UNCOUNTED_ATTEMPTS = 100
 """A reservation whose ports are taken so often is not tried for ever."""
@@ -57,7 +58,7 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
     if outcome is not None and isinstance(outcome.value, Ready):
         return _become_active(record, outcome.value, seen)
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
-        return _end(record, seen, EndReason.FAILED, outcome.error.message)
+        return _end(record, seen, EndReason.FAILED, EndCause.REFUSED, outcome.error.message)
     failed = outcome is not None and outcome.error is not None
     elsewhere = outcome is not None and isinstance(outcome.error, PlaceTaken)
     # After an outage of the cluster or of the daemon it is over its limit and has not been tried since: one more try.
@@ -96,6 +97,7 @@ def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) 
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Step:
     """The attempt is over its limit, or cannot work where it is: the queue again, or the end after the last one."""
     fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
+    cause = EndCause.PLACE_TAKEN if outcome and isinstance(outcome.error, PlaceTaken) else EndCause.NOT_READY
     detail = fault or "the box did not come up"
     if _over_prepare_limit(record, seen, policy):
         detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
@@ -106,15 +108,15 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
         and record.uncounted < MAX_UNCOUNTED_ATTEMPTS
     ):
         # Nothing was tried: the next attempt gets a port that nobody has.
-        return _end(replace(record, uncounted=record.uncounted + 1), seen, None, detail)
+        return _end(replace(record, uncounted=record.uncounted + 1), seen, None, cause, detail)
     tries = record.attempt - record.uncounted
     if tries >= policy.limits.attempts:
-        return _end(record, seen, EndReason.FAILED, f"{detail} (attempt {tries}, the last)")
-    return _end(record, seen, None, detail)
+        return _end(record, seen, EndReason.FAILED, cause, f"{detail} (attempt {tries}, the last)")
+    return _end(record, seen, None, cause, detail)
 
 
-def _end(record: Reservation, seen: Observation, why: EndReason | None, detail: str) -> Step:
-    ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, detail=detail))
+def _end(record: Reservation, seen: Observation, why: EndReason | None, cause: EndCause, detail: str = "") -> Step:
+    ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, cause=cause, detail=detail))
     step = Step(record=ending)
     if record.id not in seen.busy:
         step.tasks.append(Task(TaskName.STOP, ending))
@@ -133,10 +135,11 @@ def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk
 
 def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     if record.expires_at is not None and not seen.frozen and seen.now >= record.expires_at:
-        return _end(record, seen, EndReason.EXPIRED, "")
+        return _end(record, seen, EndReason.EXPIRED, EndCause.EXPIRED)
     outcome = _outcome(record, seen, TaskName.RESTART)
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
-        return _end(record, seen, EndReason.FAILED, f"its box stopped and cannot start again: {outcome.error.message}")
+        detail = f"its box stopped and cannot start again: {outcome.error.message}"
+        return _end(record, seen, EndReason.FAILED, EndCause.RESTART_REFUSED, detail)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
@@ -209,7 +212,8 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
         return Step(record=replace(record, missing_since=seen.now))
     if seen.now - record.missing_since < policy.missing:
         return None
-    return _end(record, seen, EndReason.FAILED, "its box was removed by someone else than ODC")
+    detail = "its box was removed by someone else than ODC"
+    return _end(record, seen, EndReason.FAILED, EndCause.BOX_REMOVED, detail)
 
 
 def _ending(record: Reservation, seen: Observation) -> Step | None:

@@ -52,6 +52,7 @@ from odc.domain.requests import (
 )
 from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.ssh_keys import parse_public_key
+from odc.domain.status import EndCause
 from odc.domain.user import User
 from odc.ports.key_source import FetchedKeys
 
@@ -221,7 +222,8 @@ class Requests:
         A queued one ends at once and releases its disk here; the others' disks are released when they are safe.
         """
         now = self._ports.clock.now()
-        event = lifecycle.EndRequested(at=now, why=EndReason.CANCELLED, detail=_by(caller, record))
+        by = "" if caller.id == record.owner else caller.user
+        event = lifecycle.EndRequested(at=now, why=EndReason.CANCELLED, cause=EndCause.CANCELLED, by=by)
         after = lifecycle.apply(record, event)
         if after == record:
             return Change()
@@ -269,10 +271,6 @@ class Requests:
         keys = tuple(dict.fromkeys(parse_public_key(line) for line in request.keys))
         fresh = replace(self._user(caller), own_keys=keys)
         return Effect(change=Change(users=(fresh,)), answer=replace(fresh, version=fresh.version + 1))
-
-
-def _by(caller: Principal, record: Reservation) -> str:
-    return "" if caller.id == record.owner else f"by {caller.user}"
 
 
 def check_request_id(request_id: str) -> None:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from odc.domain.errors import InvariantError
 from odc.domain.reservation import EndReason, Fault, Place, Reservation, SlotRecord, State
+from odc.domain.status import EndCause
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +41,12 @@ class BoxesReady(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndRequested(msgspec.Struct, frozen=True, kw_only=True):
-    """It is to end (`why`), or to go back to the queue (`why` is None)."""
+    """It is to end (`why`), or to go back to the queue (`why` is None); `by` is the operator who asked for it."""
 
     at: datetime
     why: EndReason | None
+    cause: EndCause = EndCause.OTHER
+    by: str = ""
     detail: str = ""
 
 
@@ -85,6 +88,7 @@ def apply(record: Reservation, trigger: Trigger) -> Reservation:
                 expires_at=trigger.at + record.spec.length,
                 places=trigger.places,
                 fault=None,
+                end_cause=None,
                 end_detail="",
             )
         case EndRequested():
@@ -112,13 +116,12 @@ def _end_requested(record: Reservation, trigger: EndRequested) -> Reservation:
     if record.state is State.ENDING:
         if trigger.why is None or not record.requeue:
             return record
-        return replace(record, requeue=False, ended_why=trigger.why, end_detail=trigger.detail)
+        return replace(_caused(record, trigger), requeue=False, ended_why=trigger.why)
     if record.state is State.QUEUED:
         return replace(
-            record,
+            _caused(record, trigger),
             state=State.ENDED,
             ended_why=trigger.why or EndReason.FAILED,
-            end_detail=trigger.detail,
             ending_at=trigger.at,
             ended_at=trigger.at,
             slot=None,
@@ -126,17 +129,20 @@ def _end_requested(record: Reservation, trigger: EndRequested) -> Reservation:
             fault=None,
         )
     return replace(
-        record,
+        _caused(record, trigger),
         state=State.ENDING,
         ending_at=trigger.at,
         ended_why=trigger.why,
-        end_detail=trigger.detail,
         requeue=trigger.why is None,
         boxes_gone=False,
         fault=None,
         missing_since=None,
         unreachable="",
     )
+
+
+def _caused(record: Reservation, trigger: EndRequested) -> Reservation:
+    return replace(record, end_cause=trigger.cause, ended_by=trigger.by, end_detail=trigger.detail)
 
 
 def _cleaned_up(record: Reservation, trigger: CleanedUp) -> Reservation:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from odc.domain.status import Status
+from odc.domain.status import EndCause, Status
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone. A stored one without is refused when the record is read: it could not be compared."""
@@ -159,7 +159,9 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         applied_config: digest of the configuration that its boxes have: expiry time, the owner's keys, the operator's
             settings; empty if nothing is applied yet. Stored as `told`, its name in version 0.1.0.
         ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
-        end_detail: the cause in words, for a failure or a requeue.
+        end_cause: why it ends or was requeued; None in records of 0.1.0, and while all is well.
+        ended_by: the operator who asked for the end; empty if nobody or the owner did.
+        end_detail: the details in words, for a failure or a requeue; what 0.1.0 wrote is a whole sentence.
         requeue: ENDING leads back to the queue.
         boxes_gone: ENDING: the containers are confirmed gone, so the GPUs are free.
         out_of_memory: what the kernel killed in its boxes for memory.
@@ -193,6 +195,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     ending_at: Instant | None = None
     ended_at: Instant | None = None
     ended_why: EndReason | None = None
+    end_cause: EndCause | None = None
+    ended_by: str = ""
     end_detail: str = ""
     requeue: bool = False
     boxes_gone: bool = False

@@ -1,4 +1,4 @@
-"""The words in which users read where a reservation and its boxes are."""
+"""The words in which users read where a reservation and its boxes are, and why it ended."""
 
 from __future__ import annotations
 
@@ -19,6 +19,27 @@ class Status(OpenEnum):
 
 LIVE = (Status.QUEUED, Status.PREPARING, Status.ACTIVE, Status.ENDING)
 ENDED = (Status.EXPIRED, Status.CANCELLED, Status.FAILED)
+
+
+class EndCause(OpenEnum):
+    """Why a reservation ends, or goes back to the queue."""
+
+    EXPIRED = "expired"
+    """Its time is over."""
+    CANCELLED = "cancelled"
+    """Its owner or an operator asked for it."""
+    REFUSED = "refused"
+    """Its box cannot be started, and trying again would not help."""
+    NOT_READY = "not_ready"
+    """SSH did not answer within the limit for starting."""
+    PLACE_TAKEN = "place_taken"
+    """Another program took its port or its room on the node."""
+    RESTART_REFUSED = "restart_refused"
+    """Its box stopped and cannot be started again."""
+    BOX_REMOVED = "box_removed"
+    """Something other than ODC removed its box."""
+    OTHER = "other"
+    """Recorded by a version that stored a sentence only."""
 
 
 class BoxStatus(OpenEnum):

@@ -12,6 +12,7 @@ from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, 
 from odc.api.messages import DiskView, EventView, History, KeySource, KeyView, Me, OutOfMemoryView, PhaseView
 from odc.cli import screens, show_screen
 from odc.domain.event_kind import EventKind
+from odc.domain.status import EndCause
 
 SOON = NOW + timedelta(minutes=12)
 DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
@@ -231,8 +232,12 @@ def test_one_that_was_never_active_left_its_disk_as_it_was() -> None:
     ("changes", "told"),
     [
         ({"expires_at": NOW}, "its time was over at 14:04. Its disk train is being made safe: gpu-dev show train"),
+        ({"cause": EndCause.CANCELLED, "expires_at": NOW}, "it was cancelled. Its disk train"),
         ({}, "it was cancelled. Its disk train is being made safe: gpu-dev show train"),
-        ({"reason": "by ops", "disk": None}, "it was cancelled by ops. Again: gpu-dev reserve --like train"),
+        (
+            {"ended_by": "ops", "reason": "by ops", "disk": None},
+            "it was cancelled by ops. Again: gpu-dev reserve --like train",
+        ),
         ({"reason": "its box was removed"}, "its box was removed. Its disk train is being made safe"),
     ],
 )

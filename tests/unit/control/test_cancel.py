@@ -142,7 +142,7 @@ def test_nobody_else_cancels_it_but_an_operator() -> None:
     world.cancel(record, OPERATOR)
     world.settle()
     assert world.get(record).ended_why is EndReason.CANCELLED
-    assert world.get(record).end_detail == "by root"
+    assert world.get(record).ended_by == "root"
 
 
 def test_the_late_clean_up_of_an_older_attempt_leaves_the_newer_box_alone() -> None:

@@ -17,6 +17,7 @@ from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUna
 from odc.domain.records import Change
 from odc.domain.requests import Cancel
 from odc.domain.reservation import EndReason, State
+from odc.domain.status import EndCause
 
 GONE = ProviderUnavailable("the engine does not answer")
 
@@ -108,6 +109,7 @@ def test_a_box_that_is_gone_is_seen_twice_thirty_seconds_apart_before_it_counts(
     world.pass_time(10 * SECOND)
     now = world.get(record)
     assert now.ended_why is EndReason.FAILED
+    assert now.end_cause is EndCause.BOX_REMOVED
     assert "removed by someone else" in now.end_detail
     disk = world.disk("proj")
     assert disk.last_snapshot is not None
@@ -183,6 +185,7 @@ def test_an_image_that_does_not_exist_fails_at_once_with_that_reason() -> None:
     world = World(images=("something else",), image="localhost/odc/box:1")
     record = world.reserve(disk="proj")
     assert record.ended_why is EndReason.FAILED
+    assert record.end_cause is EndCause.REFUSED
     assert "localhost/odc/box:1: image not known" in record.end_detail
     assert world.disk("proj").holder is None
     assert world.cluster.leftovers() == frozenset()
@@ -215,7 +218,7 @@ def test_a_box_is_never_active_before_ssh_answers_and_fails_with_the_phase_in_th
         world.pass_time(10 * SECOND, step=10 * SECOND)
     now = world.get(record)
     assert attempts == {1, 2, 3}
-    assert now.ended_why is EndReason.FAILED
+    assert (now.ended_why, now.end_cause) == (EndReason.FAILED, EndCause.NOT_READY)
     assert "not ready within 180 s: ssh: the box runs, but no SSH server answers in it (attempt 3, the last)" in (
         now.end_detail
     )

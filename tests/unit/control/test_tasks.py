@@ -9,6 +9,7 @@ from tests.world import BEN, HOUR, MINUTE, Fuse, World
 from odc.control import host_monitor, record_pruning, storage_maintenance
 from odc.control.task_runner import Call, InlineRunner, Outcome
 from odc.domain.reservation import EndReason, State
+from odc.domain.status import EndCause
 
 
 class HeldRunner:
@@ -72,6 +73,7 @@ def test_a_start_that_hangs_over_its_limit_goes_back_to_the_queue_and_is_not_sta
     world.pass_time(4 * MINUTE)
     now = world.get(record)
     assert (now.state, now.requeue) == (State.ENDING, True)
+    assert now.end_cause is EndCause.NOT_READY
     assert "not ready within 180 s" in now.end_detail
     assert runner.running() == ["prepare"]
     for task in ("stop", "clean", "prepare"):

@@ -1,0 +1,52 @@
+"""Records as clients see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.builders import NOW, a_reservation
+
+from odc.api.messages import ReservationView
+from odc.api.views import reservation_view
+from odc.control.context import ClusterStatus
+from odc.control.queries import ReservationDetail
+from odc.domain.access import Principal
+from odc.domain.lifecycle import EndRequested, apply
+from odc.domain.reservation import EndReason, Reservation, State
+from odc.domain.status import EndCause
+
+OWNER = Principal(id="unix:1000", user="octocat")
+
+
+def seen_by_owner(record: Reservation) -> ReservationView:
+    return reservation_view(ReservationDetail(record), OWNER, ClusterStatus())
+
+
+def as_stored_by_0_1_0(record: Reservation, **fields: Any) -> Reservation:
+    """The record without the fields that 0.1.0 did not write."""
+    stored = msgspec.to_builtins(record)
+    del stored["end_cause"], stored["ended_by"]
+    return msgspec.convert(stored | fields, Reservation)
+
+
+def test_a_reservation_that_an_operator_ended_names_the_operator() -> None:
+    asked = EndRequested(at=NOW, why=EndReason.CANCELLED, cause=EndCause.CANCELLED, by="root")
+    view = seen_by_owner(apply(a_reservation(), asked))
+    assert (view.cause, view.ended_by, view.reason) == (EndCause.CANCELLED, "root", "by root")
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"state": State.ENDED, "ended_why": "failed", "end_detail": "its box was removed"}, EndCause.OTHER),
+        ({"state": State.QUEUED, "end_detail": "its node was lost"}, EndCause.OTHER),
+        ({"state": State.ACTIVE}, None),
+    ],
+)
+def test_a_sentence_that_an_earlier_version_stored_is_kept_as_the_reason(
+    fields: dict[str, Any], cause: EndCause | None
+) -> None:
+    view = seen_by_owner(as_stored_by_0_1_0(a_reservation(), **fields))
+    assert (view.cause, view.ended_by, view.reason) == (cause, "", fields.get("end_detail", ""))

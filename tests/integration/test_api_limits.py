@@ -30,7 +30,7 @@ from odc.api.client import Client
 from odc.domain.requests import SetGithubUser
 client = Client(sys.argv[1])
 for _ in range(%d):
-    client.send(SetGithubUser(login=""))
+    client.set_github_user("")
 """
 
 

@@ -22,7 +22,7 @@ from odc.api import peers
 from odc.api.bodies import MAX_BODY
 from odc.api.client import Client
 from odc.api.messages import ReservationView
-from odc.domain.requests import Cancel, Reserve, SetOwnKeys
+from odc.domain.requests import Reserve
 
 SOMEBODY = 64123
 """A uid that nobody has."""
@@ -49,9 +49,8 @@ def many(cloud: SmallCloud, count: int, said: bytes) -> Iterator[list[socket]]:
 
 
 def an_active_one(client: Client) -> ReservationView:
-    client.send(SetOwnKeys(keys=(KEY,)))
-    view = client.send(Reserve(gpu_type="h100", gpus=1, hours=1.0))
-    assert isinstance(view, ReservationView)
+    client.set_own_keys((KEY,))
+    view = client.reserve(Reserve(gpu_type="h100", gpus=1, hours=1.0))
     deadline = time.monotonic() + 60
     while view.state != "active":
         assert time.monotonic() < deadline, view
@@ -79,7 +78,7 @@ def test_two_hundred_clients_that_wait_hold_no_thread_and_slow_nobody(cloud: Sma
         beside = usual_s(client)
         assert threading.active_count() - threads <= 20
         assert beside < 5 * alone + 0.02
-        client.send(Cancel(reservation=view.id))
+        client.cancel(view.id)
         client.close()
         for wire in wires:
             wire.close()
@@ -90,7 +89,7 @@ def test_each_of_two_hundred_clients_hears_of_the_change(cloud: SmallCloud) -> N
     view = an_active_one(client)
     started = time.monotonic()
     with many(cloud, 200, message("GET", f"/v1/reservations/{view.id}?wait=30&version={view.version}")) as wires:
-        client.send(Cancel(reservation=view.id))
+        client.cancel(view.id)
         client.close()
         answers = [read_answer(wire).json() for wire in wires]
     assert time.monotonic() - started < 25

@@ -1,7 +1,7 @@
-"""The one client of the API. Light to import: `gpu-dev` must feel instant.
+"""The client of the API, a method for each request and each question. Light to import: `gpu-dev` must start quickly.
 
 A request carries an id made here, so that it can be sent again after a lost connection and still act once. Answers
-decode leniently: a server may know more fields than this client.
+decode leniently: a server may send fields that this client does not know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -37,13 +37,26 @@ from odc.api.messages import (
 from odc.api.storage_messages import StorageView
 from odc.domain import errors
 from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
-from odc.domain.requests import Cancel, Request, Reserve, SetGithubUser, SetOwnKeys
+from odc.domain.requests import (
+    AcceptClock,
+    Cancel,
+    EndAll,
+    ForgetUser,
+    MoveUser,
+    PruneSnapshots,
+    RecoverDisk,
+    Request,
+    Reserve,
+    SetGithubUser,
+    SetOwnKeys,
+)
 from odc.unix_http import UnixConnection
 
 DEFAULT_SOCKET = "/run/odc/odc.sock"
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
+RESEND_DELAY_S = 0.2
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
 """How long a client that asks too often waits before it says so."""
@@ -148,27 +161,59 @@ class Client:
         self.asked_at = 0.0
         """When the last question was asked, in seconds since 1970: the answer knows nothing of what came later."""
 
-    def send(self, request: Request) -> ReservationView | Me | Done:
-        """Ask for something; sent again after a lost connection, under the same id.
+    def reserve(self, request: Reserve) -> ReservationView:
+        """Queue a reservation; the answer is its record, before any pass has seen it."""
+        return self._request(request, ReservationView)
+
+    def cancel(self, reservation: str) -> ReservationView:
+        """End a reservation; one that has ended already is returned as it is."""
+        return self._request(Cancel(reservation=reservation), ReservationView)
+
+    def set_github_user(self, login: str) -> Me:
+        """Take the caller's keys from this GitHub login; with an empty one, forget it and its keys."""
+        return self._request(SetGithubUser(login=login), Me)
+
+    def set_own_keys(self, keys: tuple[str, ...]) -> Me:
+        """Replace the caller's own list of public keys."""
+        return self._request(SetOwnKeys(keys=keys), Me)
+
+    def accept_clock(self) -> Done:
+        """For operators: the wall clock is right; timed ends go on."""
+        return self._request(AcceptClock(), Done)
+
+    def end_all(self) -> Done:
+        """For operators: end every live reservation of every user."""
+        return self._request(EndAll(), Done)
+
+    def forget_user(self, user: str) -> Done:
+        """For operators: delete a user's record and keys, end their reservations, keep their disks."""
+        return self._request(ForgetUser(user=user), Done)
+
+    def move_user(self, user: str, to: str) -> Done:
+        """For operators: give everything of a recorded user to the login `to`."""
+        return self._request(MoveUser(user=user, to=to), Done)
+
+    def prune_snapshots(self, request: PruneSnapshots) -> Done:
+        """For operators: delete older snapshots."""
+        return self._request(request, Done)
+
+    def recover_disk(self, request: RecoverDisk) -> Done:
+        """For operators: make a record for a disk that has files but no record."""
+        return self._request(request, Done)
+
+    def _request(self, request: Request, answer: type[View]) -> View:
+        """Send a request, again after a lost connection under the same id, so that it acts once.
 
         Raises:
-            RequestError: refused, with the server's words.
+            RequestError: the server refused; nothing was changed.
             ProviderUnavailable: the server does not answer; whether it acted is unknown.
         """
         body = msgspec.json.encode(Envelope(id=uuid.uuid4().hex, request=request))
-        kind: Any = Done
-        if isinstance(request, Reserve | Cancel):
-            kind = ReservationView
-        elif isinstance(request, SetGithubUser | SetOwnKeys):
-            kind = Me
-        for left in range(SEND_TRIES - 1, -1, -1):
-            try:
-                return self._ask("POST", "/v1/requests", kind, body)  # type: ignore[no-any-return]
-            except ProviderUnavailable:
-                if not left:
-                    raise
-                time.sleep(0.2)
-        raise AssertionError("unreachable")
+        for _ in range(SEND_TRIES - 1):
+            with contextlib.suppress(ProviderUnavailable):
+                return self._ask("POST", "/v1/requests", answer, body)
+            time.sleep(RESEND_DELAY_S)
+        return self._ask("POST", "/v1/requests", answer, body)
 
     def reservations(self, user: str = "me", ended: bool = False, status: str = "") -> ReservationList:
         """Reservations by place in line."""

@@ -18,7 +18,6 @@ from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, read_settings, write_setting
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.names import near_match
-from odc.domain.requests import SetGithubUser, SetOwnKeys
 from odc.domain.ssh_keys import KINDS, parse_public_key
 from odc.domain.status import Status
 
@@ -133,14 +132,8 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
     session.output.json({"key": key, "value": value, "message": told}) if as_json else session.output.line(told)
 
 
-def _me(answer: object) -> Me:
-    if not isinstance(answer, Me):
-        raise ProviderUnavailable("the cloud's answer is not understood")
-    return answer
-
-
 def _set_github_user(session: Session, login: str) -> str:
-    me = _me(session.client().send(SetGithubUser(login=login)))
+    me = session.client().set_github_user(login)
     count = sum(key.source is KeySource.GITHUB for key in me.keys)
     return f"{login}: {count} key{'s' if count != 1 else ''}" if login else "no GitHub user any more"
 
@@ -159,7 +152,7 @@ def set_key_file(session: Session, path: Path) -> str:
 
 def set_keys(session: Session, keys: tuple[str, ...]) -> str:
     """Make these keys the user's own; their fingerprints, with commas."""
-    me = _me(session.client().send(SetOwnKeys(keys=keys)))
+    me = session.client().set_own_keys(keys)
     return ", ".join(key.fingerprint for key in me.keys if key.source is KeySource.OWN)
 
 

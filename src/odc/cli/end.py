@@ -15,7 +15,6 @@ from odc.cli.context import Session
 from odc.cli.options import completed, json_option, pass_session, yes_option
 from odc.cli.waiting import wait_for
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
-from odc.domain.requests import Cancel
 from odc.domain.status import ENDED, LIVE, Status
 
 NOTHING = "Nothing was cancelled."
@@ -177,10 +176,7 @@ def _together(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> Od
 def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
     if view.state not in LIVE:
         return view
-    answer = session.client().send(Cancel(reservation=view.id))
-    if not isinstance(answer, ReservationView):
-        raise ProviderUnavailable("the cloud's answer is not a reservation")
-    return answer
+    return session.client().cancel(view.id)
 
 
 def _told(view: ReservationView, now: datetime) -> str:

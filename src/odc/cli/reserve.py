@@ -114,12 +114,10 @@ def reserve(
         output.note(NOTHING)
         sys.exit(130)
     try:
-        view = session.client().send(request)
+        view = session.client().reserve(request)
     except KeyboardInterrupt:
         output.note("Interrupted while asking: it may be reserved or not. Look: gpu-dev list")
         sys.exit(130)
-    if not isinstance(view, ReservationView):
-        raise ProviderUnavailable("the cloud's answer is no reservation", ("look", "gpu-dev list"))
     _after(session, view, how)
 
 

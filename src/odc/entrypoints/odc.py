@@ -232,18 +232,16 @@ def clock_accept(file: Path | None, yes: bool) -> None:
     If some end at once it asks; without a terminal it needs --yes then.
     """
     from odc.api.client import Client
-    from odc.api.messages import Done
-    from odc.domain.requests import AcceptClock
 
     client = Client(_settings(file).socket)
     try:
         if over := _over_by_the_clock(client):
             names = f"{len(over)} reservation{'s' if len(over) > 1 else ''}: {', '.join(over)}"
             confirm(f"the clock says {datetime.now():%Y-%m-%d %H:%M}; this ends {names}", yes)
-        answer = client.send(AcceptClock())
+        answer = client.accept_clock()
     finally:
         client.close()
-    click.echo(answer.message if isinstance(answer, Done) else "accepted")
+    click.echo(answer.message)
 
 
 def _over_by_the_clock(client: Client) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from odc.api.client import Client
-from odc.api.messages import Done
 from odc.api.storage_messages import DiskUseView, StorageView
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import PruneSnapshots, RecoverDisk
@@ -87,8 +86,7 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         if dry_run:
             return
         confirm(f"this deletes {count}")
-        answer = client.send(asked)
-        say(answer.message if isinstance(answer, Done) else "deleting them")
+        say(client.prune_snapshots(asked).message)
         after = _wait(client)
         freed = max(after.free_bytes - before.free_bytes, 0)
         say(f"Freed {gib_text(freed)}. {space_text(after)}.")
@@ -105,11 +103,10 @@ def recover(settings: Settings, asked: RecoverDisk, say: Say) -> None:
     """
     client = Client(settings.socket)
     try:
-        answer = client.send(asked)
-        say(answer.message if isinstance(answer, Done) else "taken back")
+        say(client.recover_disk(asked).message)
         if asked.every:
             # Refused if disks remain: the error has a command for each of them.
-            client.send(asked)
+            client.recover_disk(asked)
     finally:
         client.close()
 

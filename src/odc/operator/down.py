@@ -21,7 +21,6 @@ from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.client import Client, settings_note
 from odc.domain.errors import ProviderUnavailable
-from odc.domain.requests import EndAll
 from odc.entrypoints.bootstrap import engine_service, present_boxes
 from odc.operator import systemd
 from odc.operator.daemon_state import daemon_pid, running_settings
@@ -127,7 +126,7 @@ def _end_all(settings: Settings, say: Say) -> None:
     try:
         while live := client.reservations(user="all").reservations:
             if time.monotonic() - asked_at > AGAIN_S:
-                client.send(EndAll())
+                client.end_all()
                 asked_at = time.monotonic()
             if not told:
                 say(f"{_counted(len(live))} ending; disks are made safe first")

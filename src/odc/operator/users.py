@@ -10,9 +10,8 @@ import click
 
 from odc.api.client import Client
 from odc.api.messages import Done, UserList, UserView
-from odc.domain.errors import Hint, InvalidRequest, NotFound, ProviderUnavailable
+from odc.domain.errors import Hint, InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
-from odc.domain.requests import ForgetUser, MoveUser
 from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
@@ -85,7 +84,7 @@ def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
     """
     _find(settings, user)
     _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", f"odc user forget {user}", yes)
-    say(_send(settings, ForgetUser(user=user)))
+    say(_ask_daemon(settings, lambda client: client.forget_user(user)))
 
 
 def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
@@ -96,7 +95,7 @@ def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
     """
     _find(settings, user)
     _ask(f"Give the disks and reservations of {user} to {to}?", f"odc user move {user} {to}", yes)
-    say(_send(settings, MoveUser(user=user, to=to)))
+    say(_ask_daemon(settings, lambda client: client.move_user(user, to)))
 
 
 def _find(settings: Settings, user: str) -> None:
@@ -118,12 +117,9 @@ def _ask(question: str, command: str, yes: bool) -> None:
     click.confirm(question, abort=True)
 
 
-def _send(settings: Settings, request: ForgetUser | MoveUser) -> str:
+def _ask_daemon(settings: Settings, ask: Callable[[Client], Done]) -> str:
     client = Client(settings.socket)
     try:
-        answer = client.send(request)
+        return ask(client).message
     finally:
         client.close()
-    if not isinstance(answer, Done):
-        raise ProviderUnavailable("the cloud's answer is not understood")
-    return answer.message

@@ -36,6 +36,7 @@ from odc.domain.box import BoxName, BoxSpec
 from odc.domain.catalog import Catalog
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
+from odc.entrypoints.process_environment import cleaned
 
 ID_BASE = 1_000_000_000
 PORTS = 50
@@ -171,7 +172,7 @@ def private_engine(simulate: str = "h100=2x8,t4=1x4", nested: bool = False) -> I
     ensure_image()
     cloud = lane_name("engine", uuid.uuid4().hex[:6])
     state = Path(tempfile.mkdtemp(prefix=f"odc-{cloud}-", dir="/var/tmp"))
-    service = EngineService(state / "engine")
+    service = EngineService(state / "engine", cleaned(os.environ)[0])
     # Each step is taken also when one before it fails: a test that fails must not leave a service or a mount behind.
     with ExitStack() as undo:
         # lxcfs may end only at the end, and then deletes its own file here.

@@ -10,6 +10,7 @@ from tests.lane import locked
 
 from odc.adapters.engine.image import Images
 from odc.adapters.engine.service import EngineService
+from odc.entrypoints.process_environment import cleaned
 
 IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
 """Its name. Runs of different checkouts at the same time set one of their own each."""
@@ -18,7 +19,7 @@ IMAGE = os.environ.get("ODC_TEST_IMAGE", "localhost/odc/box:1")
 def ensure_image() -> None:
     """Build it, unless the engine has it."""
     with locked("image"), tempfile.TemporaryDirectory(prefix="odc-image-") as folder:
-        service = EngineService(Path(folder, "engine"))
+        service = EngineService(Path(folder, "engine"), cleaned(os.environ)[0])
         service.configure()
         images = Images(service.environment)
         if not images.is_current(IMAGE):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.nvml import LOST, MISMATCH, UNKNOWN, Nvml, build_nvml, gpu, uuid
 
-from odc.adapters.engine.cdi import undescribed
+from odc.adapters.system.cdi import undescribed
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -21,7 +21,7 @@ SURVEY = """
 import json
 from pathlib import Path
 from odc.adapters.system.gpus import driver_version, survey_gpus
-from odc.operator.known_gpus import broken_gpus, lost_gpus, machine_gpus, note_gpus
+from odc.adapters.system.known_gpus import broken_gpus, lost_gpus, machine_gpus, note_gpus
 import sys
 state = Path(sys.argv[1])
 survey = survey_gpus()

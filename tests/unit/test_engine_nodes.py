@@ -6,9 +6,10 @@ import platform
 
 import pytest
 
-from odc.adapters.engine.nodes import FoundGpu, machine_nodes, simulated_nodes
+from odc.adapters.engine.nodes import machine_nodes, simulated_nodes
 from odc.domain.catalog import Catalog
 from odc.domain.errors import InvalidRequest
+from odc.domain.node import FoundGpu
 from odc.domain.resources import Capacity
 
 GIB = 2**30

@@ -7,11 +7,9 @@ terminal shows; the environment does.
 from __future__ import annotations
 
 import codecs
-import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 _NAMED = str.maketrans(
     {
@@ -68,16 +66,6 @@ def shows_utf8(environment: Mapping[str, str]) -> bool:
     """
     named = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "C")
     return is_utf8(named.partition("@")[0])
-
-
-def started_with() -> Mapping[str, str]:
-    """The environment as this process was given it: Python may have changed `LC_CTYPE` in its own since."""
-    try:
-        raw = Path("/proc/self/environ").read_bytes()
-    except OSError:
-        return os.environ
-    pairs = (part.partition("=") for part in raw.decode(errors="replace").split("\0"))
-    return {name: value for name, _, value in pairs}
 
 
 def fit_streams(environment: Mapping[str, str]) -> None:

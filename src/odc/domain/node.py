@@ -1,12 +1,24 @@
-"""A node: a machine that runs boxes, as the cluster shows it now."""
+"""A node: a machine that runs boxes, as the cluster shows it now; and the GPUs that a machine has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from odc.domain.resources import Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class FoundGpu:
+    """A GPU of the machine: its identity, what the vendor's library calls it, its memory in GiB, and its device file;
+    that is empty if the library does not say."""
+
+    uuid: str
+    name: str
+    memory_gib: float
+    device: str = ""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

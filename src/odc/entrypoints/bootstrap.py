@@ -30,6 +30,7 @@ from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
+from odc.adapters.system.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.adapters.system.wake import LocalWake
 from odc.api.messages import Health
 from odc.control.context import Policy, Ports, StatusCache
@@ -37,7 +38,6 @@ from odc.domain.node import Node
 from odc.domain.resources import Capacity
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.immutable_settings import check_ids
-from odc.operator.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.operator.settings import Settings
 
 NVIDIA_KIND = "nvidia.com/gpu"
@@ -106,7 +106,7 @@ def lent_gpus(settings: Settings) -> tuple[str, ...]:
 
 def engine_service(settings: Settings) -> EngineService:
     """The engine's service of this cloud."""
-    return EngineService(settings.state_folder / "engine")
+    return EngineService(settings.state_folder / "engine", os.environ)
 
 
 def images(settings: Settings) -> Images:

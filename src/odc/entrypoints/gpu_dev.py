@@ -10,7 +10,7 @@ from typing import TextIO
 
 import click
 
-from odc.cli.ascii import fit_streams, started_with
+from odc.cli.ascii import fit_streams
 from odc.cli.context import Session
 from odc.cli.home import choose_home, home_of_account
 from odc.cli.main import COMMANDS
@@ -18,6 +18,7 @@ from odc.cli.main import main as group
 from odc.cli.output import standard_output
 from odc.cli.times import local_now, localised
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
+from odc.entrypoints.process_environment import started_with
 
 INTERRUPTED = 130
 

@@ -17,12 +17,12 @@ import click
 import msgspec
 
 from odc import __version__
-from odc.adapters.system.surroundings import clean_own
-from odc.cli.ascii import escaped, fit_streams, is_utf8, started_with
+from odc.cli.ascii import escaped, fit_streams, is_utf8
 from odc.cli.completion import completion_command
 from odc.cli.folding import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
 from odc.domain.status import Status
+from odc.entrypoints.process_environment import clean_own, started_with
 from odc.operator.command_group import OperatorGroup
 from odc.operator.confirmation import as_typed, confirm
 from odc.operator.errors import as_ours, failed, missing
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 ENDED = 143
 _ignored: list[str] = []
-"""Variables that were set when this process began and that it does not use; see `surroundings`."""
+"""Variables that were set when this process began and that it does not use; see `process_environment`."""
 
 
 @click.group(cls=OperatorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -407,7 +407,7 @@ def main() -> None:
     def end(*_: object) -> None:
         raise SystemExit(ENDED)
 
-    _ignored.extend(clean_own())
+    _ignored.extend(clean_own(os.environ))
 
     # What a command has begun is taken back also when it is ended by `kill`; the daemon has its own way.
     signal.signal(signal.SIGTERM, end)

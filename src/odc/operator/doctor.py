@@ -14,10 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, most_boxes
-from odc.adapters.engine.cdi import GENERATE, undescribed
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
@@ -31,29 +28,22 @@ from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.sql.disk_reserve import REFUSE_BYTES, WARN_BYTES
 from odc.adapters.system.accounts import SystemAccounts
+from odc.adapters.system.cdi import GENERATE, undescribed
 from odc.adapters.system.gpus import driver_version, survey_gpus
+from odc.adapters.system.known_gpus import gpus_file, lost_gpus
 from odc.api.client import Client
 from odc.domain.errors import OdcError, ProviderUnavailable
+from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap import engine_service, find_nodes, lent_gpus
 from odc.operator.daemon_state import daemon_pid, running_settings
 from odc.operator.disks import overcommit_text, read_storage
 from odc.operator.host_claims import check_claim
-from odc.operator.known_gpus import gpus_file, lost_gpus
 from odc.operator.preflight import check_listen, ephemeral_ports, reachable_by_all
 from odc.operator.settings import EVERYWHERE, Settings
 from odc.operator.users import advice, read_users
 
 BUILD = "run: sudo odc image build        (about 2 minutes)"
 LEAST_FILES = 4096
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line: `ok`, `warn` or `fail`; of what; what was found; what to do."""
-
-    level: str
-    subject: str
-    text: str
-    hint: str = ""
 
 
 Check = Callable[[Settings], Iterator[Finding]]
@@ -211,7 +201,7 @@ def _some_engine(settings: Settings) -> Iterator[EngineService]:
         yield own
         return
     with tempfile.TemporaryDirectory(prefix="odc-doctor-") as folder:
-        service = EngineService(Path(folder))
+        service = EngineService(Path(folder), os.environ)
         try:
             yield service
         finally:
@@ -320,8 +310,7 @@ def _records(settings: Settings) -> Iterator[Finding]:
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
-    for line in examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30)):
-        yield Finding(line.level, line.subject, line.text, line.hint)
+    yield from examine_storage(settings.disks_folder, int(settings.disk_file_gib * 2**30))
     if os.geteuid() != 0 or daemon_pid(settings.state_folder) is None:
         return
     with contextlib.suppress(ProviderUnavailable):  # a daemon that does not answer is a finding of its own

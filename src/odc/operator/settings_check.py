@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from odc.adapters.engine.resolver import is_reachable
 from odc.domain.catalog import BUILT_IN, Catalog, GpuType
+from odc.domain.dns import is_reachable
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
 from odc.operator.docstrings import meanings

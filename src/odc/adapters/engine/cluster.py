@@ -6,7 +6,6 @@ Speed: making and starting a box is four calls, of which the engine's own work i
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -41,11 +40,11 @@ from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.resolver import find_resolver
 from odc.adapters.engine.tcp_ports import is_free, taken_ports
-from odc.adapters.localdisk.layers import Layers, LayerUse
 from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.ports.box_layers import BoxLayers, LayerUse
 
 GREETING_S = 0.5
 CONNECTING_S = 0.15
@@ -66,7 +65,7 @@ class EngineCluster:
     """See `odc.ports.cluster`. The engine's labels say which containers are this cloud's; no other is touched."""
 
     def __init__(
-        self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions, layers: Layers | None = None
+        self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions, layers: BoxLayers | None = None
     ) -> None:
         """Put together; nothing is asked yet.
 
@@ -245,8 +244,7 @@ class EngineCluster:
             if time.monotonic() > deadline:
                 # The process that does it may have been killed, as for memory.
                 command = ["podman", "container", "cleanup", uid]
-                environment = {**os.environ, **self._options.environment}
-                subprocess.run(command, env=environment, capture_output=True, timeout=STOP_EXTRA_S)
+                subprocess.run(command, env=dict(self._options.environment), capture_output=True, timeout=STOP_EXTRA_S)
                 if (known := self._find(name, uid)) is not None and is_ending(known):
                     raise ProviderUnavailable(f"box {name} has ended, and the engine has not cleaned up after it")
                 break

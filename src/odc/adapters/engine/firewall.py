@@ -16,7 +16,6 @@ Source: netavark 1.4, `firewall/varktables/types.rs` (the jump to NETAVARK_ISOLA
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -146,7 +145,7 @@ def _place(rule: list[str]) -> tuple[str, ...]:
 
 
 def _program() -> str | None:
-    return shutil.which("iptables", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin:/sbin")
 
 
 def _run(program: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -10,24 +10,13 @@ from types import MappingProxyType
 
 from odc.domain.catalog import Catalog
 from odc.domain.errors import InvalidRequest, NotFound
-from odc.domain.node import Node
+from odc.domain.node import FoundGpu, Node
 from odc.domain.resources import Capacity, allocatable
 
 MAX_NODES = 64
 MAX_UNITS = 64
 DIGITS = 4
 _EXAMPLE = ("for example", "odc up --simulate h100=2x8,t4=1x4")
-
-
-@dataclass(frozen=True, slots=True)
-class FoundGpu:
-    """A GPU of the machine: its identity, what the vendor's library calls it, its memory in GiB, and its device file;
-    that is empty if the library does not say."""
-
-    uuid: str
-    name: str
-    memory_gib: float
-    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

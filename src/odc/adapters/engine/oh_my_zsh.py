@@ -5,7 +5,6 @@ The network may not allow it. Then boxes get the small loader in `images/box/ske
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -44,7 +43,7 @@ class OhMyZsh:
 
         Args:
             folder: made here; it must not exist.
-            environment: of the git commands, such as proxies.
+            environment: of the git commands: that of the process, and proxies.
 
         Raises:
             NotFetched: git is missing, the address does not answer, or what came is not this commit. The folder may
@@ -83,7 +82,6 @@ class _Git:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = {
-            **os.environ,
             **environment,
             "GIT_DIR": str(folder / ".git"),
             "GIT_TERMINAL_PROMPT": "0",

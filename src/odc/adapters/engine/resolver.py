@@ -7,12 +7,13 @@ asks itself are looked up where it keeps them. Boxes have IPv4 only, so servers 
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from odc.domain.dns import is_reachable
 
 HOST_FILE = "etc/resolv.conf"
 UPSTREAM_FILES = (
@@ -98,15 +99,6 @@ def _usable(addresses: Iterable[str]) -> tuple[str, ...]:
     """Those that a box can reach, in order, each once."""
     found = dict.fromkeys(text for text in addresses if is_reachable(text))
     return tuple(found)[:MOST_SERVERS]
-
-
-def is_reachable(text: str) -> bool:
-    """Whether boxes can reach a server of this address: IPv4, and not the machine's own loopback."""
-    try:
-        address = ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
 def _files(root: Path, patterns: Iterable[str]) -> list[Path]:

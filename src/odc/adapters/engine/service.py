@@ -26,7 +26,6 @@ from odc.adapters.engine.box_limits import limit_engine
 from odc.adapters.engine.network_namespaces import share_namespaces
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.processes import reap, start_detached
-from odc.adapters.system.surroundings import cleaned
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -116,7 +115,7 @@ def configuration(machine: Machine) -> str:
     )
 
 
-def _let_the_host_choose() -> None:
+def _let_the_host_choose(environment: Mapping[str, str]) -> None:
     """Let the host's own engine choose how it makes networks while its storage is empty, as its first command does.
 
     With an image or a box in the storage it would choose the older way, and `podman rm` by hand could not take a box's
@@ -124,17 +123,22 @@ def _let_the_host_choose() -> None:
     """
     program = shutil.which("podman")
     if program is not None and not _CHOSEN.exists():
-        own, _ = cleaned(os.environ)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run([program, "network", "ls"], env=own, capture_output=True, timeout=START_LIMIT_S)
+            subprocess.run([program, "network", "ls"], env=environment, capture_output=True, timeout=START_LIMIT_S)
 
 
 class EngineService:
     """Starts, finds and stops the service of one cloud. Several processes may do so at once."""
 
-    def __init__(self, folder: Path) -> None:
-        """Name the service's folder: its socket, configuration and log."""
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Name the service's folder.
+
+        Args:
+            folder: of its socket, configuration and log.
+            environment: for the engine, without variables that lead it elsewhere.
+        """
         self._folder = folder
+        self._environment = environment
         self.socket = folder / "podman.sock"
         self._pid_file = folder / "podman.pid"
         self._revived_at = -math.inf
@@ -142,7 +146,7 @@ class EngineService:
     @property
     def environment(self) -> dict[str, str]:
         """For the engine's own commands, so that they see what the service sees."""
-        return cleaned(os.environ)[0] | {"CONTAINERS_CONF": str(self._folder / "containers.conf")}
+        return {**self._environment, "CONTAINERS_CONF": str(self._folder / "containers.conf")}
 
     def ensure(self, renew: bool = False) -> PodmanApi:
         """The service's API; started if it does not answer. If it dies later, the next failing call starts it again.
@@ -253,7 +257,7 @@ class EngineService:
         self._pid_file.write_text(str(pid))
 
     def _write_configuration(self) -> None:
-        _let_the_host_choose()
+        _let_the_host_choose(self._environment)
         fresh = self._folder / "containers.conf.new"
         fresh.write_text(configuration(look_at_machine()))
         fresh.replace(self._folder / "containers.conf")

@@ -7,12 +7,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from odc.adapters.localdisk.backends import is_btrfs
 from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_read_only, mounted_file
 from odc.adapters.localdisk.programs import run, storage_errors
 from odc.adapters.localdisk.select_storage import beside, is_same
+from odc.domain.finding import Finding
 from odc.domain.storage import gib_text
 
 _IN_A_HOME = re.compile(r"volumes/([0-9a-f]{32})/home/")
@@ -23,16 +23,7 @@ _UNLIMITED = (
 _ROOM = "make room there, or choose another place: odc up --disks FOLDER"
 
 
-class Line(NamedTuple):
-    """One finding: `ok`, `warn` or `fail`; of what; what was found; what to do."""
-
-    level: str
-    subject: str
-    text: str
-    hint: str = ""
-
-
-def examine_storage(folder: Path, file_bytes: int) -> tuple[Line, ...]:
+def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
     """Look at the storage of a cloud that runs or is to run.
 
     Args:
@@ -43,76 +34,77 @@ def examine_storage(folder: Path, file_bytes: int) -> tuple[Line, ...]:
         ProviderUnavailable: it cannot be looked at.
     """
     if os.geteuid() != 0:
-        return (Line("warn", "disks", "only root can look", "run: sudo odc doctor"),)
+        return (Finding("warn", "disks", "only root can look", "run: sudo odc doctor"),)
     folder = folder.resolve()
     with storage_errors(f"the disks' folder {folder}"):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         return (*_space(existing), *_kind(folder, existing, file_bytes))
 
 
-def _space(existing: Path) -> Iterator[Line]:
+def _space(existing: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     text = f"{gib_text(free)} free at {existing}"
-    yield Line("warn", "space", text, _ROOM) if free < LOW_SPACE else Line("ok", "space", text)
+    yield Finding("warn", "space", text, _ROOM) if free < LOW_SPACE else Finding("ok", "space", text)
 
 
-def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Line]:
+def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
     file = file_of(folder)
     if mounted_file(folder) is not None:
         yield from _mounted(folder, file)
     elif beside(folder).exists() and not file.exists() and not is_same(folder):
         text = f"{folder} is not the storage that holds the disks"
-        yield Line("fail", "disks", text, "mount it, then run: sudo odc up")
+        yield Finding("fail", "disks", text, "mount it, then run: sudo odc up")
     elif file.exists():
-        yield Line("warn", "disks", f"the btrfs file {file} is not mounted", "run: sudo odc up")
+        yield Finding("warn", "disks", f"the btrfs file {file} is not mounted", "run: sudo odc up")
     elif is_btrfs(existing):
-        yield Line("ok", "disks", "btrfs: snapshots and quotas")
+        yield Finding("ok", "disks", "btrfs: snapshots and quotas")
         yield from _uncounted(existing)
     else:
         yield _without_snapshots(folder, existing, file_bytes)
         if (folder / "volumes").exists():
             text = "what boxes write outside their homes has no limit either: it can fill the engine's storage"
-            yield Line("warn", "layers", text, "better: odc up --disks /A/BTRFS/FOLDER")
+            yield Finding("warn", "layers", text, "better: odc up --disks /A/BTRFS/FOLDER")
 
 
-def _mounted(folder: Path, file: Path) -> Iterator[Line]:
+def _mounted(folder: Path, file: Path) -> Iterator[Finding]:
     if is_read_only(folder):
         text = f"the btrfs file {file} stopped taking writes after an error, as when the host is full"
-        yield Line("fail", "disks", text, "make room, then run: sudo odc down --all && sudo odc up")
+        yield Finding("fail", "disks", text, "make room, then run: sudo odc down --all && sudo odc up")
         return
     facts = file.stat()
     size = gib_text(facts.st_size)
     missing = facts.st_size - facts.st_blocks * 512 - shutil.disk_usage(file.parent).free
     if missing > 0:
         text = f"the btrfs file may grow to {size}, and the host lacks {gib_text(missing)} of that"
-        yield Line("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
+        yield Finding("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
     else:
-        yield Line("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
+        yield Finding("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
     yield from _uncounted(folder)
 
 
-def _uncounted(folder: Path) -> Iterator[Line]:
+def _uncounted(folder: Path) -> Iterator[Finding]:
     """Subvolumes in homes: made before boxes refused to make them, or where they cannot refuse."""
     listed = run("btrfs", "subvolume", "list", str(folder)).splitlines()
     disks = sorted({found[1] for line in listed if (found := _IN_A_HOME.search(line))})
     if disks:
         delete = "btrfs subvolume delete"
         text = f"subvolumes inside homes, which no quota counts and no snapshot holds, on disks {', '.join(disks)}"
-        yield Line("warn", "disks", text, f"see: btrfs subvolume list {folder}, and delete: {delete} PATH")
+        yield Finding("warn", "disks", text, f"see: btrfs subvolume list {folder}, and delete: {delete} PATH")
 
 
-def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Line:
+def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Finding:
     better = "better: odc up --disks /A/BTRFS/FOLDER"
     if (folder / "volumes").exists():
         if shutil.which("rsync") is None:
-            return Line("fail", "disks", "rsync, which copies folders, is missing", "run: sudo apt-get install rsync")
-        return Line("warn", "disks", _UNLIMITED, better)
+            text = "rsync, which copies folders, is missing"
+            return Finding("fail", "disks", text, "run: sudo apt-get install rsync")
+        return Finding("warn", "disks", _UNLIMITED, better)
     if shutil.which("mkfs.btrfs") is None:
-        return Line("warn", "disks", _UNLIMITED, "run: sudo apt-get install btrfs-progs")
+        return Finding("warn", "disks", _UNLIMITED, "run: sudo apt-get install btrfs-progs")
     size = first_size(existing, file_bytes)
     if size < SMALLEST:
-        return Line("fail", "disks", f"there is no room for a btrfs file at {existing}", _ROOM)
+        return Finding("fail", "disks", f"there is no room for a btrfs file at {existing}", _ROOM)
     text = f"no snapshots on this file system: a btrfs file of {gib_text(size)} will be used"
     if size < file_bytes:
         text += f", not of {gib_text(file_bytes)} (disk_file_gib): there is no more room"
-    return Line("warn", "disks", text, better)
+    return Finding("warn", "disks", text, better)

@@ -21,7 +21,6 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_ioctl import root_id
@@ -31,6 +30,7 @@ from odc.adapters.localdisk.programs import storage_errors
 from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
+from odc.ports.box_layers import LayerUse
 
 RUN_BYTES = 16 * 2**20
 """Limit of the run directory. The engine's own files there take a few kB."""
@@ -43,13 +43,6 @@ LARGEST_SHARE = 4
 MEASURE_S = 10.0
 MEASURE_LIMIT_S = 5.0
 _LINK = "link"
-
-
-class LayerUse(NamedTuple):
-    """Bytes that a box has written outside its home, and how many it may write."""
-
-    used_bytes: int
-    limit_bytes: int
 
 
 class Layers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +28,10 @@ def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> 
         ProviderRefused: it is not installed.
         ProviderUnavailable: it failed, with its first words, or did not end in time.
     """
-    environment = os.environ | {"LC_ALL": "C"}
+    if shutil.which(command[0]) is None:
+        raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", "odc doctor"))
     try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=limit_s, env=environment)
-    except FileNotFoundError as error:
-        raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", "odc doctor")) from error
+        done = subprocess.run(("env", "LC_ALL=C", *command), input=given, capture_output=True, timeout=limit_s)
     except OSError as error:
         raise ProviderUnavailable(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:

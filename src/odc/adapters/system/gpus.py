@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from odc.adapters.engine.nodes import FoundGpu
+from odc.domain.node import FoundGpu
 
 
 @dataclass(frozen=True, slots=True)

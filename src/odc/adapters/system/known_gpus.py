@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.engine.cdi import undescribed
-from odc.adapters.engine.nodes import FoundGpu
+from odc.adapters.system.cdi import undescribed
 from odc.adapters.system.gpus import survey_gpus
+from odc.domain.node import FoundGpu
 
 
 def gpus_file(state: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odc.adapters.system.surroundings import FOLDERS, cleaned
+from odc.entrypoints.process_environment import FOLDERS, cleaned
 
 ORDINARY = {"HOME": "/root", "LANG": "C.UTF-8", "TERM": "xterm", "https_proxy": "http://proxy:3128"}
 

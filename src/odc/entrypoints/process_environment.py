@@ -1,4 +1,4 @@
-"""What a process inherits from whoever typed the command, made fit for a daemon and for the programs that ODC starts.
+"""The environment and standard files that a process inherits, made fit for a daemon and for what it starts.
 
 Variables that lead the container engine elsewhere, a folder for temporary files that is not there, a search path
 without the programs of root, closed standard files: each of them breaks something far from its cause. Harmful variables
@@ -70,7 +70,7 @@ def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     return kept, sorted(told)
 
 
-def clean_own(environment: MutableMapping[str, str] = os.environ) -> list[str]:
+def clean_own(environment: MutableMapping[str, str]) -> list[str]:
     """Clean this process's own environment, umask and standard files; the variables that were taken away."""
     _open_standard_files()
     # Files of ours can always be read and written by their owner, and never written by others.
@@ -80,6 +80,16 @@ def clean_own(environment: MutableMapping[str, str] = os.environ) -> list[str]:
         del environment[name]
     environment.update(fresh)
     return told
+
+
+def started_with() -> Mapping[str, str]:
+    """The environment as this process was given it: Python may have changed `LC_CTYPE` in its own since."""
+    try:
+        raw = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return os.environ
+    pairs = (part.partition("=") for part in raw.decode(errors="replace").split("\0"))
+    return {name: value for name, _, value in pairs}
 
 
 def _harm(name: str, value: str) -> str | None:
@@ -95,7 +105,7 @@ def _harm(name: str, value: str) -> str | None:
 
 def _is_needed(python_path: str) -> bool:
     """Whether ODC itself is found by it."""
-    own = Path(__file__).parents[3]
+    own = Path(__file__).parents[2]
     return any(Path(entry).absolute() == own for entry in python_path.split(os.pathsep) if entry)
 
 

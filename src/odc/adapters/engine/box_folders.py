@@ -14,6 +14,7 @@ from pathlib import Path
 
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderUnavailable
+from odc.host import write_atomically
 
 SECRETS = frozenset({"host_keys/ssh_host_ed25519_key"})
 """Files that only the box's root reads."""
@@ -86,7 +87,8 @@ class BoxFolders:
                 self._own_folder(below)
             # What is there already stays, with its time: a box that looks for news of its settings finds none.
             if not self._holds(folder / path, files[path]):
-                self._replace_file(folder / path, files[path], 0o600 if path in SECRETS else 0o644)
+                mode = 0o600 if path in SECRETS else 0o644
+                write_atomically(folder / path, files[path], mode, owner=self._owner)
 
     def _own_folder(self, folder: Path) -> None:
         os.chown(folder, self._owner, self._owner)
@@ -97,20 +99,6 @@ class BoxFolders:
             return path.stat().st_uid == self._owner and path.read_bytes() == content
         except FileNotFoundError:
             return False
-
-    def _replace_file(self, path: Path, content: bytes, mode: int) -> None:
-        """Write the file whole: a reader sees the old one or the new one. Two writers never share an unfinished one."""
-        fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchown(descriptor, self._owner, self._owner)
-                os.fchmod(descriptor, mode)
-                file.write(content)
-            fresh.replace(path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
 
 
 @contextlib.contextmanager

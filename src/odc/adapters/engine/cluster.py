@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -44,6 +43,7 @@ from odc.domain.box import BoxName, BoxSeen, BoxSpec
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.host import poll_until
 from odc.ports.box_layers import BoxLayers, LayerUse
 
 GREETING_S = 0.5
@@ -239,16 +239,19 @@ class EngineCluster:
         Raises:
             ProviderUnavailable: the engine does not get to it.
         """
-        deadline = time.monotonic() + BUSY_S
-        while (known := self._find(name, uid)) is not None and is_ending(known):
-            if time.monotonic() > deadline:
-                # The process that does it may have been killed, as for memory.
-                command = ["podman", "container", "cleanup", uid]
-                subprocess.run(command, env=dict(self._options.environment), capture_output=True, timeout=STOP_EXTRA_S)
-                if (known := self._find(name, uid)) is not None and is_ending(known):
-                    raise ProviderUnavailable(f"box {name} has ended, and the engine has not cleaned up after it")
-                break
-            time.sleep(0.02)
+        known: dict[str, Any] | None = None
+
+        def has_settled() -> bool:
+            nonlocal known
+            known = self._find(name, uid)
+            return known is None or not is_ending(known)
+
+        if not poll_until(has_settled, BUSY_S):
+            # The process that does it may have been killed, as for memory.
+            command = ["podman", "container", "cleanup", uid]
+            subprocess.run(command, env=dict(self._options.environment), capture_output=True, timeout=STOP_EXTRA_S)
+            if not has_settled():
+                raise ProviderUnavailable(f"box {name} has ended, and the engine has not cleaned up after it")
         return known
 
     def _mount_layer(self, name: BoxName, known: Mapping[str, Any]) -> None:
@@ -271,14 +274,10 @@ class EngineCluster:
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
         """Whether an SSH server greets at the box's port. While nobody listens, it knocks for a moment."""
-        deadline = time.monotonic() + CONNECTING_S
-        while True:
-            if self._greets(box.ssh_port):
-                return True
-            if time.monotonic() > deadline:
-                self._raise_if_exited(box.name)
-                return False
-            time.sleep(RETRY_S)
+        if poll_until(lambda: self._greets(box.ssh_port), CONNECTING_S, RETRY_S):
+            return True
+        self._raise_if_exited(box.name)
+        return False
 
     def _greets(self, port: int) -> bool:
         try:
@@ -326,12 +325,9 @@ class EngineCluster:
         known = self._api.get(f"/containers/{uid}/json")
         if known is not None and (known["Id"] != uid or not self._is_ours(known, name)):
             return
-        deadline = time.monotonic() + BUSY_S
         # Also when it is not there: an engine that was interrupted may have left its files.
-        while not self._deleted(uid) or self._is_there(name, uid):
-            if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"box {name} is still there: the engine is busy with it")
-            time.sleep(0.05)
+        if not poll_until(lambda: self._deleted(uid) and not self._is_there(name, uid), BUSY_S, 0.05):
+            raise ProviderUnavailable(f"box {name} is still there: the engine is busy with it")
 
     def _deleted(self, uid: str) -> bool:
         """Ask for the deletion; False while the engine's own clean-up of a box that has just ended holds its mounts."""

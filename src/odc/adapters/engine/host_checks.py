@@ -34,6 +34,7 @@ from odc.adapters.engine.tcp_ports import has_address, taken_ports
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.domain.host import HostReport
+from odc.host import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +154,7 @@ class HostChecks:
         for path, content in self._kept.items():
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                fresh = path.with_name(f"{path.name}.new")
-                fresh.write_bytes(content)
-                fresh.chmod(0o755 if path.parent.name == "programs" else 0o644)
-                fresh.replace(path)
+                write_atomically(path, content, 0o755 if path.parent.name == "programs" else 0o644)
                 yield f"{path} had been deleted"
 
     def _restore_forwarding(self) -> Iterable[str]:

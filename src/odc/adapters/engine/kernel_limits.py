@@ -12,12 +12,13 @@ it resets the limits; the last cloud of the machine puts it back, unless somebod
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
+
+from odc.host import locked, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,7 @@ def _write(name: str, value: int, system: Path) -> bool:
 @contextlib.contextmanager
 def _locked(noted: Path) -> Iterator[None]:
     noted.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with noted.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(noted.with_suffix(".lock")):
         yield
 
 
@@ -174,6 +174,4 @@ def _noted(path: Path) -> dict[str, _Noted]:
 
 
 def _note(path: Path, limits: Mapping[str, _Noted]) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(limits))
-    fresh.replace(path)
+    write_atomically(path, msgspec.json.encode(limits), 0o644)

@@ -8,19 +8,17 @@ waits until it ends. So nobody here reads them without a limit, and one that doe
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
-import os
 import shutil
 import signal
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
 from odc.adapters.engine.processes import reap, start_detached, still_runs
+from odc.host import PidFile, locked, poll_until
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +58,7 @@ def ensure_lxcfs(folder: Path) -> Path | None:
     if found is not None or program is None or not Path("/dev/fuse").exists():
         return found
     try:
-        with folder.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder.with_suffix(".lock")):
             return _running(folder) or _start(program, folder)
     except OSError as error:
         log.warning("lxcfs cannot be started: %s", error)
@@ -76,14 +73,13 @@ def _start(program: str, folder: Path) -> Path | None:
     _end_if_hung(folder)
     _unmount(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _pid_file(folder).unlink(missing_ok=True)
-    pid = start_detached([program, "-p", str(_pid_file(folder)), str(folder)], folder.with_suffix(".log"))
-    deadline = time.monotonic() + START_LIMIT_S
-    while still_runs(pid) and time.monotonic() < deadline:
-        if _state(folder) is _State.ANSWERS:
-            return folder
-        time.sleep(0.02)
-    log.warning("lxcfs does not come up; its words are in %s", folder.with_suffix(".log"))
+    noted = _pid_file(folder)
+    noted.remove()
+    pid = start_detached([program, "-p", str(noted.path), str(folder)], folder.with_suffix(".log"))
+    poll_until(lambda: _state(folder) is _State.ANSWERS or not still_runs(pid), START_LIMIT_S)
+    if _state(folder) is _State.ANSWERS:
+        return folder
+    log.warning("lxcfs did not start; see %s", folder.with_suffix(".log"))
     return None
 
 
@@ -97,30 +93,21 @@ def stop_lxcfs(folder: Path) -> None:
     """End this cloud's own lxcfs, alive or dead, and wait for its end; only when no box is left."""
     _end_if_hung(folder)
     _unmount(folder)
-    deadline = time.monotonic() + STOP_LIMIT_S
-    while (pid := _process(folder)) is not None:
-        if time.monotonic() > deadline:
-            # Others still see its mount, so it does not end by itself.
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+    # It ends by itself once its mount is gone, unless others still see the mount.
+    noted = _pid_file(folder)
+
+    def has_ended() -> bool:
         reap()
-    _pid_file(folder).unlink(missing_ok=True)
+        return noted.running() is None
+
+    while not poll_until(has_ended, STOP_LIMIT_S):
+        noted.signal(signal.SIGKILL)
+    noted.remove()
 
 
-def _pid_file(folder: Path) -> Path:
-    """Where it notes its process; it deletes the file when it ends."""
-    return folder.with_suffix(".pid")
-
-
-def _process(folder: Path) -> int | None:
-    """The process that serves the folder, if the noted one is really it."""
-    try:
-        pid = int(_pid_file(folder).read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    return pid if str(folder).encode() in words else None
+def _pid_file(folder: Path) -> PidFile:
+    """Where lxcfs writes down its process; it deletes the file when it ends."""
+    return PidFile(folder.with_suffix(".pid"), str(folder))
 
 
 class _State(Enum):
@@ -173,11 +160,10 @@ def _state(folder: Path) -> _State:
 
 def _end_if_hung(folder: Path) -> None:
     """End this cloud's own lxcfs if it hangs; then whatever waits for it, here and in boxes, gets an error."""
-    pid = _process(folder)
-    if pid is None or _state(folder) is not _State.HANGS:
+    noted = _pid_file(folder)
+    if noted.running() is None or _state(folder) is not _State.HANGS:
         return
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    noted.signal(signal.SIGKILL)
     if (look := _hung.get(folder)) is not None:
         look.wait(STOP_LIMIT_S)
     reap()

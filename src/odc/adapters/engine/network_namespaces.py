@@ -10,12 +10,12 @@ Source: Podman 4.3, `libpod/oci_conmon_linux.go` (createRootlessContainer), `pkg
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from pathlib import Path
 
 from odc.domain.errors import ProviderUnavailable
+from odc.host import locked
 
 FOLDER = Path("/run/netns")
 
@@ -28,16 +28,12 @@ def share_namespaces(folder: Path = FOLDER) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        held = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise ProviderUnavailable(f"{folder} cannot be made: {error.strerror or error}") from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(folder.parent):
         if not _is_shared(folder):
             _mount("--rbind", str(folder), str(folder))
             _mount("--make-rshared", str(folder))
-    finally:
-        os.close(held)
 
 
 def is_unmounted(pid: int, place: Path) -> bool:

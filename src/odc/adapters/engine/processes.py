@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from odc.host import PidFile, poll_until
 
 
 def start_detached(command: Sequence[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
@@ -41,6 +44,23 @@ def still_runs(pid: int) -> bool:
     reap()
     with _lock:
         return any(child.pid == pid for child in _children)
+
+
+def end_process(noted: PidFile, limit_s: float) -> None:
+    """Ask a program to end, kill it when the time is over, and wait for its end. It need not run.
+
+    Args:
+        noted: where its process id was written down.
+        limit_s: seconds that it has.
+    """
+
+    def has_ended() -> bool:
+        reap()
+        return noted.running() is None
+
+    noted.signal(signal.SIGTERM)
+    while not poll_until(has_ended, limit_s):
+        noted.signal(signal.SIGKILL)
 
 
 def reap() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from odc.adapters.engine.seccomp_btrfs import ioctl_rules
 from odc.domain.errors import ProviderUnavailable
+from odc.host import write_atomically
 
 SOURCES = (Path("/etc/containers/seccomp.json"), Path("/usr/share/containers/seccomp.json"))
 """Where the engine's own profile is; the first that exists counts, as for the engine."""
@@ -49,11 +50,10 @@ def write_profile(target: Path, nested: bool, sources: Iterable[Path] = SOURCES)
         return None
     try:
         profile = restricted(json.loads(source.read_text()), nested)
-        fresh = target.with_suffix(".new")
-        fresh.write_text(json.dumps(profile))
-        return fresh.replace(target)
+        write_atomically(target, json.dumps(profile).encode(), 0o644)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProviderUnavailable(f"the engine's seccomp profile {source} cannot be used: {error}") from error
+    return target
 
 
 def restricted(profile: dict[str, Any], nested: bool) -> dict[str, Any]:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import math
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from odc.adapters.engine.box_limits import limit_engine
 from odc.adapters.engine.network_namespaces import share_namespaces
 from odc.adapters.engine.podman_api import PodmanApi
-from odc.adapters.engine.processes import reap, start_detached
+from odc.adapters.engine.processes import end_process, start_detached
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
+from odc.host import PidFile, locked, poll_until, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +139,8 @@ class EngineService:
         self._folder = folder
         self._environment = environment
         self.socket = folder / "podman.sock"
-        self._pid_file = folder / "podman.pid"
+        self._lock = folder / "lock"
+        self._pid_file = PidFile(folder / "podman.pid", f"unix://{self.socket}")
         self._revived_at = -math.inf
 
     @property
@@ -159,7 +159,7 @@ class EngineService:
         """
         api = PodmanApi(self.socket, self.revive)
         self._make_folder()
-        with self._locked():
+        with locked(self._lock):
             if not self.answers() or (renew and self.is_outdated()):
                 self._start()
                 self._await_answer()
@@ -167,7 +167,7 @@ class EngineService:
 
     def is_outdated(self) -> bool:
         """Whether the engine's program was replaced since the service was started, as by an upgrade."""
-        pid = self._pid()
+        pid = self._pid_file.running()
         try:
             return pid is not None and os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")  # noqa: PTH115
         except OSError:
@@ -176,7 +176,7 @@ class EngineService:
     def configure(self) -> None:
         """Write down the engine's configuration, for its own commands; they need no service."""
         self._make_folder()
-        with self._locked():
+        with locked(self._lock):
             self._write_configuration()
 
     def _make_folder(self) -> None:
@@ -192,36 +192,16 @@ class EngineService:
         if time.monotonic() - self._revived_at < REVIVE_PAUSE_S or not self._folder.is_dir():
             return
         self._revived_at = time.monotonic()
-        with contextlib.suppress(ProviderError, OSError), self._locked(fcntl.LOCK_NB):
+        with contextlib.suppress(ProviderError, OSError), locked(self._lock, wait_s=0):
             if not self._listens():
                 log.warning("the engine's service is gone; starting it again")
                 self._start()
 
     def stop(self) -> None:
         """End the service and wait for its end; boxes go on. Nothing to stop is no error."""
-        pid = self._pid()
-        if pid is not None:
-            self._end(pid)
-        self._pid_file.unlink(missing_ok=True)
+        end_process(self._pid_file, STOP_LIMIT_S)
+        self._pid_file.remove()
         self.socket.unlink(missing_ok=True)
-
-    def _end(self, pid: int) -> None:
-        deadline = time.monotonic() + STOP_LIMIT_S
-        wanted = signal.SIGTERM
-        while self._pid() == pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, wanted)
-            if time.monotonic() > deadline:
-                wanted = signal.SIGKILL
-            time.sleep(0.02)
-            reap()
-
-    @contextlib.contextmanager
-    def _locked(self, how: int = 0) -> Iterator[None]:
-        """Only one process of the cloud starts the service."""
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | how)
-            yield
 
     def answers(self) -> bool:
         """Whether the service runs, and does not hang; it is not started."""
@@ -237,11 +217,8 @@ class EngineService:
             return probe.connect_ex(str(self.socket)) in (0, errno.EAGAIN)
 
     def _await_answer(self) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not self.answers():
-            if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"Podman's service does not come up: {self._last_words()}")
-            time.sleep(0.02)
+        if not poll_until(self.answers, START_LIMIT_S):
+            raise ProviderUnavailable(f"Podman's service did not start: {self._last_words()}")
 
     def _start(self) -> None:
         program = shutil.which("podman")
@@ -254,22 +231,11 @@ class EngineService:
         pid = start_detached(command, self._folder / "podman.log", self.environment)
         with contextlib.suppress(ProcessLookupError):  # it has ended; its last words say why
             limit_engine(pid)
-        self._pid_file.write_text(str(pid))
+        self._pid_file.write(pid)
 
     def _write_configuration(self) -> None:
         _let_the_host_choose(self._environment)
-        fresh = self._folder / "containers.conf.new"
-        fresh.write_text(configuration(look_at_machine()))
-        fresh.replace(self._folder / "containers.conf")
-
-    def _pid(self) -> int | None:
-        """The running service's process, if the noted one is really it."""
-        try:
-            pid = int(self._pid_file.read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):
-            return None
-        return pid if str(self.socket).encode() in command else None
+        write_atomically(self._folder / "containers.conf", configuration(look_at_machine()).encode(), 0o644)
 
     def _last_words(self) -> str:
         said = self._folder / "podman.log"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from odc.domain.catalog import Catalog
 from odc.domain.node import Node
+from odc.host import write_atomically
 
 CDI_FOLDER = Path("/etc/cdi")
 
@@ -66,9 +67,7 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
         "containerEdits": {"mounts": [program]},
     }
     CDI_FOLDER.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(specification))
-    fresh.replace(path)
+    write_atomically(path, json.dumps(specification).encode(), 0o644)
     return path
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
-from odc.adapters.localdisk.programs import storage_errors, sync_folder
+from odc.adapters.localdisk.programs import storage_errors
+from odc.host import sync_folder, write_atomically
 from odc.ports.blob_store import check_key
 
 
@@ -22,15 +21,7 @@ class FileBlobStore:
         path = self._path(key)
         with storage_errors(f"{key} cannot be stored"):
             self._make_folder(path.parent)
-            # A name of its own: two writers of one key do not meet.
-            fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-            try:
-                _write(fresh, content)
-                fresh.replace(path)
-            except OSError:
-                fresh.unlink(missing_ok=True)
-                raise
-            sync_folder(path.parent)
+            write_atomically(path, content, durable=True)
 
     def find(self, key: str) -> bytes | None:
         """The bytes, or None."""
@@ -59,11 +50,3 @@ class FileBlobStore:
             sync_folder(folder.parent)
         else:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)

@@ -59,24 +59,3 @@ def storage_errors(what: str) -> Iterator[None]:
         if error.errno == errno.EROFS:
             raise ProviderUnavailable(f"{what}: the storage of the disks takes no writes now", _ROOM) from error
         raise ProviderUnavailable(f"{what}: {error.strerror or error}") from error
-
-
-def write_durably(path: os.PathLike[str], content: bytes, mode: int = 0o600) -> None:
-    """Replace a file, whole or not at all; when this returns it outlives a power cut."""
-    fresh = f"{os.fspath(path)}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)  # noqa: PTH105  # any kind of path
-    sync_folder(os.path.dirname(fresh))  # noqa: PTH120
-
-
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make the folder's names outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from odc.adapters.localdisk.backends import Btrfs, Folders, StorageBackend, is_btrfs
 from odc.adapters.localdisk.btrfs_file import file_of, mount_file
-from odc.adapters.localdisk.programs import run, storage_errors, write_durably
+from odc.adapters.localdisk.programs import run, storage_errors
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.host import write_atomically
 
 INSIDE = ".odc-storage"
 
@@ -90,9 +91,9 @@ def _check_same(folder: Path) -> None:
             ("if the disks were moved here on purpose", f"rm {beside(folder)}"),
         )
     if not _read(folder / INSIDE):
-        write_durably(folder / INSIDE, secrets.token_hex(16).encode() + b"\n")
+        write_atomically(folder / INSIDE, secrets.token_hex(16).encode() + b"\n", durable=True)
     if not beside(folder).exists():
-        write_durably(beside(folder), (folder / INSIDE).read_bytes())
+        write_atomically(beside(folder), (folder / INSIDE).read_bytes(), durable=True)
 
 
 def _read(path: Path) -> str:

@@ -10,9 +10,10 @@ import msgspec
 
 from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.disk_marker import read_marker
-from odc.adapters.localdisk.programs import run, sync_folder, write_durably
+from odc.adapters.localdisk.programs import run
 from odc.domain.disk import Snapshot
 from odc.domain.errors import OdcError, ProviderRefused
+from odc.host import sync_folder, write_atomically
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ class Snapshots:
             with suppress(OdcError, OSError):
                 self._backend.delete(partial)
             raise
-        write_durably(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts))
+        write_atomically(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts), durable=True)
         partial.rename(folder / snapshot_id)
 
     def delete(self, disk_id: str, snapshot_id: str) -> None:

@@ -32,12 +32,13 @@ from odc.adapters.localdisk.disk_marker import read_marker, write_marker
 from odc.adapters.localdisk.file_listing import list_below
 from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
-from odc.adapters.localdisk.programs import storage_errors, sync_folder, write_durably
+from odc.adapters.localdisk.programs import storage_errors
 from odc.adapters.localdisk.select_storage import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
 from odc.domain.storage import StorageUse, gib_text
+from odc.host import sync_folder, write_atomically
 from odc.ports.volumes import FileEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -105,7 +106,7 @@ class LocalVolumes:
             os.chown(home, self._owner, self._owner)
             home.chmod(0o755)
             write_marker(home, disk_id, self._box_root)
-            write_durably(folder / "id", f"{disk_id}\n{self._backend.identity(home)}\n".encode())
+            write_atomically(folder / "id", f"{disk_id}\n{self._backend.identity(home)}\n".encode(), durable=True)
             sync_folder(folder.parent)
         return True
 
@@ -114,7 +115,7 @@ class LocalVolumes:
         folder = self._folder(label.disk_id)
         with storage_errors(f"disk {label.disk_id} cannot be labelled"):
             if (folder / "id").exists():
-                write_durably(folder / "label", msgspec.json.encode(label))
+                write_atomically(folder / "label", msgspec.json.encode(label), durable=True)
 
     def list_labels(self) -> tuple[VolumeLabel, ...]:
         """Read the labels of all whole volumes."""

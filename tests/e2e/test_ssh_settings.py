@@ -409,3 +409,31 @@ def test_an_agent_that_does_not_answer_is_named(named: Person) -> None:
         assert f"~/.ssh/config:3: IdentityAgent {path}" in named.ok("connect", "settings", "--diagnose")
     path.unlink()
     assert named.in_box("settings", "echo in", SSH_AUTH_SOCK="").out == "in\n"
+
+
+@pytest.mark.parametrize(("path", "mode"), [(".ssh", "700"), (".ssh/config", "600")])
+def test_an_ssh_folder_or_file_that_cannot_be_read_is_named_with_the_command_that_repairs_it(
+    named: Person, path: str, mode: str
+) -> None:
+    blocked, repair = f"{named.home}/{path}", f"chmod {mode} {named.home}/{path}"
+    note = f"ssh cannot read {blocked}, so it does not know your boxes by name. Repair it: {repair}\n"
+    named.run("chmod", "000", path)
+    try:
+        listed = named.gpu_dev("list")
+        assert (listed.code, listed.err) == (0, note)
+        assert f"  names     {repair}\n" in named.ok("show", "settings")
+        shown = named.ok("config", "show")
+        assert f"ssh           {named.home}/.ssh/config cannot be read\nNext: {repair}\n" in shown
+        enabled = named.gpu_dev("config", "ssh-include", "enable")
+        assert (enabled.code, enabled.err.splitlines()[1]) == (2, f"  repair it   {repair}")
+        done = named.in_box("settings", "echo in")
+        assert done.err.startswith(note), done
+        assert done.out == ("" if path == ".ssh" else "in\n")
+        assert (f"  ssh cannot read your keys. Repair it: {repair}\n" in done.err) is (path == ".ssh")
+        assert "ssh-keygen" not in done.err
+        told = named.gpu_dev("connect", "settings", "--diagnose")
+        assert (told.code, told.err) == (0, note)
+    finally:
+        named.run("bash", "-c", repair)
+    assert named.gpu_dev("list").err == ""
+    assert named.run("ssh", "settings", "echo in").out == "in\n"

@@ -70,12 +70,15 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
     for file in (file for file in files if file["path"] in in_use):
         state = "includes your reservations" if file["included"] else "does not include your reservations"
         state += ", but something in it stands in the way" if file["in_effect"] is False else ""
+        state = "cannot be read" if include.unreadable(Path(str(file["path"]))) else state
         output.line(f"ssh           {file['path']} {state}")
     if session.account_home not in (None, session.home):
         there = include.ssh_file(session.account_home or session.home)
         output.line(f"ssh           reads {there}, whatever HOME is")
     if me is not None and not me.keys:
         output.line(f"Next: gpu-dev config set {_first_key(session)}")
+    elif blocked := last_seen.unreadable(session):
+        output.line(f"Next: {blocked.repair}")
     elif me is not None and not files[0]["included"]:
         output.line(f"Next: {include.ENABLE}")
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
+from typing import NamedTuple
 
-from odc.cli.settings_file import write_whole
+from odc.cli.settings_file import is_file, write_whole
 from odc.domain.errors import InvalidRequest
 
 ENABLE = "gpu-dev config ssh-include enable"
@@ -39,6 +41,23 @@ def config_files(home: Path) -> tuple[Path, ...]:
 def files_in_use(home: Path) -> tuple[Path, ...]:
     """Those of them that somebody reads: Cursor's only where Cursor is."""
     return tuple(path for path in config_files(home) if path == ssh_file(home) or path.parent.is_dir())
+
+
+class Unreadable(NamedTuple):
+    """A file or folder that its user may not read, and the command that repairs it."""
+
+    path: Path
+    repair: str
+
+
+def unreadable(file: Path) -> Unreadable | None:
+    """What keeps this configuration from being read: its folder, or the file; None if nothing does."""
+    for path, access, mode in ((file.parent, os.R_OK | os.X_OK, "700"), (file, os.R_OK, "600")):
+        if path.exists() and not os.access(path, access):
+            own = path.stat().st_uid == os.getuid()
+            command = f"chmod {mode}" if own else f"sudo chown {os.getuid()}:{os.getgid()}"
+            return Unreadable(path, f"{command} {shlex.quote(str(path))}")
+    return None
 
 
 def is_included(path: Path) -> bool:
@@ -96,7 +115,7 @@ def refresh(path: Path, hosts: str) -> None:
     Raises:
         InvalidRequest: the file cannot be read or written; it stays as it is.
     """
-    if not path.is_file():
+    if not is_file(path):
         return
     text = _read(path)
     fresh = _MANAGED.sub(lambda _: _managed(hosts), text, count=1)
@@ -124,7 +143,9 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+        blocked = unreadable(path)
+        hints = (("repair it", blocked.repair),) if blocked else ()
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}", *hints) from error
 
 
 def _write(path: Path, text: str) -> None:

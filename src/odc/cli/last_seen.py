@@ -32,6 +32,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 def renew(session: Session, views: Sequence[ReservationView]) -> bool:
     """As `ssh_files.sync`, in the user's own folder. Where nothing can be written the command goes on and says so."""
     asked_at = session.client().asked_at
+    blocked = unreadable(session)
+    if blocked is not None:
+        session.note_once(
+            f"ssh cannot read {blocked.path}, so it does not know your boxes by name. Repair it: {blocked.repair}"
+        )
 
     def own(names: Sequence[str]) -> Collection[str]:
         return own_hosts(session, names)
@@ -46,8 +51,14 @@ def renew(session: Session, views: Sequence[ReservationView]) -> bool:
         reason = error.message
     else:
         return True
-    session.note_once(f"ssh does not know your boxes by name here: {reason}")
+    if blocked is None:
+        session.note_once(f"ssh does not know your boxes by name here: {reason}")
     return False
+
+
+def unreadable(session: Session) -> include.Unreadable | None:
+    """What keeps ssh from reading the user's configuration; None if nothing does."""
+    return include.unreadable(include.ssh_file(session.account_home or session.home))
 
 
 def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
@@ -99,6 +110,8 @@ def ssh_name(session: Session, view: ReservationView) -> str:
 
 def way_to_names(session: Session, view: ReservationView) -> str:
     """The command that makes names known to ssh, or says why they are not."""
+    if blocked := unreadable(session):
+        return blocked.repair
     if include.is_included(include.ssh_file(session.account_home or session.home)):
         return f"gpu-dev connect {view.name} --diagnose"
     return include.ENABLE

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.cli.key_files import read_keys
-from odc.cli.settings_file import private_half
+from odc.cli.settings_file import is_file, private_half
 from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
@@ -51,7 +51,7 @@ def key_files(home: Path, own: str) -> list[KeyFile]:
         own: the public key's file that the user has set; empty for none.
     """
     public = find_public_keys(home)
-    if own and Path(own) not in public and Path(own).is_file():
+    if own and Path(own) not in public and is_file(Path(own)):
         public.append(Path(own))
     found = [KeyFile(fingerprint(key), path, private_half(path)) for path in public for key in read_keys(path)]
     known = {file.private for file in found}

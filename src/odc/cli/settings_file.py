@@ -50,7 +50,15 @@ def read_identity(folder: Path) -> Path | None:
 def private_half(public: Path) -> Path | None:
     """The private key beside a public one, if it is there."""
     private = public.with_suffix("")
-    return private if public.suffix == ".pub" and private.is_file() else None
+    return private if public.suffix == ".pub" and is_file(private) else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, as far as it can be seen."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def write_setting(folder: Path, key: str, value: str) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys
-from odc.cli.settings_file import private_half
+from odc.cli.settings_file import is_file, private_half
 from odc.cli.ssh_entry import QUOTABLE, quoted
 from odc.domain.errors import InvalidRequest
 
@@ -69,7 +69,7 @@ def _lines(paths: Iterable[Path]) -> str:
 def _without_keys(homes: Sequence[Path], identity: Path | None) -> list[Path]:
     """The user's key and the usual ones; none while ssh finds the key by itself."""
     usual = [path for home in homes for path in _usual(home)]
-    return [] if identity is None or identity in usual else [identity, *(path for path in usual if path.exists())]
+    return [] if identity is None or identity in usual else [identity, *(path for path in usual if is_file(path))]
 
 
 def _usual(home: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
     for home in homes:
         kinds = {private: _kinds(path) for path in find_public_keys(home) if (private := private_half(path))}
         found += [path for path, kind in kinds.items() if kind & accepted]
-        found += [path for path in _usual(home) if path not in kinds and _is_file(path)]
+        found += [path for path in _usual(home) if path not in kinds and is_file(path)]
     return sorted(found, key=lambda path: path.name.endswith("_sk"))
 
 
@@ -92,10 +92,3 @@ def _kinds(public: Path) -> set[str]:
         return {" ".join(key.split()[:2]) for key in read_keys(public)}
     except InvalidRequest:
         return set()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -12,7 +12,7 @@ from odc.domain.ssh_keys import fingerprint
 _GITHUB = "https://github.com/settings/keys"
 
 
-def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) -> list[str]:
+def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path, repair: str = "") -> list[str]:
     """Which keys the box accepts, which the agent and the files have, and what would help.
 
     Args:
@@ -20,6 +20,7 @@ def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path)
         held: the public keys of the agent.
         files: the keys in files.
         home: the user's.
+        repair: the command that lets the user read `~/.ssh`; empty if that can be read.
     """
     prints = [fingerprint(key) for key in held]
     lines = [f"  the box accepts   {key.fingerprint} ({_origin(key, me)})" for key in me.keys] or [
@@ -29,6 +30,8 @@ def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path)
     for file in files:
         alone = "" if file.private else ", without its private half"
         lines.append(f"  a file has        {file.fingerprint} ({in_home(home, file.path)}{alone})")
+    if repair:
+        return [*lines, f"  ssh cannot read your keys. Repair it: {repair}"]
     return [*lines, *_ways_in(me, prints, files, home)]
 
 

@@ -10,7 +10,20 @@ pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
 WHOLE = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")
 SMALL = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none")
-PRIVATE = ("name", "reason", "ahead", "disk", "snapshot", "boxes", "phases", "trouble", "host_key")
+PRIVATE = (
+    "name",
+    "cause",
+    "ended_by",
+    "reason",
+    "waits_for",
+    "ahead",
+    "disk",
+    "snapshot",
+    "boxes",
+    "phases",
+    "trouble",
+    "host_key",
+)
 
 
 def test_two_users_queue_behind_each_other_and_the_promise_comes_true(ada: Person, ben: Person) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from odc.domain.event_kind import EventKind
 from odc.domain.open_enum import OpenEnum
 from odc.domain.requests import Request
-from odc.domain.status import BoxStatus, EndCause, Status
+from odc.domain.status import BoxStatus, EndCause, Status, WaitsFor
 
 WAIT_LIMIT_S = 30.0
 
@@ -145,6 +145,36 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int
 
 
+class PublicView(msgspec.Struct, frozen=True, kw_only=True):
+    """What everybody may see of a reservation that others wait for.
+
+    Attributes:
+        user: its owner's name.
+        gpus: GPUs of the whole reservation; 0 for a type without GPUs.
+        gpu_type: the type.
+    """
+
+    user: str
+    gpus: int
+    gpu_type: str
+
+
+class WaitsForView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a queued reservation waits for.
+
+    Attributes:
+        kind: the snapshot of its own disk, the reservation before it in the queue, or the end of one that has the GPUs.
+        reservation: which one; None for a disk.
+        mine: that one has the same owner.
+        disk: name of the disk; empty if it does not wait for one.
+    """
+
+    kind: WaitsFor
+    reservation: PublicView | None = None
+    mine: bool = False
+    disk: str = ""
+
+
 class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     """A reservation as its owner sees it. Of others' only the public fields are filled (those before `mine`).
 
@@ -170,7 +200,8 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         cause: why it ended, or why it goes back to the queue; None while all is well.
         ended_by: the operator who ended it; empty if nobody or its owner did.
         reason: the cause with its details, for people; empty while all is well.
-        ahead: who holds what it waits for: `user, 8 x h100`.
+        waits_for: what it waits for; None when it is not queued, or waits for no other reservation.
+        ahead: the same for people: `user, 8 x h100`.
         disk: name of its disk; None for a temporary home.
         disk_new: whether its disk has no snapshot yet.
         snapshot: the disk's last snapshot; of an ended reservation its own, None if that is not kept any more.
@@ -204,6 +235,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     cause: EndCause | None = None
     ended_by: str = ""
     reason: str = ""
+    waits_for: WaitsForView | None = None
     ahead: str = ""
     disk: str | None = None
     disk_new: bool = False
@@ -288,7 +320,8 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
         cordoned: of them, those on nodes that take nothing new.
         live: reservations that hold some.
         queued: reservations that wait.
-        waiting: the first in line, as `user, 8 x h100`; empty if nobody waits.
+        first_queued: the first in line; None if nobody waits.
+        waiting: the same for people: `user, 8 x h100`.
         simulated: its GPUs are pretended.
         node_units: GPUs (or units) of its largest node.
         choices: for 1, 2, 4, 8, … up to a node's GPUs.
@@ -301,6 +334,7 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
     cordoned: int
     live: int
     queued: int
+    first_queued: PublicView | None = None
     waiting: str
     simulated: bool
     node_units: int

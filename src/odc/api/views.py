@@ -22,16 +22,18 @@ from odc.api.messages import (
     NodeView,
     OutOfMemoryView,
     PhaseView,
+    PublicView,
     ReservationView,
     SnapshotView,
     SshView,
     StatusView,
     TypeView,
     UserView,
+    WaitsForView,
 )
 from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus
-from odc.control.queries import ReservationDetail, TypeAvailability, what_of
+from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.box import BoxSeen
@@ -96,7 +98,8 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         cause=_cause(record),
         ended_by=record.ended_by,
         reason=f"by {record.ended_by}" if record.ended_by else record.end_detail,
-        ahead=standing.ahead,
+        waits_for=_waits_for(standing.ahead, record) if standing.ahead else None,
+        ahead=_ahead_text(standing.ahead) if standing.ahead else "",
         disk=disk.name if disk else record.spec.disk,
         disk_new=disk is not None and not disk.made,
         snapshot=_snapshot_of(record, disk) if disk else None,
@@ -113,6 +116,31 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
 def _cause(record: Reservation) -> EndCause | None:
     """Why it ended or was requeued; of a record of 0.1.0 only the sentence is known."""
     return record.end_cause or (EndCause.OTHER if record.ended_why or record.end_detail else None)
+
+
+def _waits_for(ahead: Ahead, record: Reservation) -> WaitsForView:
+    other = ahead.reservation
+    return WaitsForView(
+        kind=ahead.kind,
+        reservation=_public_view(other) if other else None,
+        mine=other is not None and other.owner == record.owner,
+        disk=ahead.disk,
+    )
+
+
+def _ahead_text(ahead: Ahead) -> str:
+    return _public_text(ahead.reservation) if ahead.reservation else f"the snapshot of disk {ahead.disk}"
+
+
+def _public_view(record: Reservation) -> PublicView:
+    spec = record.spec
+    return PublicView(user=record.user, gpus=spec.gpus * spec.nodes, gpu_type=spec.gpu_type)
+
+
+def _public_text(record: Reservation) -> str:
+    """`user, 8 x h100`."""
+    view = _public_view(record)
+    return f"{view.user}, {view.gpus} x {view.gpu_type}" if view.gpus else f"{view.user}, {view.gpu_type}"
 
 
 def _out_of_memory(record: Reservation) -> OutOfMemoryView | None:
@@ -236,6 +264,7 @@ def user_view(account: UserAccount) -> UserView:
 def type_view(outlook: TypeAvailability) -> TypeView:
     """One GPU type."""
     nodes = outlook.nodes
+    first = min(outlook.queued, key=lambda record: record.order, default=None)
     return TypeView(
         name=outlook.name,
         has_gpus=any(node.gpus for node in nodes),
@@ -244,7 +273,8 @@ def type_view(outlook: TypeAvailability) -> TypeView:
         cordoned=sum(node.units for node in nodes if node.cordoned),
         live=len(outlook.live),
         queued=len(outlook.queued),
-        waiting=_first_in_line(outlook.queued),
+        first_queued=_public_view(first) if first else None,
+        waiting=_public_text(first) if first else "",
         simulated=any(node.simulated for node in nodes),
         node_units=max((node.units for node in nodes), default=0),
         choices=tuple(
@@ -252,13 +282,6 @@ def type_view(outlook: TypeAvailability) -> TypeView:
             for count, opening in sorted(outlook.choices.items())
         ),
     )
-
-
-def _first_in_line(queued: tuple[Reservation, ...]) -> str:
-    if not queued:
-        return ""
-    first = min(queued, key=lambda record: record.order)
-    return what_of(first)
 
 
 def availability_view(outlooks: Iterable[TypeAvailability], now: datetime) -> Availability:

@@ -11,7 +11,7 @@ from odc.api.messages import Availability, ChoiceView, ReservationView, StatusVi
 from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import NO_GPUS, Output
-from odc.cli.screens import count_text, simulated_line
+from odc.cli.screens import count_text, public_text, simulated_line
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK
 from odc.domain.requests import reserve_command
@@ -76,7 +76,8 @@ def _narrowing(header: list[str], rows: list[list[str]], counts: list[str], outp
 
 def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime) -> list[str]:
     choices = {choice.gpus: choice for choice in view.choices}
-    waiting = view.waiting + (f", {view.queued - 1} more" if view.queued > 1 else "") or "-"
+    first = public_text(view.first_queued) if view.first_queued else view.waiting
+    waiting = first + (f", {view.queued - 1} more" if view.queued > 1 else "") or "-"
     row = [view.name, f"{view.free}/{view.total}"]
     if view.has_gpus:
         row += [choice_cell(choices.get(count), now, server_now) for count in counts]

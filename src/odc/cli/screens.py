@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from odc.api.messages import Me, ReservationView, SnapshotView
+from odc.api.messages import Me, PublicView, ReservationView, SnapshotView
 from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import Output
 from odc.domain.names import short
-from odc.domain.status import LIVE, BoxStatus, EndCause, Status
+from odc.domain.status import LIVE, BoxStatus, EndCause, Status, WaitsFor
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
@@ -189,14 +189,24 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
 
 
 def ahead_text(view: ReservationView) -> str:
-    """Who is ahead: `user2, 8 x h100`, or `you, 8 x h100`."""
-    own = f"{view.owner}, "
-    return f"you, {view.ahead.removeprefix(own)}" if view.mine and view.ahead.startswith(own) else view.ahead
+    """What it waits for: `user2, 8 x h100`, `you, 8 x h100`, or `the snapshot of disk proj`."""
+    found = view.waits_for
+    if found is None or (found.reservation is None and found.kind is not WaitsFor.DISK):
+        return view.ahead  # from an older server, or a kind that only a newer one knows
+    if found.reservation is None:
+        return f"the snapshot of disk {found.disk}"
+    return public_text(found.reservation, is_mine=view.mine and found.mine)
+
+
+def public_text(other: PublicView, is_mine: bool = False) -> str:
+    """`user2, 8 x h100`, or `you, 8 x h100`."""
+    return f"{'you' if is_mine else other.user}, {count_text(other.gpus, other.gpu_type)}"
 
 
 def promise_line(view: ReservationView, now: datetime) -> str:
     """`Starts by 14:20 (in 38 min) at the latest. Ahead: user2, 8 x h100.`."""
-    ahead = f" Ahead: {ahead_text(view)}." if view.ahead else ""
+    text = ahead_text(view)
+    ahead = f" Ahead: {text}." if text else ""
     if view.ready_by:
         return f"Starts by {times.until(view.ready_by, now)} at the latest.{ahead}"
     if view.estimate:

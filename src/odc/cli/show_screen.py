@@ -64,7 +64,8 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
     for box in view.boxes:
         facts += _box_facts(view, box, by_name)
     if view.queue_position:
-        behind = f", behind {ahead_text(view)}" if view.ahead else ""
+        ahead = ahead_text(view)
+        behind = f", behind {ahead}" if ahead else ""
         facts.append(("queue", f"position {view.queue_position}{behind}"))
     facts.append(("disk", disk_text(view, now, disk)))
     facts += oom_facts(view, now)

@@ -20,7 +20,7 @@ from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import AuditEvent, ReservationQuery, Stored
 from odc.domain.reservation import Reservation, State
-from odc.domain.status import ENDED, Status
+from odc.domain.status import ENDED, Status, WaitsFor
 from odc.domain.user import User
 from odc.scheduling import OpenWindow, PoolState, build_plan
 
@@ -40,6 +40,21 @@ _SYNONYMS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a queued reservation waits for.
+
+    Attributes:
+        kind: which of the three.
+        reservation: the one before it, or the one that has the GPUs; None for a disk.
+        disk: name of its own disk, if it waits for that.
+    """
+
+    kind: WaitsFor
+    reservation: Reservation | None = None
+    disk: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReservationDetail:
     """A reservation with what depends on other reservations.
 
@@ -47,13 +62,13 @@ class ReservationDetail:
         record: the reservation.
         disk: its disk, if it still has one.
         position: place in its pool's queue, from 1; None when it is not queued.
-        ahead: who holds what it waits for, as `user, 8 x h100`.
+        ahead: what it waits for; None when it is not queued, or waits for no other reservation.
     """
 
     record: Reservation
     disk: Disk | None = None
     position: int | None = None
-    ahead: str = ""
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +272,16 @@ class QueuePositions:
         """Its place in its pool's queue, from 1; None if it is not queued."""
         return self._positions.get(record.id)
 
-    def ahead(self, record: Reservation, disk: Disk | None) -> str:
+    def ahead(self, record: Reservation, disk: Disk | None) -> Ahead | None:
         """What it waits for: its own disk, else the next before it in line, else who is the last to make room."""
         if record.id not in self._positions:
-            return ""
+            return None
         if disk is not None and disk.holder not in (None, record.id):
-            return f"the snapshot of disk {disk.name}"
-        other = self._before.get(record.id) or self._last_before(record)
-        return what_of(other) if other else ""
+            return Ahead(WaitsFor.DISK, disk=disk.name)
+        if before := self._before.get(record.id):
+            return Ahead(WaitsFor.QUEUE, before)
+        last = self._last_before(record)
+        return Ahead(WaitsFor.GPUS, last) if last else None
 
     def _last_before(self, record: Reservation) -> Reservation | None:
         """Who ends last before the promised start, which is why it is not earlier; without a promise, who ends first.
@@ -279,10 +296,3 @@ class QueuePositions:
 
 def _end_of(record: Reservation) -> tuple[bool, datetime]:
     return record.expires_at is None, record.expires_at or record.created_at
-
-
-def what_of(record: Reservation) -> str:
-    """A reservation as others may see it: `user, 8 x h100`."""
-    spec = record.spec
-    count = f"{spec.gpus * spec.nodes} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
-    return f"{record.user}, {count}"

@@ -42,6 +42,17 @@ class EndCause(OpenEnum):
     """Recorded by a version that stored a sentence only."""
 
 
+class WaitsFor(OpenEnum):
+    """What a queued reservation waits for."""
+
+    DISK = "disk"
+    """The snapshot of its own disk, at the end of the reservation that holds the disk."""
+    QUEUE = "queue"
+    """The reservation before it in the queue."""
+    GPUS = "gpus"
+    """The end of a reservation that has the GPUs."""
+
+
 class BoxStatus(OpenEnum):
     """The state of a box, as far as the daemon knows it."""
 

@@ -6,9 +6,9 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from odc.api.messages import BoxView, ReservationView, SnapshotView, SshView
+from odc.api.messages import BoxView, PublicView, ReservationView, SnapshotView, SshView, WaitsForView
 from odc.cli.output import Output
-from odc.domain.status import BoxStatus, Status
+from odc.domain.status import BoxStatus, Status, WaitsFor
 
 NOW = datetime(2026, 3, 4, 14, 4, tzinfo=UTC)
 ID = "b1946ac92492d2347c6235b4d2611184"
@@ -73,6 +73,11 @@ def a_view(**changes: Any) -> ReservationView:
     return ReservationView(**fields | {"state": Status(fields["state"])})
 
 
+def waits_for(user: str, mine: bool = False) -> WaitsForView:
+    """A reservation of 8 x h100 that has the GPUs."""
+    return WaitsForView(kind=WaitsFor.GPUS, reservation=PublicView(user=user, gpus=8, gpu_type="h100"), mine=mine)
+
+
 def a_queued(**changes: Any) -> ReservationView:
     defaults: dict[str, Any] = {
         "id": "5e0d22b7" + "0" * 24,
@@ -83,6 +88,7 @@ def a_queued(**changes: Any) -> ReservationView:
         "expires_at": None,
         "ready_by": NOW + timedelta(minutes=38),
         "queue_position": 1,
+        "waits_for": waits_for("user2"),
         "ahead": "user2, 8 x h100",
         "disk": "default",
         "boxes": (),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.screen import NOW, a_queued, an_output
 
-from odc.api.messages import Availability, ChoiceView, NodeView, StatusView, TypeView
+from odc.api.messages import Availability, ChoiceView, NodeView, PublicView, StatusView, TypeView
 from odc.cli import cloud_screens
 from odc.cli.interactive import count_lines, type_lines
 
@@ -26,6 +26,7 @@ def a_type(name: str = "h100", **changes: Any) -> TypeView:
         "cordoned": 0,
         "live": 2,
         "queued": 1,
+        "first_queued": PublicView(user="user2", gpus=8, gpu_type="h100"),
         "waiting": "user2, 8 x h100",
         "simulated": False,
         "node_units": 8,
@@ -39,8 +40,19 @@ def a_type(name: str = "h100", **changes: Any) -> TypeView:
     return TypeView(**(defaults | changes))
 
 
-SMALL = a_type("t4-small", free=2, total=2, queued=0, waiting="", choices=(ChoiceView(gpus=1, start=NOW),))
-CPU = a_type("cpu-x86", has_gpus=False, free=3, total=4, queued=0, waiting="", choices=(ChoiceView(gpus=0, start=NOW),))
+SMALL = a_type(
+    "t4-small", free=2, total=2, queued=0, first_queued=None, waiting="", choices=(ChoiceView(gpus=1, start=NOW),)
+)
+CPU = a_type(
+    "cpu-x86",
+    has_gpus=False,
+    free=3,
+    total=4,
+    queued=0,
+    first_queued=None,
+    waiting="",
+    choices=(ChoiceView(gpus=0, start=NOW),),
+)
 AVAIL = Availability(now=NOW, types=(a_type(), SMALL, CPU))
 
 
@@ -67,7 +79,8 @@ def test_avail_at_40_columns_has_one_fact_a_line() -> None:
 def test_a_busy_cloud_is_a_table_at_80_columns() -> None:
     choices = [ChoiceView(gpus=count, start=NOW, until=at(1.95)) for count in (1, 2, 4)]
     choices.append(ChoiceView(gpus=8, start=at(0.27)))
-    busy = a_type(waiting="somebody-with-a-long-name, 8 x h100", queued=4, choices=tuple(choices))
+    first = PublicView(user="somebody-with-a-long-name", gpus=8, gpu_type="h100")
+    busy = a_type(first_queued=first, queued=4, choices=tuple(choices))
     lines = cloud_screens.avail_lines(Availability(now=NOW, types=(busy, SMALL, CPU)), NOW, an_output(80))
     assert lines[:2] == [
         "TYPE      FREE  1 GPU       2 GPUs      4 GPUs      8 GPUs    WAITING",

@@ -7,12 +7,22 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output
+from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output, waits_for
 
-from odc.api.messages import DiskView, EventView, History, KeySource, KeyView, Me, OutOfMemoryView, PhaseView
+from odc.api.messages import (
+    DiskView,
+    EventView,
+    History,
+    KeySource,
+    KeyView,
+    Me,
+    OutOfMemoryView,
+    PhaseView,
+    WaitsForView,
+)
 from odc.cli import screens, show_screen
 from odc.domain.event_kind import EventKind
-from odc.domain.status import EndCause
+from odc.domain.status import EndCause, WaitsFor
 
 SOON = NOW + timedelta(minutes=12)
 DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
@@ -303,9 +313,9 @@ def test_the_promise_with_who_is_ahead() -> None:
     assert screens.promise_line(a_queued(), NOW) == (
         "Starts by 14:42 (in 38 min) at the latest. Ahead: user2, 8 x h100."
     )
-    estimate = a_queued(ready_by=None, estimate=NOW + timedelta(hours=1), ahead="")
+    estimate = a_queued(ready_by=None, estimate=NOW + timedelta(hours=1), waits_for=None, ahead="")
     assert screens.promise_line(estimate, NOW) == "May start at 15:04 (in 1 h), when a node is added."
-    assert screens.promise_line(a_queued(ready_by=None, ahead=""), NOW) == "No promise yet."
+    assert screens.promise_line(a_queued(ready_by=None, waits_for=None, ahead=""), NOW) == "No promise yet."
 
 
 def test_the_story_is_told_with_you_in_it() -> None:
@@ -347,9 +357,19 @@ def test_one_that_expired_ended_at_its_time_and_not_when_its_disk_was_safe() -> 
 
 
 def test_ones_own_ahead_is_told_as_such() -> None:
-    mine, theirs = a_queued(ahead="user1, 8 x h100", owner="user1"), a_queued(owner="user1")
+    mine, theirs = a_queued(waits_for=waits_for("user1", mine=True), owner="user1"), a_queued(owner="user1")
     assert screens.promise_line(mine, NOW).endswith("Ahead: you, 8 x h100.")
     assert screens.promise_line(theirs, NOW).endswith("Ahead: user2, 8 x h100.")
+
+
+def test_what_an_older_server_says_of_who_is_ahead_is_shown_as_it_came() -> None:
+    older = a_queued(waits_for=None, ahead="user1, 8 x h100", owner="user1")
+    assert screens.promise_line(older, NOW).endswith("Ahead: user1, 8 x h100.")
+
+
+def test_ones_own_disk_ahead_is_named() -> None:
+    view = a_queued(waits_for=WaitsForView(kind=WaitsFor.DISK, disk="proj"))
+    assert screens.promise_line(view, NOW).endswith("Ahead: the snapshot of disk proj.")
 
 
 def test_show_warns_before_the_space_outside_the_home_is_full() -> None:

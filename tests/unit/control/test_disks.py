@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
 
 from odc.adapters.memory.cluster import NEVER
+from odc.control.queries import Ahead
 from odc.control.tasks import Tasks
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderRefused, ProviderUnavailable
 from odc.domain.reservation import EndReason, State
+from odc.domain.status import WaitsFor
 
 FULL = ProviderUnavailable("the disks are full")
 
@@ -65,7 +67,7 @@ def test_cancel_and_reserve_again_at_once_waits_for_ones_own_snapshot_and_says_s
     second = world.reserve(gpus=8, disk="proj")
     assert world.get(second).state is State.QUEUED
     assert "once it is safe" in world.events(second)[0].text
-    assert world.queries.find(ADA, second.id).ahead == "the snapshot of disk proj"
+    assert world.queries.find(ADA, second.id).ahead == Ahead(WaitsFor.DISK, disk="proj")
     assert world.disk("proj").successor == second.id
     with pytest.raises(InvalidRequest, match="in use"):
         world.ask(disk="proj")

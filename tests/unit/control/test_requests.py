@@ -9,10 +9,14 @@ import pytest
 from tests.builders import KEY, a_node
 from tests.world import ADA, BEN, HOUR, OPERATOR, SECOND, Fuse, World
 
+from odc.api.messages import PublicView, WaitsForView
+from odc.api.views import reservation_view
+from odc.control.queries import Ahead
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound, ProviderUnavailable, RequestError
 from odc.domain.records import ReservationQuery
 from odc.domain.requests import Cancel, EndAll, Reserve, SetGithubUser, SetOwnKeys
 from odc.domain.reservation import State
+from odc.domain.status import WaitsFor
 
 CPU = a_node("cpu", units=4, gpus=(), gpu_type="cpu-x86")
 
@@ -178,25 +182,33 @@ def test_only_the_owner_and_operators_read_the_story() -> None:
 
 def test_the_queue_says_the_place_in_line_and_who_is_ahead() -> None:
     world = World()
-    world.reserve(gpus=4, hours=2.0)
+    holding = world.reserve(gpus=4, hours=2.0)
     world.reserve(BEN, gpus=4, hours=1.0)
     first = world.reserve(gpus=8)
     second = world.reserve(BEN, gpus=2)
     standing = world.queries.find(ADA, first.id)
-    assert (standing.position, standing.ahead) == (1, "ada, 4 x h100")
+    assert (standing.position, standing.ahead) == (1, Ahead(WaitsFor.GPUS, world.get(holding)))
     standing = world.queries.find(BEN, second.id)
-    assert (standing.position, standing.ahead) == (2, "ada, 8 x h100")
+    assert (standing.position, standing.ahead) == (2, Ahead(WaitsFor.QUEUE, world.get(first)))
+    view = reservation_view(standing, BEN, world.status.current)
+    assert view.ahead == "ada, 8 x h100"
+    assert view.waits_for == WaitsForView(
+        kind=WaitsFor.QUEUE, reservation=PublicView(user="ada", gpus=8, gpu_type="h100"), mine=False
+    )
     listed = world.queries.reservations(ADA, "all", ended=False, statuses=frozenset({"queued"}))
     assert [(s.record.id, s.position) for s in listed] == [(first.id, 1), (second.id, 2)]
 
 
 def test_who_is_ahead_is_the_one_that_decides_the_start() -> None:
     world = World()
-    world.reserve(gpus=4, hours=2.0)
+    deciding = world.reserve(gpus=4, hours=2.0)
     world.reserve(BEN, gpus=2, hours=1.0)
     world.reserve(BEN, gpus=2, hours=4.0)
     waiting = world.reserve(gpus=4)
-    assert world.queries.find(ADA, waiting.id).ahead == "ada, 4 x h100"
+    standing = world.queries.find(ADA, waiting.id)
+    assert standing.ahead == Ahead(WaitsFor.GPUS, world.get(deciding))
+    view = reservation_view(standing, ADA, world.status.current)
+    assert (view.ahead, view.waits_for and view.waits_for.mine) == ("ada, 4 x h100", True)
 
 
 def test_lists_show_ones_own_or_a_users_live_or_with_the_ended() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.components import MISSING
+from tests.leftovers import Leftovers, uses_the_machine
 
 HEAVY = ("podman", "btrfs", "postgresql", "timeout")
 """Marks of tests that take long."""
@@ -14,6 +15,11 @@ HEAVY = ("podman", "btrfs", "postgresql", "timeout")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="components that must be there, comma separated")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ and uses_the_machine(config):
+        config.pluginmanager.register(Leftovers())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.image import IMAGE, ensure_image
-from tests.lane import LANE, lane_name
+from tests.lane import BLOCKS, LANE, engine_network, lane_name
 from tests.links import links_in
 
 from odc.adapters.engine.box_limits import box_limits
@@ -41,8 +41,6 @@ from odc.entrypoints.process_environment import cleaned
 ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
-BLOCKS = 6
-"""Blocks of ports and addresses of each lane."""
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
@@ -202,14 +200,14 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str, neste
         (programs / name).chmod(0o755)
     write_devices(cloud, nodes, catalog, state, programs / "nvidia-smi-simulated")
     machine = look_at_machine()
-    block = LANE * BLOCKS + next(_blocks) % BLOCKS
-    first_port = FIRST_PORT + block * PORTS
+    block = next(_blocks) % BLOCKS
+    first_port = FIRST_PORT + (BLOCKS * LANE + block) * PORTS
     options = EngineOptions(
         cloud=cloud,
         state=state,
         listen="127.0.0.1",
         ports=(first_port, first_port + PORTS - 1),
-        network=f"10.{110 + block // 16}.{block % 16 * 16}.0/20",
+        network=engine_network(block),
         id_base=ID_BASE,
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         open_files=machine.open_files,

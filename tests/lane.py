@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 RUNS = 10
 WORKERS = 2
+CLOUDS = 4
+"""Whole clouds that a lane may have at the same time."""
+BLOCKS = 6
+"""Ranges of ports and addresses that a lane has for engines without a cloud."""
 RUN_LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 LANE = RUN_LANE + RUNS * WORKER
@@ -48,3 +53,43 @@ def lane_name(word: str, rest: str | int = 0) -> str:
         rest: what tells the names of one lane apart: a digit, or six hexadecimal digits.
     """
     return f"{word}-t{LANE:02}{rest}"
+
+
+def cloud_network(number: int, lane: int = LANE) -> str:
+    """The addresses of a whole cloud's boxes.
+
+    Args:
+        number: 0 to 3, of the cloud in its lane.
+        lane: which one.
+    """
+    place = CLOUDS * lane + number
+    return f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
+
+
+def engine_network(block: int, lane: int = LANE) -> str:
+    """The addresses of the boxes of an engine without a cloud.
+
+    Args:
+        block: 0 to 5, of the lane's blocks.
+        lane: which one.
+    """
+    place = BLOCKS * lane + block
+    return f"10.{110 + place // 16}.{place % 16 * 16}.0/20"
+
+
+def networks_of(lanes: Iterable[int]) -> list[str]:
+    """All addresses of boxes that these lanes may use."""
+    return [
+        network
+        for lane in lanes
+        for network in (
+            *(cloud_network(number, lane) for number in range(CLOUDS)),
+            *(engine_network(block, lane) for block in range(BLOCKS)),
+        )
+    ]
+
+
+def pattern_of(lanes: Iterable[int]) -> re.Pattern[str]:
+    """Finds names that `lane_name` has given in these lanes, also inside of longer names."""
+    numbers = "|".join(f"{lane:02}" for lane in lanes)
+    return re.compile(rf"(?<![a-z0-9])[a-z][a-z0-9]*-t(?:{numbers})(?:\dx?|[0-9a-f]{{6}})(?![a-z0-9_])")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.image import IMAGE
-from tests.lane import LANE, lane_name
+from tests.lane import CLOUDS, LANE, cloud_network, lane_name
 from tests.links import links_in
 
 from odc.adapters.engine.firewall import forget_rules
@@ -225,10 +225,8 @@ def _is_zombie(pid: int) -> bool:
 
 def addresses(number: int) -> dict[str, Any]:
     """The settings of where boxes are reached that a cloud of this number has in this lane."""
-    place = 4 * LANE + number
-    first_port = 34000 + 100 * place
-    network = f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
-    return {"ports": [first_port, first_port + 99], "network": network}
+    first_port = 34000 + 100 * (CLOUDS * LANE + number)
+    return {"ports": [first_port, first_port + 99], "network": cloud_network(number)}
 
 
 def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings: Any) -> Cloud:

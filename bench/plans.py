@@ -23,7 +23,7 @@ EVENTS = 25
 
 
 def pool_state(nodes: int, queued: int, seed: int = 1) -> PoolState:
-    """A pool whose nodes are all in use, with as many waiting requests: one box or a gang, 5 minutes to 24 hours."""
+    """A pool whose nodes are all in use, with that many queued requests: one box or a gang, 5 minutes to 24 hours."""
     dice = random.Random(seed)
     machines = [PoolNode(name=f"n{number}", units=UNITS, zone=f"z{number % 4}") for number in range(nodes)]
     allocations = []
@@ -39,7 +39,7 @@ def pool_state(nodes: int, queued: int, seed: int = 1) -> PoolState:
 
 
 def request(dice: random.Random, number: int) -> QueuedRequest:
-    """One waiting request; one in twenty is a gang of two to eight whole nodes."""
+    """One queued request; one in twenty is a gang of two to eight whole nodes."""
     gang = dice.random() < 0.05
     return QueuedRequest(
         id=f"r{number}",
@@ -51,7 +51,7 @@ def request(dice: random.Random, number: int) -> QueuedRequest:
 
 
 def quietly(work: Callable[[], object]) -> float:
-    """How long it takes once, without a collection of garbage that others left."""
+    """How long it takes once, with the garbage collector off: a collection would count objects of earlier work."""
     gc.collect()
     gc.disable()
     try:

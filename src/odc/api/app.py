@@ -201,6 +201,12 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.storage, caller, keep, owner, disk)
 
+    return [send, reservations, reservation, history, disks, storage]
+
+
+def _user_routes(handlers: Handlers) -> list[Any]:
+    run = handlers.threads.run
+
     @get("/me", responses=ERRORS)
     async def me(request: Anyone) -> Me:
         """Who the caller is, as the server sees it."""
@@ -213,7 +219,7 @@ def _routes(handlers: Handlers) -> list[Any]:
         caller = caller_of(request)
         return await run(caller, handlers.users, caller)
 
-    return [send, reservations, reservation, history, disks, storage, me, users]
+    return [me, users]
 
 
 def _cloud_routes(handlers: Handlers) -> list[Any]:
@@ -249,7 +255,7 @@ def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health
     """
     bell = Bell(subscribe)
     handlers = Handlers(requests, queries, bell, health)
-    routes = [*_routes(handlers), *_cloud_routes(handlers)]
+    routes = [*_routes(handlers), *_user_routes(handlers), *_cloud_routes(handlers)]
     config = AppConfig(
         route_handlers=[Router("/v1", route_handlers=routes)],
         exception_handlers=HANDLERS,

@@ -38,7 +38,7 @@ _CREDENTIALS = struct.Struct("3i")
 Recognize = Callable[[int], Principal]
 
 
-def _of_nobody(uid: int) -> str | None:
+def _of_nobody(_uid: int) -> str | None:
     return None
 
 

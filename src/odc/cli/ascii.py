@@ -78,7 +78,7 @@ def fit_streams(environment: Mapping[str, str]) -> None:
             stream.reconfigure(encoding=_CODEC.name)
 
 
-def _encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+def _encode(text: str, _errors: str = "strict") -> tuple[bytes, int]:
     return to_ascii(text).encode("ascii"), len(text)
 
 

@@ -43,8 +43,9 @@ def renew(session: Session, views: Sequence[ReservationView]) -> bool:
 
     try:
         keys = identities(session, views, session.folder)
-        overrides = _overrides(session) if any(map(ssh_files.is_reachable, views)) else ""
-        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own, overrides)
+        if any(map(ssh_files.is_reachable, views)):
+            keys = keys.after(_overrides(session))
+        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:
@@ -67,7 +68,7 @@ def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
         keys = identities(session, (view,), folder)
     except InvalidRequest:
         keys = ssh_identities.NONE
-    ssh_files.write_entry(folder, view, session.endpoint, keys, _overrides(session))
+    ssh_files.write_entry(folder, view, session.endpoint, keys.after(_overrides(session)))
 
 
 def _overrides(session: Session) -> str:

@@ -17,7 +17,7 @@ yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 pass_session = click.pass_obj
 
 
-def hours_of(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def hours_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Hours as people type them; whether they may be asked for is checked later.
 
     Raises:
@@ -43,12 +43,12 @@ def _plain(text: str) -> str:
     return text
 
 
-def gpu_type_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def gpu_type_of(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """A type as the cloud writes it: `H100` is `h100`."""
     return value.lower() if value is not None else None
 
 
-def gpus_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+def gpus_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """A count of GPUs; which counts there are is the cloud's matter.
 
     Raises:

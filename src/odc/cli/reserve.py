@@ -89,7 +89,7 @@ class SshEntry:
 @yes_option
 @json_option
 @pass_session
-def reserve(
+def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
     session: Session,
     gpu_type: str | None,
     gpus: int | None,

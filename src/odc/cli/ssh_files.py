@@ -36,7 +36,7 @@ def config_path(folder: Path, view_id: str) -> Path:
     return folder / f"{short(view_id)}{SUFFIX}"
 
 
-def _none(names: Sequence[str]) -> Collection[str]:
+def _none(_names: Sequence[str]) -> Collection[str]:
     return ()
 
 
@@ -52,7 +52,6 @@ def sync(
     asked_at: float,
     identities: Identities = NONE,
     own: Own = _none,
-    overrides: str = "",
 ) -> None:
     """Make the folder contain the files of exactly these live reservations of a cloud, and of other clouds' live ones.
 
@@ -64,16 +63,15 @@ def sync(
         views: all of the user's live reservations there.
         endpoint: of the cloud.
         asked_at: when the cloud was asked for them, in seconds since 1970.
-        identities: the keys to name.
+        identities: the keys to name, and other lines for each block.
         own: which of some names are hosts of the user's own.
-        overrides: more lines for each block.
     """
     wanted: dict[str, str] = {}
     reachable = list(filter(is_reachable, views))
     called = [view.name for view in reachable]
     for view in reachable:
         others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, overrides + identities.lines, own, ssh_names.cloud_of(endpoint), others)
+        wanted |= _files(folder, view, identities.lines, own, ssh_names.cloud_of(endpoint), others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -88,12 +86,9 @@ def sync(
         include.refresh(path, hosts)
 
 
-def write_entry(
-    folder: Path, view: ReservationView, endpoint: str, identities: Identities, overrides: str = ""
-) -> None:
+def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
     """Write the files of one reservation into any folder, where the user's own cannot be written to."""
-    lines = overrides + identities.lines
-    _write(folder, _files(folder, view, lines, _none, ssh_names.cloud_of(endpoint)), identities)
+    _write(folder, _files(folder, view, identities.lines, _none, ssh_names.cloud_of(endpoint)), identities)
 
 
 def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:

@@ -30,6 +30,10 @@ class Identities(NamedTuple):
     lines: str
     files: dict[str, str]
 
+    def after(self, lines: str) -> Identities:
+        """The same with other lines of the block in front."""
+        return self._replace(lines=lines + self.lines)
+
 
 _MOST = 50
 """ssh refuses a configuration that names more than 100 keys, the user's own included."""

@@ -6,7 +6,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = timedelta(0)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
@@ -19,7 +19,7 @@ class LocalZone(tzinfo):
 
     def fromutc(self, moment: datetime) -> datetime:
         """The local time of a moment in UTC."""
-        local = moment + self._offset((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
+        local = moment + self._offset((moment.replace(tzinfo=UTC) - _EPOCH).total_seconds())
         return local.replace(fold=int(self._guess(local) != local - moment))
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
@@ -29,7 +29,7 @@ class LocalZone(tzinfo):
         first = self._guess(moment)
         if not moment.fold:
             return first
-        return self._offset((moment.replace(tzinfo=None) - _EPOCH - first).total_seconds() + 3600)
+        return self._offset((moment.replace(tzinfo=UTC) - _EPOCH - first).total_seconds() + 3600)
 
     def dst(self, moment: datetime | None) -> timedelta | None:
         """Not told apart from the offset."""
@@ -41,7 +41,7 @@ class LocalZone(tzinfo):
 
     def _guess(self, moment: datetime) -> timedelta:
         """The offset of a local time; of one that is there twice, the earlier reading's."""
-        stamp = (moment.replace(tzinfo=None) - _EPOCH).total_seconds()
+        stamp = (moment.replace(tzinfo=UTC) - _EPOCH).total_seconds()
         early = self._offset(stamp - 86400)
         late = self._offset(stamp - early.total_seconds())
         return early if self._offset(stamp - early.total_seconds()) == early else late

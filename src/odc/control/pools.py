@@ -10,16 +10,16 @@ from odc.domain.disk import Disk
 from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.promise import held_until, next_guess, slot_span
+from odc.domain.records import Stored
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot
 
 
 def pool_state(
     gpu_type: str,
-    records: Iterable[Reservation],
+    stored: Stored,
     nodes: Iterable[Node],
     quarantined: Iterable[BoxSeen],
-    disks: Mapping[str, Disk],
     limits: Limits,
     now: datetime,
 ) -> PoolState:
@@ -27,15 +27,14 @@ def pool_state(
 
     Args:
         gpu_type: the pool.
-        records: every live reservation.
+        stored: every live reservation, and the disks that they hold or wait for.
         nodes: every node; GPUs that other programs use, or that are unusable, are allocated with an unknown end.
         quarantined: boxes without a record; their GPUs are allocated with an unknown end.
-        disks: by id.
         limits: the operator's.
         now: the time.
     """
-    ours = [record for record in records if record.spec.gpu_type == gpu_type]
-    by_id = {record.id: record for record in records}
+    ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
+    by_id = {record.id: record for record in stored.reservations}
     allocations = [
         Allocation(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
         for record in ours
@@ -58,7 +57,7 @@ def pool_state(
         nodes=[_pool_node(node) for node in pool_nodes],
         allocations=allocations,
         queued=[
-            _queued_request(record, limits, _disk_free(record, disks, by_id, limits, now))
+            _queued_request(record, limits, _disk_free(record, stored.disks, by_id, limits, now))
             for record in ours
             if record.state is State.QUEUED
         ],

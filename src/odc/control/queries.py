@@ -215,9 +215,7 @@ class Queries:
         return tuple(self._availability_of(gpu_type, stored, status, now) for gpu_type in types)
 
     def _availability_of(self, gpu_type: str, stored: Stored, status: ClusterStatus, now: datetime) -> TypeAvailability:
-        pool = pool_state(
-            gpu_type, stored.reservations, status.nodes, status.quarantined, stored.disks, self._policy.limits, now
-        )
+        pool = pool_state(gpu_type, stored, status.nodes, status.quarantined, self._policy.limits, now)
         nodes = tuple(node for node in status.nodes if node.gpu_type == gpu_type)
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)

@@ -144,17 +144,7 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
     waiting = {r.spec.gpu_type for r in seen.stored.reservations if r.state is State.QUEUED}
     strays = quarantined(seen)
     return {
-        gpu_type: plan_pool(
-            pool_state(
-                gpu_type,
-                seen.stored.reservations,
-                seen.nodes,
-                strays,
-                seen.stored.disks,
-                policy.limits,
-                seen.now,
-            )
-        )
+        gpu_type: plan_pool(pool_state(gpu_type, seen.stored, seen.nodes, strays, policy.limits, seen.now))
         for gpu_type in sorted(waiting)
     }
 

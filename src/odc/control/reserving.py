@@ -56,7 +56,8 @@ def new_reservation(
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
-    disk = _claim_disk(caller, request, reservation_id, ports, policy, own, status)
+    chosen = _choose_disk(caller, request, ports, policy, own, status)
+    disk = chosen.claimed_by(reservation_id) if chosen else None
     name = _choose_name(request, own)
     record = Reservation(
         id=reservation_id,
@@ -180,16 +181,15 @@ def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
     return name
 
 
-def _claim_disk(
+def _choose_disk(
     caller: Principal,
     request: Reserve,
-    reservation_id: str,
     ports: Ports,
     policy: Policy,
     own: Iterable[Reservation],
     status: ClusterStatus,
 ) -> Disk | None:
-    """The disk, claimed; a new one if there is none of that name; None for a temporary home."""
+    """The disk to claim; a new one if there is none of that name; None for a temporary home."""
     if request.disk == NO_DISK:
         return None
     name, storage = request.disk, status.storage
@@ -217,7 +217,7 @@ def _claim_disk(
     else:
         _check_holder(disk, request, {record.id: record for record in own})
         refuse_stray_holder(disk, request, ports, policy, status)
-    return disk.claimed_by(reservation_id)
+    return disk
 
 
 def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:

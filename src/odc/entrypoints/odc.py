@@ -93,7 +93,7 @@ def _need_root() -> None:
 simulate_option = click.option(
     "--simulate",
     metavar="TYPE=NODESxGPUS,…|none",
-    callback=lambda ctx, param, value: "" if value == "none" else value,
+    callback=lambda _ctx, _param, value: "" if value == "none" else value,
     help="Pretend these nodes instead of the machine's own GPUs.",
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -237,7 +237,7 @@ def clock_accept(file: Path | None, yes: bool) -> None:
     try:
         if over := _over_by_the_clock(client):
             names = f"{len(over)} reservation{'s' if len(over) > 1 else ''}: {', '.join(over)}"
-            confirm(f"the clock says {datetime.now():%Y-%m-%d %H:%M}; this ends {names}", yes)
+            confirm(f"the clock says {datetime.now().astimezone():%Y-%m-%d %H:%M}; this ends {names}", yes)
         answer = client.accept_clock()
     finally:
         client.close()

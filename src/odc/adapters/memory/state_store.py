@@ -68,14 +68,7 @@ class MemoryStateStore:
             for pool, version in change.pools.items():
                 self._pools[pool] = version + 1
             for record in change.reservations:
-                order = record.order
-                if record.version == 0:
-                    order, self._next_order = self._next_order, self._next_order + 1
-                written = replace(record, version=record.version + 1, order=order)
-                self._reservations[record.id] = written
-                self._live.pop(record.id, None)
-                if written.live:
-                    self._live[record.id] = written
+                self._write(record)
             for disk in change.disks:
                 self._disks[disk.id] = replace(disk, version=disk.version + 1)
             for user in change.users:
@@ -85,6 +78,16 @@ class MemoryStateStore:
             self._events.extend(change.events)
             if change.request is not None:
                 self._requests[change.request.id] = change.request
+
+    def _write(self, record: Reservation) -> None:
+        order = record.order
+        if record.version == 0:
+            order, self._next_order = self._next_order, self._next_order + 1
+        written = replace(record, version=record.version + 1, order=order)
+        self._reservations[record.id] = written
+        self._live.pop(record.id, None)
+        if written.live:
+            self._live[record.id] = written
 
     def _hand_over(self, handover: Handover) -> None:
         old = handover.user.principal

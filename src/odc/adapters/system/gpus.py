@@ -110,7 +110,7 @@ def _words(error: Exception) -> str:
     """NVIDIA's words for the error; the library itself may be too broken to give them."""
     try:
         return str(error).rstrip(".")
-    except Exception:
+    except Exception:  # noqa: BLE001 - the text is only for a message; which errors a broken library raises is unknown
         return f"NVML error {getattr(error, 'value', '?')}"
 
 

@@ -22,7 +22,7 @@ from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.wake import LocalWake
 from odc.api.app import build_app
-from odc.api.messages import Health
+from odc.api.messages.cloud import Health
 from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.authorization import Authorizer
 from odc.control.context import Policy, Ports, StatusCache

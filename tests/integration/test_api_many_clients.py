@@ -21,7 +21,7 @@ from tests.wire import as_user, connected, exchange, get, message, read_answer
 from odc.api import peers
 from odc.api.bodies import MAX_BODY
 from odc.api.client import Client
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.domain.requests import Reserve
 
 SOMEBODY = 64123

@@ -17,8 +17,9 @@ from tests.e2e.cloud import Person
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import SOURCE, someone
 
-from odc.api import messages
 from odc.api.client import operator_command, settings_note
+from odc.api.messages.reservations import BoxView, SshView
+from odc.api.messages.users import Me
 from odc.operator.json_page import COMMANDS
 
 T4 = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "none", "--wait")
@@ -212,12 +213,12 @@ def test_what_commands_print_as_json_is_what_the_page_says(ada: Person) -> None:
     assert {*typed, "odc user list --json"} == set(COMMANDS)
     for command, words in typed.items():
         answer = ada.json(*words)
-        more = {"endpoint", "settings", "ssh_files", "answers"} if COMMANDS[command] is messages.Me else set()
+        more = {"endpoint", "settings", "ssh_files", "answers"} if COMMANDS[command] is Me else set()
         assert set(answer) == fields(COMMANDS[command]) | more, command
         whole = msgspec.json.encode({key: answer[key] for key in fields(COMMANDS[command])})
         msgspec.json.decode(whole, type=COMMANDS[command])
     [box] = ada.view("train")["boxes"]
-    assert (set(box), set(box["ssh"])) == (fields(messages.BoxView), fields(messages.SshView))
+    assert (set(box), set(box["ssh"])) == (fields(BoxView), fields(SshView))
     assert isinstance(ada.json("cancel", "train", "tune"), list)
     assert set(ada.json("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")) == {"key", "value", "message"}
     refused = json.loads(ada.gpu_dev("show", "nope", "--json").err)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.screen import ID, a_box, a_view
 
-from odc.api.messages import ReservationView, SshView
+from odc.api.messages.reservations import ReservationView, SshView
 from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_settings
 
 HERE = "unix:///run/odc/odc.sock"

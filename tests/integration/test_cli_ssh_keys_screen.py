@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odc.api.messages import KeySource, KeyView, Me
+from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile
 from odc.cli.ssh_keys_screen import key_lines
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from odc.api.storage_messages import DiskUseView, StorageView
+from odc.api.messages.storage import DiskUseView, StorageView
 from odc.operator import disks
 
 

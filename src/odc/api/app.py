@@ -20,22 +20,12 @@ from odc.api import views
 from odc.api.bodies import MAX_BODY, StrictRequest
 from odc.api.document import CONFIG, ClosedMessages, OpenWords
 from odc.api.faults import HANDLERS, documented
-from odc.api.messages import (
-    WAIT_LIMIT_S,
-    Availability,
-    DiskList,
-    Done,
-    Envelope,
-    Health,
-    History,
-    Me,
-    ReservationList,
-    ReservationView,
-    StatusView,
-    UserList,
-)
+from odc.api.messages.cloud import Availability, Health, StatusView
+from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
+from odc.api.messages.reservations import History, ReservationList, ReservationView
+from odc.api.messages.storage import DiskList, StorageView
+from odc.api.messages.users import Me, UserList
 from odc.api.rates import FETCHES, Rates
-from odc.api.storage_messages import StorageView
 from odc.api.storage_views import storage_view
 from odc.api.threads import Threads
 from odc.api.watching import Bell, Subscribe, leaving

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
-from odc.api.messages import Envelope
+from odc.api.messages.requests import Envelope
 from odc.domain.errors import InvalidRequest
 from odc.domain.names import cut
 

@@ -20,21 +20,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from odc.api.messages import (
-    Availability,
-    DiskList,
-    Done,
-    Envelope,
-    ErrorView,
-    Health,
-    History,
-    Me,
-    ReservationList,
-    ReservationView,
-    StatusView,
-    UserList,
-)
-from odc.api.storage_messages import StorageView
+from odc.api.messages.cloud import Availability, Health, StatusView
+from odc.api.messages.requests import Done, Envelope, ErrorView
+from odc.api.messages.reservations import History, ReservationList, ReservationView
+from odc.api.messages.storage import DiskList, StorageView
+from odc.api.messages.users import Me, UserList
 from odc.domain import errors
 from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.requests import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from odc.api.storage_messages import DiskUseView, SnapshotUseView, StorageView
+from odc.api.messages.storage import DiskUseView, SnapshotUseView, StorageView
 from odc.control.context import StorageStatus
 from odc.control.disk_usage import DiskUsage
 from odc.domain.disk import Snapshot

@@ -7,30 +7,22 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from odc.api.messages import (
-    Availability,
+from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
+from odc.api.messages.requests import ErrorView, HintView
+from odc.api.messages.reservations import (
     BoxView,
-    ChoiceView,
-    DiskView,
-    ErrorView,
     EventView,
-    HintView,
     History,
-    KeySource,
-    KeyView,
-    Me,
-    NodeView,
     OutOfMemoryView,
     PhaseView,
     PublicView,
     ReservationView,
     SnapshotView,
     SshView,
-    StatusView,
-    TypeView,
-    UserView,
     WaitsForView,
 )
+from odc.api.messages.storage import DiskView
+from odc.api.messages.users import KeySource, KeyView, Me, UserView
 from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus
 from odc.control.queries import Ahead, ReservationDetail, TypeAvailability

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from odc.api.messages import Availability, ChoiceView, ReservationView, StatusView, TypeView
+from odc.api.messages.cloud import Availability, ChoiceView, StatusView, TypeView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import NO_GPUS, Output

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from odc.api.messages import KeySource, Me, ReservationView
+from odc.api.messages.reservations import ReservationView
+from odc.api.messages.users import KeySource, Me
 from odc.cli import include, last_seen, references, screens, ssh_files, ssh_names
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import last_seen, references, screens, ssh_files, ssh_names, times
 from odc.cli.context import Session
 from odc.cli.options import completed

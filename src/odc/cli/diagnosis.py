@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import include, last_seen, screens, ssh_keys_screen, ssh_settings
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_silent, key_files

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import questions, references, screens
 from odc.cli.context import Session
 from odc.cli.options import completed, json_option, pass_session, yes_option

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from odc.api.messages import Availability, DiskView, ReservationView, TypeView
+from odc.api.messages.cloud import Availability, TypeView
+from odc.api.messages.reservations import ReservationView
+from odc.api.messages.storage import DiskView
 from odc.cli import questions, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_newer_options
 from odc.cli.context import Session
 from odc.cli.settings_file import read_identity, write_whole

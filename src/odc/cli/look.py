@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from odc.api.messages import DiskView, ReservationList, ReservationView
+from odc.api.messages.reservations import ReservationList, ReservationView
+from odc.api.messages.storage import DiskView
 from odc.cli import cloud_screens, last_seen, references, screens, show_screen, ssh_files, times
 from odc.cli.context import Session
 from odc.cli.options import completed, json_option, pass_session, refuse_watched_json

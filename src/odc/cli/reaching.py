@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from odc.api.messages import ReservationView, SshView
+from odc.api.messages.reservations import ReservationView, SshView
 from odc.cli import screens
 from odc.cli.context import Session
 from odc.cli.ssh_probe import answers, is_loopback

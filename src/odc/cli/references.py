@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import last_seen, questions, screens
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest

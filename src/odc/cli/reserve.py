@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import click
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import cloud_screens, naming, questions, screens, times
 from odc.cli.context import Session
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from odc.api.messages import Me, PublicView, ReservationView, SnapshotView
+from odc.api.messages.reservations import PublicView, ReservationView, SnapshotView
+from odc.api.messages.users import Me
 from odc.cli import times
 from odc.cli.folding import plain
 from odc.cli.output import Output

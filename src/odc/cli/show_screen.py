@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from odc.api.messages import BoxView, DiskView, History, PhaseView, ReservationView, SnapshotView
+from odc.api.messages.reservations import BoxView, History, PhaseView, ReservationView, SnapshotView
+from odc.api.messages.storage import DiskView
 from odc.cli import times
 from odc.cli.include import ENABLE
 from odc.cli.output import Output

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from odc.api.messages import BoxView, ReservationView
+from odc.api.messages.reservations import BoxView, ReservationView
 from odc.cli.ssh_probe import is_loopback
 from odc.domain.names import short
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import include, ssh_entry, ssh_names
 from odc.cli.settings_file import write_whole
 from odc.cli.ssh_entry import QUOTABLE, WORD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from odc.api.messages import KeySource, KeyView, Me
+from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile, in_home
 from odc.domain.ssh_keys import fingerprint
 

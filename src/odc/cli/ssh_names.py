@@ -14,7 +14,7 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import ssh_entry
 from odc.cli.settings_file import write_whole
 from odc.cli.ssh_probe import is_closed, is_loopback

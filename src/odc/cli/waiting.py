@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from odc.api.messages import PhaseView, ReservationView
+from odc.api.messages.reservations import PhaseView, ReservationView
 from odc.cli import screens
 from odc.cli.context import Session
 from odc.domain.errors import ProviderUnavailable

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, check_hours
 from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, check_name

@@ -32,7 +32,7 @@ from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.adapters.system.wake import LocalWake
-from odc.api.messages import Health
+from odc.api.messages.cloud import Health
 from odc.control.context import Policy, Ports, StatusCache
 from odc.domain.node import Node
 from odc.domain.resources import Capacity

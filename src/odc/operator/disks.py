@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from odc.api.client import Client
-from odc.api.storage_messages import DiskUseView, StorageView
+from odc.api.messages.storage import DiskUseView, StorageView
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import PruneSnapshots, RecoverDisk
 from odc.domain.storage import gib_text

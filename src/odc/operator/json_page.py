@@ -8,21 +8,23 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
-from odc.api import messages
+from odc.api.messages.cloud import Availability, StatusView
+from odc.api.messages.reservations import History, ReservationList, ReservationView
+from odc.api.messages.users import Me, UserList
 from odc.operator.docstrings import meanings
 
 PAGE = Path("docs/reference/json.md")
 COMMANDS: dict[str, type[msgspec.Struct]] = {
-    "gpu-dev list --json": messages.ReservationList,
-    "gpu-dev show NAME --json": messages.ReservationView,
-    "gpu-dev show NAME --history --json": messages.History,
-    "gpu-dev reserve … --json": messages.ReservationView,
-    "gpu-dev wait NAME --json": messages.ReservationView,
-    "gpu-dev cancel NAME --json": messages.ReservationView,
-    "gpu-dev avail --json": messages.Availability,
-    "gpu-dev status --json": messages.StatusView,
-    "gpu-dev config show --json": messages.Me,
-    "odc user list --json": messages.UserList,
+    "gpu-dev list --json": ReservationList,
+    "gpu-dev show NAME --json": ReservationView,
+    "gpu-dev show NAME --history --json": History,
+    "gpu-dev reserve … --json": ReservationView,
+    "gpu-dev wait NAME --json": ReservationView,
+    "gpu-dev cancel NAME --json": ReservationView,
+    "gpu-dev avail --json": Availability,
+    "gpu-dev status --json": StatusView,
+    "gpu-dev config show --json": Me,
+    "odc user list --json": UserList,
 }
 """Command to the object that it prints."""
 _HEAD = """# JSON

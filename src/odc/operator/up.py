@@ -14,7 +14,7 @@ import msgspec
 from odc.adapters.engine.box_limits import most_boxes
 from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.api.client import Client
-from odc.api.messages import Health
+from odc.api.messages.cloud import Health
 from odc.api.unix_socket import is_served
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.entrypoints.bootstrap import find_nodes

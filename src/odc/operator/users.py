@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 import click
 
 from odc.api.client import Client
-from odc.api.messages import Done, UserList, UserView
+from odc.api.messages.requests import Done
+from odc.api.messages.users import UserList, UserView
 from odc.domain.errors import Hint, InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
 from odc.operator.settings import Settings

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.builders import NOW, a_reservation
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.api.views import reservation_view
 from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail

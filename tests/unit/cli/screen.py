@@ -6,7 +6,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from odc.api.messages import BoxView, PublicView, ReservationView, SnapshotView, SshView, WaitsForView
+from odc.api.messages.reservations import BoxView, PublicView, ReservationView, SnapshotView, SshView, WaitsForView
 from odc.cli.output import Output
 from odc.domain.status import BoxStatus, Status, WaitsFor
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.unit.cli.screen import NOW, a_queued, an_output
 
-from odc.api.messages import Availability, ChoiceView, NodeView, PublicView, StatusView, TypeView
+from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
+from odc.api.messages.reservations import PublicView
 from odc.cli import cloud_screens
 from odc.cli.interactive import count_lines, type_lines
 

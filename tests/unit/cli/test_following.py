@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.unit.cli.screen import NOW, a_queued, a_view, an_output, text_of
 
-from odc.api.messages import PhaseView, ReservationView
+from odc.api.messages.reservations import PhaseView, ReservationView
 from odc.cli.context import Session
 from odc.cli.waiting import Follower
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from tests.unit.cli.screen import NOW, a_box, a_view, an_output
 
-from odc.api.messages import ReservationView
+from odc.api.messages.reservations import ReservationView
 from odc.cli import screens, show_screen
 
 

@@ -9,17 +9,9 @@ import msgspec
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output, waits_for
 
-from odc.api.messages import (
-    DiskView,
-    EventView,
-    History,
-    KeySource,
-    KeyView,
-    Me,
-    OutOfMemoryView,
-    PhaseView,
-    WaitsForView,
-)
+from odc.api.messages.reservations import EventView, History, OutOfMemoryView, PhaseView, WaitsForView
+from odc.api.messages.storage import DiskView
+from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli import screens, show_screen
 from odc.domain.event_kind import EventKind
 from odc.domain.status import EndCause, WaitsFor

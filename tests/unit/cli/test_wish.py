@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from tests.unit.cli.screen import a_view, an_ended
 
-from odc.api.messages import DiskView, ReservationView
+from odc.api.messages.reservations import ReservationView
+from odc.api.messages.storage import DiskView
 from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
 from odc.cli.options import gpus_of, hours_of
 from odc.cli.reserve import reserve

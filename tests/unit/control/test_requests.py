@@ -9,7 +9,7 @@ import pytest
 from tests.builders import KEY, a_node
 from tests.world import ADA, BEN, HOUR, OPERATOR, SECOND, Fuse, World
 
-from odc.api.messages import PublicView, WaitsForView
+from odc.api.messages.reservations import PublicView, WaitsForView
 from odc.api.views import reservation_view
 from odc.control.queries import Ahead
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound, ProviderUnavailable, RequestError

@@ -1,10 +1,48 @@
-"""What operators see of the disk storage; the rules of `messages.py` hold here too."""
+"""Disks, as their owners see them and as operators do."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import msgspec
+
+from odc.api.messages.reservations import SnapshotView
+
+
+class DiskView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the caller's disks.
+
+    Attributes:
+        name: as the owner calls it.
+        size_bytes: what it may hold.
+        used_bytes: what its files took when they were counted last; None if unknown.
+        history_bytes: what only its snapshots take; None if unknown.
+        created_at: when it was first asked for.
+        holder: name of the reservation that has it, None when it is free.
+        holder_id: its id.
+        snapshot: the last one.
+        fault: what is wrong with it; empty when nothing is.
+    """
+
+    name: str
+    size_bytes: int
+    used_bytes: int | None
+    history_bytes: int | None = None
+    created_at: datetime
+    holder: str | None = None
+    holder_id: str | None = None
+    snapshot: SnapshotView | None = None
+    fault: str = ""
+
+
+class DiskList(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller's disks, by name.
+
+    Attributes:
+        disks: by name.
+    """
+
+    disks: tuple[DiskView, ...]
 
 
 class SnapshotUseView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,135 @@
+"""GPU types, nodes, and the state of the daemon."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from odc.api.messages.reservations import PublicView
+
+
+class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """When a count of GPUs could be had.
+
+    Attributes:
+        gpus: on one node; 0 for a type without GPUs.
+        start: when SSH would answer at the latest; equal to the answer's `now` for at once; None if it never fits.
+        until: a reservation that starts then may last until here at most; None if there is no end in sight.
+    """
+
+    gpus: int
+    start: datetime | None
+    until: datetime | None = None
+
+
+class TypeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU type of the cloud.
+
+    Attributes:
+        name: the type.
+        has_gpus: False for a type whose boxes take units instead.
+        free: GPUs (or units) that can be had now.
+        total: GPUs (or units) of all its nodes.
+        cordoned: of them, those on nodes that take nothing new.
+        live: reservations that hold some.
+        queued: reservations that wait.
+        first_queued: the first in line; None if nobody waits.
+        waiting: the same for people: `user, 8 x h100`.
+        simulated: its GPUs are pretended.
+        node_units: GPUs (or units) of its largest node.
+        choices: for 1, 2, 4, 8, … up to a node's GPUs.
+    """
+
+    name: str
+    has_gpus: bool
+    free: int
+    total: int
+    cordoned: int
+    live: int
+    queued: int
+    first_queued: PublicView | None = None
+    waiting: str
+    simulated: bool
+    node_units: int
+    choices: tuple[ChoiceView, ...]
+
+
+class Availability(msgspec.Struct, frozen=True, kw_only=True):
+    """What could be had, by type, from the same plan that gives the promises.
+
+    Attributes:
+        now: the server's clock.
+        types: in the catalog's order.
+    """
+
+    now: datetime
+    types: tuple[TypeView, ...]
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One node.
+
+    Attributes:
+        name: of the node.
+        gpu_type: its type.
+        total: GPUs, or units of a type without GPUs.
+        free: of them, now.
+        ready: it answers.
+        cordoned: nothing new starts there.
+        simulated: its GPUs are pretended.
+        boxes: that run there.
+        held_by_others: GPUs that something other than this cloud uses; they are not lent.
+    """
+
+    name: str
+    gpu_type: str
+    total: int
+    free: int
+    ready: bool
+    cordoned: bool
+    simulated: bool
+    boxes: int
+    held_by_others: int = 0
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The cloud as a whole.
+
+    Attributes:
+        now: the server's clock.
+        types: every type that has nodes or live reservations.
+        nodes: every node by name.
+        quarantined: boxes without a record, as sentences; they are counted as occupied and left alone.
+        warnings: what the operator should know, as sentences.
+    """
+
+    now: datetime
+    types: tuple[TypeView, ...]
+    nodes: tuple[NodeView, ...]
+    quarantined: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the cloud takes requests, and what it is made of.
+
+    Attributes:
+        ready: a pass has seen the cluster.
+        version: of ODC.
+        cloud: the cloud's name.
+        types: GPUs (or units) by type.
+        simulated: some GPUs are pretended.
+        storage: where disks lie, in words.
+        engine: what runs the boxes, in words.
+        problems: what keeps it from being ready, as sentences.
+    """
+
+    ready: bool
+    version: str
+    cloud: str
+    types: dict[str, int]
+    simulated: bool
+    storage: str
+    engine: str
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,50 @@
+"""One envelope for every request, and the answers that are not a view of something."""
+
+from __future__ import annotations
+
+import msgspec
+
+from odc.domain.requests import Request
+
+WAIT_LIMIT_S = 30.0
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request with the idempotency id that the client made: 32 hexadecimal digits. A repeat acts once."""
+
+    id: str
+    request: Request
+
+
+class HintView(msgspec.Struct, frozen=True, kw_only=True):
+    """One way on: a few words, and the command to paste.
+
+    Attributes:
+        label: what it is for.
+        command: what to type.
+    """
+
+    label: str
+    command: str
+
+
+class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that is an error.
+
+    Attributes:
+        error: the error's class, such as `NotFound`.
+        message: what, and which id.
+        hint: the first thing to do next, as a command; empty if there is none.
+        hints: everything that can be done next.
+    """
+
+    error: str
+    message: str
+    hint: str = ""
+    hints: tuple[HintView, ...] = ()
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that has no reservation: what was done, as a sentence."""
+
+    message: str

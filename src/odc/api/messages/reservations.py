@@ -1,0 +1,252 @@
+"""Reservations with their boxes, and their history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from odc.domain.event_kind import EventKind
+from odc.domain.status import BoxStatus, EndCause, Status, WaitsFor
+
+
+class SshView(msgspec.Struct, frozen=True, kw_only=True):
+    """How SSH reaches a box.
+
+    Attributes:
+        host: where it listens, as clients reach it.
+        port: of the box alone.
+        user: to log in as.
+        command: the whole `ssh` command.
+    """
+
+    host: str
+    port: int
+    user: str
+    command: str
+
+
+class BoxView(msgspec.Struct, frozen=True, kw_only=True):
+    """One box.
+
+    Attributes:
+        rank: its place in the gang, from 0.
+        name: `<reservation>-<rank>`.
+        node: where it is.
+        state: as far as the server knows it; `unreachable` also if only users cannot reach it.
+        gpus: identities of its GPUs, in the node's order.
+        gpu_indexes: their places on the node, in the same order.
+        cpus: what `nproc` prints.
+        memory_gib: what `free` shows, rounded down to a tenth.
+        ssh: None until the box is placed, and for others' reservations.
+        layer_used_bytes: what it has written outside the home; None if unknown.
+        layer_bytes: what it may write there; None if there is no limit.
+    """
+
+    rank: int
+    name: str
+    node: str
+    state: BoxStatus
+    gpus: tuple[str, ...] = ()
+    gpu_indexes: tuple[int, ...] = ()
+    cpus: int = 0
+    memory_gib: float = 0.0
+    ssh: SshView | None = None
+    layer_used_bytes: int | None = None
+    layer_bytes: int | None = None
+
+
+class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of getting ready or of ending, done or (`seconds` is None) under way.
+
+    Attributes:
+        name: `disk`, `box`, `ssh`, and at the end `detach`, `snapshot`, `listing`.
+        seconds: how long it took; None while it runs.
+        detail: what it found, in words.
+    """
+
+    name: str
+    seconds: float | None
+    detail: str = ""
+
+
+class OutOfMemoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel killed in the boxes because they were out of memory.
+
+    Attributes:
+        kills: processes, since the reservation began.
+        last_at: when the last one was.
+        command: its name; empty if the kernel did not say it.
+        stopped: whether the last kill stopped the box, so that it was started again.
+    """
+
+    kills: int
+    last_at: datetime | None
+    command: str = ""
+    stopped: bool = False
+
+
+class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk's snapshot.
+
+    Attributes:
+        id: its name in the storage.
+        taken_at: when.
+        verified: it was read back and is whole.
+        used_bytes: what the files took then.
+    """
+
+    id: str
+    taken_at: datetime
+    verified: bool
+    used_bytes: int
+
+
+class PublicView(msgspec.Struct, frozen=True, kw_only=True):
+    """What everybody may see of a reservation that others wait for.
+
+    Attributes:
+        user: its owner's name.
+        gpus: GPUs of the whole reservation; 0 for a type without GPUs.
+        gpu_type: the type.
+    """
+
+    user: str
+    gpus: int
+    gpu_type: str
+
+
+class WaitsForView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a queued reservation waits for.
+
+    Attributes:
+        kind: the snapshot of its own disk, the reservation before it in the queue, or the end of one that has the GPUs.
+        reservation: which one; None for a disk.
+        mine: that one has the same owner.
+        disk: name of the disk; empty if it does not wait for one.
+    """
+
+    kind: WaitsFor
+    reservation: PublicView | None = None
+    mine: bool = False
+    disk: str = ""
+
+
+class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation as its owner sees it. Of others' only the public fields are filled (those before `mine`).
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: as the owner calls it.
+        owner: the owner's name.
+        state: where it is in its life; once it has ended, how it ended.
+        gpu_type: the type.
+        gpus: GPUs of the whole reservation.
+        nodes: number of boxes.
+        hours: how long it stays active.
+        created_at: when it was asked for.
+        active_at: when SSH first answered.
+        expires_at: when it ends.
+        ended_at: when nothing was left of it.
+        ready_by: the promise; None if there is only an estimate, or none is needed any more.
+        estimate: when it may start, while only nodes that do not exist yet could serve it.
+        queue_position: place in its pool's queue, from 1; None when it is not queued.
+        simulated: its GPUs are pretended.
+        mine: whether the caller owns it.
+        version: goes up with every change; what `?wait=` compares.
+        cause: why it ended, or why it goes back to the queue; None while all is well.
+        ended_by: the operator who ended it; empty if nobody or its owner did.
+        reason: the cause with its details, for people; empty while all is well.
+        waits_for: what it waits for; None when it is not queued, or waits for no other reservation.
+        ahead: the same for people: `user, 8 x h100`.
+        disk: name of its disk; None for a temporary home.
+        disk_new: whether its disk has no snapshot yet.
+        snapshot: the disk's last snapshot; of an ended reservation its own, None if that is not kept any more.
+        boxes: in rank order.
+        phases: of getting ready, then of ending.
+        trouble: the passing fault that is being retried now; empty when there is none.
+        attempt: the number of the current try at starting.
+        requeue: it is ending only to be queued again.
+        host_key: public SSH host key of its boxes.
+        out_of_memory: what the kernel killed in its boxes for memory; None if nothing.
+    """
+
+    id: str
+    name: str
+    owner: str
+    state: Status
+    gpu_type: str
+    gpus: int
+    nodes: int
+    hours: float
+    created_at: datetime
+    active_at: datetime | None = None
+    expires_at: datetime | None = None
+    ended_at: datetime | None = None
+    ready_by: datetime | None = None
+    estimate: datetime | None = None
+    queue_position: int | None = None
+    simulated: bool = False
+    mine: bool = False
+    version: int = 0
+    cause: EndCause | None = None
+    ended_by: str = ""
+    reason: str = ""
+    waits_for: WaitsForView | None = None
+    ahead: str = ""
+    disk: str | None = None
+    disk_new: bool = False
+    snapshot: SnapshotView | None = None
+    boxes: tuple[BoxView, ...] = ()
+    phases: tuple[PhaseView, ...] = ()
+    trouble: str = ""
+    attempt: int = 0
+    requeue: bool = False
+    host_key: str = ""
+    out_of_memory: OutOfMemoryView | None = None
+
+
+class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
+    """Reservations, by place in line; `now` is the server's clock.
+
+    Attributes:
+        now: the server's clock.
+        reservations: by place in line.
+    """
+
+    now: datetime
+    reservations: tuple[ReservationView, ...]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened: when, who did it, what kind, and the sentence.
+
+    `when` is a time that the sentence is about, to be shown behind it.
+
+    Attributes:
+        at: when it happened.
+        actor: who did it: a user, or `odc`.
+        kind: what happened, as a word that scripts can compare.
+        text: what happened, as a sentence.
+        when: the time that the sentence is about, such as a promise; None if there is none.
+    """
+
+    at: datetime
+    actor: str
+    kind: EventKind
+    text: str
+    when: datetime | None = None
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The story of a reservation, oldest first.
+
+    Attributes:
+        id: of the reservation.
+        name: as its owner calls it.
+        events: oldest first.
+    """
+
+    id: str
+    name: str
+    events: tuple[EventView, ...]

@@ -14,8 +14,9 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.cli.settings_file import is_file, write_whole
+from odc.cli.settings_file import is_file
 from odc.domain.errors import InvalidRequest
+from odc.host import write_atomically
 
 ENABLE = "gpu-dev config ssh-include enable"
 LINE = "Include ~/.gpu-dev/*-sshconfig"
@@ -155,7 +156,7 @@ def _write(path: Path, text: str) -> None:
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        write_whole(target, text.encode(errors="surrogateescape").decode("latin-1"), mode, encoding="latin-1")
+        write_atomically(target, text.encode(errors="surrogateescape"), mode)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}; it was left as it is") from error
 

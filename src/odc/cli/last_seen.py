@@ -14,8 +14,9 @@ import msgspec
 from odc.api.messages.reservations import ReservationView
 from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_newer_options
 from odc.cli.context import Session
-from odc.cli.settings_file import read_identity, write_whole
+from odc.cli.settings_file import read_identity
 from odc.domain.errors import InvalidRequest, OdcError
+from odc.host import write_atomically
 
 FILE = "list.json"
 _OF_THE_MACHINE = Path("/etc/ssh/ssh_config.d")
@@ -133,7 +134,7 @@ def keep(session: Session, views: Sequence[ReservationView]) -> None:
         if path.exists() and path.read_bytes() == fresh:
             os.utime(path)
         else:
-            write_whole(path, fresh.decode())
+            write_atomically(path, fresh)
     except OSError as error:
         session.note_once(f"The list cannot be kept for later: {error}")
 

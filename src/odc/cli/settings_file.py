@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest
+from odc.host import locked, write_atomically
 
 FILE = "config.toml"
 
@@ -64,38 +62,11 @@ def is_file(path: Path) -> bool:
 def write_setting(folder: Path, key: str, value: str) -> None:
     """Set one; an empty value forgets it. The others stay."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    with _alone(folder):
+    with locked(folder):
         settings = {**read_settings(folder), key: value}
         lines = [f"{name} = {_quoted(text)}" for name, text in sorted(settings.items()) if text]
-        write_whole(folder / FILE, "".join(f"{line}\n" for line in lines))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two commands that set something at once do it one after the other."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        write_atomically(folder / FILE, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def write_whole(path: Path, text: str, mode: int = 0o600, encoding: str = "utf-8") -> None:
-    """Write a file so that readers see the old one or the new one, also when two commands write at once."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(descriptor, "w", encoding=encoding, newline="") as file:
-            os.fchmod(descriptor, mode)
-            file.write(text)
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise

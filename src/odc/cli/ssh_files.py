@@ -17,11 +17,11 @@ from pathlib import Path
 
 from odc.api.messages.reservations import ReservationView
 from odc.cli import include, ssh_entry, ssh_names
-from odc.cli.settings_file import write_whole
 from odc.cli.ssh_entry import QUOTABLE, WORD
 from odc.cli.ssh_identities import KEY, NONE, PUBLIC, Identities
 from odc.domain.names import short
 from odc.domain.status import Status
+from odc.host import write_atomically
 
 SUFFIX = ssh_names.SUFFIX
 KNOWN = "-known_hosts"
@@ -95,7 +95,7 @@ def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None
     for name, text in (wanted | identities.files if wanted else wanted).items():
         path = folder / name
         if ssh_names.text_of(path) != text:
-            write_whole(path, text)
+            write_atomically(path, text.encode())
 
 
 def _remove_orphans(folder: Path) -> None:

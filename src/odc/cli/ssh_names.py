@@ -16,9 +16,9 @@ from pathlib import Path
 
 from odc.api.messages.reservations import ReservationView
 from odc.cli import ssh_entry
-from odc.cli.settings_file import write_whole
 from odc.cli.ssh_probe import is_closed, is_loopback
 from odc.domain.names import short
+from odc.host import write_atomically
 
 SUFFIX = "-sshconfig"
 DOUBLES = f"0-same-names{SUFFIX}"
@@ -155,7 +155,7 @@ def refuse_doubles(folder: Path) -> None:
     if not text:
         file.unlink(missing_ok=True)
     elif text_of(file) != text:
-        write_whole(file, text)
+        write_atomically(file, text.encode())
 
 
 def _renamed(path: Path, name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,7 @@ from odc.api.messages.cloud import Health
 from odc.control.context import Policy, Ports, StatusCache
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
+from odc.host import write_atomically
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.immutable_settings import check_ids
 from odc.operator.settings import Settings
@@ -236,8 +236,6 @@ def _install_box_programs(state: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in ("odc-box", "nvidia-smi-simulated"):
-        fresh = folder / f"{name}.new"
-        shutil.copyfile(box_files() / name, fresh)
-        fresh.chmod(0o755)
-        paths.append(Path(fresh.replace(folder / name)))
+        write_atomically(folder / name, (box_files() / name).read_bytes(), 0o755)
+        paths.append(folder / name)
     return paths[0], paths[1]

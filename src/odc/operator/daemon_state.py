@@ -7,21 +7,18 @@ effect is only true while the lock is held. What was typed for `odc up` holds un
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from odc.domain.errors import ProviderRefused
+from odc.host import is_locked, locked, write_atomically
 from odc.operator.settings import Settings
 
 PATIENCE_S = 1.0
 """Whoever asks who holds the lock takes it for a moment: a start must not fail for that."""
-PAUSE_S = 0.02
 
 
 @contextlib.contextmanager
@@ -32,46 +29,27 @@ def only_one(state: Path) -> Iterator[None]:
         ProviderRefused: another process holds it: a daemon, or a restore of the records. Nothing was changed.
     """
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "daemon.lock").open("a+") as lock:
-        if not _taken(lock):
+    lock = state / "daemon.lock"
+    with contextlib.ExitStack() as held:
+        try:
+            descriptor = held.enter_context(locked(lock, PATIENCE_S))
+        except BlockingIOError as error:
             who = f"process {pid}" if (pid := _noted(lock)) else "another process"
-            raise ProviderRefused(f"{who} serves {state} already", ("stop it", "odc down"))
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            raise ProviderRefused(f"{who} serves {state} already", ("stop it", "odc down")) from error
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
 
 
-def _taken(lock: IO[str]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(PAUSE_S)
-        else:
-            return True
-
-
-def _noted(lock: IO[str]) -> int:
-    lock.seek(0)
-    text = lock.read().strip()
+def _noted(lock: Path) -> int:
+    text = lock.read_text().strip()
     return int(text) if text.isdigit() else 0
 
 
 def daemon_pid(state: Path) -> int | None:
     """The process that holds the cloud's lock; 0 if it has not noted itself yet; None if nobody holds it."""
-    try:
-        with (state / "daemon.lock").open("r") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _noted(lock)
-            return None
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    lock = state / "daemon.lock"
+    return _noted(lock) if is_locked(lock) else None
 
 
 @contextlib.contextmanager
@@ -121,10 +99,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, what: object) -> None:
-    fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(what))
-    fresh.replace(path)
+    write_atomically(path, msgspec.json.encode(what))
 
 
 def running_settings(state: Path) -> Settings | None:

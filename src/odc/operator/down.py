@@ -22,6 +22,7 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.client import Client, settings_note
 from odc.domain.errors import ProviderUnavailable
 from odc.entrypoints.bootstrap import engine_service, present_boxes
+from odc.host import poll_until
 from odc.operator import systemd
 from odc.operator.daemon_state import daemon_pid, running_settings
 from odc.operator.hints import gpu_dev
@@ -147,14 +148,17 @@ def _stop_daemon(settings: Settings) -> None:
         ProviderUnavailable: it does not end; the message says how to end it by force, which harms nothing.
     """
     _forget_boot(settings)
-    deadline = time.monotonic() + STOP_LIMIT_S
-    while (pid := daemon_pid(settings.state_folder)) is not None:
+
+    def has_stopped() -> bool:
+        pid = daemon_pid(settings.state_folder)
         if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        if time.monotonic() > deadline:
-            raise ProviderUnavailable(f"the daemon (process {pid}) does not stop", ("by force", f"kill -9 {pid}"))
-        time.sleep(PAUSE_S)
+        return pid is None
+
+    stopped = poll_until(has_stopped, STOP_LIMIT_S, PAUSE_S)
+    if not stopped and (pid := daemon_pid(settings.state_folder)) is not None:
+        raise ProviderUnavailable(f"the daemon (process {pid}) does not stop", ("by force", f"kill -9 {pid}"))
 
 
 def _end_strays(settings: Settings, say: Say) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 
 from odc.api.client import settings_note
 from odc.cli.output import OPERATORS_COMMAND, USERS_COMMAND
+from odc.host import write_atomically
 from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
 
@@ -62,11 +62,7 @@ def note_settings_file(settings: Settings, file: Path | None) -> None:
         note.unlink(missing_ok=True)
         return
     note.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    fresh = note.with_name(f"{note.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as writer:
-        writer.write(f"{file}\n")
-    fresh.replace(note)
+    write_atomically(note, f"{file}\n".encode(), 0o644)
 
 
 def gpu_dev(settings: Settings) -> str:

@@ -8,16 +8,15 @@ daemon notes itself again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import ipaddress
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
 from odc.domain.errors import ProviderRefused
+from odc.host import locked, write_atomically
 from odc.operator.settings import EVERYWHERE, Settings
 
 FOLDER = Path("/run/odc/clouds")
@@ -77,7 +76,7 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     path = _file(settings.state_folder, folder)
-    with _locked(folder):
+    with locked(folder / "lock"):
         _forget_deleted(folder)
         check_claim(settings, gpus, folder)
         new = not path.exists()
@@ -97,16 +96,13 @@ def keep_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FO
     if path.exists():
         return False
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with _locked(folder):
+    with locked(folder / "lock"):
         _write(path, claim_of(settings, gpus))
     return True
 
 
 def _write(path: Path, claim: Claim) -> None:
-    fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(claim))
-    fresh.replace(path)
+    write_atomically(path, msgspec.json.encode(claim))
 
 
 def is_alone(settings: Settings, folder: Path = FOLDER) -> bool:
@@ -128,13 +124,6 @@ def forget_claim(settings: Settings, folder: Path = FOLDER) -> None:
 
 def _file(state: Path, folder: Path) -> Path:
     return folder / f"{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}.json"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _forget_deleted(folder: Path) -> None:

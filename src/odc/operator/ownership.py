@@ -7,10 +7,10 @@ would take live boxes for strangers' and lend their GPUs again, so every `odc` c
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from odc.domain.errors import InvalidRequest
+from odc.host import write_atomically
 from odc.operator.daemon_state import running_settings
 from odc.operator.settings import Settings
 
@@ -30,12 +30,7 @@ def note_owner(state: Path, cloud: str) -> None:
     path = _owner_file(state)
     if path.exists() and owner_of(state) == cloud:
         return
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(cloud + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_atomically(path, f"{cloud}\n".encode(), 0o644, durable=True)
 
 
 def _owner_file(state: Path) -> Path:

@@ -6,7 +6,6 @@ GPU is not lent. The file is in the state folder; without it the cloud knows onl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 from odc.adapters.system.cdi import undescribed
 from odc.adapters.system.gpus import survey_gpus
 from odc.domain.node import FoundGpu
+from odc.host import write_atomically
 
 
 def gpus_file(state: Path) -> Path:
@@ -39,10 +39,7 @@ def note_gpus(state: Path) -> None:
     """Write down the GPUs that answer, besides those that are noted."""
     gpus = machine_gpus(state)
     if gpus and set(gpus) != set(_noted(state)):
-        fresh = gpus_file(state).with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(gpus))
-        fresh.replace(gpus_file(state))
+        write_atomically(gpus_file(state), msgspec.json.encode(gpus))
 
 
 def broken_gpus(gpus: Iterable[str]) -> Mapping[str, str]:

@@ -105,6 +105,11 @@ class CloudOfItsOwn(Cloud):
         """The engine's containers of this cloud."""
         return list(json.loads(self.podman("ps", "-a", "--format", "json", check=False) or "[]"))
 
+    def box_log(self, container: str) -> str:
+        """What the programs of a box have written."""
+        assert self.machine is not None
+        return self.machine.run("bash", "-c", f"podman logs {container} 2>&1", check=False).out
+
     def podman(self, *arguments: str, check: bool = True) -> str:
         """The machine's engine, as an operator uses it."""
         assert self.machine is not None

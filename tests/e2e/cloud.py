@@ -127,6 +127,9 @@ class Cloud:
     settings: dict[str, Any] = field(default_factory=dict)
     people: list[Person] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        MADE[self.folder] = self
+
     @property
     def socket(self) -> Path:
         """Where its API listens."""
@@ -194,6 +197,13 @@ class Cloud:
         )
         return list(json.loads(done.stdout or "[]"))
 
+    def box_log(self, container: str) -> str:
+        """What the programs of a box have written."""
+        done = subprocess.run(
+            ["podman", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return done.stdout
+
     def networks(self) -> list[str]:
         """The engine's networks of this cloud."""
         settings = self.state / "engine/containers.conf"
@@ -214,6 +224,10 @@ class Cloud:
         """Mounts of disks that some reservation holds."""
         inside = f"{self.state}/disks/mounts/"
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if inside in line]
+
+
+MADE: dict[Path, Cloud] = {}
+"""Every cloud of this process, by its folder; the latest where several share one."""
 
 
 def _is_zombie(pid: int) -> bool:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.evidence import log_sizes, sections
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
 from tests.image import ensure_image
 from tests.lane import lane_name
+
+LOG_SIZES = pytest.StashKey[dict[Path, int]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[LOG_SIZES] = log_sizes()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the clouds did during a test that failed."""
+    report = yield
+    if report.failed:
+        report.sections.extend(sections(item.stash.get(LOG_SIZES, {})))
+    return report
 
 
 @pytest.fixture(scope="session")

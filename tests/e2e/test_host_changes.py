@@ -50,17 +50,10 @@ def train(apart: CloudOfItsOwn, user: Person) -> Iterator[dict[str, Any]]:
     view = user.until("train", "active")
     box = apart.boxes()[0]["Id"]
     # Two probes: after the first one the cloud knows how the box is reached.
-    eventually("it was checked", lambda: logged(apart, box).count("[preauth]") > 1, 30)
+    eventually("it was checked", lambda: apart.box_log(box).count("[preauth]") > 1, 30)
     yield view
     user.ok("cancel", "train", "--yes")
     eventually("it has ended", lambda: not user.json("list")["reservations"])
-
-
-def logged(apart: CloudOfItsOwn, box: str) -> str:
-    """What the box's programs said."""
-    assert apart.machine is not None
-    done = apart.machine.run("bash", "-c", f"podman logs {box} 2>&1", check=False)
-    return done.out
 
 
 def port_of(view: dict[str, Any]) -> int:

@@ -14,7 +14,7 @@ from tests.small_cloud import SmallCloud, small_cloud
 from tests.wire import as_user, envelope, exchange, get, message
 
 from odc.adapters.system.accounts import SystemAccounts
-from odc.api.peers import recognizer
+from odc.api.peer_credentials import recognizer
 from odc.api.rates import FETCHES, REQUESTS
 from odc.domain.errors import NotAllowed
 

@@ -18,10 +18,10 @@ from tests.builders import KEY
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.wire import as_user, connected, exchange, get, message, read_answer
 
-from odc.api import peers
-from odc.api.bodies import MAX_BODY
+from odc.api import peer_credentials
 from odc.api.client import Client
 from odc.api.messages.reservations import ReservationView
+from odc.api.request_body import MAX_BODY
 from odc.domain.requests import Reserve
 
 SOMEBODY = 64123
@@ -103,7 +103,7 @@ def test_the_places_of_clients_that_left_are_free_again(cloud: SmallCloud) -> No
     wait = message("GET", f"/v1/reservations/{view.id}?wait=30&version={view.version + 100}")
     deadline = time.monotonic() + 25
     for _ in range(3):
-        with many(cloud, peers.CONNECTIONS_PER_USER - 6, wait):
+        with many(cloud, peer_credentials.CONNECTIONS_PER_USER - 6, wait):
             pass
         while exchange(cloud.socket, ME).status != 200:
             assert time.monotonic() < deadline, "those that left still count"
@@ -122,10 +122,10 @@ def test_fifty_clients_at_the_same_moment_are_all_served(cloud: SmallCloud) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 def test_one_user_cannot_take_the_places_of_another(cloud: SmallCloud) -> None:
-    with many(cloud, peers.CONNECTIONS_PER_USER, b"GET /v1/me"):
+    with many(cloud, peer_credentials.CONNECTIONS_PER_USER, b"GET /v1/me"):
         refused = exchange(cloud.socket, ME)
         assert (refused.status, refused.error()["error"]) == (429, "LimitExceeded")
-        assert f"has {peers.CONNECTIONS_PER_USER} connections open already" in refused.error()["message"]
+        assert f"has {peer_credentials.CONNECTIONS_PER_USER} connections open already" in refused.error()["message"]
         assert as_user(SOMEBODY, cloud.socket, ME).json()["user"] == f"uid{SOMEBODY}"
 
 
@@ -150,7 +150,7 @@ def memory_bytes() -> int:
 
 
 def test_a_client_that_does_not_take_its_answer_is_closed(cloud: SmallCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "ARRIVAL_S", 0.5)
+    monkeypatch.setattr(peer_credentials, "ARRIVAL_S", 0.5)
     with many(cloud, 1, b"GET /v1/openapi.json HTTP/1.1\r\nHost: o\r\n\r\n" * 500) as (wire,):
         deadline = time.monotonic() + 30
         while not hung_up(wire):

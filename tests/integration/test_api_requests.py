@@ -12,7 +12,7 @@ import pytest
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.wire import connected, envelope, exchange, get, message, read_answer, read_one
 
-from odc.api import bodies, peers
+from odc.api import peer_credentials, request_body
 
 RESERVE = {"kind": "reserve", "gpu_type": "h100", "gpus": 1, "hours": 1.0}
 POST = "/v1/requests"
@@ -95,7 +95,7 @@ def test_the_body_is_json_whatever_it_is_called(cloud: SmallCloud, content_type:
 
 
 TOO_LARGE = {
-    "as it says": message("POST", POST, b"x" * (bodies.MAX_BODY + 1)),
+    "as it says": message("POST", POST, b"x" * (request_body.MAX_BODY + 1)),
     "in pieces": f"POST {POST} HTTP/1.1\r\nHost: o\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + CHUNK * 3,
     "as it pretends": f"POST {POST} HTTP/1.1\r\nHost: o\r\nContent-Length: 99999999999\r\n\r\nabc".encode(),
 }
@@ -142,7 +142,7 @@ def test_a_wait_is_never_longer_than_the_limit(cloud: SmallCloud, wait: str) -> 
 
 
 def test_what_comes_slowly_holds_nobody_up_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bodies, peers):
+    for module in (request_body, peer_credentials):
         monkeypatch.setattr(module, "ARRIVAL_S", 1.0)
     whole = message("POST", POST, envelope(RESERVE))
     with small_cloud(tmp_path) as cloud:
@@ -178,7 +178,7 @@ def test_a_request_that_breaks_off_leaves_no_trace(cloud: SmallCloud) -> None:
 
 def test_one_user_cannot_take_every_connection(tmp_path: Path) -> None:
     with small_cloud(tmp_path) as cloud:
-        held = [connected(cloud.socket) for _ in range(peers.CONNECTIONS_PER_USER)]
+        held = [connected(cloud.socket) for _ in range(peer_credentials.CONNECTIONS_PER_USER)]
         late = exchange(cloud.socket, message("GET", "/v1/me"))
         assert (late.status, late.error()["error"]) == (429, "LimitExceeded")
         held.pop().close()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from odc.cli import include
+from odc.cli import ssh_include
 
-OURS = f"{include.LINE}\n".encode()
+OURS = f"{ssh_include.LINE}\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ def test_disabling_undoes_enabling_byte_for_byte(tmp_path: Path, before: bytes) 
     path = tmp_path / "config"
     path.write_bytes(before)
     path.chmod(0o640)
-    assert include.enable(path)
+    assert ssh_include.enable(path)
     assert path.read_bytes() == OURS + before
-    assert include.disable(path)
+    assert ssh_include.disable(path)
     assert path.read_bytes() == before
     assert path.stat().st_mode & 0o777 == 0o640
 
@@ -36,44 +36,44 @@ HOSTS = "Host train\n  Port 30001\n"
 def test_a_managed_block_changes_nothing_else_and_goes_without_a_trace(tmp_path: Path, before: bytes) -> None:
     path = tmp_path / "config"
     path.write_bytes(before)
-    assert include.enable(path, block=True)
-    assert not include.enable(path, block=True)
+    assert ssh_include.enable(path, block=True)
+    assert not ssh_include.enable(path, block=True)
     for hosts in (HOSTS, HOSTS.replace("train", "other"), ""):
-        include.refresh(path, hosts)
+        ssh_include.refresh(path, hosts)
         told = path.read_bytes()
-        assert told.startswith(include.BEGIN.encode())
-        assert told.endswith(include.END.encode() + b"\n" + before)
+        assert told.startswith(ssh_include.BEGIN.encode())
+        assert told.endswith(ssh_include.END.encode() + b"\n" + before)
         assert hosts.encode() in told
-        assert include.is_included(path)
-    assert include.disable(path)
+        assert ssh_include.is_included(path)
+    assert ssh_include.disable(path)
     assert path.read_bytes() == before
 
 
 def test_the_line_and_the_block_take_each_others_place(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_bytes(b"Host *\n")
-    include.enable(path)
-    assert include.enable(path, block=True)
-    include.refresh(path, HOSTS)
-    assert include.LINE not in path.read_text()
-    assert include.enable(path)
+    ssh_include.enable(path)
+    assert ssh_include.enable(path, block=True)
+    ssh_include.refresh(path, HOSTS)
+    assert ssh_include.LINE not in path.read_text()
+    assert ssh_include.enable(path)
     assert path.read_bytes() == OURS + b"Host *\n"
 
 
 def test_a_file_without_a_block_is_never_filled(tmp_path: Path) -> None:
     path = tmp_path / "config"
-    include.refresh(path, HOSTS)
+    ssh_include.refresh(path, HOSTS)
     assert not path.exists()
     path.write_bytes(OURS)
-    include.refresh(path, HOSTS)
+    ssh_include.refresh(path, HOSTS)
     assert path.read_bytes() == OURS
 
 
 def test_what_the_user_says_for_every_host_holds_beside_the_block(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text("User everywhere\nHost other\n  Port 7\n")
-    include.enable(path, block=True)
-    include.refresh(path, HOSTS)
+    ssh_include.enable(path, block=True)
+    ssh_include.refresh(path, HOSTS)
 
     def told(host: str) -> list[str]:
         done = subprocess.run(["ssh", "-F", path, "-G", host], capture_output=True, text=True, check=True)
@@ -87,8 +87,8 @@ def test_what_the_user_says_for_every_host_holds_beside_the_block(tmp_path: Path
 def test_a_line_of_the_users_own_stays(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_bytes(b"# mine\n" + OURS + b"Host *\n")
-    assert not include.enable(path)
-    assert not include.disable(path)
+    assert not ssh_include.enable(path)
+    assert not ssh_include.disable(path)
     assert path.read_bytes() == b"# mine\n" + OURS + b"Host *\n"
 
 
@@ -96,6 +96,6 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "dotfiles", tmp_path / "config"
     real.write_text("Host *\n")
     link.symlink_to(real)
-    include.enable(link)
+    ssh_include.enable(link)
     assert link.is_symlink()
     assert real.read_bytes() == OURS + b"Host *\n"

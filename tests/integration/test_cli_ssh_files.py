@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.screen import ID, a_box, a_view
 
 from odc.api.messages.reservations import ReservationView, SshView
-from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_settings
+from odc.cli import ssh_files, ssh_identities, ssh_include, ssh_names, ssh_settings
 
 HERE = "unix:///run/odc/odc.sock"
 LATER = 1e11
@@ -229,15 +229,15 @@ def test_public_keys_that_no_entry_names_are_taken_away(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("", False),
-        (f"{include.LINE}\nHost *\n  Port 2\n", False),
+        (f"{ssh_include.LINE}\nHost *\n  Port 2\n", False),
         ("host *\n", False),
         ("Host prod\n", True),
         ("Match host prod\n", True),
         ("Include conf.d/*\n", True),
-        (f"{include.BEGIN}\nHost train\n{include.END}\n", False),
+        (f"{ssh_include.BEGIN}\nHost train\n{ssh_include.END}\n", False),
     ],
 )
 def test_a_configuration_for_every_host_names_no_host(tmp_path: Path, text: str, expected: bool) -> None:
     path = tmp_path / "config"
     path.write_text(text)
-    assert include.names_hosts(path) is expected
+    assert ssh_include.names_hosts(path) is expected

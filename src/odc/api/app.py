@@ -17,18 +17,18 @@ from litestar.connection import ASGIConnection
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from odc.api import views
-from odc.api.bodies import MAX_BODY, StrictRequest
-from odc.api.document import CONFIG, ClosedMessages, OpenWords
-from odc.api.faults import HANDLERS, documented
+from odc.api.error_responses import HANDLERS, documented
+from odc.api.long_poll import Bell, Subscribe, leaving
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
 from odc.api.messages.reservations import History, ReservationList, ReservationView
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
+from odc.api.openapi import CONFIG, ClosedMessages, OpenWords
 from odc.api.rates import FETCHES, Rates
+from odc.api.request_body import MAX_BODY, StrictRequest
 from odc.api.storage_views import storage_view
 from odc.api.threads import Threads
-from odc.api.watching import Bell, Subscribe, leaving
 from odc.control.queries import Queries
 from odc.control.requests import Requests
 from odc.domain.access import Principal

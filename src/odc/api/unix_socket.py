@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from odc.api.malformed import WellFormed
-from odc.api.peers import Door, Recognize, peer_protocol, recognizer
+from odc.api.peer_credentials import Door, Recognize, peer_protocol, recognizer
 from odc.api.rates import Paced
 from odc.domain.errors import InvalidRequest, ProviderRefused
 

@@ -10,9 +10,9 @@ import msgspec
 from odc.api.messages.cloud import Availability, ChoiceView, StatusView, TypeView
 from odc.api.messages.reservations import ReservationView
 from odc.cli import times
-from odc.cli.folding import plain
 from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, public_text, simulated_line
+from odc.cli.wrap import plain
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK
 from odc.domain.requests import reserve_command

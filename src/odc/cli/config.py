@@ -11,7 +11,7 @@ import msgspec
 
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.users import KeySource, Me
-from odc.cli import include, last_seen, references, screens, ssh_files, ssh_names
+from odc.cli import last_seen, reservation_lookup, screens, ssh_files, ssh_include, ssh_names
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
@@ -41,10 +41,10 @@ def show(session: Session, as_json: bool) -> None:
     away: ProviderUnavailable | None = None
     try:
         me = session.client().me()
-        views = references.live_views(session)
+        views = reservation_lookup.live_views(session)
     except ProviderUnavailable as error:
         away = error
-    files = [_ssh_file(session.folder, path, views) for path in include.config_files(session.home)]
+    files = [_ssh_file(session.folder, path, views) for path in ssh_include.config_files(session.home)]
     if as_json:
         mine = {
             "endpoint": session.endpoint,
@@ -67,32 +67,32 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
     output.line(f"settings      {session.folder / FILE}")
     if me is None and (key := read_settings(session.folder).get("ssh_key")):
         output.line(f"ssh_key       {in_home(session.home, Path(key))}, as it was set here")
-    in_use = set(map(str, include.files_in_use(session.home)))
+    in_use = set(map(str, ssh_include.files_in_use(session.home)))
     for file in (file for file in files if file["path"] in in_use):
         state = "includes your reservations" if file["included"] else "does not include your reservations"
         state += ", but something in it stands in the way" if file["in_effect"] is False else ""
-        state = "cannot be read" if include.unreadable(Path(str(file["path"]))) else state
+        state = "cannot be read" if ssh_include.unreadable(Path(str(file["path"]))) else state
         output.line(f"ssh           {file['path']} {state}")
     if session.account_home not in (None, session.home):
-        there = include.ssh_file(session.account_home or session.home)
+        there = ssh_include.ssh_file(session.account_home or session.home)
         output.line(f"ssh           reads {there}, whatever HOME is")
     if me is not None and not me.keys:
         output.line(f"Next: gpu-dev config set {_first_key(session)}")
     elif blocked := last_seen.unreadable(session):
         output.line(f"Next: {blocked.repair}")
     elif me is not None and not files[0]["included"]:
-        output.line(f"Next: {include.ENABLE}")
+        output.line(f"Next: {ssh_include.ENABLE}")
 
 
 def _ssh_file(folder: Path, path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
     """A file of ssh's settings: whether it includes ours; and whether that works, None while there is no box to try."""
-    included = include.is_included(path)
+    included = ssh_include.is_included(path)
     ssh = next(((view, view.boxes[0].ssh) for view in views if view.boxes and view.boxes[0].ssh), None)
     works = None
     if included and ssh:
         # A name that another cloud or a host of the user's has is not the one by which ssh reaches the box.
         name = ssh_names.ssh_name(ssh_files.config_path(folder, ssh[0].id)) or ssh[0].name
-        works = include.in_effect(path, name, ssh[1].port)
+        works = ssh_include.in_effect(path, name, ssh[1].port)
     return {"path": str(path), "included": included, "in_effect": works}
 
 
@@ -132,7 +132,7 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
         raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", "gpu-dev config set github_user NAME"))
     told = setters[key](session, value)
     if key != "endpoint":
-        references.live_views(session)
+        reservation_lookup.live_views(session)
     session.output.json({"key": key, "value": value, "message": told}) if as_json else session.output.line(told)
 
 
@@ -189,22 +189,22 @@ def _set_endpoint(session: Session, value: str) -> str:
 
 
 @config.group("ssh-include")
-def ssh_include() -> None:
+def ssh_include_group() -> None:
     """Let ssh, VS Code and Cursor know your reservations by name."""
 
 
-@ssh_include.command()
+@ssh_include_group.command()
 @click.option("--block", is_flag=True, help="Write the reservations themselves there, for editors without Include.")
 @pass_session
 def enable(session: Session, block: bool) -> None:
     """Add the Include line to ~/.ssh/config, and to ~/.cursor/ssh_config if Cursor is there."""
-    for path in include.files_in_use(session.home):
-        done = include.enable(path, block)
+    for path in ssh_include.files_in_use(session.home):
+        done = ssh_include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
-    ready = [view for view in references.live_views(session) if view.state is Status.ACTIVE]
+    ready = [view for view in reservation_lookup.live_views(session) if view.state is Status.ACTIVE]
     if session.account_home not in (None, session.home):
-        there = include.ssh_file(session.account_home or session.home)
-        line = include.LINE.replace("~/.gpu-dev", str(session.folder))
+        there = ssh_include.ssh_file(session.account_home or session.home)
+        line = ssh_include.LINE.replace("~/.gpu-dev", str(session.folder))
         session.output.note(f"ssh reads {there}: it does not look at HOME. At the top of that file: {line}")
     session.output.line(_next_step(session, ready))
 
@@ -216,13 +216,13 @@ def _next_step(session: Session, ready: Sequence[ReservationView]) -> str:
     return f"Next: ssh {name}" if name else f"Next: gpu-dev connect {ready[0].name}"
 
 
-@ssh_include.command()
+@ssh_include_group.command()
 @pass_session
 def disable(session: Session) -> None:
     """Take the Include line or block away again; nothing else changes."""
-    for path in include.files_in_use(session.home):
-        done = include.disable(path)
+    for path in ssh_include.files_in_use(session.home):
+        done = ssh_include.disable(path)
         told = "does not include your reservations any more" if done else "had no such line"
-        if include.is_included(path):
-            told = f"has a line of your own that includes them: {include.LINE}"
+        if ssh_include.is_included(path):
+            told = f"has a line of your own that includes them: {ssh_include.LINE}"
         session.output.line(f"{path}: {told}")

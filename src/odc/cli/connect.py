@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import last_seen, references, screens, ssh_files, ssh_names, times
+from odc.cli import last_seen, reservation_lookup, screens, ssh_files, ssh_names, times
 from odc.cli.context import Session
 from odc.cli.options import completed
 from odc.cli.ssh_newer_options import NEWER
@@ -63,12 +63,12 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     COMMAND as one argument is a line for the box's shell: 'cd src && make'. Several arguments are a program and its
     arguments, which arrive as they are: bash -c 'a; b'.
     """
-    from odc.cli import diagnosis, reaching
+    from odc.cli import diagnosis, ssh_readiness
 
     session: Session = ctx.obj
     command: tuple[str, ...] = ctx.meta[_COMMAND]
     try:
-        view = references.find(session, reference)
+        view = reservation_lookup.find(session, reference)
     except ProviderUnavailable as error:
         if diagnose:
             raise
@@ -77,7 +77,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
         _diagnose(session, view)
         return
     try:
-        view = reaching.reachable(session, reaching.until_up(session, view))
+        view = ssh_readiness.reachable(session, ssh_readiness.until_up(session, view))
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
@@ -121,7 +121,7 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
     """
     if not view.mine:
         raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
-    if not references.live_views(session):
+    if not reservation_lookup.live_views(session):
         last_seen.renew(session, (view,))
     path = ssh_files.config_path(session.folder, view.id)
     if ssh_names.name_of(path) == view.name:
@@ -225,5 +225,5 @@ def _only_file(session: Session) -> Path | None:
     if len(files) < 2 or not session.output.asks:
         return files[0] if len(files) == 1 else None
     lines = [(f"{ssh_names.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
-    path: Path = references.chosen(session, "The cloud does not answer. Which of the known ones?", lines)
+    path: Path = reservation_lookup.chosen(session, "The cloud does not answer. Which of the known ones?", lines)
     return path

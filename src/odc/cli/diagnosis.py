@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import include, last_seen, screens, ssh_keys_screen, ssh_settings
+from odc.cli import last_seen, screens, ssh_include, ssh_keys_screen, ssh_settings
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_silent, key_files
 from odc.cli.settings_file import read_settings
@@ -153,10 +153,10 @@ def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str
 def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
     """Whether `ssh NAME` gets in; nothing if it does, or where names were never enabled."""
     home = session.account_home
-    if home is None or not include.is_included(include.ssh_file(home)):
+    if home is None or not ssh_include.is_included(ssh_include.ssh_file(home)):
         return []
     plain = Way(["ssh"], way.name, way.for_command)
-    if not include.is_known(plain.name, view.id):
+    if not ssh_include.is_known(plain.name, view.id):
         seen = ssh_settings.trace(plain.words, plain.name)
         why = f": {seen.errors[0]}" if seen.code > 0 and seen.errors else ""
         return [f"ssh {plain.name} does not lead to this box{why}"]

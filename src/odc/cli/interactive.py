@@ -12,10 +12,10 @@ from datetime import datetime
 from odc.api.messages.cloud import Availability, TypeView
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.storage import DiskView
-from odc.cli import questions, screens, times
+from odc.cli import prompts, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
-from odc.cli.wish import Wish
+from odc.cli.reserve_options import Wish
 from odc.domain.catalog import Catalog, absent_type
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import check_hours
@@ -70,18 +70,18 @@ def ask_for(session: Session, wish: Wish, avail: Availability, yes: bool) -> Wis
     """
     now = session.now()
     if wish.gpu_type is None:
-        chosen = str(questions.select("GPU type?", type_lines(avail, now)))
+        chosen = str(prompts.select("GPU type?", type_lines(avail, now)))
         wish = settled(replace(wish, gpu_type=chosen), avail)
     view = _type_of(wish, avail)
     if wish.gpus is None and view is not None:
-        wish = replace(wish, gpus=int(questions.select("How many GPUs?", count_lines(view, avail, now))))
+        wish = replace(wish, gpus=int(prompts.select("How many GPUs?", count_lines(view, avail, now))))
     if wish.hours is None:
-        typed = questions.text("For how many hours?", hours_fault, session.output.note, default=USUAL_HOURS)
+        typed = prompts.text("For how many hours?", hours_fault, session.output.note, default=USUAL_HOURS)
         wish = replace(wish, hours=float(typed))
     if wish.disk is None:
         wish = replace(wish, disk=_ask_disk(session))
     session.output.line(f"The same by one command: {wish.command()}")
-    if not yes and not questions.confirm("Reserve it?"):
+    if not yes and not prompts.confirm("Reserve it?"):
         raise KeyboardInterrupt
     return wish
 
@@ -125,7 +125,7 @@ def disk_name_fault(text: str) -> str:
     return ""
 
 
-def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> list[questions.Line]:
+def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> list[prompts.Line]:
     """The default disk, the others, a new one, none. One that is in use cannot be chosen: it would be refused.
 
     Args:
@@ -136,29 +136,29 @@ def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> li
     live = tuple(live)
     names = [DEFAULT_DISK, *(name for name in by_name if name != DEFAULT_DISK)]
     lines = [_disk_line(name, by_name.get(name), live) for name in names]
-    none = questions.Line("none: a temporary home, lost at the end", NO_DISK)
-    return [*lines, questions.Line(OTHER, OTHER), none]
+    none = prompts.Line("none: a temporary home, lost at the end", NO_DISK)
+    return [*lines, prompts.Line(OTHER, OTHER), none]
 
 
-def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]) -> questions.Line:
+def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]) -> prompts.Line:
     if disk is None:
-        return questions.Line(f"{name}  (new)", name)
+        return prompts.Line(f"{name}  (new)", name)
     users = [view for view in live if view.disk == name]
     # One that is on its way to its end gives the disk to the next reservation, which waits for the snapshot.
     blocking = [view for view in users if view.state is not Status.ENDING or view.requeue]
     if blocking:
-        return questions.Line(name, name, f"in use by {blocking[-1].name}")
+        return prompts.Line(name, name, f"in use by {blocking[-1].name}")
     if disk.holder_id is None:
-        return questions.Line(name, name)
+        return prompts.Line(name, name)
     if any(view.id == disk.holder_id for view in users):
-        return questions.Line(f"{name}  (its snapshot is being made)", name)
-    return questions.Line(name, name, f"in use by {disk.holder or disk.holder_id[:8]}")
+        return prompts.Line(f"{name}  (its snapshot is being made)", name)
+    return prompts.Line(name, name, f"in use by {disk.holder or disk.holder_id[:8]}")
 
 
 def _ask_disk(session: Session) -> str:
     client = session.client()
     lines = disk_lines(client.disks().disks, client.reservations().reservations)
-    chosen = str(questions.select("Which disk is your home?", lines))
+    chosen = str(prompts.select("Which disk is your home?", lines))
     if chosen != OTHER:
         return chosen
-    return questions.text("Name of the new disk?", disk_name_fault, session.output.note, keep=True)
+    return prompts.text("Name of the new disk?", disk_name_fault, session.output.note, keep=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import include, ssh_files, ssh_identities, ssh_names, ssh_newer_options
+from odc.cli import ssh_files, ssh_identities, ssh_include, ssh_names, ssh_newer_options
 from odc.cli.context import Session
 from odc.cli.settings_file import read_identity
 from odc.domain.errors import InvalidRequest, OdcError
@@ -58,9 +58,9 @@ def renew(session: Session, views: Sequence[ReservationView]) -> bool:
     return False
 
 
-def unreadable(session: Session) -> include.Unreadable | None:
+def unreadable(session: Session) -> ssh_include.Unreadable | None:
     """What keeps ssh from reading the user's configuration; None if nothing does."""
-    return include.unreadable(include.ssh_file(session.account_home or session.home))
+    return ssh_include.unreadable(ssh_include.ssh_file(session.account_home or session.home))
 
 
 def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
@@ -99,7 +99,7 @@ def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
     from odc.cli import ssh_settings
 
     found = ssh_settings.known_hosts(home / ".ssh" / "known_hosts", names)
-    if any(map(include.names_hosts, (include.ssh_file(home), *_OF_THE_MACHINE.glob("*.conf")))):
+    if any(map(ssh_include.names_hosts, (ssh_include.ssh_file(home), *_OF_THE_MACHINE.glob("*.conf")))):
         found |= ssh_settings.own_hosts(names, session.folder)
     return {name: place.shown(home) for name, place in found.items()}
 
@@ -107,16 +107,16 @@ def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 def ssh_name(session: Session, view: ReservationView) -> str:
     """The name by which `ssh` reaches the reservation, tried with ssh itself; empty if none works."""
     name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
-    return name if include.is_known(name, view.id) else ""
+    return name if ssh_include.is_known(name, view.id) else ""
 
 
 def way_to_names(session: Session, view: ReservationView) -> str:
     """The command that makes names known to ssh, or says why they are not."""
     if blocked := unreadable(session):
         return blocked.repair
-    if include.is_included(include.ssh_file(session.account_home or session.home)):
+    if ssh_include.is_included(ssh_include.ssh_file(session.account_home or session.home)):
         return f"gpu-dev connect {view.name} --diagnose"
-    return include.ENABLE
+    return ssh_include.ENABLE
 
 
 def keep(session: Session, views: Sequence[ReservationView]) -> None:

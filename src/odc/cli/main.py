@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "reserve": ("odc.cli.reserve:reserve", "Reserve GPUs; asks when options are missing."),
-    "list": ("odc.cli.look:list_", "List your reservations."),
-    "show": ("odc.cli.look:show", "Show everything about one."),
+    "list": ("odc.cli.inspect_commands:list_", "List your reservations."),
+    "show": ("odc.cli.inspect_commands:show", "Show everything about one."),
     "connect": ("odc.cli.connect:connect", "Open a shell in your box by ssh, or run a command there."),
-    "cancel": ("odc.cli.end:cancel", "End a reservation; its disk is kept."),
-    "wait": ("odc.cli.end:wait", "Wait until a reservation is ready."),
-    "avail": ("odc.cli.look:avail", "Show what is free now, or when."),
-    "status": ("odc.cli.look:status", "Show the whole cloud."),
+    "cancel": ("odc.cli.cancel:cancel", "End a reservation; its disk is kept."),
+    "wait": ("odc.cli.cancel:wait", "Wait until a reservation is ready."),
+    "avail": ("odc.cli.inspect_commands:avail", "Show what is free now, or when."),
+    "status": ("odc.cli.inspect_commands:status", "Show the whole cloud."),
     "config": ("odc.cli.config:config", "Show and set your keys and files."),
     "completion": ("odc.cli.completion:completion", "Let your shell complete commands and names."),
     "help": ("odc.cli.main:help_", "Show this help, or a command's."),
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
         if cmd_name not in COMMANDS:
-            from odc.cli.habits import ALIASES
+            from odc.cli.command_aliases import ALIASES
 
             if cmd_name == "version":
                 return version
@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
         """As click does; a word of another tool runs, or names, what does the same here."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from odc.cli.habits import INSTEAD, instead_of
+            from odc.cli.command_aliases import INSTEAD, instead_of
 
             ways = instead_of(name, INSTEAD, COMMANDS)
             if ways and ways[0][1] in COMMANDS:

@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 
 from odc.cli.ascii import escaped, is_utf8, to_ascii
-from odc.cli.folding import fold, plain
+from odc.cli.wrap import fold, plain
 from odc.domain.errors import OdcError
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import click
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import cloud_screens, naming, questions, screens, times
+from odc.cli import cloud_screens, name_conflicts, prompts, screens, times
 from odc.cli.context import Session
+from odc.cli.follow import follow
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
-from odc.cli.waiting import follow
-from odc.cli.wish import Wish
+from odc.cli.reserve_options import Wish
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
@@ -56,13 +56,13 @@ class SshEntry:
         Raises:
             ProviderUnavailable: the daemon does not answer.
         """
-        from odc.cli import last_seen, references, ssh_files
+        from odc.cli import last_seen, reservation_lookup, ssh_files
 
         if not ssh_files.is_reachable(view):
             return
         entry = (view.name, view.host_key, *((box.name, box.ssh) for box in view.boxes))
         if entry != self._written:
-            references.live_views(self.session)
+            reservation_lookup.live_views(self.session)
             self.name = last_seen.ssh_name(self.session, view)
             self._written = entry
 
@@ -125,13 +125,13 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
     """The wish as a request; whatever is open is settled before anything is queued."""
     wish.check()
     if like is not None:
-        from odc.cli import references
+        from odc.cli import reservation_lookup
 
-        other = references.find(session, like)
+        other = reservation_lookup.find(session, like)
         if not other.mine:
             alike = Wish(other.gpu_type, other.gpus, other.hours).command()
             raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
-        wish = wish.like(other, frozenset(view.name for view in references.live_views(session)))
+        wish = wish.like(other, frozenset(view.name for view in reservation_lookup.live_views(session)))
     if how.asks:
         # Nobody shall answer every question to hear at the end that a key is missing.
         _ensure_key(session, how)
@@ -140,7 +140,7 @@ def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserv
     if not how.asks:
         _ensure_key(session, how)
     wish, means_new = _meant_disk(session, wish, how)
-    wish = naming.settled_name(session, wish, how.asks, how.yes)
+    wish = name_conflicts.settled_name(session, wish, how.asks, how.yes)
     return wish.request(new_disk=means_new)
 
 
@@ -179,7 +179,7 @@ def _ensure_key(session: Session, how: How) -> None:
         own = ("make one", "ssh-keygen -t ed25519")
     if not (files or held) or not (how.yes or how.asks):
         raise InvalidRequest("you have set no SSH key", own, ("GitHub's", "gpu-dev config set github_user NAME"))
-    if not how.yes and not questions.confirm(f"You have set no SSH key. Use {what}?"):
+    if not how.yes and not prompts.confirm(f"You have set no SSH key. Use {what}?"):
         raise KeyboardInterrupt
     session.output.note(set_key_file(session, files[0]) if files else f"Your agent's: {set_keys(session, tuple(held))}")
 
@@ -200,7 +200,7 @@ def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
             ("a new one", f"{wish.command()} --yes"),
         )
     lines = [(f"Use {near}", near), (f"Create {name}", name)]
-    chosen = questions.select(f"You have no disk {name}. Did you mean {near}?", lines)
+    chosen = prompts.select(f"You have no disk {name}. Did you mean {near}?", lines)
     return replace(wish, disk=str(chosen)), chosen == name
 
 
@@ -237,12 +237,12 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
 
 def _keep_up(session: Session, entry: SshEntry, view: ReservationView) -> None:
     """Leave the files for ssh as they must be now."""
-    from odc.cli import references, ssh_files
+    from odc.cli import reservation_lookup, ssh_files
 
     if ssh_files.is_reachable(view):
         entry.keep(view)
     else:
-        references.live_views(session)
+        reservation_lookup.live_views(session)
 
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from odc.api.messages.reservations import PublicView, ReservationView, SnapshotView
 from odc.api.messages.users import Me
 from odc.cli import times
-from odc.cli.folding import plain
 from odc.cli.output import Output
+from odc.cli.wrap import plain
 from odc.domain.names import short
 from odc.domain.status import LIVE, BoxStatus, EndCause, Status, WaitsFor
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from odc.api.messages.reservations import BoxView, History, PhaseView, ReservationView, SnapshotView
 from odc.api.messages.storage import DiskView
 from odc.cli import times
-from odc.cli.include import ENABLE
 from odc.cli.output import Output
 from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text
+from odc.cli.ssh_include import ENABLE
 from odc.domain.limits import hours_text
 from odc.domain.names import short
 from odc.domain.status import LIVE, BoxStatus, Status

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import include, ssh_entry, ssh_names
+from odc.cli import ssh_entry, ssh_include, ssh_names
 from odc.cli.ssh_entry import QUOTABLE, WORD
 from odc.cli.ssh_identities import KEY, NONE, PUBLIC, Identities
 from odc.domain.names import short
@@ -82,8 +82,8 @@ def sync(
     ssh_names.refuse_doubles(folder)
     _remove_orphans(folder)
     hosts = "".join(ssh_names.blocks_of(path) for path in sorted(folder.glob(f"*{SUFFIX}")))
-    for path in include.config_files(folder.parent):
-        include.refresh(path, hosts)
+    for path in ssh_include.config_files(folder.parent):
+        ssh_include.refresh(path, hosts)
 
 
 def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:

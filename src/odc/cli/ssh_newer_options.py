@@ -15,7 +15,7 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.cli.include import ssh_file, without_managed_block
+from odc.cli.ssh_include import ssh_file, without_managed_block
 
 NEWER = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no", "KnownHostsCommand": "none"}
 """Option to the value that lets the user in. OpenSSH 8.5 and 8.7 introduced them."""

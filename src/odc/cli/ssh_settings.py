@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.cli.include import BEGIN, END
+from odc.cli.ssh_include import BEGIN, END
 
 TIMEOUT_S = 10.0
 OWN_HOSTS_S = 2.0

@@ -148,7 +148,7 @@ def _message_of(error: click.ClickException) -> str:
     """What is wrong; of a slip in an option, with the nearest one that there is."""
     if not isinstance(error, click.NoSuchOption):
         return " ".join(error.format_message().split()).rstrip(".")
-    from odc.cli.habits import near_options
+    from odc.cli.command_aliases import near_options
 
     near = near_options(error.option_name, _options_of(error) or error.possibilities or ())
     return error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")

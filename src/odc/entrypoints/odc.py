@@ -19,7 +19,7 @@ import msgspec
 from odc import __version__
 from odc.cli.ascii import escaped, fit_streams, is_utf8
 from odc.cli.completion import completion_command
-from odc.cli.folding import fold
+from odc.cli.wrap import fold
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
 from odc.domain.status import Status
 from odc.entrypoints.process_environment import clean_own, started_with

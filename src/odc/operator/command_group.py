@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from odc import __version__
-from odc.cli.habits import OPERATED, instead_of
+from odc.cli.command_aliases import OPERATED, instead_of
 from odc.domain.errors import InvalidRequest
 
 

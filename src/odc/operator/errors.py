@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from odc.cli.habits import near_options
+from odc.cli.command_aliases import near_options
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.operator.hints import pasteable
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from odc.cli.include import BEGIN, END
+from odc.cli.ssh_include import BEGIN, END
 from odc.cli.ssh_newer_options import override_lines
 
 NONE_RUNS = "  SessionType default\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odc.cli.folding import fold, plain
+from odc.cli.wrap import fold, plain
 
 
 def test_what_fits_stays_as_it_is() -> None:

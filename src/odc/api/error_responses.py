@@ -13,10 +13,10 @@ from litestar.openapi import ResponseSpec
 from litestar.types import ExceptionHandlersMap
 
 from odc.api import views
-from odc.api.bodies import MAX_BODY, BrokenOff
 from odc.api.malformed import refusal, shown
 from odc.api.messages.requests import ErrorView
 from odc.api.rates import retry_after
+from odc.api.request_body import MAX_BODY, BrokenOff
 from odc.domain.errors import OUTCOMES, InvariantError, OdcError, RateLimited, http_status
 from odc.domain.names import cut
 

@@ -14,7 +14,7 @@ from odc.api.messages.storage import DiskView
 from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
 from odc.cli.options import gpus_of, hours_of
 from odc.cli.reserve import reserve
-from odc.cli.wish import Wish
+from odc.cli.reserve_options import Wish
 from odc.domain.errors import InvalidRequest
 from odc.domain.requests import Reserve
 

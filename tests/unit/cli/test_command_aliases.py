@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from odc.cli import habits
+from odc.cli import command_aliases
 from odc.cli.main import COMMANDS
 from odc.cli.output import OPERATORS_COMMAND
 from odc.entrypoints.odc import group
 
 
 def test_no_word_of_another_tool_hides_a_command() -> None:
-    assert not set(habits.INSTEAD) & set(COMMANDS)
-    assert not set(habits.ALIASES) & (set(COMMANDS) | set(habits.INSTEAD))
-    assert not set(habits.OPERATED) & set(group.commands)
+    assert not set(command_aliases.INSTEAD) & set(COMMANDS)
+    assert not set(command_aliases.ALIASES) & (set(COMMANDS) | set(command_aliases.INSTEAD))
+    assert not set(command_aliases.OPERATED) & set(group.commands)
 
 
 def test_every_word_leads_to_a_command_that_exists() -> None:
-    named = {command for _, command in (*habits.INSTEAD.values(), *habits.OPERATED.values())}
+    named = {command for _, command in (*command_aliases.INSTEAD.values(), *command_aliases.OPERATED.values())}
     for command in named:
         program, word = command.split()[:2]
         assert word in (COMMANDS if program == "gpu-dev" else group.commands), command
-    assert set(habits.ALIASES.values()) <= set(COMMANDS)
+    assert set(command_aliases.ALIASES.values()) <= set(COMMANDS)
 
 
 def test_options_that_begin_so_come_before_those_that_are_near() -> None:
     known = ("--gpus", "--gpu-type", "--hours", "--json")
-    assert habits.near_options("--gpu", known) == ["--gpu-type", "--gpus"]
-    assert habits.near_options("--hour", known) == ["--hours"]
-    assert habits.near_options("--jsno", known) == ["--json"]
-    assert habits.near_options("--colour", known) == []
+    assert command_aliases.near_options("--gpu", known) == ["--gpu-type", "--gpus"]
+    assert command_aliases.near_options("--hour", known) == ["--hours"]
+    assert command_aliases.near_options("--jsno", known) == ["--json"]
+    assert command_aliases.near_options("--colour", known) == []
 
 
 def test_every_command_of_the_operator_is_known_where_messages_are_made_pasteable() -> None:

@@ -22,7 +22,7 @@ import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from odc.api import views
-from odc.api.bodies import ARRIVAL_S
+from odc.api.request_body import ARRIVAL_S
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotAllowed, OdcError, http_status
 from odc.domain.user import unnamed

@@ -9,7 +9,7 @@ from tests.unit.cli.screen import NOW, a_queued, a_view, an_output, text_of
 
 from odc.api.messages.reservations import PhaseView, ReservationView
 from odc.cli.context import Session
-from odc.cli.waiting import Follower
+from odc.cli.follow import Follower
 
 
 def told(*views: ReservationView, known: ReservationView | None = None) -> list[str]:

@@ -10,10 +10,10 @@ from datetime import datetime
 import click
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import questions, references, screens
+from odc.cli import prompts, reservation_lookup, screens
 from odc.cli.context import Session
+from odc.cli.follow import wait_for
 from odc.cli.options import completed, json_option, pass_session, yes_option
-from odc.cli.waiting import wait_for
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.status import ENDED, LIVE, Status
 
@@ -55,7 +55,7 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
         session.output.lines(_told(view, session.now()) for view in ended)
     if failed:
         raise _together(failed, of=len(views))
-    references.live_views(session)
+    reservation_lookup.live_views(session)
 
 
 def _chosen(
@@ -66,7 +66,7 @@ def _chosen(
         raise InvalidRequest("--all and an ID together; give one of them")
     if wanted:
         return _named(session, wanted)
-    live = [view for view in references.live_views(session) if _can_end(view)]
+    live = [view for view in reservation_lookup.live_views(session) if _can_end(view)]
     if everything:
         return live
     if not live:
@@ -75,7 +75,7 @@ def _chosen(
         return _pick_several(session, live) if len(live) > 1 else live
     if len(live) == 1 and yes:
         return live
-    raise InvalidRequest(f"which one? {references.listed(live)}", *_each_of(live))
+    raise InvalidRequest(f"which one? {reservation_lookup.listed(live)}", *_each_of(live))
 
 
 def _each_of(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
@@ -94,8 +94,8 @@ def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
         RequestError: one of them does not exist or is ambiguous; nothing was cancelled.
     """
     if len(wanted) == 1:
-        return [references.find(session, wanted[0])]
-    references.live_views(session)
+        return [reservation_lookup.find(session, wanted[0])]
+    reservation_lookup.live_views(session)
     found: dict[str, ReservationView] = {}
     wrong: list[RequestError] = []
     for reference in wanted:
@@ -117,7 +117,7 @@ def _can_end(view: ReservationView) -> bool:
 
 
 def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence[ReservationView]:
-    picked: list[ReservationView] = questions.select_several("Which ones?", references.lines_of(session, live))
+    picked: list[ReservationView] = prompts.select_several("Which ones?", reservation_lookup.lines_of(session, live))
     if not picked:
         raise KeyboardInterrupt
     return picked
@@ -133,16 +133,17 @@ def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything
         InvalidRequest: it must be confirmed, and nobody can be asked; nothing was cancelled.
     """
     if asks:
-        if not questions.confirm(f"End {references.listed(views)}?", default=False):
+        if not prompts.confirm(f"End {reservation_lookup.listed(views)}?", default=False):
             raise KeyboardInterrupt
         return
     others = [view for view in views if not view.mine]
     if everything:
-        what = f"all {len(views)} of yours: {references.listed(views)}" if len(views) > 1 else references.listed(views)
+        what = reservation_lookup.listed(views)
+        what = f"all {len(views)} of yours: {what}" if len(views) > 1 else what
         raise InvalidRequest(f"this ends {what}; confirm it with --yes", ("end them", "gpu-dev cancel --all --yes"))
     if others:
         command = shlex.join(["gpu-dev", "cancel", *wanted, "--yes"])
-        told = f"{references.listed(others)} is not yours; confirm it with --yes"
+        told = f"{reservation_lookup.listed(others)} is not yours; confirm it with --yes"
         raise InvalidRequest(told, ("end it" if len(views) == 1 else "end them", command))
 
 
@@ -192,13 +193,13 @@ def _told(view: ReservationView, now: datetime) -> str:
 @pass_session
 def wait(session: Session, reference: str | None, as_json: bool) -> None:
     """Wait until a reservation is ready; exit 1 if it ends instead."""
-    view = references.find(session, reference, (Status.QUEUED, Status.PREPARING, Status.ACTIVE))
+    view = reservation_lookup.find(session, reference, (Status.QUEUED, Status.PREPARING, Status.ACTIVE))
     try:
         view = wait_for(session, view, (Status.ACTIVE, *ENDED))
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
-    references.live_views(session)
+    reservation_lookup.live_views(session)
     if as_json:
         session.output.json(view)
     elif view.state is Status.ACTIVE:

@@ -6,11 +6,11 @@ import click
 
 from odc.api.messages.reservations import ReservationList, ReservationView
 from odc.api.messages.storage import DiskView
-from odc.cli import cloud_screens, last_seen, references, screens, show_screen, ssh_files, times
+from odc.cli import cloud_screens, last_seen, reservation_lookup, screens, show_screen, ssh_files, times
 from odc.cli.context import Session
+from odc.cli.live_screen import watch as watch_screen
 from odc.cli.options import completed, json_option, pass_session, refuse_watched_json
 from odc.cli.output import Output
-from odc.cli.watching import watch as watch_screen
 from odc.domain.errors import ProviderUnavailable
 
 
@@ -31,7 +31,7 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
         if user == "me" and not status and not ended:
             last_seen.keep(session, answer.reservations)
         else:
-            references.live_views(session)
+            reservation_lookup.live_views(session)
         return answer
 
     def draw(output: Output) -> list[str]:
@@ -68,7 +68,7 @@ def _show_stale(session: Session) -> None:
 @pass_session
 def show(session: Session, reference: str | None, history: bool, as_json: bool) -> None:
     """Show everything about one reservation: by name, or by the beginning of its id."""
-    view = references.find(session, reference)
+    view = reservation_lookup.find(session, reference)
     if history:
         story = session.client().history(view.id)
         if as_json:
@@ -101,7 +101,7 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
     def draw(output: Output) -> list[str]:
         return cloud_screens.avail_lines(session.client().avail(), session.now(), output)
 
-    references.live_views(session)
+    reservation_lookup.live_views(session)
     if as_json:
         session.output.json(session.client().avail())
     elif watch:
@@ -115,7 +115,7 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
 @pass_session
 def status(session: Session, as_json: bool) -> None:
     """Show the whole cloud: its types and nodes."""
-    references.live_views(session)
+    reservation_lookup.live_views(session)
     answer = session.client().status()
     if as_json:
         session.output.json(answer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import last_seen, questions, screens
+from odc.cli import last_seen, prompts, screens
 from odc.cli.context import Session
 from odc.domain.errors import InvalidRequest
 from odc.domain.status import LIVE, Status
@@ -76,7 +76,7 @@ def chosen(session: Session, question: str, lines: Sequence[tuple[str, Any]]) ->
         KeyboardInterrupt: the user gave up; nothing happened.
     """
     try:
-        return questions.select(question, lines)
+        return prompts.select(question, lines)
     except KeyboardInterrupt:
         session.output.note("Nothing happened.")
         raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from odc.cli import include, questions, ssh_names
+from odc.cli import prompts, ssh_include, ssh_names
 from odc.cli.context import Session
-from odc.cli.wish import Wish
+from odc.cli.reserve_options import Wish
 from odc.domain.errors import InvalidRequest
 from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, free_name
 
@@ -45,13 +45,13 @@ def settled_name(session: Session, wish: Wish, asks: bool, yes: bool) -> Wish:
         hints = (("another name", replace(wish, name=other).command()), ("that name", f"{wish.command()} --yes"))
         raise InvalidRequest(used, *hints)
     lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {name}.ID", name)]
-    return replace(wish, name=str(questions.select(f"{used}. Which name?", lines)))
+    return replace(wish, name=str(prompts.select(f"{used}. Which name?", lines)))
 
 
 def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
     """Which of these names mean something else to ssh, as sentences."""
     home = session.account_home or session.home
-    own = _own_hosts(session, names) if include.is_included(include.ssh_file(home)) else {}
+    own = _own_hosts(session, names) if ssh_include.is_included(ssh_include.ssh_file(home)) else {}
     used = {name: f"{name} is a host of yours ({place})" for name, place in own.items()}
     cloud = ssh_names.cloud_of(session.endpoint)
     for name in names:
@@ -68,9 +68,9 @@ def _own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 
 def _free(session: Session, name: str) -> str:
     """A similar name that nothing uses; if all are used, the first."""
-    from odc.cli import references
+    from odc.cli import reservation_lookup
 
-    taken = [name, *(view.name for view in references.live_views(session))]
+    taken = [name, *(view.name for view in reservation_lookup.live_views(session))]
     first = free_name(name, taken)
     similar = [first, *(f"{before}-{name}"[:MAX_NAME].rstrip("-") for before in ("box", "gpu"))]
     used = _used(session, similar)

@@ -16,9 +16,9 @@ from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
 from tests.unit.cli.screen import an_output
 
+from odc.cli.cancel import _cancel_each, _together
 from odc.cli.context import Session
 from odc.cli.diagnosis import Way, explain
-from odc.cli.end import _cancel_each, _together
 from odc.cli.times import local_now
 from odc.domain.access import Principal
 from odc.domain.errors import ProviderUnavailable, exit_code

@@ -7,8 +7,8 @@ import time
 from odc.api.messages.reservations import ReservationView, SshView
 from odc.cli import screens
 from odc.cli.context import Session
+from odc.cli.follow import wait_for
 from odc.cli.ssh_probe import answers, is_loopback
-from odc.cli.waiting import wait_for
 from odc.domain.status import ENDED, Status
 
 PATIENCE_S = 60.0

@@ -174,6 +174,17 @@ def test_the_clock_anchor_is_swapped(store: StateStore) -> None:
     assert store.swap_clock_anchor(replace(anchor, boot_id="c")) == anchor
 
 
+def test_the_clock_anchor_is_written_with_the_rest_of_a_change_or_not_at_all(store: StateStore) -> None:
+    first = ClockAnchor(boot_id="b", wall=NOW, since_boot=timedelta(seconds=5))
+    store.commit(Change(clock_anchor=first, users=(a_user(),)))
+    assert store.swap_clock_anchor(None) == first
+    with pytest.raises(Conflict):
+        store.commit(Change(clock_anchor=replace(first, boot_id="c"), users=(a_user(),)))
+    assert store.swap_clock_anchor(None) == first
+    store.commit(Change(events=(an_event("r"),)))
+    assert store.swap_clock_anchor(None) == first
+
+
 def test_users_are_versioned(store: StateStore) -> None:
     store.commit(Change(users=(a_user(),)))
     user = store.find_user("unix:1000")

@@ -73,12 +73,13 @@ class Handlers:
         """
         if isinstance(envelope.request, SetGithubUser) and envelope.request.login:
             self._fetches.take(caller, FETCHES)
-        answer = self._requests.handle(caller, envelope.id, envelope.request)
-        if isinstance(answer, Reservation):
-            return self._view(caller, answer.id)
-        if isinstance(answer, User):
-            return views.me_view(answer, caller)
-        return Done(message=answer)
+        match self._requests.handle(caller, envelope.id, envelope.request):
+            case Reservation() as record:
+                return self._view(caller, record.id)
+            case User() as user:
+                return views.me_view(user, caller)
+            case message:
+                return Done(message=message)
 
     def _view(self, caller: Principal, reference: str) -> ReservationView:
         return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.status)

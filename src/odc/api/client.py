@@ -1,7 +1,9 @@
 """The client of the API, a method for each request and each question. Light to import: `gpu-dev` must start quickly.
 
 A request carries an id made here, so that it can be sent again after a lost connection and still act once. Answers
-decode leniently: a server may send fields that this client does not know.
+decode leniently: a server may send fields that this client does not know. The type of each request's answer is defined
+in `odc.control.request_handlers.REQUESTS`, which is not imported, because the control plane is slow to import. A test
+compares the methods here with that table.
 """
 
 from __future__ import annotations

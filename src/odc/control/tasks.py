@@ -32,7 +32,7 @@ from odc.domain.errors import (
 from odc.domain.node import Node
 from odc.domain.records import Change
 from odc.domain.reservation import Phase, Place, Reservation
-from odc.domain.user import User
+from odc.domain.user import User, with_fetched_keys
 
 SSH_POLL_S = 0.01
 SSH_POLL_MAX_S = 0.25
@@ -268,7 +268,7 @@ class Tasks:
         except (ProviderError, RequestError) as error:
             fresh = replace(user, github_fault=error.message + self._renamed(user, error))
         else:
-            fresh = with_fetched(user, fetched.user_id, fetched.keys)
+            fresh = with_fetched_keys(user, fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
         try:
             self._ports.store.commit(Change(users=(fresh,)))
@@ -285,24 +285,3 @@ class Tasks:
         if not login or login.lower() == user.github_user.lower():
             return ""
         return f"; that account is called {login} now: gpu-dev config set github_user {login}"
-
-
-def with_fetched(user: User, github_id: int, keys: tuple[str, ...]) -> User:
-    """The user with newly fetched keys.
-
-    Rule (design, section 4): a login that now belongs to another GitHub number is another person; the last good keys
-    stay, and the fault says so. So they do while the source does not say whose the login is now and its keys differ.
-    """
-    if user.github_id and github_id and user.github_id != github_id:
-        fault = (
-            f"{user.github_user} is another GitHub account now; its keys are not used. "
-            f"If it is yours: gpu-dev config set github_user {user.github_user}"
-        )
-        return replace(user, github_fault=fault)
-    if user.github_id and not github_id and keys != user.github_keys:
-        fault = (
-            f"GitHub does not say whether {user.github_user} is still the same account; the last good keys are used. "
-            f"If your keys there have changed: gpu-dev config set github_user {user.github_user}"
-        )
-        return replace(user, github_fault=fault)
-    return replace(user, github_id=github_id or user.github_id, github_keys=keys, github_fault="")

@@ -93,6 +93,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         events: to append, in order.
         request: the client's request that this is the effect of.
         handover: a user's record that goes, with where the rest of what it owned goes.
+        clock_anchor: replaces the stored one; it has no version, the last writer wins.
     """
 
     pools: Mapping[str, int] = {}
@@ -102,6 +103,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[AuditEvent, ...] = ()
     request: RequestRecord | None = None
     handover: Handover | None = None
+    clock_anchor: ClockAnchor | None = None
 
 
 class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):

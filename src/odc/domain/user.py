@@ -56,6 +56,33 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         return self.principal.startswith(_FORMER)
 
 
+def with_fetched_keys(user: User, github_id: int, keys: tuple[str, ...]) -> User:
+    """The user with newly fetched keys.
+
+    GitHub lets a login be renamed and taken by another account, so the account's number is compared. If it differs, the
+    keys are another person's: the last good ones are kept, and the fault says so. They are also kept if the source does
+    not tell the number and the keys differ, since that could be the same case.
+
+    Args:
+        user: with `github_user` set.
+        github_id: number of the account that has this login now; 0 if the source does not tell it.
+        keys: the account's keys, one public key a line.
+    """
+    if user.github_id and github_id and user.github_id != github_id:
+        fault = (
+            f"{user.github_user} is another GitHub account now; its keys are not used. "
+            f"If it is yours: gpu-dev config set github_user {user.github_user}"
+        )
+        return msgspec.structs.replace(user, github_fault=fault)
+    if user.github_id and not github_id and keys != user.github_keys:
+        fault = (
+            f"GitHub does not say whether {user.github_user} is still the same account; the last good keys are used. "
+            f"If your keys there have changed: gpu-dev config set github_user {user.github_user}"
+        )
+        return msgspec.structs.replace(user, github_fault=fault)
+    return msgspec.structs.replace(user, github_id=github_id or user.github_id, github_keys=keys, github_fault="")
+
+
 def unnamed(uid: int) -> str:
     """What a uid without a login is called."""
     return f"uid{uid}"

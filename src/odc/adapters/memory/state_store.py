@@ -75,6 +75,7 @@ class MemoryStateStore:
                 self._users[user.principal] = replace(user, version=user.version + 1)
             if change.handover is not None:
                 self._hand_over(change.handover)
+            self._anchor = change.clock_anchor or self._anchor
             self._events.extend(change.events)
             if change.request is not None:
                 self._requests[change.request.id] = change.request

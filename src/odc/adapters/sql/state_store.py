@@ -276,8 +276,7 @@ class SqlStateStore:
             with self._writing() as connection:
                 _one_at_a_time(connection, t.clock)
                 body = connection.execute(query).scalar()
-                connection.execute(sa.delete(t.clock))
-                connection.execute(sa.insert(t.clock).values(id=1, body=_encode(anchor)))
+                _set_clock_anchor(connection, anchor)
         return _anchor.decode(body) if body else None
 
     def back_up(self, target: Path) -> None:
@@ -354,12 +353,20 @@ def _write(connection: sa.Connection, change: Change) -> None:
         _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
     if change.handover is not None:
         _hand_over(connection, change.handover)
+    if change.clock_anchor is not None:
+        _one_at_a_time(connection, t.clock)
+        _set_clock_anchor(connection, change.clock_anchor)
     if change.events:
         rows = [{"reservation_id": event.reservation_id, "body": _encode(event)} for event in change.events]
         connection.execute(sa.insert(t.events), rows)
     if change.request is not None:
         row = {"received_us": _micros(change.request.received_at), "body": _encode(change.request)}
         connection.execute(sa.insert(t.requests).values(id=change.request.id, **row))
+
+
+def _set_clock_anchor(connection: sa.Connection, anchor: ClockAnchor) -> None:
+    connection.execute(sa.delete(t.clock))
+    connection.execute(sa.insert(t.clock).values(id=1, body=_encode(anchor)))
 
 
 def _hand_over(connection: sa.Connection, handover: Handover) -> None:

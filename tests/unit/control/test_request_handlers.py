@@ -9,7 +9,9 @@ from tests.builders import KEY
 from tests.world import ADA, OPERATOR, World
 
 from odc.api.client import Client
-from odc.api.messages import Done, Me, ReservationView
+from odc.api.messages.requests import Done
+from odc.api.messages.reservations import ReservationView
+from odc.api.messages.users import Me
 from odc.control.request_handlers import REQUESTS, CloudRequest
 from odc.domain.access import Act
 from odc.domain.errors import NotAllowed

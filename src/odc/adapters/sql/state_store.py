@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from odc.adapters.sql import tables as t
+from odc.adapters.sql.change_writer import lock_for_writing, micros, set_clock_anchor, write_change
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.schema import open_engine
 from odc.domain.disk import Disk
@@ -26,7 +27,6 @@ from odc.domain.records import (
     AuditEvent,
     Change,
     ClockAnchor,
-    Handover,
     RequestRecord,
     ReservationQuery,
     Stored,
@@ -35,8 +35,6 @@ from odc.domain.records import (
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_encode = msgspec.json.Encoder().encode
 _reservation = msgspec.json.Decoder(Reservation)
 _disk = msgspec.json.Decoder(Disk)
 _user = msgspec.json.Decoder(User)
@@ -150,7 +148,7 @@ class SqlStateStore:
         """Write the change, or nothing of it."""
         try:
             with self._writing() as connection:
-                _write(connection, change)
+                write_change(connection, change)
         except sa.exc.IntegrityError as error:
             raise Conflict("another one has that name or id") from error
 
@@ -211,7 +209,7 @@ class SqlStateStore:
     def prune_requests(self, before: datetime, most: int) -> int:
         """Delete the oldest requests."""
         q = t.requests.c
-        oldest = sa.select(q.id).where(q.received_us < _micros(before)).order_by(q.received_us).limit(most)
+        oldest = sa.select(q.id).where(q.received_us < micros(before)).order_by(q.received_us).limit(most)
         with self._writing() as connection:
             return connection.execute(sa.delete(t.requests).where(q.id.in_(oldest))).rowcount
 
@@ -246,7 +244,7 @@ class SqlStateStore:
 
     def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
         """Take or renew the lease."""
-        until, at = _micros(now + length), _micros(now)
+        until, at = micros(now + length), micros(now)
         leases = t.leases
         with self._writing() as connection:
             taken = connection.execute(
@@ -274,9 +272,9 @@ class SqlStateStore:
                 body = connection.execute(query).scalar()
         else:
             with self._writing() as connection:
-                _one_at_a_time(connection, t.clock)
+                lock_for_writing(connection, t.clock)
                 body = connection.execute(query).scalar()
-                _set_clock_anchor(connection, anchor)
+                set_clock_anchor(connection, anchor)
         return _anchor.decode(body) if body else None
 
     def back_up(self, target: Path) -> None:
@@ -292,16 +290,6 @@ class SqlStateStore:
                 source.backup(copy)
             finally:
                 copy.close()
-
-
-def _one_at_a_time(connection: sa.Connection, table: sa.Table) -> None:
-    """Until the transaction ends, no other writes the table; SQLite's writers are alone already."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _full(row: Any) -> Reservation:
@@ -329,72 +317,3 @@ def _by_ids(
 def _users(connection: sa.Connection, query: sa.Select[Any]) -> tuple[User, ...]:
     rows = connection.execute(query.order_by(t.users.c.principal))
     return tuple(replace(_user.decode(row.body), version=row.version) for row in rows)
-
-
-def _write(connection: sa.Connection, change: Change) -> None:
-    for pool, version in sorted(change.pools.items()):
-        _put(connection, t.pools, t.pools.c.name, pool, version, {})
-    for record in sorted(change.reservations, key=lambda r: r.id):
-        held = record.name if record.holds_name else None
-        columns = {
-            "owner": record.owner,
-            "name": record.name,
-            "held_name": held,
-            "state": str(record.state),
-            "live": record.live,
-            "body": _encode(record),
-        }
-        _put(connection, t.reservations, t.reservations.c.id, record.id, record.version, columns)
-    for disk in sorted(change.disks, key=lambda d: d.id):
-        columns = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
-        _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
-    for user in sorted(change.users, key=lambda u: u.principal):
-        columns = {"claimed_by": user.claimed_by or None, "body": _encode(user)}
-        _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
-    if change.handover is not None:
-        _hand_over(connection, change.handover)
-    if change.clock_anchor is not None:
-        _one_at_a_time(connection, t.clock)
-        _set_clock_anchor(connection, change.clock_anchor)
-    if change.events:
-        rows = [{"reservation_id": event.reservation_id, "body": _encode(event)} for event in change.events]
-        connection.execute(sa.insert(t.events), rows)
-    if change.request is not None:
-        row = {"received_us": _micros(change.request.received_at), "body": _encode(change.request)}
-        connection.execute(sa.insert(t.requests).values(id=change.request.id, **row))
-
-
-def _set_clock_anchor(connection: sa.Connection, anchor: ClockAnchor) -> None:
-    connection.execute(sa.delete(t.clock))
-    connection.execute(sa.insert(t.clock).values(id=1, body=_encode(anchor)))
-
-
-def _hand_over(connection: sa.Connection, handover: Handover) -> None:
-    """Delete the user's record, and give the ended reservations to the other principal.
-
-    Raises:
-        Conflict: the record has changed since it was read.
-    """
-    user, u, r = handover.user, t.users.c, t.reservations.c
-    query = sa.delete(t.users).where(u.principal == user.principal, u.version == user.version)
-    if connection.execute(query).rowcount != 1:
-        raise Conflict(f"users {user.principal} has changed since it was read")
-    ended = sa.update(t.reservations).where(r.owner == user.principal, sa.not_(r.live))
-    connection.execute(ended.values(owner=handover.to, version=r.version + 1))
-
-
-def _put(
-    connection: sa.Connection, table: sa.Table, key: sa.Column[Any], identity: str, read: int, columns: dict[str, Any]
-) -> None:
-    """Write one row with the version that was read plus one; a version of 0 makes it.
-
-    Raises:
-        Conflict: the stored version differs.
-        IntegrityError: version 0, and the row is there.
-    """
-    if read == 0:
-        connection.execute(sa.insert(table).values({key.name: identity, "version": 1, **columns}))
-        return
-    query = sa.update(table).where(key == identity, table.c.version == read)
-    if connection.execute(query.values(version=read + 1, **columns)).rowcount != 1:
-        raise Conflict(f"{table.name} {identity} has changed since it was read")

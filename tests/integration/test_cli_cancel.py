@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
@@ -191,3 +192,16 @@ def test_connect_and_wait_say_what_happens_to_one_that_is_ending(ada: Person, cl
         assert screen.ended() == 1
     assert "placed" not in shown
     assert "  box " not in shown
+
+
+def test_a_time_in_an_error_is_told_in_the_readers_zone_and_to_scripts_in_utc(ada: Person) -> None:
+    ada.ok(*T4, "-n", "holder", "--disk", "proj")
+    again = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "proj", "-n", "second")
+    refused = ada.gpu_dev(*again, TZ="UTC-9").err
+    view = ada.view("holder")
+    until = datetime.fromisoformat(view["expires_at"]).astimezone(timezone(timedelta(hours=9)))
+    assert f"in use by holder ({view['id'][:8]}) until " in refused
+    assert f"{until:%H:%M}\n" in refused
+    error = msgspec.json.decode(ada.gpu_dev(*again, "--json").err)
+    assert error["message"].endswith(f" until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+    assert error["when"] == view["expires_at"]

@@ -332,4 +332,4 @@ def _error(raw: bytes, status: int) -> OdcError:
     kind = getattr(errors, view.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OdcError)):
         kind = OdcError
-    return kind(view.message, *((hint.label, hint.command) for hint in view.hints))
+    return kind(view.text or view.message, *((hint.label, hint.command) for hint in view.hints), when=view.when)

@@ -51,7 +51,14 @@ def error_view(error: OdcError) -> ErrorView:
     kept = [hint for hint in error.hints if len(hint.command) <= MOST_WORDS]
     hints = tuple(HintView(label=hint.label, command=hint.command) for hint in kept)
     first = hints[0].command if hints else ""
-    return ErrorView(error=type(error).__name__, message=cut(error.message, MOST_WORDS), hint=first, hints=hints)
+    return ErrorView(
+        error=type(error).__name__,
+        message=cut(error.message, MOST_WORDS),
+        text=cut(error.text, MOST_WORDS) if error.when else "",
+        when=error.when,
+        hint=first,
+        hints=hints,
+    )
 
 
 def reservation_view(standing: ReservationDetail, caller: Principal, look: ClusterStatus) -> ReservationView:

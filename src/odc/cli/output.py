@@ -161,14 +161,20 @@ class Output:
         length = len(plain(text))
         return max(1, -(-length // self.width)) if self.width else 1
 
-    def error(self, error: OdcError, as_json: bool) -> None:
-        """An error, with what to do next."""
+    def error(self, error: OdcError, as_json: bool, message: str = "") -> None:
+        """An error, with what to do next.
+
+        Args:
+            error: what is wrong.
+            as_json: for scripts.
+            message: for people, if it is not the error's own: with its time in their zone.
+        """
         if as_json:
             first = self._pasteable(error.hints[0].command) if error.hints else ""
-            view = {"error": type(error).__name__, "message": error.message, "hint": first}
+            view = {"error": type(error).__name__, "message": error.message, "when": error.when, "hint": first}
             self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return
-        self._beside(self.paint("error: ", "red") + error.message)
+        self._beside(self.paint("error: ", "red") + (message or error.message))
         width = max((len(hint.label) for hint in error.hints), default=0)
         for hint in error.hints:
             self._beside(f"  {hint.label:<{width}}   {hint.command}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = timedelta(0)
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 class LocalZone(tzinfo):
@@ -108,15 +106,3 @@ def left(moment: datetime, now: datetime) -> str:
 def over(moment: datetime, now: datetime) -> str:
     """`22:04 (over)`: an end that has passed and is not yet acted upon."""
     return f"{clock(moment, now)} (over)"
-
-
-def localised(text: str, now: datetime) -> str:
-    """The text with the server's times as the reader's: `until 2026-03-04T22:04:00Z` as `until 22:04`."""
-
-    def told(found: re.Match[str]) -> str:
-        try:
-            return clock(datetime.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC), now)
-        except (ValueError, OverflowError):
-            return found[0]
-
-    return _RFC3339.sub(told, text)

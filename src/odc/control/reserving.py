@@ -256,10 +256,11 @@ def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> 
         return
     user = own.get(disk.successor or "") or holder
     who = f"{user.name} ({short(user.id)})" if user else short(disk.holder)
-    until = f" until {user.expires_at:%Y-%m-%dT%H:%M:%SZ}" if user and user.expires_at else ""
+    end = user.expires_at if user else None
     raise InvalidRequest(
-        f"disk {disk.name} is in use by {who}{until}",
+        f"disk {disk.name} is in use by {who}" + (" until" if end else ""),
         ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
         ("no disk", request.command(disk=NO_DISK)),
         ("end that one", f"gpu-dev cancel {user.name if user else short(disk.holder)}"),
+        when=end,
     )

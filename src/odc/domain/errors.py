@@ -18,6 +18,7 @@ Exit codes and HTTP statuses stand in one table, at the end of this file.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 
@@ -31,9 +32,19 @@ class Hint(NamedTuple):
 class OdcError(Exception):
     """The root: a message for people, and what they can do next."""
 
-    def __init__(self, message: str, *hints: Hint | tuple[str, str]) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, text: str, *hints: Hint | tuple[str, str], when: datetime | None = None) -> None:
+        """Say what is wrong.
+
+        Args:
+            text: what, and which id.
+            hints: what can be done next.
+            when: a time that the text ends with; whoever shows the error writes it in the reader's time zone.
+        """
+        self.text = text
+        self.when = when
+        self.message = f"{text} {when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if when else text
+        """The whole sentence, with the time in UTC."""
+        super().__init__(self.message)
         self.hints = tuple(Hint(*hint) for hint in hints)
 
 
@@ -60,8 +71,10 @@ class LimitExceeded(RequestError):
 class RateLimited(LimitExceeded):
     """The caller asks too often. `retry_after_s` says in how many seconds the same message may be sent again."""
 
-    def __init__(self, message: str, *hints: Hint | tuple[str, str], retry_after_s: float = 1.0) -> None:
-        super().__init__(message, *hints)
+    def __init__(
+        self, text: str, *hints: Hint | tuple[str, str], when: datetime | None = None, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(text, *hints, when=when)
         self.retry_after_s = retry_after_s
 
 
@@ -80,15 +93,22 @@ class ProviderUnavailable(ProviderError):
 class PlaceTaken(ProviderUnavailable):
     """What was planned for this box (a port, a node's room) is taken by another program; another place may do."""
 
-    def __init__(self, message: str, *hints: Hint | tuple[str, str], ports: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        text: str,
+        *hints: Hint | tuple[str, str],
+        when: datetime | None = None,
+        ports: Collection[int] = (),
+    ) -> None:
         """Say what is taken.
 
         Args:
-            message: for people.
-            hints: what they can do.
+            text: as of `OdcError`, as are the next two.
+            hints: what can be done next.
+            when: a time that the text ends with.
             ports: every SSH port that another program has now, as far as it is known.
         """
-        super().__init__(message, *hints)
+        super().__init__(text, *hints, when=when)
         self.ports = frozenset(ports)
 
 

@@ -16,7 +16,7 @@ from odc.cli.home import choose_home, home_of_account
 from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
 from odc.cli.output import standard_output
-from odc.cli.times import local_now, localised
+from odc.cli.times import clock, local_now
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.process_environment import started_with
 
@@ -106,11 +106,10 @@ def _command(session: Session, arguments: list[str]) -> int:
 
 
 def _tell(session: Session, error: OdcError) -> None:
-    """Show the error; to people with the server's times as theirs."""
-    if not session.as_json:
-        error = type(error)(localised(error.message, session.now()), *error.hints)
+    """Show the error, to people with its time in their time zone."""
+    message = f"{error.text} {clock(error.when, session.now())}" if error.when else error.message
     try:
-        session.output.error(error, session.as_json)
+        session.output.error(error, session.as_json, message)
     except OSError:
         # Nobody can be told; the exit code says it.
         _give_up(sys.stderr)

@@ -56,7 +56,8 @@ your settings; `answers`, whether the cloud answers (without it, what only the c
 `ssh_files`, a list of `path`, `included` and `in_effect` (`null` where there is no box to try).
 
 An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`: exit code 2; every
-other one: 1); `message`; and `hint`, the first command to try, or empty.
+other one: 1); `message`; `when`, the time that the message ends with, or `null`; and `hint`, the first command to
+try, or empty.
 
 The HTTP API on the socket answers with the same objects. A request to it is an object of `id`, 32 hexadecimal
 digits that the client makes (a repeat with the same id acts once), and `request`, whose `kind` says what is

@@ -104,7 +104,12 @@ def test_an_error_says_what_to_type() -> None:
 def test_an_error_for_scripts_is_json_on_standard_error() -> None:
     output = an_output()
     output.error(InvalidRequest("no", ("try", "gpu-dev a")), as_json=True)
-    assert json.loads(text_of(output.err)) == {"error": "InvalidRequest", "message": "no", "hint": "gpu-dev a"}
+    assert json.loads(text_of(output.err)) == {
+        "error": "InvalidRequest",
+        "message": "no",
+        "when": None,
+        "hint": "gpu-dev a",
+    }
     assert text_of(output.out) == ""
 
 

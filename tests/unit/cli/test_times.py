@@ -84,12 +84,3 @@ def test_an_end_after_the_clocks_change_is_told_right(monkeypatch: pytest.Monkey
     end = datetime(2026, 3, 29, 10, 0, tzinfo=UTC)
     assert times.clock(end, now).endswith(f"{end.astimezone(zone):%H:%M}")
     assert end - now == timedelta(hours=14)
-
-
-def test_the_servers_times_are_told_as_the_readers() -> None:
-    now = datetime(2026, 3, 4, 14, 4, tzinfo=timezone(timedelta(hours=2)))
-    text = "disk proj is in use by train (b1946ac9) until 2026-03-04T20:04:00Z"
-    assert times.localised(text, now) == "disk proj is in use by train (b1946ac9) until 22:04"
-    assert times.localised("until 2026-02-30T20:04:00Z, 9999-12-31T23:59:59Z", now) == (
-        "until 2026-02-30T20:04:00Z, 9999-12-31T23:59:59Z"
-    )

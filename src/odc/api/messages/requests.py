@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from odc.domain.requests import Request
@@ -34,12 +36,16 @@ class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         error: the error's class, such as `NotFound`.
         message: what, and which id.
+        text: the message without the time that it ends with; empty if there is none.
+        when: that time; None if there is none.
         hint: the first thing to do next, as a command; empty if there is none.
         hints: everything that can be done next.
     """
 
     error: str
     message: str
+    text: str = ""
+    when: datetime | None = None
     hint: str = ""
     hints: tuple[HintView, ...] = ()
 

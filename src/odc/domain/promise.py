@@ -1,7 +1,7 @@
 """The promise: SSH answers by this time at the latest. It moves only earlier, except after a fault.
 
-A slot spans the limits, not the hopes: prepare limit, hours, stop limit. So whatever happens within the limits, the
-next one's slot is free when it begins.
+A slot spans the limits and not the usual times: prepare limit, hours, stop limit. So as long as the limits are kept,
+the units of the next slot are free when it starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TELL_IMPROVEMENT = timedelta(minutes=2)
 
 
 def slot_span(length: timedelta, limits: Limits) -> timedelta:
-    """How long a slot takes its GPUs."""
+    """The duration of a slot: how long its units are taken at most."""
     return limits.prepare + length + limits.stop
 
 
@@ -28,21 +28,21 @@ def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
     """When the GPUs of a placed reservation are free at the latest, in `(now, …)`.
 
     Counted from the planned times, not from when a pass noticed them: a pass that comes some milliseconds after an
-    expiry must not push the next promise. One that is over its limit: see `next_guess`.
+    expiry must not postpone the next promise. For a reservation that is over its limit, see `next_guess`.
     """
     return next_guess(_planned_end(record, limits) + limits.stop, limits.stop, now)
 
 
 def next_guess(expected: datetime, patience: timedelta, now: datetime) -> datetime:
-    """When something that was expected by a time is expected now: that time, and if it is over a later one.
+    """When something that is overdue is expected to happen: the first of a fixed series of times that is not over yet.
 
-    The guesses stay the same between passes, and each lies further away than the one before, by twice as much. So what
-    hangs for hours postpones those who wait for it a few times, and not at every pass.
+    The series depends only on the first two arguments, and its gaps double. So something that hangs for hours postpones
+    the promises that depend on it a few times, and not in every pass.
 
     Args:
-        expected: the first guess.
-        patience: how far the second lies behind it.
-        now: the time; the guess lies after it.
+        expected: first time of the series.
+        patience: from the first time to the second, but at least a second.
+        now: the time; the result is later.
     """
     step = max(patience, timedelta(seconds=1))
     while expected <= now:

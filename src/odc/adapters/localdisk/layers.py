@@ -16,6 +16,8 @@ Source: containers/storage, `drivers/overlay/overlay.go` (layout of a layer) and
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 import time
@@ -31,6 +33,8 @@ from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
 from odc.ports.box_layers import LayerUse
+
+log = logging.getLogger(__name__)
 
 RUN_BYTES = 16 * 2**20
 """Limit of the run directory. The engine's own files there take a few kB."""
@@ -193,10 +197,24 @@ class Layers:
     def _delete(self, folder: Path) -> None:
         for mount in reversed(read_mounts()):
             if mount.source.parent.name == folder.name and mount.source.name in ("layer", "run"):
-                detach(mount.target)
+                _detach_if_visible(mount.target)
         for name in ("layer", "run"):
             self._backend.delete(folder / name)
         folder.rmdir()
+
+
+def _detach_if_visible(target: Path) -> None:
+    """Unmount; a mount that a later one hides cannot be named by any path, and stays until that one is unmounted.
+
+    The subvolume is deleted all the same: otherwise every clean-up would try again for ever.
+    """
+    try:
+        detach(target)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        text = "a box's storage stays mounted below another mount; its space is freed when that is unmounted"
+        log.warning(text, extra={"mount": str(target)})
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,0 +1,70 @@
+"""Writable layers on a real btrfs, with what others mount over them."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.storage import MIB, btrfs_mount, unmount_all
+
+from odc.adapters.localdisk.backends import Btrfs
+from odc.adapters.localdisk.layers import Layers
+from odc.adapters.localdisk.mounts import read_mounts
+from odc.domain.box import BoxName
+
+pytestmark = pytest.mark.btrfs
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with btrfs_mount(tmp_path_factory.mktemp("odc-layers") / "disks") as folder:
+        yield folder
+
+
+@pytest.fixture
+def engine_folder(tmp_path: Path) -> Iterator[Path]:
+    """As the engine has it: the storage of layers, and the directory of one container in it."""
+    layer = tmp_path / "overlay" / "container"
+    (layer / "diff").mkdir(parents=True)
+    (layer / "link").write_text("SHORT")
+    (tmp_path / "run").mkdir()
+    yield tmp_path
+    unmount_all(tmp_path)
+
+
+def targets(folder: Path) -> list[Path]:
+    return [mount.target for mount in read_mounts() if mount.target.is_relative_to(folder)]
+
+
+def test_a_mount_that_a_later_one_hides_does_not_keep_the_layer(
+    storage: Path, engine_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layers = Layers(storage / "layers", Btrfs(storage), 64 * MIB)
+    name = BoxName(uuid.uuid4().hex, 1, 0)
+    overlay, run = engine_folder / "overlay", engine_folder / "run"
+    layers.prepare(name)
+    layers.mount(name, overlay / "container", run)
+    (overlay / "container" / "diff" / "file").write_text("of the box")
+    subprocess.run(["mount", "--bind", overlay, overlay], check=True)
+    with caplog.at_level(logging.WARNING):
+        layers.remove(name.reservation_id, 1)
+    assert layers.attempts() == set()
+    assert not (storage / "layers" / str(name)).exists()
+    assert [record.__dict__["mount"] for record in caplog.records] == [str(overlay / "container")]
+    assert targets(engine_folder) == [overlay, overlay / "container", overlay]
+    subprocess.run(["umount", overlay], check=True)
+    subprocess.run(["umount", overlay / "container"], check=True)
+
+
+def test_mounts_of_a_removed_layer_are_gone(storage: Path, engine_folder: Path) -> None:
+    layers = Layers(storage / "layers", Btrfs(storage), 64 * MIB)
+    name = BoxName(uuid.uuid4().hex, 1, 0)
+    layers.prepare(name)
+    layers.mount(name, engine_folder / "overlay" / "container", engine_folder / "run")
+    assert engine_folder / "run" in targets(engine_folder)
+    layers.remove(name.reservation_id, 1)
+    assert targets(engine_folder) == [engine_folder / "overlay"]

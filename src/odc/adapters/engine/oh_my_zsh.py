@@ -18,12 +18,17 @@ COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
 LIMIT_S = 180
 QUICK_S = 60
 """For the commit alone, some 3 MB. A network that drops packets without an answer costs the build no more than this."""
-_AWAY = re.compile(r"resolve host|onnect|timed out|did not end|unreachable", re.IGNORECASE)
+_UNREACHABLE = re.compile(r"resolve host|onnect|timed out|unreachable", re.IGNORECASE)
+"""What git says when its server does not answer; everything else is the server's refusal."""
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
 class NotFetched(Exception):
     """oh-my-zsh could not be fetched; the message says why, in one line."""
+
+
+class Unreachable(NotFetched):
+    """The server did not answer: asking it in another way would take as long again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,9 @@ class OhMyZsh:
         options = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head")
         try:
             git.run(*options, "--depth", "1", "--", self.address, self.commit, limit_s=QUICK_S)
-        except NotFetched as error:
-            if _AWAY.search(str(error)):
-                raise
+        except Unreachable:
+            raise
+        except NotFetched:
             git.run(*options, "--", self.address, "+refs/heads/*:refs/remotes/origin/*")
 
 
@@ -104,8 +109,9 @@ class _Git:
                 text=True,
             )
         except subprocess.TimeoutExpired as error:
-            raise NotFetched(f"git {arguments[0]} did not end within {limit_s:g} s") from error
+            raise Unreachable(f"git {arguments[0]} did not end within {limit_s:g} s") from error
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise NotFetched(lines[0].removeprefix("fatal: ") if lines else f"git ended with {done.returncode}")
+            kind = Unreachable if lines and _UNREACHABLE.search(lines[0]) else NotFetched
+            raise kind(lines[0].removeprefix("fatal: ") if lines else f"git ended with {done.returncode}")
         return done.stdout.strip().partition("\n")[0]

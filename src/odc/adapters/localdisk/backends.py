@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from odc.adapters.localdisk import btrfs_ioctl
-from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.errors import storage_errors
+from odc.adapters.localdisk.programs import run
 from odc.adapters.localdisk.quota_groups import Counts, enable_quotas, group_of, has_groups, join_group, measure_space
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import StorageUse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from odc.adapters.localdisk.programs import storage_errors
+from odc.adapters.localdisk.errors import storage_errors
 from odc.host import sync_folder, write_atomically
 from odc.ports.blob_store import check_key
 

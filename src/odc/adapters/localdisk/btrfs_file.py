@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from odc.adapters.localdisk.errors import InUse, storage_errors
 from odc.adapters.localdisk.mounts import Mount, read_mounts, unmount, unmount_copies
-from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderUnavailable
 
 SMALLEST = 128 * 2**20
@@ -64,7 +65,7 @@ def _let_go(folder: Path) -> bool:
         return False
     try:
         unmount(folder)
-    except ProviderUnavailable:
+    except InUse:
         return False
     return True
 

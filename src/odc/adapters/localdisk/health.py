@@ -10,7 +10,8 @@ from pathlib import Path
 
 from odc.adapters.localdisk.backends import is_btrfs
 from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_read_only, mounted_file
-from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.errors import storage_errors
+from odc.adapters.localdisk.programs import run
 from odc.adapters.localdisk.select_storage import beside, is_same
 from odc.domain.finding import Finding
 from odc.domain.storage import gib_text

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_ioctl import root_id
+from odc.adapters.localdisk.errors import storage_errors
 from odc.adapters.localdisk.mounts import bind, detach, read_mounts
 from odc.adapters.localdisk.programs import run as run_program
-from odc.adapters.localdisk.programs import storage_errors
 from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.adapters.localdisk.errors import InUse
 from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderUnavailable
 
@@ -107,13 +108,14 @@ def unmount(target: Path) -> None:
     """Unmount.
 
     Raises:
-        ProviderUnavailable: something uses it; the message names what.
+        InUse: the message names what uses it.
+        ProviderUnavailable: it could not be unmounted, as when nothing is mounted there.
     """
     try:
         run("umount", str(target))
-    except ProviderUnavailable as error:
+    except InUse as error:
         users = ", ".join(_users(target))
-        raise ProviderUnavailable(f"{target.name} is still used by {users}" if users else error.message) from error
+        raise InUse(f"{target.name} is still used by {users}" if users else error.message) from error
 
 
 def _users(target: Path) -> list[str]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.btrfs_ioctl import assign_group, create_group, root_id
+from odc.adapters.localdisk.errors import QuotasOff
 from odc.adapters.localdisk.programs import LIMIT_S, run
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
@@ -86,7 +87,8 @@ def read_groups(root: Path, limit_s: float = LIMIT_S) -> dict[str, Group]:
     """Every quota group of a file system by its name, by one command.
 
     Raises:
-        ProviderUnavailable: quotas are off, or btrfs did not answer in so many seconds.
+        QuotasOff: they are.
+        ProviderUnavailable: btrfs did not answer in so many seconds.
     """
     lines = run("btrfs", "qgroup", "show", "--raw", "-pr", str(root), limit_s=limit_s).splitlines()
     found = (_GROUP.match(line) for line in lines)
@@ -134,7 +136,7 @@ class Counts:
         """Every quota group by its name. None are there, for now, if somebody turned quotas off: they are turned on."""
         try:
             return read_groups(self._root)
-        except ProviderUnavailable as error:
+        except QuotasOff as error:
             log.warning("quotas are turned on again", extra={"folder": str(self._root), "reason": error.message})
             self._adopted.clear()
             enable_quotas(self._root)

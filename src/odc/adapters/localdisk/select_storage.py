@@ -14,7 +14,8 @@ from pathlib import Path
 
 from odc.adapters.localdisk.backends import Btrfs, Folders, StorageBackend, is_btrfs
 from odc.adapters.localdisk.btrfs_file import file_of, mount_file
-from odc.adapters.localdisk.programs import run, storage_errors
+from odc.adapters.localdisk.errors import storage_errors
+from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.host import write_atomically
 

@@ -29,10 +29,10 @@ import msgspec
 from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_file
 from odc.adapters.localdisk.disk_marker import read_marker, write_marker
+from odc.adapters.localdisk.errors import InUse, StorageReadOnly, storage_errors
 from odc.adapters.localdisk.file_listing import list_below
 from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
-from odc.adapters.localdisk.programs import storage_errors
 from odc.adapters.localdisk.select_storage import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.disk import Snapshot, VolumeLabel
@@ -128,8 +128,8 @@ class LocalVolumes:
         with storage_errors(f"disk {disk_id} cannot be attached"):
             home = self._home(disk_id)
             if is_read_only(home):
-                text = f"the storage of disk {disk_id} takes no writes: it stopped after an error, as on a full host"
-                raise ProviderUnavailable(text, _LOOK)
+                text = f"the storage of disk {disk_id} is read-only: it stopped after an error, as on a full host"
+                raise StorageReadOnly(text, _LOOK)
             self._backend.make_writable(home)
             self._check_marker(disk_id, home)
             found = self._attached().get(disk_id)
@@ -148,7 +148,7 @@ class LocalVolumes:
             while (found := self._attached().get(disk_id)) is not None and found.target == target:
                 user = seen_elsewhere(found)
                 if user is not None:
-                    raise ProviderUnavailable(f"disk {disk_id} is still used by {user}")
+                    raise InUse(f"disk {disk_id} is still used by {user}")
                 unmount(target)
             # What lies in a folder that is no mount is nobody's disk, but somebody wrote it: it stays.
             with suppress(OSError):

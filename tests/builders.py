@@ -49,7 +49,7 @@ def a_placed(node: str = "node-1", **changes: Any) -> Reservation:
 
 
 def a_disk(**changes: Any) -> Disk:
-    defaults = {
+    defaults: dict[str, Any] = {
         "id": an_id(),
         "owner": "unix:1000",
         "name": f"d{next(_numbers)}",
@@ -65,7 +65,7 @@ def a_user(**changes: Any) -> User:
 
 def a_node(name: str = "node-1", units: int = 8, **changes: Any) -> Node:
     capacity = Capacity(cpu_millis=64_000, memory_bytes=512 * 2**30)
-    defaults = {
+    defaults: dict[str, Any] = {
         "name": name,
         "gpu_type": "h100",
         "gpus": tuple(f"{name}-gpu-{index}" for index in range(units)),
@@ -83,12 +83,12 @@ def a_box(name: BoxName, **changes: Any) -> BoxSeen:
 
 
 def an_event(reservation_id: str, **changes: Any) -> AuditEvent:
-    defaults = {"at": NOW, "actor": "odc", "kind": EventKind.PLACED, "text": "placed"}
+    defaults: dict[str, Any] = {"at": NOW, "actor": "odc", "kind": EventKind.PLACED, "text": "placed"}
     return AuditEvent(reservation_id=reservation_id, **(defaults | changes))
 
 
 def a_request(**changes: Any) -> RequestRecord:
-    defaults = {
+    defaults: dict[str, Any] = {
         "id": an_id(),
         "principal": "unix:1000",
         "kind": "Reserve",

@@ -86,9 +86,16 @@ class Leftovers:
         now = list_remains()
         quiet = is_quiet(self._before, self.owner) and is_quiet(now, self.owner)
         new = [remain for remain in now if remain not in self._before]
-        return [remain for remain in new if self.owner.has(remain) or (quiet and _counts(remain))]
+        return [
+            remain for remain in new if (quiet and _counts(remain)) or (self.owner.has(remain) and _is_sure(remain))
+        ]
 
 
 def _counts(remain: Remain) -> bool:
     """Whether it is a leftover although nothing says whose it is: processes and rules come and go."""
     return remain.kind not in ("process", "rule", "chain")
+
+
+def _is_sure(remain: Remain) -> bool:
+    """Whether nobody else can keep it: a container of another run may have a copy of a mount, and so its device."""
+    return remain.kind != "loop device" or not remain.text.endswith("(deleted)")

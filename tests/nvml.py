@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOST, MISMATCH, UNKNOWN = 15, 18, 999
 """NVML_ERROR_GPU_IS_LOST, NVML_ERROR_LIB_RM_VERSION_MISMATCH, NVML_ERROR_UNKNOWN."""
@@ -18,7 +19,7 @@ class Nvml:
     file: Path
 
     @property
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, Any]:
         """For programs that are to load it."""
         return {"LD_LIBRARY_PATH": str(self.folder), "ODC_TEST_NVML": str(self.file)}
 

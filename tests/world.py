@@ -27,7 +27,8 @@ from odc.control.authorization import Authorizer
 from odc.control.context import Policy, Ports, StatusCache
 from odc.control.queries import Queries
 from odc.control.reconcile import PassReport, Reconciler
-from odc.control.requests import Answer, Requests
+from odc.control.request_handlers import Answer
+from odc.control.requests import Requests
 from odc.control.task_runner import Call, InlineRunner, Runner
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState

@@ -27,7 +27,9 @@ GONE_UID = "deadbeef" * 8
 class Stage(Protocol):
     """A cluster, and the accidents that a test plays on it."""
 
-    cluster: Cluster
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster."""
 
     def spec(self, **changes: Any) -> BoxSpec:
         """A box that can be made."""
@@ -145,6 +147,7 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
     running = seen(stage, spec.name)
+    assert running is not None
     assert running.memory_kills is not None
     assert running.memory_kills.count == 0
     assert running == replace(made, state=BoxState.RUNNING, memory_kills=running.memory_kills)

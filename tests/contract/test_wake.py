@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -43,7 +44,12 @@ def test_a_ring_ends_a_wait_at_once(wake: LocalWake) -> None:
 
 def test_rings_of_many_threads_are_never_lost(wake: LocalWake) -> None:
     pending: list[int] = []
-    threads = [threading.Thread(target=lambda: (pending.append(1), wake.ring())) for _ in range(20)]
+
+    def work() -> None:
+        pending.append(1)
+        wake.ring()
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
         thread.start()
     seen = 0
@@ -70,7 +76,7 @@ def test_every_listener_hears_every_ring_until_it_ends_that(wake: LocalWake) -> 
 
 def test_a_listener_may_subscribe_and_end_others_while_it_is_called(wake: LocalWake) -> None:
     heard: list[int] = []
-    ends = []
+    ends: list[Callable[[], None]] = []
 
     def listener() -> None:
         heard.append(1)

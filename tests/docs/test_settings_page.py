@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,12 @@ def test_every_setting_says_what_it_is_in_the_order_in_which_it_stands(struct: t
 
 def test_every_setting_has_an_example_that_is_not_its_default() -> None:
     assert {*EXAMPLES, "limits", "snapshots", "types"} == set(Settings.__struct_fields__)
-    tables = ((LimitSettings, LIMIT_EXAMPLES), (SnapshotSettings, SNAPSHOT_EXAMPLES))
+    tables: list[tuple[type[msgspec.Struct], Mapping[str, object]]]
+    tables = [(LimitSettings, LIMIT_EXAMPLES), (SnapshotSettings, SNAPSHOT_EXAMPLES)]
     for struct, examples in tables:
         assert set(examples) == set(struct.__struct_fields__)
-    for struct, examples in ((Settings, EXAMPLES), *tables):
+    tables.append((Settings, EXAMPLES))
+    for struct, examples in tables:
         plain = struct()
         assert not [name for name, value in examples.items() if getattr(plain, name) == value]
 

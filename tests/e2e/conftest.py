@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
@@ -47,7 +48,7 @@ def github() -> Iterator[GitHub]:
 @pytest.fixture(scope="session")
 def cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
     """A cloud that is up, with short limits."""
-    keys = {"github": github.address, "github_api": github.address}
+    keys: dict[str, Any] = {"github": github.address, "github_api": github.address}
     made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5}, **keys)
     try:
         made.odc("up")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.e2e.cloud import MADE, Cloud
@@ -19,7 +19,7 @@ def log_sizes() -> dict[Path, int]:
     return {folder: _log(cloud).stat().st_size for folder, cloud in MADE.items() if _log(cloud).exists()}
 
 
-def sections(before: Mapping[Path, int]) -> Iterator[tuple[str, str]]:
+def sections(before: dict[Path, int]) -> Iterator[tuple[str, str]]:
     """Titles and texts about each cloud that has logged something.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -62,13 +63,17 @@ def test_boxes_go_on_and_can_be_entered_while_the_daemon_is_down(ada: Person, cl
     assert ada.view("on")["state"] == "active"
 
 
+def has_new_engine(cloud: Cloud, old: int) -> bool:
+    return cloud.engine_pid() not in (0, old)
+
+
 def test_the_engine_goes_away_and_comes_back_and_nothing_ends(ada: Person, cloud: Cloud) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "calm", "--disk", "none", "--wait")
     before = cloud.boxes()[0]["Id"]
     for _ in range(2):
         old = cloud.engine_pid()
         os.kill(old, signal.SIGKILL)
-        eventually("the engine is back", lambda old=old: cloud.engine_pid() not in (0, old))
+        eventually("the engine is back", functools.partial(has_new_engine, cloud, old))
         assert ada.view("calm")["state"] == "active"
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "after", "--disk", "none", "--wait")
     assert before in [box["Id"] for box in cloud.boxes()]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from tests.e2e.cloud import Done
@@ -36,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def run(*command: str | Path, cwd: Path | None = None, **environment: str | Path) -> Done:
+def run(*command: str | Path, cwd: Path | None = None, **environment: Any) -> Done:
     """Run a command as it is run outside any environment."""
     kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     done = subprocess.run(
@@ -50,7 +51,7 @@ def run(*command: str | Path, cwd: Path | None = None, **environment: str | Path
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def ok(*command: str | Path, **environment: str | Path) -> str:
+def ok(*command: str | Path, **environment: Any) -> str:
     """Run a command, which must succeed; what it printed."""
     done = run(*command, **environment)
     assert done.code == 0, f"{command}: {done}"

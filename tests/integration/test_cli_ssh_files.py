@@ -178,7 +178,7 @@ def test_a_shared_connection_is_the_boxs_own_or_none_where_its_path_is_too_long(
         folder = tmp_path / home
         ssh_files.sync(folder, (a_view(host_key=KEY),), HERE, LATER)
         (folder / "config").write_text(f"Include {folder}/*-sshconfig\nHost *\n  ControlPath /shared\n")
-        words = ["ssh", "-F", folder / "config", "-G", "train"]
+        words = ["ssh", "-F", str(folder / "config"), "-G", "train"]
         shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         facts = dict(line.split(" ", 1) for line in shown.splitlines())
         assert facts.get("controlpath", "none") == (expected or "none")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,7 +23,7 @@ from tests.someone import SOURCE, someone
 
 from odc.cli.home import choose_home
 
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ASCII: dict[str, Any] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
 LONG = "x" * 40
 
@@ -99,7 +100,7 @@ def test_without_utf8_everything_is_ascii_and_marks_can_be_told_apart(ada: Perso
 
 
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"LANG": "C"}, {"LC_ALL": "", "LANG": ""}, {"LC_ALL": "en_US"}])
-def test_a_locale_without_utf8_gets_ascii_from_every_command(ada: Person, locale: dict[str, str]) -> None:
+def test_a_locale_without_utf8_gets_ascii_from_every_command(ada: Person, locale: dict[str, Any]) -> None:
     whole = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")
     ada.ok(*whole, "-n", "first")
     commands = (("list",), ("show", "one"), ("show", "first"), ("avail",), ("status",), ("help", "reserve"), ("nope",))

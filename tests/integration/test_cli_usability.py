@@ -171,7 +171,7 @@ def test_names_are_completed_while_the_cloud_does_not_answer(ada: Person, cloud:
 
 def test_names_of_another_cloud_are_not_offered(ada: Person, cloud: SmallCloud) -> None:
     for address, expected in ((cloud.endpoint, ["train", "tune"]), ("unix:///run/no-such-cloud.sock", [])):
-        asked = {"COMP_WORDS": f"gpu-dev --endpoint {address} show t", "COMP_CWORD": "4"}
+        asked: dict[str, Any] = {"COMP_WORDS": f"gpu-dev --endpoint {address} show t", "COMP_CWORD": "4"}
         done = ada.run("gpu-dev", GPU_DEV_ENDPOINT="unix:///run/x.sock", _GPU_DEV_COMPLETE="bash_complete", **asked)
         assert [line.split(",")[1] for line in done.out.split()] == expected
 
@@ -181,7 +181,11 @@ def test_settings_that_cannot_be_read_leave_tab_silent(ada: Person) -> None:
     before = path.read_text()
     path.write_text("no settings at all")
     try:
-        asked = {"COMP_WORDS": "gpu-dev show t", "COMP_CWORD": "2", "_GPU_DEV_COMPLETE": "bash_complete"}
+        asked: dict[str, Any] = {
+            "COMP_WORDS": "gpu-dev show t",
+            "COMP_CWORD": "2",
+            "_GPU_DEV_COMPLETE": "bash_complete",
+        }
         done = ada.run("gpu-dev", GPU_DEV_ENDPOINT="", **asked)
         assert (done.code, done.out.strip(), done.err) == (0, "", "")
     finally:
@@ -228,7 +232,7 @@ def test_what_commands_print_as_json_is_what_the_page_says(ada: Person) -> None:
 def test_commands_that_are_shown_name_the_cloud_that_was_typed(ada: Person, cloud: SmallCloud) -> None:
     ada.ok("cancel", "--all", "--yes")
     typed = ("--endpoint", cloud.endpoint)
-    elsewhere = {"GPU_DEV_ENDPOINT": "unix:///run/no-such-cloud.sock"}
+    elsewhere: dict[str, Any] = {"GPU_DEV_ENDPOINT": "unix:///run/no-such-cloud.sock"}
     shown = ada.run("gpu-dev", *typed, "avail", **elsewhere)
     assert shown.out.splitlines()[-1] == f"Next: gpu-dev --endpoint {cloud.endpoint} reserve"
     refused = ada.run("gpu-dev", *typed, "reserve", "-t", "t4", **elsewhere)

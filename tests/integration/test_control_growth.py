@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +44,10 @@ def test_refusals_add_nothing_to_the_database(tmp_path: Path) -> None:
     world = World(store=store)
     before = sum(path.stat().st_size for path in tmp_path.iterdir())
     for _ in range(50):
-        for refused in (lambda: world.ask(disk="x" * 120_000), lambda: world.send(Cancel(reservation="y" * 120_000))):
+        for refused in (
+            functools.partial(world.ask, disk="x" * 120_000),
+            functools.partial(world.send, Cancel(reservation="y" * 120_000)),
+        ):
             with pytest.raises((InvalidRequest, NotFound)):
                 refused()
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == before

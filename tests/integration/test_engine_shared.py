@@ -159,11 +159,12 @@ def session(engine: Engine, spec: BoxSpec) -> Iterator[Callable[[str], str]]:
     )
     assert child.stdin is not None
     assert child.stdout is not None
+    typed, shown = child.stdin, child.stdout
 
     def say(line: str) -> str:
-        print(line, file=child.stdin, flush=True)
-        child.stdout.readline()  # the terminal's echo
-        return child.stdout.readline().strip()
+        print(line, file=typed, flush=True)
+        shown.readline()  # the terminal's echo
+        return shown.readline().strip()
 
     try:
         yield say

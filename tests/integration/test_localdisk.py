@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import subprocess
@@ -83,7 +84,7 @@ def test_a_create_that_was_killed_at_any_step_is_finished_by_the_next(storage: L
     step, killed = 0, True
     while killed:
         disk_id = an_id()
-        killed = killed_before_step(step, lambda disk_id=disk_id: storage.volumes.create(disk_id, 64 * MIB))
+        killed = killed_before_step(step, functools.partial(storage.volumes.create, disk_id, 64 * MIB))
         assert storage.volumes.create(disk_id, 64 * MIB) in ({True, False} if killed else {False})
         place = Path(storage.volumes.attach(disk_id, f"r-{step}"))
         assert (place / ".odc-disk").read_text() == disk_id + "\n"
@@ -100,11 +101,11 @@ def test_attach_and_detach_that_were_killed_at_any_step_are_finished_by_the_next
     step, killed = 0, True
     while killed:
         holder = f"r-{step}"
-        killed = killed_before_step(step, lambda holder=holder: storage.volumes.attach(disk, holder))
+        killed = killed_before_step(step, functools.partial(storage.volumes.attach, disk, holder))
         place = Path(storage.volumes.attach(disk, holder))
         assert len([mount for mount in read_mounts() if mount.target == place]) == 1
         assert (place / "work").read_bytes() == b"xxxxx"
-        killed = killed_before_step(step, lambda holder=holder: storage.volumes.detach(disk, holder)) or killed
+        killed = killed_before_step(step, functools.partial(storage.volumes.detach, disk, holder)) or killed
         storage.volumes.detach(disk, holder)
         assert storage.volumes.list_attached() == {}
         assert not place.exists()
@@ -118,7 +119,7 @@ def test_a_snapshot_that_was_killed_at_any_step_is_never_taken_for_whole(storage
     while killed:
         storage.write(disk, f"f{step}", 3)
         snapshot_id = f"r-{step}"
-        killed = killed_before_step(step, lambda name=snapshot_id: storage.volumes.snapshot(disk, name))
+        killed = killed_before_step(step, functools.partial(storage.volumes.snapshot, disk, snapshot_id))
         if snapshot_id in storage.volumes.list_snapshots(disk):
             assert f"f{step}" in all_files(storage, disk, snapshot_id)
         storage.volumes.snapshot(disk, snapshot_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import subprocess
 import time
@@ -69,7 +70,7 @@ def test_a_deletion_that_was_killed_at_any_step_is_finished_by_the_next(storage:
         storage.write(disk, f"f{step}", 3)
         old, new = f"r-{step}", f"r-{step + 1}"
         storage.volumes.snapshot(disk, new)
-        killed = killed_before_step(step, lambda name=old: storage.volumes.delete_snapshot(disk, name))
+        killed = killed_before_step(step, functools.partial(storage.volumes.delete_snapshot, disk, old))
         storage.volumes.delete_snapshot(disk, old)
         assert storage.volumes.list_snapshots(disk) == (new,)
         left = {path.name for path in (storage.root / "snapshots" / disk).iterdir()}

@@ -62,7 +62,7 @@ def test_enter_and_no_end_nothing_and_only_yes_goes_on(root: Person, config: Pat
 
 @pytest.mark.podman
 def test_an_image_that_odc_did_not_make_is_replaced_only_by_consent(config: Path, own_image: str) -> None:
-    command = [*ODC, "--config", config, "image", "build"]
+    command = [*ODC, "--config", str(config), "image", "build"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"error: {own_image} was not made by ODC; this replaces it; confirm it with --yes\n" in done.stderr

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from odc.domain.records import Change
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 USER = {"principal": "unix:1000", "name": "ada", "own_keys": ["ssh-ed25519 AAAA"], "version": 1}
-REQUEST = {
+REQUEST: dict[str, Any] = {
     "id": "0" * 32,
     "principal": "unix:1000",
     "kind": "Reserve",

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.cli.screen import Paper, an_output, text_of
 
-from odc.cli.output import Output, fit, plain
+from odc.cli.output import Output, fit
+from odc.cli.wrap import plain
 from odc.domain.errors import InvalidRequest
 
 HEADER = ("NAME", "STATE", "NODE")

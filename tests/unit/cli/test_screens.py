@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output, waits_for
 
-from odc.api.messages.reservations import EventView, History, OutOfMemoryView, PhaseView, WaitsForView
+from odc.api.messages.reservations import EventView, History, OutOfMemoryView, PhaseView, ReservationView, WaitsForView
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli import screens, show_screen
@@ -150,7 +150,7 @@ def test_an_end_that_has_passed_is_over_and_not_soon() -> None:
         (an_ended(state="failed"), "red"),
     ],
 )
-def test_colours_mean_something(view: screens.ReservationView, colour: str) -> None:
+def test_colours_mean_something(view: ReservationView, colour: str) -> None:
     assert screens.state_colour(view, NOW) == colour
 
 

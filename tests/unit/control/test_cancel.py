@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from msgspec.structs import replace
 from tests.builders import a_node
@@ -113,7 +115,7 @@ def test_a_cancel_between_any_two_steps_ends_it_for_good(after: bool) -> None:
         number += 1
         world = World()
         record = world.ask(disk="proj", hours=0.5)
-        fuse = Fuse(number, after, lambda world=world, record=record: world.cancel(record))
+        fuse = Fuse(number, after, functools.partial(world.cancel, record))
         world.build(fuse)
         world.pass_time(HOUR / 2 + MINUTE, step=HOUR / 4)
         if not fuse.blown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.builders import a_node
@@ -89,7 +90,10 @@ def test_without_a_fault_no_promise_is_ever_postponed(seed: int) -> None:
     asked: list[Reservation] = []
     for _ in range(120):
         if chance.random() < 0.5:
-            fields = {"gpus": chance.choice((1, 1, 2, 4, 8)), "hours": chance.choice((0.25, 0.5, 1.0, 2.0))}
+            fields: dict[str, Any] = {
+                "gpus": chance.choice((1, 1, 2, 4, 8)),
+                "hours": chance.choice((0.25, 0.5, 1.0, 2.0)),
+            }
             try:
                 asked.append(world.ask(chance.choice((ADA, BEN)), **fields))
             except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -30,9 +30,9 @@ def an_event_of(kind: type, why: EndReason | None = EndReason.CANCELLED) -> Trig
     return EndRequested(at=LATER, why=why) if kind is EndRequested else CleanedUp(at=LATER)
 
 
-def in_state(state: State, **changes: object) -> Reservation:
+def in_state(state: State, **changes: Any) -> Reservation:
     record = a_reservation(attempt=1, places=PLACES, placed_at=NOW)
-    return replace(record, state=state, **changes)  # type: ignore[arg-type]
+    return replace(record, state=state, **changes)
 
 
 @pytest.mark.parametrize(("state", "kind"), list(itertools.product(State, EVENTS)))

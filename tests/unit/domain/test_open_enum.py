@@ -20,4 +20,4 @@ def test_a_word_is_read_and_written_unchanged_also_if_it_is_unknown(word: str) -
 
 def test_a_word_that_is_not_text_is_refused() -> None:
     with pytest.raises(ValueError, match="3 is not a valid EventKind"):
-        EventKind(3)
+        EventKind(3)  # type: ignore[arg-type]

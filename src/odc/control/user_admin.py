@@ -166,7 +166,7 @@ class Users:
             )
         disks, live = self._ports.store.list_disks(user.principal), self._live(user)
         given = self._given_disks(disks, principal, login)
-        self._check_names(live, principal, login)
+        self._check_names(live, principal)
         fresh = replace(target or User(principal=principal, name=login), name=login)
         if _is_name(user, login) and not fresh.keys:
             # The same person under a new uid; anybody else sets their own keys.
@@ -215,7 +215,7 @@ class Users:
             given.append(replace(disk, owner=principal, name=name))
         return tuple(given)
 
-    def _check_names(self, live: Iterable[Reservation], principal: str, login: str) -> None:
+    def _check_names(self, live: Iterable[Reservation], principal: str) -> None:
         query = ReservationQuery(owner=principal, states=LIVE_STATES, limit=MAX_LIVE)
         taken = {record.name for record in self._ports.store.list_reservations(query) if record.holds_name}
         for record in live:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
-from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pool_states, units_on
+from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pool_states, requests, units_on
 
 from odc.scheduling import Allocation, PoolNode, PoolState, Slot, build_plan, could_ever_serve, plan_pool
 
@@ -68,6 +68,26 @@ def test_a_later_request_never_changes_an_earlier_slot(pool: PoolState, data: st
     for request in pool.queued[count:]:
         assert plan.add(request) == together.slots.get(request.id)
     assert dict(plan.plan.slots) == dict(together.slots)
+
+
+@given(pool_states(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_asking_for_the_earliest_slot_gives_the_slot_that_the_request_would_get(
+    pool: PoolState, data: st.DataObject
+) -> None:
+    request = data.draw(requests(len(pool.queued)))
+    plan = build_plan(pool)
+    before = dict(plan.plan.slots)
+    asked = plan.earliest(
+        request.units,
+        request.nodes,
+        request.duration,
+        not_before=request.not_before,
+        profiling=request.profiling,
+    )
+    assert dict(plan.plan.slots) == before
+    got = plan.add(request)
+    assert asked == (None if got is not None and got.estimate else got)
 
 
 def test_a_stream_of_small_requests_does_not_delay_a_large_one_at_the_head() -> None:

@@ -32,11 +32,9 @@ from odc.api.app import build_app
 from odc.api.client import Client
 from odc.api.messages.cloud import Health
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.authorization import Authorizer
-from odc.control.context import Policy, Ports, StatusCache
-from odc.control.queries import Queries
-from odc.control.reconcile import PassReport, Reconciler
-from odc.control.requests import Requests
+from odc.control.context import Policy, Ports
+from odc.control.control_plane import ControlPlane
+from odc.control.reconcile import PassReport
 from odc.control.task_runner import ThreadRunner
 from odc.domain.access import Principal
 from odc.domain.node import Node
@@ -89,7 +87,7 @@ def rows() -> list[Row]:
     ]
 
 
-class ControlPlane:
+class BenchedDaemon:
     """Everything of the daemon but its engine and its disks."""
 
     def __init__(self, folder: Path, nodes: tuple[Node, ...]) -> None:
@@ -99,7 +97,7 @@ class ControlPlane:
             folder: of the records and the socket.
             nodes: of the cluster in memory.
         """
-        self.wake, clock, status = LocalWake(), SystemClock(), StatusCache()
+        self.wake, clock = LocalWake(), SystemClock()
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
         ports = Ports(
             store=self.store,
@@ -112,27 +110,25 @@ class ControlPlane:
             clock=clock,
             accounts=SystemAccounts(),
         )
-        policy, authorizer = Policy(), Authorizer(self.store)
         self.runner = ThreadRunner(self.wake.ring)
-        self.reconciler = Reconciler(ports, policy, status, self.runner)
-        self.requests = Requests(ports, policy, status, authorizer)
-        app = build_app(self.requests, Queries(ports, policy, status, authorizer), self.wake.subscribe, lambda: HEALTH)
+        self.plane = ControlPlane(ports, Policy(), self.runner)
+        app = build_app(self.plane, self.wake.subscribe, lambda: HEALTH)
         self.server = UnixServer(app, folder / "odc.sock", recognizer(frozenset()))
 
     def fill(self, number: int) -> None:
         """Let users reserve one GPU each time, until all is active and nothing is left to do."""
-        self.reconciler.reconcile_once()
+        self.plane.reconciler.reconcile_once()
         for index in range(number):
             caller = caller_of(index // EACH)
             if index % EACH == 0:
-                self.requests.handle(caller, uuid.uuid4().hex, SetOwnKeys(keys=(KEY,)))
+                self.plane.requests.handle(caller, uuid.uuid4().hex, SetOwnKeys(keys=(KEY,)))
             wanted = Reserve(name=f"r{index % EACH}", gpu_type="h100", gpus=1, hours=24, disk=f"disk{index % EACH}")
-            self.requests.handle(caller, uuid.uuid4().hex, wanted)
+            self.plane.requests.handle(caller, uuid.uuid4().hex, wanted)
         while not self._is_quiet():
             self.wake.wait(timedelta(seconds=1))
 
     def _is_quiet(self) -> bool:
-        report = self.reconciler.reconcile_once()
+        report = self.plane.reconciler.reconcile_once()
         states = {record.state for record in self.store.observe().reservations}
         return not report.committed and not self.runner.busy() and states == {State.ACTIVE}
 
@@ -143,7 +139,7 @@ class ControlPlane:
             SystemExit: it changed something, so that the figure would not be that of a quiet pass.
         """
         reports: list[PassReport] = []
-        took = milliseconds(lambda: reports.append(self.reconciler.reconcile_once()))
+        took = milliseconds(lambda: reports.append(self.plane.reconciler.reconcile_once()))
         if reports[0].committed:
             raise SystemExit("a pass changed something")
         return took
@@ -162,18 +158,18 @@ def read_once(database: Path) -> float:
 
 def main(number: int, folder: Path) -> None:
     """Measure and print."""
-    plane = ControlPlane(folder, nodes_for(number))
-    plane.server.start()
-    plane.fill(number)
-    took = in_turns({"read_ms": lambda: read_once(folder / "odc.db"), "pass_ms": plane.quiet_pass}, PASSES)
+    daemon = BenchedDaemon(folder, nodes_for(number))
+    daemon.server.start()
+    daemon.fill(number)
+    took = in_turns({"read_ms": lambda: read_once(folder / "odc.db"), "pass_ms": daemon.quiet_pass}, PASSES)
     client = Client(str(folder / "odc.sock"))
     for _ in range(3):
         client.reservations(user="all")
     print(json.dumps({**took, **memory_mb()}))
     client.close()
-    plane.server.stop()
-    plane.runner.close()
-    plane.store.close()
+    daemon.server.stop()
+    daemon.runner.close()
+    daemon.store.close()
 
 
 if __name__ == "__main__":

@@ -24,10 +24,8 @@ from odc.adapters.system.wake import LocalWake
 from odc.api.app import build_app
 from odc.api.messages.cloud import Health
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.authorization import Authorizer
-from odc.control.context import Policy, Ports, StatusCache
-from odc.control.queries import Queries
-from odc.control.reconcile import PassLoop, Reconciler
+from odc.control.context import Policy, Ports
+from odc.control.control_plane import ControlPlane
 from odc.control.requests import Requests
 from odc.control.task_runner import ThreadRunner
 from odc.domain.node import Node
@@ -64,7 +62,7 @@ def small_cloud(
     lender_of: Callable[[int], str | None] = lambda uid: None,
 ) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
-    wake, clock, status = LocalWake(), SystemClock(), StatusCache()
+    wake, clock = LocalWake(), SystemClock()
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
     ports = Ports(
         store=MemoryStateStore(),
@@ -78,18 +76,19 @@ def small_cloud(
         accounts=SystemAccounts(),
     )
     policy = Policy(grace=timedelta(seconds=1))
-    authorizer = Authorizer(ports.store)
     runner = ThreadRunner(wake.ring, threads=4)
-    loop = PassLoop(Reconciler(ports, policy, status, runner), ports, holder="tests")
-    requests, queries = Requests(ports, policy, status, authorizer), Queries(ports, policy, status, authorizer)
+    plane = ControlPlane(ports, policy, runner)
+    loop = plane.pass_loop(holder="tests")
     socket = folder / "odc.sock"
-    app = build_app(requests, queries, wake.subscribe, _healthy)
+    app = build_app(plane, wake.subscribe, _healthy)
     server = UnixServer(app, socket, recognizer(frozenset(admins), lender_of))
     passes = threading.Thread(target=loop.run, name="passes")
     server.start()
     passes.start()
     try:
-        yield SmallCloud(socket=socket, cluster=cluster, volumes=volumes, app=app, requests=requests, server=server)
+        yield SmallCloud(
+            socket=socket, cluster=cluster, volumes=volumes, app=app, requests=plane.requests, server=server
+        )
     finally:
         loop.stop()
         passes.join(30)

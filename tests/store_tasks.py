@@ -124,7 +124,7 @@ def ask_and_pass(_say: Say, address: str, uid: int, rounds: int, gpus: int) -> i
         world = _world(store, caller)
         for number in range(rounds):
             world.ask(caller, gpus=gpus, name=f"n{number}")
-            lost += world.reconciler.reconcile_once().lost
+            lost += world.plane.reconciler.reconcile_once().lost
     return lost
 
 

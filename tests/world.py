@@ -23,12 +23,10 @@ from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.adapters.system.wake import LocalWake
 from odc.control import host_monitor, record_pruning, storage_maintenance
-from odc.control.authorization import Authorizer
-from odc.control.context import Policy, Ports, StatusCache
-from odc.control.queries import Queries
-from odc.control.reconcile import PassReport, Reconciler
+from odc.control.context import Policy, Ports
+from odc.control.control_plane import ControlPlane
+from odc.control.reconcile import PassReport
 from odc.control.request_handlers import Answer
-from odc.control.requests import Requests
 from odc.control.task_runner import Call, InlineRunner, Runner
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
@@ -202,12 +200,9 @@ class World:
             clock=self.clock,
             accounts=self.accounts,
         )
-        self.status = StatusCache()
         self.counting = CountingRunner()
-        self.reconciler = Reconciler(self.ports, self.policy, self.status, runner or self.counting)
-        authorizer = Authorizer(self.ports.store)
-        self.requests = Requests(self.ports, self.policy, self.status, authorizer)
-        self.queries = Queries(self.ports, self.policy, self.status, authorizer)
+        self.plane = ControlPlane(self.ports, self.policy, runner or self.counting)
+        self.status, self.queries = self.plane.status, self.plane.queries
 
     def crash(self) -> None:
         """`kill -9` and start again."""
@@ -219,7 +214,7 @@ class World:
         self.build()
 
     def send(self, request: Request, who: Principal = ADA, request_id: str | None = None) -> Answer:
-        return self.requests.handle(who, request_id or uuid.uuid4().hex, request)
+        return self.plane.requests.handle(who, request_id or uuid.uuid4().hex, request)
 
     def ask(self, who: Principal = ADA, *, request_id: str | None = None, **fields: Any) -> Reservation:
         """Ask for a reservation, without a pass."""
@@ -241,7 +236,7 @@ class World:
         self.send(AcceptClock(), OPERATOR)
 
     def pass_once(self) -> PassReport:
-        report = self.reconciler.reconcile_once()
+        report = self.plane.reconciler.reconcile_once()
         self.check()
         return report
 

@@ -19,7 +19,7 @@ LONG_S = 20.0
 
 @contextmanager
 def running(world: World) -> Iterator[PassLoop]:
-    loop = PassLoop(world.reconciler, world.ports, holder="this")
+    loop = world.plane.pass_loop(holder="this")
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:

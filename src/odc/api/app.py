@@ -1,20 +1,22 @@
-"""The HTTP application: one message API, whatever the transport. Handlers only translate.
+"""The HTTP application: its routes, each with the function that answers it. Handlers only translate.
 
-Who calls is what the transport proved: it stands in the connection's scope, never in a message. Blocking work runs in
-threads; only `?wait=` waits, and on the event loop.
+The caller is proved by the transport and passed in the connection's scope, never in a message. Handlers block, so they
+run in the caller's threads; only `?wait=` waits on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from litestar import Litestar, Request, Router, get, post
 from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from odc.api import views
 from odc.api.error_responses import HANDLERS, documented
@@ -29,8 +31,7 @@ from odc.api.rates import FETCHES, Rates
 from odc.api.request_body import MAX_BODY, StrictRequest
 from odc.api.storage_views import storage_view
 from odc.api.threads import Threads
-from odc.control.queries import Queries
-from odc.control.requests import Requests
+from odc.control.control_plane import ControlPlane
 from odc.domain.access import Principal
 from odc.domain.errors import InvariantError
 from odc.domain.requests import SetGithubUser
@@ -38,12 +39,14 @@ from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 ERRORS = documented()
-Anyone = Request[Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
+Caller = NamedDependency[SkipValidation[Principal]]
 HealthCheck = Callable[[], Health]
+View = TypeVar("View")
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
-    """Who the transport proved the caller to be.
+    """The caller, as the transport proved it.
 
     Raises:
         InvariantError: the transport let a connection in without saying whose it is.
@@ -54,26 +57,30 @@ def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
     return principal
 
 
-class Handlers:
-    """The routes, over the control plane."""
+def _caller(request: AnyRequest) -> Principal:
+    return caller_of(request)
 
-    def __init__(self, requests: Requests, queries: Queries, bell: Bell, health: HealthCheck) -> None:
+
+class Handlers:
+    """One method for each route, over the control plane. Their docstrings are in the OpenAPI document."""
+
+    def __init__(self, plane: ControlPlane, bell: Bell, health: HealthCheck) -> None:
         self.threads = Threads()
-        self._requests = requests
-        self._queries = queries
+        self._requests = plane.requests
+        self._queries = plane.queries
         self._bell = bell
         self._health = health
         self._fetches = Rates()
 
-    def send(self, caller: Principal, envelope: Envelope) -> ReservationView | Me | Done:
-        """Decide on one request.
+    def __deepcopy__(self, _: dict[int, Any]) -> Handlers:
+        # The framework copies its routes, and with them the objects whose methods they call.
+        return self
 
-        Raises:
-            RateLimited: it would ask GitHub, and the caller does that too often.
-        """
-        if isinstance(envelope.request, SetGithubUser) and envelope.request.login:
+    def send(self, caller: Caller, data: JSONBody[Envelope]) -> ReservationView | Me | Done:
+        """Ask for something; a repeat with the same id acts once."""
+        if isinstance(data.request, SetGithubUser) and data.request.login:
             self._fetches.take(caller, FETCHES)
-        match self._requests.handle(caller, envelope.id, envelope.request):
+        match self._requests.handle(caller, data.id, data.request):
             case Reservation() as record:
                 return self._view(caller, record.id)
             case User() as user:
@@ -85,170 +92,132 @@ class Handlers:
         return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.status)
 
     async def reservation(
+        self,
+        request: AnyRequest,
+        caller: Caller,
+        reference: FromPath[str],
+        wait: FromQuery[float] = 0.0,
+        version: FromQuery[int] = -1,
+    ) -> ReservationView:
+        """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
+        async with leaving(request.receive) as gone:
+            return await self._await_change(caller, reference, wait, version, gone)
+
+    async def _await_change(
         self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
     ) -> ReservationView:
-        """One reservation; with a wait, as soon as its version is above the given one, or the client has `gone`."""
+        # Taken before the record is read: a change in between must not be missed.
         ring = self._bell.next_ring()
         view = await self.threads.run(caller, self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
         while view.version <= version and not self._bell.closed and not gone.done():
             left = deadline - time.monotonic()
+            # Also ends for a wait that is not a number.
             if not left > 0:
                 break
             await self._bell.wait(ring, left, gone)
             ring = self._bell.next_ring()
+            # The ring is for any reservation: only the version is read until it is this one.
             if await self.threads.run(caller, self._queries.version, view.id) > version:
                 view = await self.threads.run(caller, self._view, caller, view.id)
         return view
 
-    def reservations(self, caller: Principal, user: str, ended: bool, status: str) -> ReservationList:
-        """Many reservations."""
+    def reservations(
+        self, caller: Caller, user: FromQuery[str] = "me", all: FromQuery[bool] = False, status: FromQuery[str] = ""
+    ) -> ReservationList:
+        """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
         statuses = frozenset(word for word in status.split(",") if word.strip())
-        found = self._queries.reservations(caller, user, ended, statuses)
-        look = self._queries.status
+        found = self._queries.reservations(caller, user, all, statuses)
+        cluster = self._queries.status
         return ReservationList(
             now=self._queries.now(),
-            reservations=tuple(views.reservation_view(standing, caller, look) for standing in found),
+            reservations=tuple(views.reservation_view(detail, caller, cluster) for detail in found),
         )
 
-    def history(self, caller: Principal, reference: str) -> History:
-        """The story of one."""
+    def history(self, caller: Caller, reference: FromPath[str]) -> History:
+        """What happened to a reservation."""
         return views.history_view(*self._queries.history(caller, reference))
 
-    def avail(self) -> Availability:
-        """What could be had."""
+    def disks(self, caller: Caller) -> DiskList:
+        """The caller's disks."""
+        use = self._queries.status.storage.use
+        return DiskList(disks=tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller)))
+
+    def storage(
+        self, caller: Caller, keep: FromQuery[int] = 1, owner: FromQuery[str] = "", disk: FromQuery[str] = ""
+    ) -> StorageView:
+        """The disk storage, for operators; with the snapshots that a prune with the same arguments would delete."""
+        usage = self._queries.storage(caller, keep, owner, disk)
+        return storage_view(usage, self._queries.status.storage, self._queries.now())
+
+    def me(self, caller: Caller) -> Me:
+        """Who the caller is, as the server sees it."""
+        return views.me_view(self._queries.me(caller), caller)
+
+    def users(self, caller: Caller) -> UserList:
+        """Every user with a record, for operators."""
+        return UserList(users=tuple(views.user_view(account) for account in self._queries.users(caller)))
+
+    def avail(self, caller: Caller) -> Availability:
+        """What could be had, by type, and when."""
         return views.availability_view(self._queries.availability(), self._queries.now())
 
-    def status(self) -> StatusView:
+    def status(self, caller: Caller) -> StatusView:
         """The cloud as a whole."""
         return views.status_view(self._queries.availability(), self._queries.status, self._queries.now())
 
-    def disks(self, caller: Principal) -> DiskList:
-        """The caller's disks."""
-        use = self._queries.status.storage.use
-        disks = tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller))
-        return DiskList(disks=disks)
-
-    def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> StorageView:
-        """The disk storage, for operators."""
-        accounts = self._queries.storage(caller, keep, owner, disk)
-        return storage_view(accounts, self._queries.status.storage, self._queries.now())
-
-    def me(self, caller: Principal) -> Me:
-        """Who the caller is."""
-        return views.me_view(self._queries.me(caller), caller)
-
-    def users(self, caller: Principal) -> UserList:
-        """Every user, for operators."""
-        return UserList(users=tuple(views.user_view(account) for account in self._queries.users(caller)))
-
-    def health(self) -> Health:
-        """Whether the cloud takes requests."""
+    def health(self, caller: Caller) -> Health:
+        """Whether the cloud takes requests, and what it is made of."""
         return self._health()
 
 
+def _in_thread(threads: Threads, answer: Callable[..., View]) -> Callable[..., Awaitable[View]]:
+    """An async handler of the same signature that runs the blocking one in one of the caller's threads."""
+
+    @functools.wraps(answer)
+    async def handler(caller: Principal, **arguments: Any) -> View:
+        return await threads.run(caller, answer, caller, **arguments)
+
+    return handler
+
+
 def _routes(handlers: Handlers) -> list[Any]:
-    run = handlers.threads.run
-
-    @post("/requests", status_code=200, request_max_body_size=MAX_BODY, request_class=StrictRequest, responses=ERRORS)
-    async def send(request: Anyone, data: JSONBody[Envelope]) -> ReservationView | Me | Done:
-        """Ask for something; a repeat with the same id acts once."""
-        caller = caller_of(request)
-        return await run(caller, handlers.send, caller, data)
-
-    @get("/reservations", responses=ERRORS)
-    async def reservations(
-        request: Anyone, user: FromQuery[str] = "me", all: FromQuery[bool] = False, status: FromQuery[str] = ""
-    ) -> ReservationList:
-        """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
-        caller = caller_of(request)
-        return await run(caller, handlers.reservations, caller, user, all, status)
-
-    @get("/reservations/{reference:str}", responses=ERRORS)
-    async def reservation(
-        request: Anyone, reference: FromPath[str], wait: FromQuery[float] = 0.0, version: FromQuery[int] = -1
-    ) -> ReservationView:
-        """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
-        async with leaving(request.receive) as gone:
-            return await handlers.reservation(caller_of(request), reference, wait, version, gone)
-
-    @get("/reservations/{reference:str}/history", responses=ERRORS)
-    async def history(request: Anyone, reference: FromPath[str]) -> History:
-        """What happened to a reservation."""
-        caller = caller_of(request)
-        return await run(caller, handlers.history, caller, reference)
-
-    @get("/disks", responses=ERRORS)
-    async def disks(request: Anyone) -> DiskList:
-        """The caller's disks."""
-        caller = caller_of(request)
-        return await run(caller, handlers.disks, caller)
-
-    @get("/storage", responses=ERRORS)
-    async def storage(
-        request: Anyone, keep: FromQuery[int] = 1, owner: FromQuery[str] = "", disk: FromQuery[str] = ""
-    ) -> StorageView:
-        """The disk storage, for operators; with the snapshots that a prune with the same arguments would delete."""
-        caller = caller_of(request)
-        return await run(caller, handlers.storage, caller, keep, owner, disk)
-
-    return [send, reservations, reservation, history, disks, storage]
+    """The whole API below `/v1`."""
+    send = post(
+        "/requests", status_code=200, request_max_body_size=MAX_BODY, request_class=StrictRequest, responses=ERRORS
+    )
+    reservation = get("/reservations/{reference:str}", responses=ERRORS)
+    blocking: dict[str, Callable[..., Any]] = {
+        "/reservations": handlers.reservations,
+        "/reservations/{reference:str}/history": handlers.history,
+        "/disks": handlers.disks,
+        "/storage": handlers.storage,
+        "/me": handlers.me,
+        "/users": handlers.users,
+        "/avail": handlers.avail,
+        "/status": handlers.status,
+        "/health": handlers.health,
+    }
+    return [
+        send(_in_thread(handlers.threads, handlers.send)),
+        reservation(handlers.reservation),
+        *(get(path, responses=ERRORS)(_in_thread(handlers.threads, answer)) for path, answer in blocking.items()),
+    ]
 
 
-def _user_routes(handlers: Handlers) -> list[Any]:
-    run = handlers.threads.run
-
-    @get("/me", responses=ERRORS)
-    async def me(request: Anyone) -> Me:
-        """Who the caller is, as the server sees it."""
-        caller = caller_of(request)
-        return await run(caller, handlers.me, caller)
-
-    @get("/users", responses=ERRORS)
-    async def users(request: Anyone) -> UserList:
-        """Every user with a record, for operators."""
-        caller = caller_of(request)
-        return await run(caller, handlers.users, caller)
-
-    return [me, users]
-
-
-def _cloud_routes(handlers: Handlers) -> list[Any]:
-    """What everybody may know of the cloud."""
-    run = handlers.threads.run
-
-    @get("/avail", responses=ERRORS)
-    async def avail(request: Anyone) -> Availability:
-        """What could be had, by type, and when."""
-        return await run(caller_of(request), handlers.avail)
-
-    @get("/status", responses=ERRORS)
-    async def status(request: Anyone) -> StatusView:
-        """The cloud as a whole."""
-        return await run(caller_of(request), handlers.status)
-
-    @get("/health", responses=ERRORS)
-    async def health(request: Anyone) -> Health:
-        """Whether the cloud takes requests, and what it is made of."""
-        return await run(caller_of(request), handlers.health)
-
-    return [avail, status, health]
-
-
-def build_app(requests: Requests, queries: Queries, subscribe: Subscribe, health: HealthCheck) -> Litestar:
+def build_app(plane: ControlPlane, subscribe: Subscribe, health: HealthCheck) -> Litestar:
     """The application.
 
     Args:
-        requests: decides on requests.
-        queries: answers questions.
-        subscribe: hears the process's bell.
+        plane: decides on requests and answers questions.
+        subscribe: adds a listener for every wake-up of the process, so that waiting clients learn of changes.
         health: says whether the cloud is ready.
     """
     bell = Bell(subscribe)
-    handlers = Handlers(requests, queries, bell, health)
-    routes = [*_routes(handlers), *_user_routes(handlers), *_cloud_routes(handlers)]
+    handlers = Handlers(plane, bell, health)
     config = AppConfig(
-        route_handlers=[Router("/v1", route_handlers=routes)],
+        route_handlers=[Router("/v1", route_handlers=_routes(handlers))],
+        dependencies={"caller": Provide(_caller, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         on_startup=[bell.open],
         on_shutdown=[bell.close],

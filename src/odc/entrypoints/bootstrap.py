@@ -32,7 +32,7 @@ from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.adapters.system.wake import LocalWake
 from odc.api.messages.cloud import Health
-from odc.control.context import Policy, Ports, StatusCache
+from odc.control.context import ClusterStatus, Policy, Ports
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
 from odc.host import write_atomically
@@ -50,28 +50,30 @@ class Cloud:
     settings: Settings
     policy: Policy
     ports: Ports
-    status: StatusCache
     wake: LocalWake
     store: SqlStateStore
     volumes: LocalVolumes
     nodes: tuple[Node, ...]
     engine: str
 
-    def health(self) -> Health:
-        """Whether the cloud takes requests, and what it is made of."""
+    def health(self, status: ClusterStatus) -> Health:
+        """Whether the cloud takes requests, and what it is made of.
+
+        Args:
+            status: the cluster as the last pass observed it.
+        """
         types: dict[str, int] = {}
         for node in self.nodes:
             types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
-        look = self.status.current
         return Health(
-            ready=look.at is not None,
+            ready=status.at is not None,
             version=__version__,
             cloud=self.settings.cloud,
             types=types,
             simulated=any(node.simulated for node in self.nodes),
             storage=self.volumes.describe(),
             engine=self.engine,
-            problems=look.problems,
+            problems=status.problems,
         )
 
     def close(self) -> None:
@@ -157,7 +159,6 @@ def build_cloud(settings: Settings) -> Cloud:
         settings=settings,
         policy=policy,
         ports=ports,
-        status=StatusCache(),
         wake=wake,
         store=store,
         volumes=volumes,

@@ -13,10 +13,8 @@ from pathlib import Path
 from odc.adapters.system.accounts import SystemAccounts
 from odc.api.app import build_app
 from odc.api.unix_socket import UnixServer, recognizer
-from odc.control.authorization import Authorizer
-from odc.control.queries import Queries
-from odc.control.reconcile import PassLoop, Reconciler
-from odc.control.requests import Requests
+from odc.control.control_plane import ControlPlane
+from odc.control.reconcile import PassLoop
 from odc.control.task_runner import ThreadRunner
 from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
 from odc.operator.daemon_state import noted, only_one
@@ -64,14 +62,11 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, 
 
 
 def _run(cloud: Cloud, stop: threading.Event) -> None:
-    authorizer = Authorizer(cloud.ports.store)
-    requests = Requests(cloud.ports, cloud.policy, cloud.status, authorizer)
-    queries = Queries(cloud.ports, cloud.policy, cloud.status, authorizer)
     runner = ThreadRunner(cloud.wake.ring)
-    reconciler = Reconciler(cloud.ports, cloud.policy, cloud.status, runner)
+    plane = ControlPlane(cloud.ports, cloud.policy, runner)
     # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
-    loop = PassLoop(reconciler, cloud.ports, holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
-    app = build_app(requests, queries, cloud.wake.subscribe, cloud.health)
+    loop = plane.pass_loop(holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
+    app = build_app(plane, cloud.wake.subscribe, lambda: cloud.health(plane.status.current))
     server = UnixServer(
         app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins), SystemAccounts().find_lender)
     )

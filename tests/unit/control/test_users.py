@@ -163,7 +163,7 @@ def test_a_task_that_began_before_a_user_was_moved_still_finds_the_disk() -> Non
     world.accounts.logins[2000] = "ada"
     world.send(MoveUser(user="1000", to="2000"), OPERATOR)
     before = replace(record, disk_id=record.disk_id)
-    disk = world.reconciler._tasks._disk_of(before)
+    disk = world.plane.reconciler._tasks._disk_of(before)
     assert disk is not None
     assert (disk.name, disk.owner) == ("proj", "unix:2000")
 

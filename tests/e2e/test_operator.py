@@ -60,9 +60,7 @@ def test_what_needs_root_is_refused_to_others_with_the_whole_command(spare: Clou
     assert spare.is_ready()
 
 
-def test_after_down_a_box_goes_on_and_down_all_ends_it_and_leaves_nothing_but_records_and_disks(
-    spare: Cloud, dora: Person
-) -> None:
+def test_after_down_a_box_goes_on_and_down_all_leaves_nothing_but_records_and_disks(spare: Cloud, dora: Person) -> None:
     reserve(dora, "work", disk="kept")
     down = f"The daemon is down; boxes go on. Start it again: odc --config {spare.config} up\n"
     assert spare.odc("down").out == down

@@ -50,7 +50,7 @@ def test_a_backup_is_made_while_the_cloud_is_used_and_replaces_nothing(
     assert dora.in_box("used", "cat file").out == "used\n"
 
 
-def test_records_are_taken_back_only_without_a_daemon_and_from_a_backup_and_those_of_now_are_kept(
+def test_records_are_restored_from_a_backup_without_a_daemon_and_those_of_now_are_kept(
     spare: Cloud, dora: Person, tmp_path: Path
 ) -> None:
     older = tmp_path / "records.db"
@@ -113,7 +113,7 @@ def test_once_the_operator_has_removed_such_a_box_its_disk_can_be_used_again(
     assert "quarantined" not in dora.ok("status")
 
 
-def test_a_clock_that_jumped_while_the_daemon_was_down_ends_nothing_until_an_operator_accepts_it(
+def test_a_clock_jump_while_the_daemon_was_down_ends_nothing_until_an_operator_accepts_it(
     spare: Cloud, dora: Person, olga: Person
 ) -> None:
     late = reserve(dora, "late")

@@ -28,7 +28,7 @@ def test_boxes_of_both_run_and_the_end_of_one_cloud_leaves_the_other_alone(
     assert ada.view("here")["state"] == "active"
 
 
-def test_what_another_cloud_has_is_refused_by_its_name_and_the_setting_and_nothing_is_started(
+def test_what_another_cloud_has_is_refused_by_its_name_and_setting_and_nothing_starts(
     cloud: Cloud, spare_cloud: Cloud
 ) -> None:
     theirs: dict[str, Any] = {**cloud.settings, "disks": str(cloud.state / "disks")}

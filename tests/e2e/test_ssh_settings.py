@@ -412,7 +412,7 @@ def test_an_agent_that_does_not_answer_is_named(named: Person) -> None:
 
 
 @pytest.mark.parametrize(("path", "mode"), [(".ssh", "700"), (".ssh/config", "600")])
-def test_an_ssh_folder_or_file_that_cannot_be_read_is_named_with_the_command_that_repairs_it(
+def test_an_unreadable_ssh_folder_or_file_is_named_with_the_command_that_repairs_it(
     named: Person, path: str, mode: str
 ) -> None:
     blocked, repair = f"{named.home}/{path}", f"chmod {mode} {named.home}/{path}"

@@ -1,4 +1,7 @@
-"""Rows 43 and 54 on the wire: very many clients at once, well behaved or not, and the others are served meanwhile."""
+"""Very many clients at once, well behaved or not, and the others are served meanwhile.
+
+Rows 43 and 54 of docs/survives.md, on the wire.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Row 1 on the wire: whatever comes, the answer is a clear error in JSON, and the server goes on."""
+"""Whatever comes, the answer is a clear error in JSON, and the server goes on.
+
+Row 1 of docs/survives.md, on the wire.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rows 10, 28 and 47: two and three real processes write to one store, on SQLite and on PostgreSQL."""
+"""Two and three real processes write to one store, on SQLite and on PostgreSQL.
+
+Rows 10, 28 and 47 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

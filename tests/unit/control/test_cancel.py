@@ -1,4 +1,7 @@
-"""Rows 11, 12 and 48: a cancel in every state, and between any two steps of the passes and tasks."""
+"""A cancel in every state, and between any two steps of the passes and tasks.
+
+Rows 11, 12 and 48 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

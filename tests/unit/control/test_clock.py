@@ -1,4 +1,7 @@
-"""Rows 15 and 16: times that are missing, and a wall clock that jumps."""
+"""Times that are missing, and a wall clock that jumps.
+
+Rows 15 and 16 of docs/survives.md.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,7 @@ def test_how_long_a_box_is_missing_is_not_counted_by_a_clock_that_jumped(jump: t
     assert world.get(record).ended_why is EndReason.FAILED
 
 
-def test_a_clock_that_was_set_back_while_nobody_looked_does_not_stretch_the_wait_for_a_missing_box() -> None:
+def test_a_clock_set_back_while_nobody_looked_does_not_stretch_the_wait_for_a_missing_box() -> None:
     world = World()
     record = world.reserve(hours=8.0)
     world.cluster.vanish(world.cluster.peek()[0].name)

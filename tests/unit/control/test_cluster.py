@@ -1,4 +1,7 @@
-"""Rows 18 to 23 and 26: the cluster fails, answers in part, loses boxes; unknown is not absent."""
+"""The cluster fails, answers in part, loses boxes; unknown is not absent.
+
+Rows 18 to 23 and 26 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Row 13: the control plane dies, or an answer is lost, right before and right after every call of every adapter."""
+"""The control plane dies, or an answer is lost, right before and right after every call of every adapter.
+
+Row 13 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

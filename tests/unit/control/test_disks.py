@@ -1,4 +1,7 @@
-"""Rows 26, 30, 31, 34 to 36 and 51: at most one holder, and data is never the thing that is thrown away."""
+"""At most one holder, and data is never the thing that is thrown away.
+
+Rows 26, 30, 31, 34 to 36 and 51 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

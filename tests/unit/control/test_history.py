@@ -1,4 +1,7 @@
-"""Row 17: what a pass reads and does grows with what is live, never with what has ended."""
+"""What a pass reads and does grows with what is live, never with what has ended.
+
+Row 17 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

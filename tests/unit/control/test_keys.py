@@ -1,4 +1,7 @@
-"""Row 40: whose keys open a box, when GitHub fails; and what a running box is told later."""
+"""Whose keys open a box, when GitHub fails; and what a running box is told later.
+
+Row 40 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

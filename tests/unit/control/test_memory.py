@@ -1,4 +1,7 @@
-"""Row 24: what the kernel kills in a box for memory is counted once, told, and kept across restarts and crashes."""
+"""What the kernel kills in a box for memory is counted once, told, and kept across restarts and crashes.
+
+Row 24 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

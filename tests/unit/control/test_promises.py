@@ -1,4 +1,7 @@
-"""Rows 27, 28, 49 and 50: what was promised is kept; what cannot be kept is told, once, with its cause."""
+"""What was promised is kept; what cannot be kept is told, once, with its cause.
+
+Rows 27, 28, 49 and 50 of docs/survives.md.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +225,7 @@ def test_a_lost_node_withdraws_the_promise_and_its_return_gives_a_new_one() -> N
     assert world.story(waiting)[-1] == "promised"
 
 
-def test_a_slot_that_comes_while_no_port_is_free_is_waited_for_without_a_write_at_every_pass() -> None:
+def test_a_slot_without_a_free_port_is_waited_for_without_a_write_at_every_pass() -> None:
     world = World(ssh_ports=(30000, 30000))
     holder = world.reserve(hours=2.0)
     waiting = world.reserve(BEN)

@@ -1,4 +1,7 @@
-"""Rows 2 to 4, 6 and 30: requests act once; what cannot be is refused on the server; references find one's own."""
+"""Requests act once; what cannot be is refused on the server; references find one's own.
+
+Rows 2 to 4, 6 and 30 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

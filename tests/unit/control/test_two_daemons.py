@@ -1,4 +1,7 @@
-"""Rows 10 and 47: another daemon, or a request, acts between any two calls of a pass and of its tasks."""
+"""Another daemon, or a request, acts between any two calls of a pass and of its tasks.
+
+Rows 10 and 47 of docs/survives.md.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Answer:
     def error(self) -> Any:
         """The body, which must be an error's."""
         view = self.json()
-        assert set(view) == {"error", "message", "hint", "hints"}, view
+        assert set(view) == {"error", "message", "text", "when", "hint", "hints"}, view
         assert view["message"]
         return view
 

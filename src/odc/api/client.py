@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from odc.api.hints import hint_of
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import Done, Envelope, ErrorView
 from odc.api.messages.reservations import History, ReservationList, ReservationView
@@ -332,4 +333,4 @@ def _error(raw: bytes, status: int) -> OdcError:
     kind = getattr(errors, view.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OdcError)):
         kind = OdcError
-    return kind(view.text or view.message, *((hint.label, hint.command) for hint in view.hints), when=view.when)
+    return kind(view.text or view.message, *(hint_of(hint) for hint in view.hints), when=view.when)

@@ -17,6 +17,7 @@ import uvicorn
 from odc.api.malformed import WellFormed
 from odc.api.peer_credentials import Door, Recognize, peer_protocol, recognizer
 from odc.api.rates import Paced
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class UnixServer:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         if self._path.exists():
             if is_served(self._path):
-                raise ProviderRefused(f"a cloud is up on {self._path} already", ("stop it", "odc down"))
+                raise ProviderRefused(f"a cloud is up on {self._path} already", ("stop it", odc("down")))
             if not stat.S_ISSOCK(self._path.stat().st_mode):
                 raise ProviderRefused(f"{self._path} is there and is no socket")
             self._path.unlink()

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from odc.api.hints import hint_view
 from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
-from odc.api.messages.requests import ErrorView, HintView
+from odc.api.messages.requests import ErrorView
 from odc.api.messages.reservations import (
     BoxView,
     EventView,
@@ -49,7 +50,7 @@ _HAS_BOXES = (State.PREPARING, State.ACTIVE, State.ENDING)
 def error_view(error: OdcError) -> ErrorView:
     """An error on the wire; short whatever the client sent. A command that would have to be cut is left out."""
     kept = [hint for hint in error.hints if len(hint.command) <= MOST_WORDS]
-    hints = tuple(HintView(label=hint.label, command=hint.command) for hint in kept)
+    hints = tuple(hint_view(hint) for hint in kept)
     first = hints[0].command if hints else ""
     return ErrorView(
         error=type(error).__name__,

@@ -14,6 +14,7 @@ from odc.cli import prompts, reservation_lookup, screens
 from odc.cli.context import Session
 from odc.cli.follow import wait_for
 from odc.cli.options import completed, json_option, pass_session, yes_option
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.status import ENDED, LIVE, Status
 
@@ -70,7 +71,7 @@ def _chosen(
     if everything:
         return live
     if not live:
-        raise InvalidRequest("you have no live reservation", ("the ended ones", "gpu-dev list --all"))
+        raise InvalidRequest("you have no live reservation", ("the ended ones", gpu_dev("list --all")))
     if asks:
         return _pick_several(session, live) if len(live) > 1 else live
     if len(live) == 1 and yes:
@@ -80,10 +81,12 @@ def _chosen(
 
 def _each_of(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
     """A command for each, the harmless look first; all of them at once only last."""
-    hints = [("this one" if number == 0 else "or", f"gpu-dev cancel {view.name}") for number, view in enumerate(live)]
+    hints: list[tuple[str, str]] = [
+        ("this one" if number == 0 else "or", gpu_dev(f"cancel {view.name}")) for number, view in enumerate(live)
+    ]
     hints = hints[:MOST_LISTED]
     if len(live) > 1:
-        hints.append(("all of them", "gpu-dev cancel --all --yes"))
+        hints.append(("all of them", gpu_dev("cancel --all --yes")))
     return hints
 
 
@@ -140,7 +143,7 @@ def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything
     if everything:
         what = reservation_lookup.listed(views)
         what = f"all {len(views)} of yours: {what}" if len(views) > 1 else what
-        raise InvalidRequest(f"this ends {what}; confirm it with --yes", ("end them", "gpu-dev cancel --all --yes"))
+        raise InvalidRequest(f"this ends {what}; confirm it with --yes", ("end them", gpu_dev("cancel --all --yes")))
     if others:
         command = shlex.join(["gpu-dev", "cancel", *wanted, "--yes"])
         told = f"{reservation_lookup.listed(others)} is not yours; confirm it with --yes"

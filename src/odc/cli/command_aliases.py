@@ -4,53 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from odc.domain.commands import gpu_dev, odc
+
 ALIASES = {"ls": "list", "ssh": "connect"}
 """Word to the command of `gpu-dev` that it runs: harmless, and the same thing."""
 
 INSTEAD: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("ps", "get", "jobs", "queue", "squeue"), ("your reservations", "gpu-dev list")),
-    **dict.fromkeys(("describe", "info", "inspect"), ("everything about one", "gpu-dev show NAME")),
+    **dict.fromkeys(("ps", "get", "jobs", "queue", "squeue"), ("your reservations", gpu_dev("list"))),
+    **dict.fromkeys(("describe", "info", "inspect"), ("everything about one", gpu_dev("show NAME"))),
     **dict.fromkeys(
         ("rm", "del", "delete", "stop", "end", "kill", "release", "terminate", "scancel", "down"),
-        ("end one", "gpu-dev cancel NAME"),
+        ("end one", gpu_dev("cancel NAME")),
     ),
     **dict.fromkeys(
         ("create", "new", "run", "start", "request", "launch", "up", "alloc", "salloc", "srun"),
-        ("reserve GPUs", "gpu-dev reserve"),
+        ("reserve GPUs", gpu_dev("reserve")),
     ),
-    **dict.fromkeys(("exec", "shell", "attach", "enter", "sh"), ("a shell in the box", "gpu-dev connect NAME")),
-    **dict.fromkeys(("logs", "log", "events", "history"), ("what happened to it", "gpu-dev show NAME --history")),
-    **dict.fromkeys(("login", "auth"), ("set your keys; there is no login", "gpu-dev config set github_user NAME")),
-    **dict.fromkeys(("whoami", "me", "keys", "key", "settings"), ("who you are, and your keys", "gpu-dev config show")),
+    **dict.fromkeys(("exec", "shell", "attach", "enter", "sh"), ("a shell in the box", gpu_dev("connect NAME"))),
+    **dict.fromkeys(("logs", "log", "events", "history"), ("what happened to it", gpu_dev("show NAME --history"))),
+    **dict.fromkeys(("login", "auth"), ("set your keys; there is no login", gpu_dev("config set github_user NAME"))),
+    **dict.fromkeys(
+        ("whoami", "me", "keys", "key", "settings"), ("who you are, and your keys", gpu_dev("config show"))
+    ),
     **dict.fromkeys(
         ("extend", "renew", "prolong"),
-        ("a reservation's end is fixed; have the same again", "gpu-dev reserve --like NAME"),
+        ("a reservation's end is fixed; have the same again", gpu_dev("reserve --like NAME")),
     ),
-    **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("the whole cloud", "gpu-dev status")),
-    **dict.fromkeys(("free", "available", "types", "gpus"), ("what is free", "gpu-dev avail")),
-    **dict.fromkeys(("cp", "scp", "rsync", "sync"), ("let scp and rsync know it", "gpu-dev config ssh-include enable")),
+    **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("the whole cloud", gpu_dev("status"))),
+    **dict.fromkeys(("free", "available", "types", "gpus"), ("what is free", gpu_dev("avail"))),
+    **dict.fromkeys(
+        ("cp", "scp", "rsync", "sync"), ("let scp and rsync know it", gpu_dev("config ssh-include enable"))
+    ),
     **dict.fromkeys(
         ("disk", "disks", "volume", "volumes"),
-        ("a disk is made, and used again, by its name", "gpu-dev reserve --disk NAME"),
+        ("a disk is made, and used again, by its name", gpu_dev("reserve --disk NAME")),
     ),
-    **dict.fromkeys(("snapshot", "snapshots"), ("a disk's last snapshot is shown by", "gpu-dev show NAME")),
-    "watch": ("a list that is refreshed", "gpu-dev list --watch"),
+    **dict.fromkeys(("snapshot", "snapshots"), ("a disk's last snapshot is shown by", gpu_dev("show NAME"))),
+    "watch": ("a list that is refreshed", gpu_dev("list --watch")),
 }
 """Word to what one types to `gpu-dev` instead: what it is, and the command."""
 
 OPERATED: dict[str, tuple[str, str]] = {
-    "start": ("start the cloud", "odc up"),
-    "stop": ("stop the daemon; boxes go on", "odc down"),
-    "restart": ("with new settings; boxes go on", "odc down && odc up"),
-    "reload": ("with new settings; boxes go on", "odc down && odc up"),
-    "status": ("the whole cloud", "gpu-dev status"),
-    **dict.fromkeys(("logs", "log"), ("the log is odc.log in the state folder; what is wrong", "odc doctor")),
-    **dict.fromkeys(("users", "who"), ("who is recorded", "odc user list")),
-    **dict.fromkeys(("disks", "storage", "prune"), ("who takes what of the storage", "odc disk list")),
-    "check": ("check the machine", "odc doctor"),
-    **dict.fromkeys(("list", "ls", "ps"), ("every reservation", "gpu-dev list --user all")),
-    **dict.fromkeys(("build", "images"), ("make the image of boxes", "odc image build")),
-    **dict.fromkeys(("config", "settings"), ("check the settings", "odc doctor")),
+    "start": ("start the cloud", odc("up")),
+    "stop": ("stop the daemon; boxes go on", odc("down")),
+    "restart": ("with new settings; boxes go on", odc("down") + " && " + odc("up")),
+    "reload": ("with new settings; boxes go on", odc("down") + " && " + odc("up")),
+    "status": ("the whole cloud", gpu_dev("status")),
+    **dict.fromkeys(("logs", "log"), ("the log is odc.log in the state folder; what is wrong", odc("doctor"))),
+    **dict.fromkeys(("users", "who"), ("who is recorded", odc("user list"))),
+    **dict.fromkeys(("disks", "storage", "prune"), ("who takes what of the storage", odc("disk list"))),
+    "check": ("check the machine", odc("doctor")),
+    **dict.fromkeys(("list", "ls", "ps"), ("every reservation", gpu_dev("list --user all"))),
+    **dict.fromkeys(("build", "images"), ("make the image of boxes", odc("image build"))),
+    **dict.fromkeys(("config", "settings"), ("check the settings", odc("doctor"))),
 }
 """Word to what an operator types instead."""
 

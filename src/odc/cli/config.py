@@ -17,6 +17,7 @@ from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
 from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, read_settings, write_setting
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.names import near_match
 from odc.domain.ssh_keys import KINDS, parse_public_key
@@ -129,7 +130,7 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
     if key not in setters:
         near = near_match(key, setters)
         meant = f"; did you mean {near}?" if near else f"; there are {', '.join(setters)}"
-        raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", "gpu-dev config set github_user NAME"))
+        raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", gpu_dev("config set github_user NAME")))
     told = setters[key](session, value)
     if key != "endpoint":
         reservation_lookup.live_views(session)

@@ -19,6 +19,7 @@ from odc.cli import last_seen, reservation_lookup, screens, ssh_files, ssh_names
 from odc.cli.context import Session
 from odc.cli.options import completed
 from odc.cli.ssh_newer_options import NEWER
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable
 from odc.domain.status import Status
 
@@ -43,7 +44,7 @@ class WithCommand(click.Command):
         left = super().parse_args(ctx, args[:end])
         if left:
             meant = shlex.join([str(ctx.params["reference"]), "--", *left, *args[end + 1 :]])
-            raise InvalidRequest("a command for the box stands behind --", ("for example", f"gpu-dev connect {meant}"))
+            raise InvalidRequest("a command for the box stands behind --", ("for example", gpu_dev(f"connect {meant}")))
         return left
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -130,7 +131,7 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="gpu-dev-")
     except OSError as error:
-        hint = ("another folder for it", f"TMPDIR=/dev/shm gpu-dev connect {view.name}")
+        hint = ("another folder for it", "TMPDIR=/dev/shm " + gpu_dev(f"connect {view.name}"))
         text = (
             f"{session.folder} cannot hold what ssh must know of {screens.title(view)}, and no temporary folder either"
         )
@@ -139,7 +140,7 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
         last_seen.write_entry(session, view, Path(folder.name))
         path = ssh_files.config_path(Path(folder.name), view.id)
         if not path.exists():
-            hint = ("its address", f"gpu-dev show {view.id[:8]}")
+            hint = ("its address", gpu_dev(f"show {view.id[:8]}"))
             raise InvalidRequest(f"ssh cannot be told of {screens.title(view)}: it has no usable address or key", hint)
         yield path
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from odc.cli.output import Output
 from odc.cli.settings_file import FILE, read_endpoint
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import Hint
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Session:
         if self.endpoint_variable:
             return (Hint("GPU_DEV_ENDPOINT says so", "unset GPU_DEV_ENDPOINT"),)
         if read_endpoint(self.folder):
-            return (Hint(f"{self.folder / FILE} says so", "gpu-dev config set endpoint ''"),)
+            return (Hint(f"{self.folder / FILE} says so", gpu_dev("config set endpoint ''")),)
         return ()
 
     def _ways_in(self) -> tuple[Hint, ...]:
@@ -83,7 +84,7 @@ class Session:
         from odc.cli import ssh_files
 
         names = ssh_files.names_of(self.folder, self.endpoint)
-        return tuple(Hint("your boxes", f"gpu-dev connect {name}") for name in names[:_MOST_BOXES])
+        return tuple(Hint("your boxes", gpu_dev(f"connect {name}")) for name in names[:_MOST_BOXES])
 
     def note_once(self, text: str) -> None:
         """Say beside the answer what need not be said again."""

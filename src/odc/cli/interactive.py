@@ -17,6 +17,7 @@ from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
 from odc.cli.reserve_options import Wish
 from odc.domain.catalog import Catalog, absent_type
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import check_hours
 from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name
@@ -34,7 +35,7 @@ def settled(wish: Wish, avail: Availability) -> Wish:
         InvalidRequest: the cloud has no nodes.
     """
     if not avail.types:
-        raise InvalidRequest("this cloud has no nodes", ("look closer", "odc doctor"))
+        raise InvalidRequest("this cloud has no nodes", ("look closer", odc("doctor")))
     if wish.gpu_type is None:
         return wish
     view = _type_of(wish, avail)

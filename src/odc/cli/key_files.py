@@ -12,12 +12,13 @@ import shlex
 import stat
 from pathlib import Path
 
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import cut
 from odc.domain.ssh_keys import KINDS, parse_public_key
 
 LONGEST_FILE = 1 << 16
-_SET = "gpu-dev config set ssh_key"
+_SET = gpu_dev("config set ssh_key")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LINES = re.compile(r"\r\n|\n|\r")
 _CERTIFICATE = re.compile(r"\S+-cert-v0[0-9]@openssh\.com\s")
@@ -128,7 +129,7 @@ def _inside(folder: Path) -> tuple[Hint, ...]:
 
 
 def _set_to(public: Path) -> Hint:
-    return Hint("the public one", f"{_SET} {shlex.quote(str(public))}")
+    return Hint("the public one", _SET + f" {shlex.quote(str(public))}")
 
 
 def _made_by(command: str, path: Path, private: bool = False) -> Hint:
@@ -143,4 +144,4 @@ def _made_by(command: str, path: Path, private: bool = False) -> Hint:
 def _piped(command: str, path: Path) -> Hint:
     fresh = path.with_name(path.name + ".pub" if path.suffix != ".pub" else f"{path.stem}.openssh.pub")
     source, target = shlex.quote(str(path)), shlex.quote(str(fresh))
-    return Hint("make it", f"{command} {source} > {target} && {_SET} {target}")
+    return Hint("make it", f"{command} {source} > {target} && " + _SET + f" {target}")

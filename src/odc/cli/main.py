@@ -11,6 +11,7 @@ import click
 
 from odc import __version__
 from odc.cli.context import Session
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class LazyGroup(click.Group):
 
             ways = instead_of(name, INSTEAD, COMMANDS)
             if ways and ways[0][1] in COMMANDS:
-                ways = [(ways[0][0], f"gpu-dev {ways[0][1]}")]
-            raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", "gpu-dev help"))
+                ways = [(ways[0][0], gpu_dev(ways[0][1]))]
+            raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", gpu_dev("help")))
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -117,7 +118,7 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     for word in words:
         found = command.get_command(context, word) if isinstance(command, click.Group) else None
         if found is None:
-            raise InvalidRequest(f"no command {' '.join(words)!r}", ("the commands", "gpu-dev help"))
+            raise InvalidRequest(f"no command {' '.join(words)!r}", ("the commands", gpu_dev("help")))
         command = found
         context = click.Context(command, info_name=word, parent=context, **command.context_settings)
     click.echo(command.get_help(context))

@@ -42,7 +42,7 @@ def settled_name(session: Session, wish: Wish, asks: bool, yes: bool) -> Wish:
         session.output.note(f"{used}; ssh reaches the box as {name}.ID.")
         return wish
     if not asks:
-        hints = (("another name", replace(wish, name=other).command()), ("that name", f"{wish.command()} --yes"))
+        hints = (("another name", replace(wish, name=other).command()), ("that name", wish.command() + " --yes"))
         raise InvalidRequest(used, *hints)
     lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {name}.ID", name)]
     return replace(wish, name=str(prompts.select(f"{used}. Which name?", lines)))

@@ -17,6 +17,7 @@ import msgspec
 
 from odc.cli.ascii import escaped, is_utf8, to_ascii
 from odc.cli.wrap import fold, plain
+from odc.domain.commands import Program, parts_of, typed
 from odc.domain.errors import OdcError
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
@@ -146,6 +147,13 @@ class Output:
         text = self._pasteable(text)
         return fold(text, self.width) if self.width else [text]
 
+    def _typed(self, command: str) -> str:
+        """A hint's command as it is typed for this cloud."""
+        programs = {Program.GPU_DEV: f"gpu-dev --endpoint {self.endpoint}"} if self.endpoint else {}
+        if any(part.program is Program.ODC for part in parts_of(command)):
+            programs[Program.ODC] = self.operator()
+        return typed(command, programs)
+
     def _pasteable(self, text: str) -> str:
         if OPERATORS_COMMAND.search(text):
             operated = self.operator()
@@ -170,14 +178,14 @@ class Output:
             message: for people, if it is not the error's own: with its time in their zone.
         """
         if as_json:
-            first = self._pasteable(error.hints[0].command) if error.hints else ""
+            first = self._typed(error.hints[0].command) if error.hints else ""
             view = {"error": type(error).__name__, "message": error.message, "when": error.when, "hint": first}
             self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return
         self._beside(self.paint("error: ", "red") + (message or error.message))
         width = max((len(hint.label) for hint in error.hints), default=0)
         for hint in error.hints:
-            self._beside(f"  {hint.label:<{width}}   {hint.command}")
+            self._beside(f"  {hint.label:<{width}}   {self._typed(hint.command)}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
         """Aligned columns under a header. On a narrow terminal the spare columns give way, then each row is a block.

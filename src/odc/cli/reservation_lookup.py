@@ -8,6 +8,7 @@ from typing import Any
 from odc.api.messages.reservations import ReservationView
 from odc.cli import last_seen, prompts, screens
 from odc.cli.context import Session
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 from odc.domain.status import LIVE, Status
 
@@ -38,10 +39,10 @@ def find(session: Session, reference: str | None, states: Sequence[Status] = LIV
     if len(views) == 1:
         return session.client().reservation(views[0].id)
     if not views:
-        raise InvalidRequest("you have no live reservation", ("make one", "gpu-dev reserve"))
+        raise InvalidRequest("you have no live reservation", ("make one", gpu_dev("reserve")))
     if session.output.asks:
         return pick(session, views, "Which one?")
-    raise InvalidRequest(f"which one? {listed(views)}", ("all of them", "gpu-dev list"))
+    raise InvalidRequest(f"which one? {listed(views)}", ("all of them", gpu_dev("list")))
 
 
 def listed(views: Sequence[ReservationView]) -> str:

@@ -17,6 +17,7 @@ from odc.cli.context import Session
 from odc.cli.follow import follow
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.reserve_options import Wish
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
@@ -156,7 +157,7 @@ def _completed(session: Session, wish: Wish, how: How) -> Wish:
         return wish
     if not how.asks:
         example = ("for example", interactive.example(wish, avail).command())
-        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", example, ("what there is", "gpu-dev avail"))
+        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", example, ("what there is", gpu_dev("avail")))
     return interactive.ask_for(session, wish, avail, how.yes)
 
 
@@ -169,16 +170,17 @@ def _ensure_key(session: Session, how: How) -> None:
 
     files = find_public_keys(session.home)
     held = agent_keys(agent_socket(session.agent, session.account_home or session.home))
+    own: tuple[str, str]
     if files:
         what = in_home(session.home, files[0])
-        own = ("this one", f"gpu-dev config set ssh_key {what}")
+        own = ("this one", gpu_dev(f"config set ssh_key {what}"))
     elif held:
         what = "what your SSH agent holds"
-        own = ("your agent's", "ssh-add -L > ~/agent.pub && gpu-dev config set ssh_key ~/agent.pub")
+        own = ("your agent's", "ssh-add -L > ~/agent.pub && " + gpu_dev("config set ssh_key ~/agent.pub"))
     else:
         own = ("make one", "ssh-keygen -t ed25519")
     if not (files or held) or not (how.yes or how.asks):
-        raise InvalidRequest("you have set no SSH key", own, ("GitHub's", "gpu-dev config set github_user NAME"))
+        raise InvalidRequest("you have set no SSH key", own, ("GitHub's", gpu_dev("config set github_user NAME")))
     if not how.yes and not prompts.confirm(f"You have set no SSH key. Use {what}?"):
         raise KeyboardInterrupt
     session.output.note(set_key_file(session, files[0]) if files else f"Your agent's: {set_keys(session, tuple(held))}")
@@ -197,7 +199,7 @@ def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
         raise InvalidRequest(
             f"you have no disk {name}; did you mean {near}?",
             ("that one", replace(wish, disk=near).command()),
-            ("a new one", f"{wish.command()} --yes"),
+            ("a new one", wish.command() + " --yes"),
         )
     lines = [(f"Use {near}", near), (f"Create {name}", name)]
     chosen = prompts.select(f"You have no disk {name}. Did you mean {near}?", lines)
@@ -221,7 +223,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
         output.note(f"End it: gpu-dev cancel {view.name}")
         sys.exit(130)
     except ProviderUnavailable as error:
-        known = ("it is asked for", f"gpu-dev show {view.id[:8]}")
+        known = ("it is asked for", gpu_dev(f"show {view.id[:8]}"))
         raise ProviderUnavailable(error.message, *error.hints, known) from error
     _keep_up(session, entry, view)
     failed = view.state in ENDED

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from odc.api.messages.reservations import ReservationView
+from odc.domain.commands import Command
 from odc.domain.errors import InvalidRequest
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, check_hours
 from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, check_name
@@ -78,7 +79,7 @@ class Wish:
             new_disk=new_disk,
         )
 
-    def command(self) -> str:
+    def command(self) -> Command:
         """The command that asks for the same."""
         return reserve_command(self.gpu_type, self.gpus, self.hours, self.name, self.disk)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from odc.domain.access import Act, Principal, allowed
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from odc.domain.names import SHORT_ID, cut, is_id, near_match, short
 from odc.domain.records import Change, ReservationQuery
@@ -50,8 +51,8 @@ class Authorizer:
         raise NotAllowed(
             f"uid {uid} was {user.name} in this cloud and is {other} now. {user.name}'s disks, keys and "
             f"reservations are kept, and your requests are refused, until an operator says who you are",
-            (f"if you are {user.name}", f"sudo odc user move {uid} {login}"),
-            ("if you are not", f"sudo odc user forget {uid}"),
+            (f"if you are {user.name}", "sudo " + odc(f"user move {uid} {login}")),
+            ("if you are not", "sudo " + odc(f"user forget {uid}")),
         )
 
     def _note_claim(self, user: User, login: str) -> None:
@@ -81,7 +82,7 @@ class Authorizer:
         """
         record = self._find(caller, reference)
         if not allowed(caller, act, record.owner):
-            mine = ("yours", "gpu-dev list")
+            mine = ("yours", gpu_dev("list"))
             raise NotAllowed(f"{caller.user} may not {act} {short(record.id)}: it is {record.user}'s", mine)
         return record
 
@@ -118,7 +119,7 @@ class Authorizer:
     def _unknown(self, caller: Principal, reference: str) -> NotFound | InvalidRequest:
         if reference and set(reference) <= _HEX and len(reference) < MIN_PREFIX:
             least = f"the beginning of an id has at least {MIN_PREFIX} digits"
-            return InvalidRequest(f"you have no reservation {reference!r}; {least}", ("yours", "gpu-dev list --all"))
+            return InvalidRequest(f"you have no reservation {reference!r}; {least}", ("yours", gpu_dev("list --all")))
         live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=50))
         meant = near_match(reference, [record.name for record in live])
         return _not_found(reference, meant)
@@ -130,4 +131,4 @@ def _is_prefix(reference: str) -> bool:
 
 def _not_found(reference: str, meant: str | None = None) -> NotFound:
     ending = f"; did you mean {meant}?" if meant else ""
-    return NotFound(f"you have no reservation {cut(reference)!r}{ending}", ("yours", "gpu-dev list --all"))
+    return NotFound(f"you have no reservation {cut(reference)!r}{ending}", ("yours", gpu_dev("list --all")))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from odc.control.context import StorageStatus
+from odc.domain.commands import odc
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.records import Change
@@ -101,5 +102,5 @@ def _selected(store: StateStore, keep: int, owner: str, name: str) -> tuple[Disk
     )
     if not found and (owner or name):
         words = [f"named {name[:40]}"] * bool(name) + [f"of user {owner[:40]}"] * bool(owner)
-        raise NotFound(f"there is no disk {' '.join(words)}", ("all disks", "sudo odc disk list"))
+        raise NotFound(f"there is no disk {' '.join(words)}", ("all disks", "sudo " + odc("disk list")))
     return found

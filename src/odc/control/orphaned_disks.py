@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from odc.control.box_files import reservation_of
 from odc.control.context import ClusterStatus, Policy, Ports
+from odc.domain.commands import Command, gpu_dev, odc
 from odc.domain.disk import Disk, Snapshot, VolumeLabel
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
 from odc.domain.names import NO_DISK, check_name, cut, free_name
@@ -20,7 +21,7 @@ from odc.domain.user import User, is_same_login, uid_of
 
 MIN_ID_PREFIX = 4
 MAX_NAMED = 5
-_LIST = ("what there is", "gpu-dev status")
+_LIST = ("what there is", gpu_dev("status"))
 
 
 def orphaned_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabel, ...]:
@@ -78,9 +79,9 @@ def shown(label: VolumeLabel) -> str:
     return f"disk {label.name} of {label.user or label.owner}"
 
 
-def _command(label: VolumeLabel) -> str:
+def _command(label: VolumeLabel) -> Command:
     unknown = "" if label.name else " --user LOGIN --name NAME"
-    return f"odc disk recover {label.disk_id[:8]}{unknown}"
+    return odc(f"disk recover {label.disk_id[:8]}{unknown}")
 
 
 def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) -> None:
@@ -94,7 +95,7 @@ def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) 
         if (label.owner, label.name) == (owner, name):
             raise InvalidRequest(
                 f"disk {name} has files but no record any more, so no new one is made in its place",
-                ("take it back", f"ask an operator for: sudo {_command(label)}"),
+                ("take it back", "ask an operator for: sudo " + _command(label)),
                 ("another disk", request.command(disk=free_name(name, (name,)))),
                 ("no disk", request.command(disk=NO_DISK)),
             )
@@ -204,10 +205,10 @@ def _recovered(
     name = check_name(request.name or label.name, "disk") if request.name or label.name else ""
     if not owner or not name:
         text = f"nothing says whose disk {label.disk_id[:8]} is and what it is called: it was made by version 0.1.0"
-        raise InvalidRequest(text, ("say it", f"odc disk recover {label.disk_id[:8]} --user LOGIN --name NAME"))
+        raise InvalidRequest(text, ("say it", odc(f"disk recover {label.disk_id[:8]} --user LOGIN --name NAME")))
     taken = {*others, *(disk.name for disk in ports.store.list_disks(owner))}
     if name in taken:
-        other = f"odc disk recover {label.disk_id[:8]} --name {free_name(name, taken)}"
+        other = odc(f"disk recover {label.disk_id[:8]} --name {free_name(name, taken)}")
         raise InvalidRequest(f"{label.user or owner} has another disk {name}", ("another name", other))
     return Disk(
         id=label.disk_id,
@@ -227,8 +228,8 @@ def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
     if recorded and is_another and not user:
         raise InvalidRequest(
             f"{shown(label)} was made by {label.owner}, which is {recorded.name} in this cloud now: say whose it is",
-            (f"{recorded.name}'s", f"odc disk recover {label.disk_id[:8]} --user {shlex.quote(recorded.name)}"),
-            ("another's", f"odc disk recover {label.disk_id[:8]} --user LOGIN"),
+            (f"{recorded.name}'s", odc(f"disk recover {label.disk_id[:8]} --user {shlex.quote(recorded.name)}")),
+            ("another's", odc(f"disk recover {label.disk_id[:8]} --user LOGIN")),
         )
     if not user or user == label.owner or (user == label.user and not is_another):
         return label.owner

@@ -26,6 +26,7 @@ from odc.control.reserving import new_reservation
 from odc.control.user_admin import Users
 from odc.domain import lifecycle
 from odc.domain.access import Act, Principal
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
@@ -87,7 +88,7 @@ class RequestHandlers:
         room = self._ports.store.room()
         if room.refuses:
             # What is left of the file system is needed to end the reservations that exist.
-            raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo odc doctor"))
+            raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo " + odc("doctor")))
         change = new_reservation(caller, self.user_of(caller), request, self._ports, self._policy, self._status.current)
         return Effect(change=change, answer=change.reservations[0])
 
@@ -134,7 +135,7 @@ class RequestHandlers:
         try:
             return self._ports.keys.fetch(login)
         except (NotFound, ProviderUnavailable) as error:
-            own = ("a key of your own", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub")
+            own = ("a key of your own", gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub"))
             raise type(error)(error.message, *error.hints, own) from error
 
     def set_own_keys(self, caller: Principal, request: SetOwnKeys) -> Effect:

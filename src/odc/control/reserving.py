@@ -16,6 +16,7 @@ from odc.control.context import ClusterStatus, Policy, Ports, StorageStatus
 from odc.control.orphaned_disks import refuse_orphaned_name, refuse_stray_holder
 from odc.domain.access import Principal
 from odc.domain.catalog import absent_type
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
 from odc.domain.event_kind import EventKind
@@ -47,8 +48,8 @@ def new_reservation(
     if not user.keys:
         raise InvalidRequest(
             "you have set no SSH key, so nobody could enter the box",
-            ("GitHub's", "gpu-dev config set github_user NAME"),
-            ("a file", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub"),
+            ("GitHub's", gpu_dev("config set github_user NAME")),
+            ("a file", gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub")),
         )
     own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=1000))
     # Those that are ending give their GPUs back already: who cancels may ask anew at once.
@@ -140,7 +141,7 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
 
 def _refuse_type(request: Reserve, policy: Policy, status: ClusterStatus) -> NoReturn:
     if status.at is None:
-        raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", "gpu-dev avail"))
+        raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", gpu_dev("avail")))
     here = {node.gpu_type for node in status.nodes}
     raise absent_type(request.gpu_type, here, policy.catalog.types, lambda other: request.command(gpu_type=other))
 
@@ -176,7 +177,7 @@ def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
         raise InvalidRequest(
             f"you have a reservation {name} ({short(taken[name].id)}) already",
             ("another name", request.command(name=free_name(name, taken))),
-            ("end that one", f"gpu-dev cancel {name}"),
+            ("end that one", gpu_dev(f"cancel {name}")),
         )
     return name
 
@@ -202,7 +203,7 @@ def _choose_disk(
             raise InvalidRequest(
                 f"you have no disk {name}; did you mean {near}?",
                 ("that one", request.command(disk=near)),
-                ("a new one", f"{request.command()} --yes"),
+                ("a new one", request.command() + " --yes"),
             )
         check_disk_limit(policy.limits, len(disks), request)
         _check_room(name, request, storage)
@@ -228,7 +229,7 @@ def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:
     raise LimitExceeded(
         f"no new disk {name} can be made: the disk storage is nearly full: {free} of {total} free",
         ("no disk", request.command(disk=NO_DISK)),
-        ("who uses it", "an operator sees it by: sudo odc disk list"),
+        ("who uses it", "an operator sees it by: sudo " + odc("disk list")),
     )
 
 
@@ -241,7 +242,7 @@ def check_disk_limit(limits: Limits, disks: int, request: Reserve) -> None:
     if disks >= limits.disks_per_user:
         raise LimitExceeded(
             f"you have {disks} disks, the limit for one user is {limits.disks_per_user}",
-            ("use one of them", "gpu-dev reserve"),
+            ("use one of them", gpu_dev("reserve")),
             ("no disk", request.command(disk=NO_DISK)),
         )
 
@@ -261,6 +262,6 @@ def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> 
         f"disk {disk.name} is in use by {who}" + (" until" if end else ""),
         ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
         ("no disk", request.command(disk=NO_DISK)),
-        ("end that one", f"gpu-dev cancel {user.name if user else short(disk.holder)}"),
+        ("end that one", gpu_dev(f"cancel {user.name if user else short(disk.holder)}")),
         when=end,
     )

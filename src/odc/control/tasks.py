@@ -18,6 +18,7 @@ from odc.control.context import Policy, Ports
 from odc.control.file_listing import encode_listing
 from odc.control.orphaned_disks import label_of
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.commands import gpu_dev
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import (
     Conflict,
@@ -254,7 +255,7 @@ class Tasks:
         if user is not None and user.github_user and self._stale(user):
             user = self._refetch(user)
         if user is None or not user.keys:
-            hint = ("set one", "gpu-dev config set github_user NAME")
+            hint = ("set one", gpu_dev("config set github_user NAME"))
             raise ProviderRefused(f"{record.user} has no SSH key: nobody could enter the box", hint)
         return user
 

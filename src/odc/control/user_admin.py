@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from odc.control.context import Ports
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, free_name, near_match
@@ -21,7 +22,7 @@ from odc.domain.user import User, former_principal, is_same_login, uid_of
 
 LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 MAX_LIVE = 10_000
-_LIST = ("all of them", "odc user list")
+_LIST = ("all of them", odc("user list"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Users:
         if user.is_former:
             raise InvalidRequest(
                 f"{user.name} is forgotten already; {_count(len(disks), 'disk')} of theirs are kept",
-                ("hand them over", f"odc user move {user.principal} LOGIN"),
+                ("hand them over", odc(f"user move {user.principal} LOGIN")),
             )
         to = former_principal(user, uuid.uuid4().hex[:8])
         ended = [end(record) for record in live]
@@ -161,8 +162,8 @@ class Users:
         if target is not None and (target.claimed_by or not _is_name(target, login)):
             raise InvalidRequest(
                 f"uid {uid} is recorded as {target.name} and is {login} now: first decide who that is",
-                ("the same person", f"odc user move {uid} {login}"),
-                ("another person", f"odc user forget {uid}"),
+                ("the same person", odc(f"user move {uid} {login}")),
+                ("another person", odc(f"user forget {uid}")),
             )
         disks, live = self._ports.store.list_disks(user.principal), self._live(user)
         given = self._given_disks(disks, principal, login)
@@ -209,7 +210,7 @@ class Users:
             if name != disk.name and disk.holder is not None:
                 raise InvalidRequest(
                     f"disk {disk.name} is in use, and {login} has a disk of that name too: end one first",
-                    ("end it", f"gpu-dev cancel {disk.holder[:8]}"),
+                    ("end it", gpu_dev(f"cancel {disk.holder[:8]}")),
                 )
             taken.add(name)
             given.append(replace(disk, owner=principal, name=name))
@@ -222,7 +223,7 @@ class Users:
             if record.holds_name and record.name in taken:
                 raise InvalidRequest(
                     f"both have a reservation {record.name}: end one first",
-                    ("end it", f"gpu-dev cancel {record.id[:8]}"),
+                    ("end it", gpu_dev(f"cancel {record.id[:8]}")),
                 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import near_match
 
@@ -105,7 +106,7 @@ class Catalog:
             return self._types[name]
         meant = near_match(name, self._types)
         ending = f"did you mean {meant}?" if meant else f"there are {', '.join(self._types)}"
-        raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", "gpu-dev avail"))
+        raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", gpu_dev("avail")))
 
     def with_types(self, others: Iterable[GpuType]) -> Catalog:
         """A catalog that also has these types; one of a known name replaces it."""
@@ -141,7 +142,7 @@ def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: C
     meant = f"did you mean {near}? It has" if near else "it has"
     text = f"this cloud has no {name[:40]!r}; {meant} {', '.join(has) or 'no nodes'}"
     that_one = [("that one", command(near))] if near else []
-    return NotFound(text, *that_one, ("what there is", "gpu-dev avail"))
+    return NotFound(text, *that_one, ("what there is", gpu_dev("avail")))
 
 
 def _only_beginning(name: str, types: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, LimitExceeded
 
 MIN_HOURS = 0.0833
@@ -67,7 +68,7 @@ def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: in
     Raises:
         LimitExceeded: with the limit, what is used, and what would free it.
     """
-    free_one = ("end one", "gpu-dev cancel")
+    free_one = ("end one", gpu_dev("cancel"))
     if live >= limits.live_per_user:
         raise LimitExceeded(f"you have {live} reservations, the limit for one user is {limits.live_per_user}", free_one)
     if limits.gpus_per_user and gpus_held + gpus_wanted > limits.gpus_per_user:

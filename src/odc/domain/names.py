@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 
 NO_DISK = "none"
@@ -66,7 +67,7 @@ def check_github_user(name: str) -> str:
     meant = name.removeprefix("@")
     page = _GITHUB_PAGE.fullmatch(meant) if len(name) <= 200 else None
     meant = page[1] if page else meant
-    ways = (("the name alone", f"gpu-dev config set github_user {meant}"),) if _GITHUB_USER.fullmatch(meant) else ()
+    ways = (("the name alone", gpu_dev(f"config set github_user {meant}")),) if _GITHUB_USER.fullmatch(meant) else ()
     text = f"{cut(name)!r} is not a GitHub user name: letters, digits, '-' and '_', at most 39"
     raise InvalidRequest(text, *ways)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from odc.domain.commands import Command, gpu_dev
 from odc.domain.names import DEFAULT_DISK
 
 
@@ -20,15 +21,15 @@ def reserve_command(
     hours: float | None = None,
     name: str | None = None,
     disk: str | None = None,
-) -> str:
+) -> Command:
     """What one types to reserve this, with whatever is known of it, ready to paste."""
-    words = ["gpu-dev reserve"]
+    words = ["reserve"]
     words += [f"-t {shlex.quote(gpu_type)}"] if gpu_type is not None else []
     words += [f"-g {gpus}"] if gpus else []
     words += [f"-h {hours:g}"] if hours is not None else []
     words += [f"-n {shlex.quote(name)}"] if name is not None else []
     words += [f"--disk {shlex.quote(disk)}"] if disk is not None else []
-    return " ".join(words)
+    return gpu_dev(" ".join(words))
 
 
 class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reserve"):
@@ -50,7 +51,7 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     disk: str = DEFAULT_DISK
     new_disk: bool = False
 
-    def command(self, **changes: Any) -> str:
+    def command(self, **changes: Any) -> Command:
         """What one types to ask for the same, but for these fields: hints keep what was asked for."""
         asked = msgspec.structs.replace(self, **changes)
         disk = None if asked.disk == DEFAULT_DISK else asked.disk

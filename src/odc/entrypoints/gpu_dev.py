@@ -17,6 +17,7 @@ from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
 from odc.cli.output import standard_output
 from odc.cli.times import clock, local_now
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.process_environment import started_with
 
@@ -139,7 +140,7 @@ def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidReques
     path = context.command_path if context is not None else typed
     is_there = not isinstance(error, click.NoSuchOption)
     is_type = is_there and getattr(error, "option_name", None) in ("-t", "--gpu-type")
-    values = [("what there is", "gpu-dev avail")] if is_type else []
+    values = [("what there is", gpu_dev("avail"))] if is_type else []
     return InvalidRequest(message[:1].lower() + message[1:], *values, ("its help", f"{path} --help"))
 
 

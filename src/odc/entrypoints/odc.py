@@ -20,6 +20,7 @@ from odc import __version__
 from odc.cli.ascii import escaped, fit_streams, is_utf8
 from odc.cli.completion import completion_command
 from odc.cli.wrap import fold
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, InvariantError, NotAllowed, OdcError, ProviderRefused
 from odc.domain.status import Status
 from odc.entrypoints.process_environment import clean_own, started_with
@@ -355,7 +356,7 @@ def disk_recover(file: Path | None, name: str, user: str, new_name: str, every: 
     from odc.operator.disks import recover
 
     if not name and not every:
-        raise InvalidRequest("say which disk, or --all", ("what there is", "gpu-dev status"))
+        raise InvalidRequest("say which disk, or --all", ("what there is", gpu_dev("status")))
     recover(_settings(file), RecoverDisk(disk=name, user=user, name=new_name, every=every), _say)
 
 

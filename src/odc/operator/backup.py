@@ -12,6 +12,7 @@ from odc.adapters.localdisk.volumes import read_labels
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.control.orphaned_disks import describe_orphans
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.operator.daemon_state import only_one
 from odc.operator.settings import Settings
@@ -26,8 +27,8 @@ def back_up(settings: Settings, target: Path, say: Say) -> None:
         ProviderRefused: there is nothing to back up, the file exists, or it cannot be made. No half file is left.
     """
     if not settings.database and not (settings.state_folder / "odc.db").exists():
-        raise ProviderRefused(f"there are no records in {settings.state_folder}", ("start it", "odc up"))
-    exists = ProviderRefused(f"{target} exists; a backup never replaces a file", ("choose another", "odc backup FILE"))
+        raise ProviderRefused(f"there are no records in {settings.state_folder}", ("start it", odc("up")))
+    exists = ProviderRefused(f"{target} exists; a backup never replaces a file", ("choose another", odc("backup FILE")))
     if target.exists() or target.is_symlink():
         raise exists
     store = SqlStateStore(settings.database_address)

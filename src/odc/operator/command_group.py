@@ -8,6 +8,7 @@ import click
 
 from odc import __version__
 from odc.cli.command_aliases import OPERATED, instead_of
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 
 
@@ -22,7 +23,7 @@ class OperatorGroup(click.Group):
                 return name, version, args[1:]
             ways = instead_of(name, OPERATED, self.commands)
             if ways and ways[0][1] in self.commands:
-                ways = [(ways[0][0], f"odc {ways[0][1]}")]
+                ways = [(ways[0][0], odc(ways[0][1]))]
             raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", "odc --help"))
         return super().resolve_command(ctx, args)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderRefused
 from odc.host import is_locked, locked, write_atomically
 from odc.operator.settings import Settings
@@ -35,7 +36,7 @@ def only_one(state: Path) -> Iterator[None]:
             descriptor = held.enter_context(locked(lock, PATIENCE_S))
         except BlockingIOError as error:
             who = f"process {pid}" if (pid := _noted(lock)) else "another process"
-            raise ProviderRefused(f"{who} serves {state} already", ("stop it", "odc down")) from error
+            raise ProviderRefused(f"{who} serves {state} already", ("stop it", odc("down"))) from error
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

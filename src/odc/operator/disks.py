@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from odc.api.client import Client
 from odc.api.messages.storage import DiskUseView, StorageView
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import PruneSnapshots, RecoverDisk
 from odc.domain.storage import gib_text
@@ -124,7 +125,7 @@ def _wait(client: Client) -> StorageView:
         if quiet * PAUSE_S > 3:
             return view
     raise ProviderUnavailable(
-        f"the space is not free after {WAIT.total_seconds() / 60:.0f} min; it goes on", ("look again", "odc disk list")
+        f"the space is not free after {WAIT.total_seconds() / 60:.0f} min; it goes on", ("look again", odc("disk list"))
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from odc.cli.command_aliases import near_options
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
-from odc.operator.hints import pasteable
+from odc.operator.hints import pasteable, typed_here
 
 EXTRAS = {"psycopg": "server,postgresql"}
 """Module to the extras that bring it; every other one comes with `server`."""
@@ -20,7 +20,7 @@ def show_error(error: OdcError) -> None:
     click.echo(f"error: {pasteable(error.message)}", err=True)
     width = max((len(hint.label) for hint in error.hints), default=0)
     for hint in error.hints:
-        click.echo(f"  {hint.label:<{width}}   {pasteable(hint.command)}", err=True)
+        click.echo(f"  {hint.label:<{width}}   {typed_here(hint.command)}", err=True)
 
 
 def failed(error: OdcError) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from odc.api.client import settings_note
 from odc.cli.output import OPERATORS_COMMAND, USERS_COMMAND
+from odc.domain.commands import Program, typed
 from odc.host import write_atomically
 from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
@@ -27,6 +28,14 @@ def pasteable(text: str) -> str:
         gpu_dev = f"{_gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))} "
         text = USERS_COMMAND.sub(lambda _: gpu_dev, text)
     return text
+
+
+def typed_here(command: str) -> str:
+    """A hint's command as it is typed for this cloud."""
+    file = _typed_file()
+    odc = f"odc --config {shlex.quote(file)}" if file else "odc"
+    gpu_dev = _gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))
+    return typed(command, {Program.ODC: odc, Program.GPU_DEV: gpu_dev})
 
 
 def _socket_in(file: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderRefused
 from odc.host import locked, write_atomically
 from odc.operator.settings import EVERYWHERE, Settings
@@ -169,7 +170,7 @@ def _compare(ours: Claim, other: Claim) -> None:
             f"{len(shared_gpus)} of this machine's GPUs, such as {shared_gpus[0]}, are lent by the cloud "
             f"{other.cloud!r}, whose state is in {other.state}",
             ("leave them to it", "keep_types = [THEIR TYPES] in the settings"),
-            ("or try without GPUs", "odc up --simulate h100=1x8"),
+            ("or try without GPUs", odc("up --simulate h100=1x8")),
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from odc.adapters.localdisk.btrfs_file import file_of
 from odc.adapters.localdisk.disk_marker import MARKER
 from odc.adapters.localdisk.select_storage import INSIDE, beside
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 from odc.operator.daemon_state import running_settings
 from odc.operator.settings import Settings
@@ -37,8 +38,8 @@ def check_disks_folder(settings: Settings) -> None:
         return
     raise InvalidRequest(
         f"the disks of this cloud are in {old}, and {new} is another storage",
-        ("keep them there", f"odc up --disks {old}"),
-        ("move them", f"odc down --all; then: mv {old} {new}; or {file_of(old)} and {beside(old)} with it"),
+        ("keep them there", odc(f"up --disks {old}")),
+        ("move them", odc(f"down --all; then: mv {old} {new}; or {file_of(old)} and {beside(old)} with it")),
         ("if they are lost for good", f"rm {beside(old)}"),
     )
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from odc.domain.errors import OdcError
+from odc.api.hints import hint_of, hint_view
+from odc.api.messages.requests import HintView
+from odc.domain.errors import Hint, OdcError
 from odc.operator.log_rate_limit import Refusals
 
 FULL_BYTES = 32 * 2**20
@@ -100,11 +102,11 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
 
 def log_cannot_start(error: OdcError) -> None:
     """Say why the daemon ends, so that whoever started it can read it back with `why_not_started`."""
-    hints = msgspec.json.encode([tuple(hint) for hint in error.hints]).decode()
+    hints = msgspec.json.encode([hint_view(hint) for hint in error.hints]).decode()
     logging.getLogger(__name__).critical(CANNOT_START, extra={"error": error.message, "hints": hints})
 
 
-def why_not_started(log: Path, since: int) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+def why_not_started(log: Path, since: int) -> tuple[str, tuple[Hint, ...]] | None:
     """What a daemon said when it could not start: message and hints; for a bug, its last line and none; else None.
 
     Args:
@@ -121,6 +123,6 @@ def why_not_started(log: Path, since: int) -> tuple[str, tuple[tuple[str, str], 
         except msgspec.MsgspecError:
             continue
         if entry.get("event") == CANNOT_START:
-            hints = msgspec.json.decode(entry["hints"], type=tuple[tuple[str, str], ...])
-            return entry["error"], hints
+            hints = msgspec.json.decode(entry["hints"], type=tuple[HintView, ...])
+            return entry["error"], tuple(hint_of(hint) for hint in hints)
     return (lines[-1], ()) if lines and not lines[-1].startswith("{") else None

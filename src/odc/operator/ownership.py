@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 from odc.host import write_atomically
 from odc.operator.daemon_state import running_settings
@@ -54,5 +55,5 @@ def check_owner(settings: Settings) -> None:
             "a second cloud",
             f'state = "{state}-{settings.cloud}" in the settings, and its own socket, ports, network',
         ),
-        ("rename it", f"with the old name: odc down --all; then: odc rename {settings.cloud}"),
+        ("rename it", "with the old name: " + odc("down --all") + "; then: " + odc(f"rename {settings.cloud}")),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.domain.names import check_name
 from odc.entrypoints.bootstrap import engine_service, present_boxes
@@ -66,4 +67,4 @@ def _boxes_left(settings: Settings) -> int:
 
 
 def _end_it(old: str) -> tuple[str, str]:
-    return ("end it first", f'with cloud = "{old}" in the settings: odc down --all')
+    return ("end it first", f'with cloud = "{old}" in the settings: ' + odc("down --all"))

@@ -16,6 +16,7 @@ from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.api.client import Client
 from odc.api.messages.cloud import Health
 from odc.api.unix_socket import is_served
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.entrypoints.bootstrap import find_nodes
 from odc.operator import systemd
@@ -187,7 +188,7 @@ def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -
         time.sleep(PAUSE_S)
     raise ProviderUnavailable(
         f"the cloud is not ready after {READY_LIMIT_S:.0f} s: {why}",
-        ("look closer", "sudo odc doctor"),
+        ("look closer", "sudo " + odc("doctor")),
         ("its log", f"less {log_file(settings)}"),
     )
 
@@ -205,7 +206,7 @@ def _reason(settings: Settings, since: int) -> ProviderError:
     log = log_file(settings)
     said = why_not_started(log, since)
     message, hints = said or ("it ended without a word", ())
-    look = (("look closer", "sudo odc doctor"), ("its log", f"less {log}"))
+    look = (("look closer", "sudo " + odc("doctor")), ("its log", f"less {log}"))
     return ProviderRefused(f"the cloud does not come up: {message}", *(hints or look))
 
 

@@ -11,6 +11,7 @@ import click
 from odc.api.client import Client
 from odc.api.messages.requests import Done
 from odc.api.messages.users import UserList, UserView
+from odc.domain.commands import odc
 from odc.domain.errors import Hint, InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
 from odc.operator.settings import Settings
@@ -59,15 +60,15 @@ def advice(user: UserView) -> tuple[str, tuple[Hint, ...]]:
     """What an operator has to decide about this user, and the commands; empty while all is well."""
     if user.held and user.login:
         text = f"{user.name}: uid {user.uid} is {user.login} now, whose requests are refused"
-        same = Hint("the same person", f"odc user move {user.uid} {shlex.quote(user.login)}")
-        return text, (same, Hint("another person", f"odc user forget {user.uid}"))
+        same = Hint("the same person", odc(f"user move {user.uid} {shlex.quote(user.login)}"))
+        return text, (same, Hint("another person", odc(f"user forget {user.uid}")))
     if user.uid is None and user.disks:
-        return f"{user.name}: forgotten; disks are kept", (Hint("hand over", f"odc user move {user.principal} LOGIN"),)
+        return f"{user.name}: forgotten; disks are kept", (Hint("hand over", odc(f"user move {user.principal} LOGIN")),)
     if user.uid is not None and user.login is None:
-        left = Hint("has left", f"odc user forget {user.uid}")
+        left = Hint("has left", odc(f"user forget {user.uid}"))
         return f"{user.name}: uid {user.uid} has no login now", (
             left,
-            Hint("is another", f"odc user move {user.uid} LOGIN"),
+            Hint("is another", odc(f"user move {user.uid} LOGIN")),
         )
     return "", ()
 
@@ -105,7 +106,7 @@ def _find(settings: Settings, user: str) -> None:
     if not any(user in (one.name, one.principal, one.principal.removeprefix("unix:")) for one in known):
         near = near_match(cut(user), [one.name for one in known])
         meant = f"; did you mean {near}?" if near else ""
-        raise NotFound(f"no user {cut(user)!r} is recorded{meant}", ("all of them", "odc user list"))
+        raise NotFound(f"no user {cut(user)!r} is recorded{meant}", ("all of them", odc("user list")))
 
 
 def _ask(question: str, command: str, yes: bool) -> None:

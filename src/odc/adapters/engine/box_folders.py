@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from odc.domain.box import BoxName, attempts_named, is_up_to
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.host import write_atomically
 
@@ -107,4 +108,4 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ProviderUnavailable(f"{what}: {error.strerror or error}", ("look for space", "odc doctor")) from error
+        raise ProviderUnavailable(f"{what}: {error.strerror or error}", ("look for space", odc("doctor"))) from error

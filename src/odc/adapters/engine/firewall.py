@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import zlib
 
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 
 _TABLE = ("-t", "mangle")
@@ -70,7 +71,9 @@ def keep_apart(cloud: str, network: str, metadata: bool = False) -> bool:
 
 
 def _not_apart(reason: str) -> ProviderUnavailable:
-    return ProviderUnavailable(f"boxes cannot be kept apart: {reason}", ("see what is missing", "sudo odc doctor"))
+    return ProviderUnavailable(
+        f"boxes cannot be kept apart: {reason}", ("see what is missing", "sudo " + odc("doctor"))
+    )
 
 
 def _wanted(cloud: str, network: str, metadata: bool) -> list[list[str]]:

@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from odc.adapters.engine.oh_my_zsh import NotFetched, OhMyZsh
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 SUITE = "bookworm"
@@ -28,7 +29,7 @@ INPUTS = ("packages", "provision.sh", "terminfo", "apt-get")
 """What goes into the image beside `skel`."""
 BUILD_LIMIT_S = 1200
 QUESTION_LIMIT_S = 60
-_ABOUT = ("build it", "sudo odc image build")
+_ABOUT = ("build it", "sudo " + odc("image build"))
 # Source: podman-image-exists(1), podman(1) on exit codes.
 _IS_MISSING, _ENGINE_ERROR = 1, 125
 # The host never sees what is mounted in there, the host's own /dev/shm among it; all of it ends with the first process.

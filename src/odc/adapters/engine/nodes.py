@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from odc.domain.catalog import Catalog
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.node import FoundGpu, Node
 from odc.domain.resources import Capacity, allocatable
@@ -16,7 +17,7 @@ from odc.domain.resources import Capacity, allocatable
 MAX_NODES = 64
 MAX_UNITS = 64
 DIGITS = 4
-_EXAMPLE = ("for example", "odc up --simulate h100=2x8,t4=1x4")
+_EXAMPLE = ("for example", odc("up --simulate h100=2x8,t4=1x4"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 
 
@@ -54,7 +55,7 @@ BY_WORDS: tuple[tuple[type[ProviderUnavailable], tuple[str, ...]], ...] = (
 """Class to what programs print on stderr. The first match wins."""
 
 _MEANING = {StorageFull: "the disk storage is full", StorageReadOnly: "the disk storage is read-only"}
-_HINT = ("find the cause", "odc doctor")
+_HINT = ("find the cause", odc("doctor"))
 
 
 def error_of_program(program: str, printed: str) -> ProviderUnavailable:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 from odc.adapters.localdisk.errors import error_of_program
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 LIMIT_S = 3600.0
@@ -24,7 +25,7 @@ def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> 
         ProviderUnavailable: it failed, with its first words, or did not end in time.
     """
     if shutil.which(command[0]) is None:
-        raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", "odc doctor"))
+        raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", odc("doctor")))
     try:
         done = subprocess.run(("env", "LC_ALL=C", *command), input=given, capture_output=True, timeout=limit_s)
     except OSError as error:

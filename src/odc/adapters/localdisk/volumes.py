@@ -35,6 +35,7 @@ from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
 from odc.adapters.localdisk.select_storage import prepare_folder
 from odc.adapters.localdisk.snapshots import Snapshots
+from odc.domain.commands import odc
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
 from odc.domain.storage import StorageUse, gib_text
@@ -42,7 +43,7 @@ from odc.host import sync_folder, write_atomically
 from odc.ports.volumes import FileEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_LOOK = ("look closer", "odc doctor")
+_LOOK = ("look closer", odc("doctor"))
 
 
 class LocalVolumes:

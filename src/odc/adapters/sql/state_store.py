@@ -21,6 +21,7 @@ from odc.adapters.sql import tables as t
 from odc.adapters.sql.change_writer import lock_for_writing, micros, set_clock_anchor, write_change
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.schema import open_engine
+from odc.domain.commands import odc
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
 from odc.domain.records import (
@@ -97,7 +98,7 @@ class SqlStateStore:
                 if self._reserve is not None:
                     self._reserve.release()
                 text = "the file system of the records is full; nothing was written, and nothing is lost"
-                raise ProviderUnavailable(text, ("see what is full", "odc doctor")) from error
+                raise ProviderUnavailable(text, ("see what is full", odc("doctor"))) from error
             words = str(cause).splitlines()[0]
             raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from odc.domain.commands import Program
 from odc.domain.requests import Request
 
 WAIT_LIMIT_S = 30.0
@@ -18,16 +19,30 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     request: Request
 
 
+class PartView(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a command; its text follows the program, if it has one.
+
+    Attributes:
+        text: shell text.
+        program: which of the two programs is called here, without its options; None for text alone.
+    """
+
+    text: str
+    program: Program | None = None
+
+
 class HintView(msgspec.Struct, frozen=True, kw_only=True):
     """One way on: a few words, and the command to paste.
 
     Attributes:
         label: what it is for.
         command: what to type.
+        parts: the same in pieces, for whoever fills in options such as `--endpoint`.
     """
 
     label: str
     command: str
+    parts: tuple[PartView, ...] = ()
 
 
 class ErrorView(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ docs: $(STAMP)
 	$(PY) -m odc.cli.reference
 	$(PY) -m odc.operator.settings_page
 	$(PY) -m odc.operator.json_page
+	$(PY) -m odc.operator.lifecycle_page
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,7 +19,15 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class State(StrEnum):
-    """Where a reservation is in its life; the arrows are `lifecycle.TRANSITIONS`."""
+    """Where a reservation is in its life cycle, which is `lifecycle.TRANSITIONS`.
+
+    Attributes:
+        QUEUED: It waits for its slot. It holds its place in line and its disk.
+        PREPARING: It has GPUs, and its boxes are being made.
+        ACTIVE: Its owner can log in, until its time is over.
+        ENDING: Its boxes are being removed, which frees the GPUs, and then its disk is being saved.
+        ENDED: Nothing of it is left but its record and its disk.
+    """
 
     QUEUED = "queued"
     PREPARING = "preparing"

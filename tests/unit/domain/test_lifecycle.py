@@ -14,7 +14,7 @@ from tests.builders import NOW, a_reservation
 
 from odc.domain import lifecycle
 from odc.domain.errors import InvariantError
-from odc.domain.lifecycle import TRANSITIONS, BoxesReady, CleanedUp, EndRequested, Placed, Trigger, apply
+from odc.domain.lifecycle import TRANSITIONS, BoxesReady, CleanedUp, EndRequested, Placed, Transition, Trigger, apply
 from odc.domain.reservation import EndReason, Place, Reservation, SlotRecord, State
 
 EVENTS: tuple[type, ...] = get_args(Trigger)
@@ -49,14 +49,21 @@ def test_only_what_is_in_the_table_happens_and_anything_else_changes_nothing(sta
             for why in (EndReason.FAILED, None)
             if not (state is State.QUEUED and why is None)
         }
-        assert results == set(expected)
+        assert results == {transition.target for transition in expected}
     assert record == in_state(state, id=record.id, name=record.name)
+
+
+@pytest.mark.parametrize("rows", TRANSITIONS.values())
+@pytest.mark.parametrize("requeue", [False, True])
+def test_one_transition_is_taken_and_the_table_alone_says_where_to(rows: tuple[Transition, ...], requeue: bool) -> None:
+    assert len([row for row in rows if row.requeue in (None, requeue)]) == 1
+    assert len({row.target for row in rows}) == len(rows)
 
 
 def test_every_state_reaches_the_end() -> None:
     ends = {State.ENDED}
     while True:
-        more = {state for (state, _), targets in TRANSITIONS.items() if ends & set(targets)} | ends
+        more = {state for (state, _), rows in TRANSITIONS.items() if ends & {row.target for row in rows}} | ends
         if more == ends:
             break
         ends = more

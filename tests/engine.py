@@ -10,9 +10,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import IO, Any
 from tests.image import IMAGE, ensure_image
 from tests.lane import BLOCKS, LANE, engine_network, lane_name
 from tests.links import links_in
+from tests.waiting import DEADLINE_S, eventually
 
 from odc.adapters.engine.box_limits import box_limits
 from odc.adapters.engine.cluster import EngineCluster
@@ -41,15 +41,6 @@ from odc.entrypoints.process_environment import cleaned
 ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
-
-
-def eventually(what: str, check: Callable[[], Any], deadline_s: float = 20) -> Any:
-    """The first true value of the check; fails when the deadline is over."""
-    end = time.monotonic() + deadline_s
-    while not (value := check()):
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.02)
-    return value
 
 
 @dataclass
@@ -121,7 +112,7 @@ class Engine:
             self.ssh_command(spec, command), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
 
-    def up(self, spec: BoxSpec, deadline_s: float = 30) -> str:
+    def up(self, spec: BoxSpec, deadline_s: float = DEADLINE_S) -> str:
         """Make and start the box and wait for its SSH; its uid."""
         uid = self.cluster.create_box(spec)
         self.cluster.start_box(spec.name, uid)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import pytest
 from msgspec.structs import replace
 from tests.builders import a_node
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
+from tests.waiting import eventually
 
 from odc.adapters.memory.cluster import MemoryCluster
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState

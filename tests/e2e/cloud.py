@@ -9,8 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,14 @@ from typing import Any
 from tests.image import IMAGE
 from tests.lane import CLOUDS, LANE, cloud_network, lane_name
 from tests.links import links_in
+from tests.waiting import DEADLINE_S, eventually
 
 from odc.adapters.engine.firewall import forget_rules
 from odc.api.client import Client
 from odc.domain.errors import OdcError
 
-DEADLINE_S = 60.0
 FIRST_UID = 20000 + 100 * LANE
 """A range for each lane: another lane's new user never gets the uid of one that a test has deleted."""
-
-
-def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
-    """The first true value of the check; fails when the deadline is over."""
-    end = time.monotonic() + deadline_s
-    while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.05)
 
 
 @dataclass

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import Cloud, Person, add_person, destroy, make_cloud
 from tests.e2e.evidence import log_sizes, sections
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
 from tests.image import ensure_image
 from tests.lane import lane_name
+from tests.waiting import eventually
 
 LOG_SIZES = pytest.StashKey[dict[Path, int]]()
 

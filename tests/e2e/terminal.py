@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.e2e.cloud import DEADLINE_S, Person
+from tests.e2e.cloud import Person
+from tests.waiting import DEADLINE_S
 
 UP, DOWN, ENTER, ESCAPE, CTRL_C, SPACE = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x03", " "
 _TOKEN = re.compile(r"\x1b\[(?P<args>[?0-9;]*)(?P<final>[@-~])|\x1b[^\[]|(?P<text>[^\x1b])", re.DOTALL)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.dns_server import own_address, serve_dns
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person
 from tests.e2e.terminal import ENTER, terminal
 from tests.e2e.test_box import changed_settings, end, reserve
+from tests.waiting import eventually
 
 from odc.adapters.engine.memory_kills import counter_file
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import Cloud, Person, add_person, destroy, make_cloud
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 FILL = "head -c {} /dev/urandom > data && sync"

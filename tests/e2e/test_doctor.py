@@ -10,8 +10,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, Done, Person, eventually, processes_of
+from tests.e2e.cloud import Cloud, Done, Person, processes_of
 from tests.e2e.operated import left_of, stranger
+from tests.waiting import eventually
 
 from odc.adapters.engine.box_limits import may_raise
 

@@ -9,9 +9,10 @@ import subprocess
 import time
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person
 from tests.image import IMAGE
 from tests.lane import lane_name
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import Person, add_person, destroy, make_cloud
 from tests.nvml import LOST, Nvml, build_nvml, gpu, uuid
 from tests.own_machine import CloudOfItsOwn, OwnMachine, own_machine
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.podman,

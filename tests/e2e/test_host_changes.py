@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.cloud import Person, add_person, destroy, eventually, make_cloud
+from tests.e2e.cloud import Person, add_person, destroy, make_cloud
 from tests.e2e.operated import CLAIMS
 from tests.own_machine import CloudOfItsOwn, OwnMachine, own_machine
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
@@ -50,7 +51,7 @@ def train(apart: CloudOfItsOwn, user: Person) -> Iterator[dict[str, Any]]:
     view = user.until("train", "active")
     box = apart.boxes()[0]["Id"]
     # Two probes: after the first one the cloud knows how the box is reached.
-    eventually("it was checked", lambda: apart.box_log(box).count("[preauth]") > 1, 30)
+    eventually("it was checked", lambda: apart.box_log(box).count("[preauth]") > 1)
     yield view
     user.ok("cancel", "train", "--yes")
     eventually("it has ended", lambda: not user.json("list")["reservations"])
@@ -74,9 +75,9 @@ def told(user: Person, kind: str) -> list[str]:
 
 
 def is_told_and_reachable(machine: OwnMachine, user: Person, port: int) -> None:
-    eventually("it is told", lambda: told(user, "unreachable"), 30)
-    eventually("SSH answers again", lambda: machine.greeting(port) == "SSH-", 30)
-    eventually("that is told too", lambda: told(user, "reachable"), 30)
+    eventually("it is told", lambda: told(user, "unreachable"))
+    eventually("SSH answers again", lambda: machine.greeting(port) == "SSH-")
+    eventually("that is told too", lambda: told(user, "reachable"))
 
 
 def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
@@ -114,9 +115,9 @@ def test_while_the_packet_filter_takes_no_rules_no_box_starts(
     program = machine.run("readlink", "-f", "/usr/sbin/iptables").out.strip()
     machine.run("mount", "--bind", "/bin/false", program)
     try:
-        eventually("it is told", lambda: "boxes cannot be kept apart" in user.ok("status"), 30)
+        eventually("it is told", lambda: "boxes cannot be kept apart" in user.ok("status"))
         user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--yes")
-        eventually("it waits", lambda: "boxes cannot be kept apart" in user.view("next")["trouble"], 20)
+        eventually("it waits", lambda: "boxes cannot be kept apart" in user.view("next")["trouble"])
         assert (user.view("next")["state"], user.view("next")["attempt"]) == ("queued", 0)
     finally:
         machine.run("umount", program)
@@ -155,7 +156,7 @@ def test_forwarding_that_was_turned_off_is_turned_on_again(
 ) -> None:
     machine.run("sysctl", "-w", "net.ipv4.ip_forward=0")
     forwards = "/proc/sys/net/ipv4/ip_forward"
-    eventually("it forwards", lambda: machine.run("cat", forwards).out == "1\n", 20)
+    eventually("it forwards", lambda: machine.run("cat", forwards).out == "1\n")
     assert "did not forward packets" in apart.odc("doctor", check=False).out
 
 
@@ -167,7 +168,7 @@ def test_a_network_namespace_that_was_unmounted_is_mounted_again(
     # What the real host has mounted is listed too, hidden below the machine's own folder.
     place = [one for one in places if machine.run("mountpoint", "-q", one, check=False).code == 0][-1]
     machine.run("umount", "-l", place)
-    eventually("it is mounted", lambda: place in machine.run("cat", "/proc/self/mountinfo").out, 20)
+    eventually("it is mounted", lambda: place in machine.run("cat", "/proc/self/mountinfo").out)
     assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
 
 
@@ -177,7 +178,7 @@ def test_a_deleted_device_description_and_program_are_written_again(
     description, program = f"/etc/cdi/odc-{apart.name}-simulated.json", apart.state / "programs/odc-box"
     content = machine.run("cat", description).out
     machine.run("rm", description, str(program))
-    eventually("they are there", lambda: machine.run("test", "-e", description, check=False).code == 0, 20)
+    eventually("they are there", lambda: machine.run("test", "-e", description, check=False).code == 0)
     assert machine.run("cat", description).out == content
     assert program.stat().st_mode & 0o777 == 0o755
     user.ok("reserve", "-t", "h100", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--wait", "--yes")
@@ -192,9 +193,9 @@ def test_while_the_image_is_gone_reservations_wait_and_say_so(
     machine.run("sed", "-i", "s/^additionalimagestores/#&/", "/etc/containers/storage.conf")
     try:
         os.kill(apart.engine_pid(), signal.SIGKILL)
-        eventually("it is told", lambda: f"the image {image} of boxes is gone" in user.ok("status"), 30)
+        eventually("it is told", lambda: f"the image {image} of boxes is gone" in user.ok("status"))
         user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--yes")
-        eventually("it waits", lambda: "is gone; the operator builds it" in user.view("next")["trouble"], 20)
+        eventually("it waits", lambda: "is gone; the operator builds it" in user.view("next")["trouble"])
     finally:
         machine.run("sed", "-i", "s/^#additionalimagestores/additionalimagestores/", "/etc/containers/storage.conf")
         os.kill(apart.engine_pid(), signal.SIGKILL)
@@ -208,9 +209,9 @@ def test_a_deleted_socket_and_note_of_the_cloud_are_made_again(apart: CloudOfIts
     noted = note.read_bytes()
     apart.socket.unlink()
     note.unlink()
-    eventually("it answers", apart.is_ready, 30)
+    eventually("it answers", apart.is_ready)
     assert apart.socket.stat().st_mode & 0o777 == 0o666
-    eventually("it is noted", note.exists, 30)
+    eventually("it is noted", note.exists)
     assert note.read_bytes() == noted
     user.ok("list")
 
@@ -221,7 +222,7 @@ def test_a_log_that_was_moved_or_deleted_is_begun_again(apart: CloudOfItsOwn, us
         act()
         user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "noted", "--disk", "none", "--wait", "--yes")
         user.ok("cancel", "noted", "--yes")
-        eventually("it is logged", lambda: "placed" in apart.log(), 30)
+        eventually("it is logged", lambda: "placed" in apart.log())
         assert log.stat().st_mode & 0o777 == 0o600
         eventually("it has ended", lambda: not user.json("list")["reservations"])
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, destroy, eventually, make_cloud, processes_of
+from tests.e2e.cloud import Cloud, Person, destroy, make_cloud, processes_of
 from tests.e2e.operated import left_of, reserve, stranger
 from tests.image import IMAGE
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 

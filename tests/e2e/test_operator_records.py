@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person
 from tests.e2e.operated import left_of, reserve
+from tests.waiting import eventually
 
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.clock import SystemClock

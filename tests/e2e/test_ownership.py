@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, eventually
+from tests.e2e.cloud import Cloud, Person
 from tests.e2e.operated import reserve, stranger
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 COMMANDS = ("up", "down", "down --all --yes", "doctor", "clock accept", "backup /var/tmp/none/none.db")

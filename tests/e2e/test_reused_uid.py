@@ -9,8 +9,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.cloud import Cloud, Person, add_person, eventually
+from tests.e2e.cloud import Cloud, Person, add_person
 from tests.e2e.operated import reserve
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs, pytest.mark.skipif("os.geteuid() != 0", reason="makes users")]
 

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.e2e.cloud import Cloud, add_person, addresses, destroy, eventually, make_cloud
+from tests.e2e.cloud import Cloud, add_person, addresses, destroy, make_cloud
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 COUNT, FREE = 20, 2

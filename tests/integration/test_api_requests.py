@@ -146,7 +146,7 @@ def test_a_wait_is_never_longer_than_the_limit(cloud: SmallCloud, wait: str) -> 
 
 def test_what_comes_slowly_holds_nobody_up_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (request_body, peer_credentials):
-        monkeypatch.setattr(module, "ARRIVAL_S", 1.0)
+        monkeypatch.setattr(module, "ARRIVAL_S", 4.0)
     whole = message("POST", POST, envelope(RESERVE))
     with small_cloud(tmp_path) as cloud:
         silent, head, body = (connected(cloud.socket) for _ in range(3))
@@ -157,10 +157,10 @@ def test_what_comes_slowly_holds_nobody_up_and_is_closed(tmp_path: Path, monkeyp
             wire.sendall(whole[:30])
         started = time.monotonic()
         get(cloud.socket, "/v1/me")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
         for wire in (silent, head, body, *many):
             with wire:
-                assert "within 1 s" in read_answer(wire).error()["message"]
+                assert "within 4 s" in read_answer(wire).error()["message"]
 
 
 def test_a_connection_may_be_used_again_and_again(cloud: SmallCloud) -> None:

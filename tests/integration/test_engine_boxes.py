@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
 from tests.images import tiny_image
+from tests.waiting import eventually
 
 from odc.domain.box import BoxSpec, BoxState
 from odc.domain.errors import ProviderRefused

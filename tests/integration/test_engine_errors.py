@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
+from tests.waiting import eventually
 
 from odc.adapters.engine.box_limits import core_limit
 from odc.adapters.engine.container import container_request, network_request

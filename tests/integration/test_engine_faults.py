@@ -13,8 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
 from tests.links import links_in
+from tests.waiting import eventually
 
 from odc.adapters.engine import cluster as engine_cluster
 from odc.adapters.engine import host_checks

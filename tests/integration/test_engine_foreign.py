@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
 from tests.image import IMAGE
+from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 

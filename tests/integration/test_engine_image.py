@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.engine import eventually
 from tests.lane import lane_name
 from tests.storage import unmount_all
+from tests.waiting import eventually
 
 from odc.adapters.engine.image import Images
 from odc.domain.errors import ProviderUnavailable

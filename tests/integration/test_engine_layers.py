@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
 from tests.storage import MIB, btrfs_mount
+from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.localdisk.backends import Btrfs
@@ -91,7 +92,7 @@ def test_a_full_root_keeps_nobody_out_and_can_be_emptied(engine: Engine) -> None
     engine.cluster.start_box(spec.name, uid)
     eventually("SSH answers again", lambda: engine.cluster.ssh_answers(spec))
     engine.ssh(spec, "sudo rm -f /tmp/full /tmp/full2")
-    eventually("there is room again", lambda: engine.ssh(spec, "head -c 1M /dev/zero > /tmp/new").returncode == 0, 60)
+    eventually("there is room again", lambda: engine.ssh(spec, "head -c 1M /dev/zero > /tmp/new").returncode == 0)
 
 
 def test_one_box_that_is_full_leaves_others_their_room(engine: Engine) -> None:
@@ -177,7 +178,7 @@ def test_a_list_says_how_full_a_layer_is(engine: Engine) -> None:
         box = engine.cluster.list_boxes()[0]
         return box.layer_bytes == LIMIT and box.layer_used_bytes > LIMIT * 0.9
 
-    eventually("the list says it", seen, 60)
+    eventually("the list says it", seen)
 
 
 def test_a_box_that_an_operator_removes_by_hand_leaves_no_mount(engine: Engine, storage: Path) -> None:

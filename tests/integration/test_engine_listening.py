@@ -7,7 +7,8 @@ import socket
 import subprocess
 
 import pytest
-from tests.engine import eventually, private_engine
+from tests.engine import private_engine
+from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 

@@ -10,7 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, eventually, private_engine
+from tests.engine import Engine, private_engine
+from tests.waiting import eventually
 
 from odc.adapters.engine import lxcfs
 from odc.adapters.engine.lxcfs import has_died, stop_lxcfs

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 from tests.builders import an_id
-from tests.engine import eventually
 from tests.integration.test_localdisk import killed_before_step
 from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+from tests.waiting import eventually
 
 from odc.adapters.localdisk import quota_groups
 from odc.domain.storage import DiskUse, StorageUse

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.lane import locked
 
-from odc.adapters.engine.image import Images
+from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.service import EngineService
 from odc.entrypoints.process_environment import cleaned
 
@@ -22,5 +22,5 @@ def ensure_image() -> None:
         service = EngineService(Path(folder, "engine"), cleaned(os.environ)[0])
         service.configure()
         images = Images(service.environment)
-        if not images.is_current(IMAGE):
+        if images.version_of(IMAGE) != box_version():
             images.build(IMAGE, lambda step: None)

@@ -50,11 +50,6 @@ class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Whether boxes of this type hold GPUs."""
         return self.gpus_per_node > 0
 
-    @property
-    def node_units(self) -> int:
-        """What a usual node is divided into: GPUs, or units."""
-        return self.gpus_per_node or self.units_per_node
-
 
 def _gpu(name: str, per_node: int, memory: int, node: tuple[int, int], *match: str) -> GpuType:
     return GpuType(
@@ -107,10 +102,6 @@ class Catalog:
         meant = near_match(name, self._types)
         ending = f"did you mean {meant}?" if meant else f"there are {', '.join(self._types)}"
         raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", gpu_dev("avail")))
-
-    def with_types(self, others: Iterable[GpuType]) -> Catalog:
-        """A catalog that also has these types; one of a known name replaces it."""
-        return Catalog([*(t for t in self._types.values() if t not in BUILT_IN), *others])
 
     def type_of_gpu(self, nvml_name: str, memory_gib: float) -> str:
         """The type that a real GPU is of, or the name of a type of its own.

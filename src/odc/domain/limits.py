@@ -12,8 +12,6 @@ from odc.domain.errors import InvalidRequest, LimitExceeded
 
 MIN_HOURS = 0.0833
 MAX_HOURS = 24.0
-MAX_EXTENSION_HOURS = 24.0
-MAX_TOTAL_HOURS = 48.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

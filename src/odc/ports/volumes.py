@@ -104,9 +104,6 @@ class Volumes(Protocol):
             ProviderRefused: the disk has no newer complete snapshot: the last one is never deleted.
         """
 
-    def used_bytes(self, disk_id: str) -> int | None:
-        """What the volume's files take now, or None if the storage cannot say cheaply."""
-
     def measure(self) -> StorageUse:
         """How full the storage is, and what each disk takes of it. What disks take may be half a minute old.
 

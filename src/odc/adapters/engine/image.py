@@ -99,10 +99,6 @@ class Images:
             text = f"the container engine does not work: {_last_words(found, 1)}"
             raise ProviderUnavailable(text, ("look closer", "sudo podman info"))
 
-    def is_current(self, image: str) -> bool:
-        """Whether the image is there and made from what this installation has."""
-        return self.version_of(image) == box_version()
-
     def build(
         self, image: str, say: Callable[[str], None], zsh: OhMyZsh | None = None, files: Path | None = None
     ) -> None:

@@ -193,11 +193,6 @@ class LocalVolumes:
         with storage_errors("the disks' storage cannot be measured"):
             return self._backend.measure(self._root)
 
-    def used_bytes(self, disk_id: str) -> int | None:
-        """What the volume's files take, if that is cheap to say."""
-        with storage_errors(f"disk {disk_id} cannot be measured"):
-            return self._backend.used_bytes(self._home(disk_id))
-
     def close(self) -> None:
         """Unmount every volume, and the folder itself if our own file is mounted there. Deletes nothing.
 

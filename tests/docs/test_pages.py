@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from odc.entrypoints.odc import group as odc
+from odc.operator.commands import group as odc
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

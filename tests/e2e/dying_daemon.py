@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from odc.entrypoints.bootstrap import Cloud, build_cloud
+from odc.entrypoints.bootstrap import LocalBackend
 from odc.entrypoints.daemon import serve
+from odc.operator.backend import Cloud
 from odc.operator.logs import set_up_logs
 from odc.operator.settings import Settings
 from odc.operator.settings_file import read_settings
@@ -62,17 +62,21 @@ class Mined:
         return ticking
 
 
-def mined(bomb: Bomb) -> Callable[[Settings], Cloud]:
-    """What builds the cloud with the bomb in every port that acts on the outside."""
+class MinedBackend(LocalBackend):
+    """Builds the cloud with the bomb in every port that acts on the outside."""
 
-    def build(settings: Settings) -> Cloud:
-        cloud = build_cloud(settings)
-        ports = {port: Mined(getattr(cloud.ports, port), port, bomb) for port in EFFECTS}
+    def __init__(self, settings: Settings, bomb: Bomb) -> None:
+        super().__init__(settings, os.environ)
+        self._bomb = bomb
+
+    def build(self) -> Cloud:
+        """The cloud of these settings."""
+        cloud = super().build()
+        ports = {port: Mined(getattr(cloud.ports, port), port, self._bomb) for port in EFFECTS}
         return dataclasses.replace(cloud, ports=dataclasses.replace(cloud.ports, **ports))
-
-    return build
 
 
 if __name__ == "__main__":
     set_up_logs()
-    serve(read_settings(Path(sys.argv[1]), {}), mined(Bomb(int(sys.argv[2]))))
+    read = read_settings(Path(sys.argv[1]), {})
+    serve(read, MinedBackend(read, Bomb(int(sys.argv[2]))))

@@ -7,21 +7,19 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
-from odc.adapters.system.accounts import SystemAccounts
 from odc.api.app import build_app
 from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.control_plane import ControlPlane
 from odc.control.reconcile import PassLoop
 from odc.control.task_runner import ThreadRunner
-from odc.entrypoints.bootstrap import Cloud, build_cloud, lent_gpus
+from odc.operator.backend import Backend, Cloud
 from odc.operator.daemon_state import noted, only_one
 from odc.operator.hints import note_settings_file
 from odc.operator.host_claims import claimed, keep_claim
 from odc.operator.ownership import note_owner
-from odc.operator.preflight import check_before_start, check_ports
+from odc.operator.preflight import check_before_start
 from odc.operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,12 +28,12 @@ LOOK_AGAIN_S = 5.0
 """How often the daemon looks whether its socket is still there."""
 
 
-def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, file: Path | None = None) -> None:
+def serve(settings: Settings, backend: Backend, file: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: of the cloud.
-        build: puts the cloud together.
+        backend: of these settings.
         file: where the settings are; None for the usual place.
 
     Raises:
@@ -46,34 +44,33 @@ def serve(settings: Settings, build: Callable[[Settings], Cloud] = build_cloud, 
         signal.signal(number, lambda *_: stop.set())
     # Every user of the machine comes to the socket, whatever the mask of whoever typed `odc up`.
     os.umask(0o022)
-    check_before_start(settings)
+    check_before_start(settings, backend)
     with only_one(settings.state_folder):
-        with claimed(settings, lent_gpus(settings)), noted(settings):
-            cloud = build(settings)
+        with claimed(settings, backend.lent_gpus()), noted(settings):
+            cloud = backend.build()
         note_settings_file(settings, file)
         note_owner(settings.state_folder, settings.cloud)
         log.info("cloud is built", extra={"cloud": settings.cloud, "engine": cloud.engine})
         try:
-            check_ports(settings, cloud.ports.cluster)
-            _run(cloud, stop)
+            cloud.check_ports()
+            _run(cloud, backend.lent_gpus(), stop)
         finally:
             cloud.close()
     log.info("stopped")
 
 
-def _run(cloud: Cloud, stop: threading.Event) -> None:
-    runner = ThreadRunner(cloud.wake.ring)
+def _run(cloud: Cloud, gpus: tuple[str, ...], stop: threading.Event) -> None:
+    runner = ThreadRunner(cloud.ports.wake.ring)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
     loop = plane.pass_loop(holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
-    app = build_app(plane, cloud.wake.subscribe, lambda: cloud.health(plane.status.current))
+    app = build_app(plane, cloud.subscribe, lambda: cloud.health(plane.status.current))
     server = UnixServer(
-        app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins), SystemAccounts().find_lender)
+        app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins), cloud.find_lender)
     )
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
     server.start()
     passes.start()
-    gpus = lent_gpus(cloud.settings)
     while not stop.wait(LOOK_AGAIN_S):
         _keep_run_files(cloud.settings, gpus, server)
     loop.stop()

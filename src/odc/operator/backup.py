@@ -5,37 +5,32 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from odc.adapters.localdisk.volumes import read_labels
-from odc.adapters.sql.backup import restore_sqlite
-from odc.adapters.sql.state_store import SqlStateStore
 from odc.control.orphaned_disks import describe_orphans
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import only_one
 from odc.operator.settings import Settings
 
-Say = Callable[[str], None]
 
-
-def back_up(settings: Settings, target: Path, say: Say) -> None:
+def back_up(settings: Settings, backend: Backend, target: Path, say: Say) -> None:
     """Copy the records to a new file that only root may read, as of one moment. The cloud goes on meanwhile.
 
     Raises:
         ProviderRefused: there is nothing to back up, the file exists, or it cannot be made. No half file is left.
     """
-    if not settings.database and not (settings.state_folder / "odc.db").exists():
+    if not backend.records.exist():
         raise ProviderRefused(f"there are no records in {settings.state_folder}", ("start it", odc("up")))
     exists = ProviderRefused(f"{target} exists; a backup never replaces a file", ("choose another", odc("backup FILE")))
     if target.exists() or target.is_symlink():
         raise exists
-    store = SqlStateStore(settings.database_address)
     try:
         with tempfile.TemporaryDirectory(prefix=".odc-backup-", dir=target.parent) as folder:
             whole = Path(folder) / "records"
-            store.back_up(whole)
+            with backend.records.open() as store:
+                store.back_up(whole)
             whole.chmod(0o600)
             _flush(whole)
             target.hardlink_to(whole)
@@ -43,8 +38,6 @@ def back_up(settings: Settings, target: Path, say: Say) -> None:
         raise exists from error
     except OSError as error:
         raise ProviderRefused(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        store.close()
     say(f"All records are in {target}. Disks are not: they lie in {settings.disks_folder}")
 
 
@@ -56,7 +49,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def restore(settings: Settings, source: Path, say: Say) -> None:
+def restore(settings: Settings, backend: Backend, source: Path, say: Say) -> None:
     """Take the records back from a file.
 
     Raises:
@@ -65,21 +58,18 @@ def restore(settings: Settings, source: Path, say: Say) -> None:
     if settings.database:
         raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))
     with only_one(settings.state_folder):
-        kept = restore_sqlite(source, settings.state_folder / "odc.db")
+        kept = backend.records.restore(source)
     say(f"The records are those of {source}.")
     if kept:
         say(f"The ones before are kept. Undo: odc restore {shlex.quote(str(kept))}")
-    _say_lost(settings, say)
+    _say_lost(backend, say)
     say("Boxes that the backup does not know go on and are shown by gpu-dev status. Next: odc up")
 
 
-def _say_lost(settings: Settings, say: Say) -> None:
+def _say_lost(backend: Backend, say: Say) -> None:
     """Name the disks that the backup does not know, as far as the disk storage is mounted now."""
-    store = SqlStateStore(settings.database_address)
-    try:
+    with backend.records.open() as store:
         known = {disk.id for disk in store.list_disks(None)}
-    finally:
-        store.close()
-    lost = tuple(label for label in read_labels(settings.disks_folder) if label.disk_id not in known)
+    lost = tuple(label for label in backend.volume_labels() if label.disk_id not in known)
     for sentence in describe_orphans(lost):
         say(f"warning: {sentence}   (once the cloud is up)")

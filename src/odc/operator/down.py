@@ -5,43 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
-from odc.adapters.engine.firewall import forget_rules
-from odc.adapters.engine.kernel_limits import restore_limits
-from odc.adapters.engine.lxcfs import stop_lxcfs
-from odc.adapters.engine.simulated_gpus import devices_file
-from odc.adapters.localdisk.mounts import read_mounts, unmount_copies
-from odc.adapters.localdisk.volumes import open_volumes
-from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.client import Client, settings_note
 from odc.domain.errors import ProviderUnavailable
-from odc.entrypoints.bootstrap import engine_service, present_boxes
 from odc.host import poll_until
 from odc.operator import systemd
+from odc.operator.backend import Backend, MakeBackend, Say
 from odc.operator.daemon_state import daemon_pid, running_settings
 from odc.operator.hints import gpu_dev
 from odc.operator.host_claims import forget_claim, is_alone
 from odc.operator.settings import Settings
 from odc.operator.up import started, wait_until_ready
 
-Say = Callable[[str], None]
 END_LIMIT_S = 300.0
 AGAIN_S = 2.0
 STOP_LIMIT_S = 45.0
 PAUSE_S = 0.05
 
 
-def down(settings: Settings, file: Path | None, everything: bool, say: Say) -> None:
+def down(settings: Settings, make_backend: MakeBackend, file: Path | None, everything: bool, say: Say) -> None:
     """Stop the daemon, and forget that it starts at boot; with `everything`, end all reservations first.
 
     Args:
         settings: of the cloud; what the daemon runs with comes before them.
+        make_backend: for the settings that count.
         file: the settings file.
         everything: end every reservation as if it was cancelled, then boxes that no record knows, and leave nothing
             running or mounted. Records and disks stay.
@@ -56,12 +48,13 @@ def down(settings: Settings, file: Path | None, everything: bool, say: Say) -> N
         return
     was_up = daemon_pid(state) is not None
     ours = _settings_of(settings, was_up)
+    backend = make_backend(ours)
     if everything:
-        _end_reservations(ours, file, was_up, say)
+        _end_reservations(ours, backend, file, was_up, say)
     _stop_daemon(ours)
     if everything:
-        _end_strays(ours, say)
-        _leave_nothing(ours)
+        _end_strays(ours, backend, say)
+        _leave_nothing(ours, backend)
         say("Everything is down. Records and disks are kept.")
     elif was_up:
         say("The daemon is down; boxes go on. Start it again: odc up")
@@ -79,19 +72,19 @@ def _settings_of(settings: Settings, was_up: bool) -> Settings:
     )
 
 
-def _end_reservations(settings: Settings, file: Path | None, was_up: bool, say: Say) -> None:
+def _end_reservations(settings: Settings, backend: Backend, file: Path | None, was_up: bool, say: Say) -> None:
     """End every reservation in order, which only a daemon can; if none runs, one is started for it."""
     if was_up:
         wait_until_ready(settings, 0, lambda: daemon_pid(settings.state_folder) is None)
         _end_all(settings, say)
         return
-    count = _live_records(settings)
+    count = _live_records(backend)
     if not count:
         return
     _forget_boot(settings)
     say(f"{_counted(count)} not ended; the daemon is started for that")
     typed = {"simulate": settings.simulate or None, "disks": settings.disks or None}
-    with started(settings, file, typed, at_boot=False) as (since, died):
+    with started(settings, backend, file, typed, at_boot=False) as (since, died):
         wait_until_ready(settings, since, died)
         _end_all(settings, say)
 
@@ -102,15 +95,12 @@ def _forget_boot(settings: Settings) -> None:
         systemd.disable(settings.cloud)
 
 
-def _live_records(settings: Settings) -> int:
+def _live_records(backend: Backend) -> int:
     """How many reservations are not ended, by the records; no records are none."""
-    if not settings.database and not (settings.state_folder / "odc.db").exists():
+    if not backend.records.exist():
         return 0
-    store = SqlStateStore(settings.database_address)
-    try:
+    with backend.records.open() as store:
         stored = store.observe()
-    finally:
-        store.close()
     return len(stored.reservations) + len(stored.unreadable)
 
 
@@ -161,31 +151,20 @@ def _stop_daemon(settings: Settings) -> None:
         raise ProviderUnavailable(f"the daemon (process {pid}) does not stop", ("by force", f"kill -9 {pid}"))
 
 
-def _end_strays(settings: Settings, say: Say) -> None:
+def _end_strays(settings: Settings, backend: Backend, say: Say) -> None:
     """End the boxes that no record knows, which ODC leaves alone otherwise: now the operator has said so."""
-    service = engine_service(settings)
-    if not service.socket.parent.is_dir():
-        return
-    cluster = present_boxes(settings)
-    for box in cluster.list_boxes():
-        say(f"ending box {box.name}, which no record knows; its disk stays as it is")
-        cluster.stop_box(box.name, box.uid, timedelta(seconds=settings.limits.grace_s))
-        cluster.remove_box(box.name, box.uid)
-        cluster.clean_up(box.name.reservation_id, box.name.attempt)
+    with backend.boxes() as cluster:
+        if cluster is None:
+            return
+        for box in cluster.list_boxes():
+            say(f"ending box {box.name}, which no record knows; its disk stays as it is")
+            cluster.stop_box(box.name, box.uid, timedelta(seconds=settings.limits.grace_s))
+            cluster.remove_box(box.name, box.uid)
+            cluster.clean_up(box.name.reservation_id, box.name.attempt)
 
 
-def _leave_nothing(settings: Settings) -> None:
-    """Stop what serves boxes, unmount the disks, and give back the names. Boxes are gone; records and disks stay."""
-    engine_service(settings).stop()
-    folder = settings.disks_folder.resolve()
-    for place in (settings.state_folder.resolve(), folder):
-        unmount_copies(place)
-    stop_lxcfs(settings.state_folder / "lxcfs")
-    devices_file(settings.cloud).unlink(missing_ok=True)
-    forget_rules(settings.cloud)
-    if is_alone(settings):
-        restore_limits()
+def _leave_nothing(settings: Settings, backend: Backend) -> None:
+    """Take down what serves boxes, and give back the names. Boxes are gone; records and disks stay."""
+    backend.teardown(is_alone(settings))
     forget_claim(settings)
     settings_note(settings.socket).unlink(missing_ok=True)
-    if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
-        open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()

@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import errno
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from odc.adapters.engine.tcp_ports import taken_ports
-from odc.domain.errors import InvalidRequest, ProviderRefused
-from odc.entrypoints.bootstrap import lent_gpus
+from odc.domain.errors import ProviderRefused
+from odc.operator.backend import Backend
+from odc.operator.daemon_state import running_settings
 from odc.operator.host_claims import check_claim
-from odc.operator.immutable_settings import check_disks_folder
 from odc.operator.settings import Settings
-from odc.ports.cluster import Cluster
 
 ROOM = 64 * 2**20
 """What records, logs and boxes' files need of the state folder's file system to begin with."""
 
 
-def check_before_start(settings: Settings) -> None:
+def check_before_start(settings: Settings, backend: Backend) -> None:
     """Look at the state folder, the address, and the machine's other clouds.
 
     Raises:
         OdcError: the first thing that stands in the way, and what to type. Nothing was started.
     """
-    check_claim(settings, lent_gpus(settings))
-    check_disks_folder(settings)
+    check_claim(settings, backend.lent_gpus())
+    if (last := running_settings(settings.state_folder)) is not None:
+        backend.check_immutable(last)
     check_folder(settings.state_folder)
-    check_listen(settings.listen)
+    backend.check_listen()
 
 
 def check_folder(state: Path) -> None:
@@ -71,45 +69,6 @@ def _explained(state: Path) -> Iterator[None]:
 def _other_place(state: Path) -> tuple[tuple[str, str], ...]:
     parent = next(path for path in (state, *state.parents) if path.exists())
     return ("see what is there", f"df -h {parent}"), ("or choose another place", 'state = "/…" in the settings')
-
-
-def check_listen(listen: str) -> None:
-    """Whether the machine has the address at which boxes' SSH is to listen.
-
-    Raises:
-        InvalidRequest: it has not.
-    """
-    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    with socket.socket(family) as probe:
-        try:
-            probe.bind((listen, 0))
-        except OSError as error:
-            text = f'listen = "{listen}": this machine has no such address ({error.strerror})'
-            raise InvalidRequest(text, ("its addresses", "ip -brief address")) from error
-
-
-def check_ports(settings: Settings, cluster: Cluster) -> None:
-    """Whether some port is left, or boxes of this cloud have some.
-
-    Raises:
-        ProviderRefused: strangers have all ports.
-    """
-    first, last = settings.ports
-    if len(taken_ports(settings.listen, range(first, last + 1))) > last - first and not cluster.list_boxes():
-        raise ProviderRefused(
-            f"ports {first} to {last} on {settings.listen} are all taken, so no box could be reached",
-            ("who has them", f"ss -ltnp 'sport >= {first} and sport <= {last}'"),
-            ("choose others", "ports = [FIRST, LAST] in the settings"),
-        )
-
-
-def ephemeral_ports() -> tuple[int, int]:
-    """The ports that the kernel gives to outgoing connections, first and last. Source: ip(7)."""
-    try:
-        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    except (OSError, ValueError):
-        return 0, 0
-    return int(first), int(last)
 
 
 def reachable_by_all(path: Path) -> Path | None:

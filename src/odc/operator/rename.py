@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.domain.names import check_name
-from odc.entrypoints.bootstrap import engine_service, present_boxes
+from odc.operator.backend import Backend, MakeBackend
 from odc.operator.daemon_state import daemon_pid, only_one
 from odc.operator.ownership import note_owner, owner_of
 from odc.operator.settings import Settings
 
 
-def rename(settings: Settings, new: str) -> str:
+def rename(settings: Settings, new: str, make_backend: MakeBackend) -> str:
     """Give the cloud of a state folder another name. Repeatable; the new name is in effect with one file's exchange.
 
     Args:
         settings: name the state folder; their `cloud` may be the old or the new name.
         new: the new name.
+        make_backend: for the settings with the old name.
 
     Returns:
         The old name.
@@ -36,34 +36,20 @@ def rename(settings: Settings, new: str) -> str:
     if daemon_pid(state) is not None:
         raise ProviderRefused(f'the cloud "{old}" is up; boxes carry its name', _end_it(old))
     with only_one(state):
-        _check_nothing_left(settings, old)
+        _check_nothing_left(make_backend(replace(settings, cloud=old)), old)
         note_owner(state, new)
     return old
 
 
-def _check_nothing_left(settings: Settings, old: str) -> None:
+def _check_nothing_left(backend: Backend, old: str) -> None:
     """Nothing that carries the old name may be left: no command would find it under the new one."""
-    store = SqlStateStore(settings.database_address)
-    try:
+    with backend.records.open() as store:
         live = len(store.observe().reservations)
-    finally:
-        store.close()
-    left = _boxes_left(replace(settings, cloud=old))
+    with backend.boxes() as cluster:
+        left = len(cluster.list_boxes()) if cluster is not None else 0
     if live or left:
         what = f"{live} reservations are not ended" if live else f"{left} boxes are left"
         raise ProviderRefused(f'the cloud "{old}" cannot be renamed: {what}', _end_it(old))
-
-
-def _boxes_left(settings: Settings) -> int:
-    service = engine_service(settings)
-    if not service.socket.parent.is_dir():
-        return 0
-    ran = service.answers()
-    try:
-        return len(present_boxes(settings).list_boxes())
-    finally:
-        if not ran:
-            service.stop()
 
 
 def _end_it(old: str) -> tuple[str, str]:

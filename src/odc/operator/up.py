@@ -11,26 +11,22 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.engine.box_limits import most_boxes
-from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.api.client import Client
 from odc.api.messages.cloud import Health
 from odc.api.unix_socket import is_served
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
-from odc.entrypoints.bootstrap import find_nodes
 from odc.operator import systemd
+from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import daemon_pid, note_typed, running_settings
 from odc.operator.hints import gpu_dev
+from odc.operator.host_claims import forget_claim, is_claimed
 from odc.operator.image import ensure_image
-from odc.operator.immutable_settings import check_disks_folder, check_ids
 from odc.operator.logs import why_not_started
 from odc.operator.preflight import check_before_start
 from odc.operator.settings import Settings
 from odc.operator.settings_check import as_toml
-from odc.operator.start_rollback import Traces
 
-Say = Callable[[str], None]
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 PAUSE_S = 0.05
@@ -39,12 +35,18 @@ TYPED = ("simulate", "disks")
 
 
 def up(
-    settings: Settings, file: Path | None, changes: Mapping[str, object], remembered: Mapping[str, object], say: Say
+    settings: Settings,
+    backend: Backend,
+    file: Path | None,
+    changes: Mapping[str, object],
+    remembered: Mapping[str, object],
+    say: Say,
 ) -> None:
     """Start the cloud and wait until it is ready; if it is up, say so, and which of these settings it does not have.
 
     Args:
         settings: with the command line's changes.
+        backend: of these settings.
         file: the settings file, to be named again in the daemon's command.
         changes: the command line's, likewise.
         remembered: those of them that were typed the last time, and not now.
@@ -53,14 +55,14 @@ def up(
     Raises:
         OdcError: it does not come up, with the daemon's own reason. What was started for it has been stopped again.
     """
-    kernel = wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
+    low = backend.low_kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
         say("It is up already.")
         # Settings that the next start would refuse are refused now: the advice below stops the daemon first.
-        check_disks_folder(settings)
+        backend.check_immutable(running)
         if settings.box_id_base != running.box_id_base:
-            check_ids(settings)
+            backend.check_ids()
         _say_differences(settings, running, changes, say)
         since = _size(log_file(running))
         health = wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None)
@@ -69,16 +71,15 @@ def up(
     for name, value in remembered.items():
         back = " (the machine's own GPUs: odc up --simulate none)" if name == "simulate" else ""
         say(f"As the last time: --{name} {value}{back}")
-    check_before_start(settings)
+    check_before_start(settings, backend)
     if is_served(Path(settings.socket)):
         text = f"another server answers on {settings.socket}"
         raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
-    ensure_image(settings, say)
-    low = low_limits(kernel)
-    with started(settings, file, changes) as (since, died):
+    ensure_image(settings, backend.image, say)
+    with started(settings, backend, file, changes) as (since, died):
         health = wait_until_ready(settings, since, died)
     note_typed(settings.state_folder, {name: str(value) for name, value in changes.items() if value is not None})
-    raised = len(low) - len(low_limits(kernel))
+    raised = low - backend.low_kernel_limits()
     if raised > 0:
         say(f"{raised} kernel limits are raised until odc down --all: see odc doctor")
     _say_ready(settings, health, say)
@@ -86,13 +87,14 @@ def up(
 
 @contextlib.contextmanager
 def started(
-    settings: Settings, file: Path | None, changes: Mapping[str, object], at_boot: bool = True
+    settings: Settings, backend: Backend, file: Path | None, changes: Mapping[str, object], at_boot: bool = True
 ) -> Iterator[tuple[int, Callable[[], bool]]]:
     """A daemon that was started, where systemd is for every boot. If what is done inside fails, it is stopped, and what
     it has mounted or started is taken back.
 
     Args:
         settings: of the cloud.
+        backend: of these settings.
         file: the settings file.
         changes: the command line's.
         at_boot: False for a daemon that is to do one thing.
@@ -106,7 +108,7 @@ def started(
     since = _size(log)
     by_systemd = at_boot and systemd.has_systemd()
     known = systemd.is_enabled(settings.cloud)
-    before = Traces.of(settings)
+    rollback, claimed = backend.rollback(), is_claimed(settings)
     child = None if by_systemd else _start_detached(log, command)
     try:
         if child is None:
@@ -117,7 +119,9 @@ def started(
             _end(child)
         elif not known:
             systemd.disable(settings.cloud)
-        before.take_back(settings)
+        rollback()
+        if not claimed:
+            forget_claim(settings)
         raise
 
 

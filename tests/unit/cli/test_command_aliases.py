@@ -5,7 +5,7 @@ from __future__ import annotations
 from odc.cli import command_aliases
 from odc.cli.main import COMMANDS
 from odc.cli.output import OPERATORS_COMMAND
-from odc.entrypoints.odc import group
+from odc.operator.commands import group
 
 
 def test_no_word_of_another_tool_hides_a_command() -> None:

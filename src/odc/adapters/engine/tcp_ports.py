@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
+from pathlib import Path
+
+from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.ports.cluster import Cluster
 
 
 def taken_ports(listen: str, ports: Iterable[int]) -> list[int]:
@@ -32,3 +36,42 @@ def is_free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_listen(listen: str) -> None:
+    """Whether the machine has the address at which boxes' SSH is to listen.
+
+    Raises:
+        InvalidRequest: it has not.
+    """
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((listen, 0))
+        except OSError as error:
+            text = f'listen = "{listen}": this machine has no such address ({error.strerror})'
+            raise InvalidRequest(text, ("its addresses", "ip -brief address")) from error
+
+
+def check_ports(listen: str, ports: tuple[int, int], cluster: Cluster) -> None:
+    """Whether some port is left, or boxes of this cloud have some.
+
+    Raises:
+        ProviderRefused: strangers have all ports.
+    """
+    first, last = ports
+    if len(taken_ports(listen, range(first, last + 1))) > last - first and not cluster.list_boxes():
+        raise ProviderRefused(
+            f"ports {first} to {last} on {listen} are all taken, so no box could be reached",
+            ("who has them", f"ss -ltnp 'sport >= {first} and sport <= {last}'"),
+            ("choose others", "ports = [FIRST, LAST] in the settings"),
+        )
+
+
+def ephemeral_ports() -> tuple[int, int]:
+    """The ports that the kernel gives to outgoing connections, first and last. Source: ip(7)."""
+    try:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except (OSError, ValueError):
+        return 0, 0
+    return int(first), int(last)

@@ -16,23 +16,22 @@ from odc.adapters.localdisk.disk_marker import MARKER
 from odc.adapters.localdisk.select_storage import INSIDE, beside
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
-from odc.operator.daemon_state import running_settings
-from odc.operator.settings import Settings
 
 BOX_IDS = 65536
 DEV = 1000
 
 
-def check_disks_folder(settings: Settings) -> None:
+def check_disks_folder(old: Path, new: Path) -> None:
     """Refuse another folder for the disks than the one that has them. A folder that was moved with its disks is fine.
+
+    Args:
+        old: the disks' folder of the last start.
+        new: the one of the settings.
 
     Raises:
         InvalidRequest: with the ways to go on. Nothing was changed.
     """
-    last = running_settings(settings.state_folder)
-    if last is None:
-        return
-    old, new = last.disks_folder.resolve(), settings.disks_folder.resolve()
+    old, new = old.resolve(), new.resolve()
     has = _id_of(old)
     if old == new or not has or has == _id_of(new) or not _may_have_disks(old):
         return
@@ -62,16 +61,20 @@ def _may_have_disks(folder: Path) -> bool:
     return file_of(folder).exists()
 
 
-def check_ids(settings: Settings) -> None:
+def check_ids(wanted: int, disks: Path, boxes: Path) -> None:
     """Refuse an id range other than the one that the files of homes and boxes belong to. The disks are mounted.
+
+    Args:
+        wanted: the first id of the range.
+        disks: the disks' folder.
+        boxes: the folder of the boxes' own files.
 
     Cost: one look at each disk and box.
 
     Raises:
         InvalidRequest: with the setting that fits. Nothing was changed.
     """
-    wanted = settings.box_id_base
-    wrong = [(what, base) for what, base in _bases(settings) if base != wanted]
+    wrong = [(what, base) for what, base in _bases(wanted, disks, boxes) if base != wanted]
     if not wrong:
         return
     base = wrong[0][1]
@@ -82,13 +85,12 @@ def check_ids(settings: Settings) -> None:
     )
 
 
-def _bases(settings: Settings) -> Iterator[tuple[str, int]]:
+def _bases(wanted: int, disks: Path, boxes: Path) -> Iterator[tuple[str, int]]:
     """Each home and box folder, and the id range that its owner is in; one in the wanted range has the wanted base."""
-    wanted = settings.box_id_base
-    for home in sorted(settings.disks_folder.glob("volumes/*/home")):
+    for home in sorted(disks.glob("volumes/*/home")):
         owner = home.lstat().st_uid
         yield f"disk {home.parent.name}", wanted if 0 <= owner - wanted < BOX_IDS else _base_of(home, owner)
-    for folder in sorted((settings.state_folder / "boxes").glob("*-*-*")):
+    for folder in sorted(boxes.glob("*-*-*")):
         yield f"box {folder.name}", folder.lstat().st_uid
 
 

@@ -1,28 +1,28 @@
-"""The one place that names adapters: from settings to a working cloud."""
+"""From settings to a working cloud on this machine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from odc import __version__
 from odc.adapters.engine.box_limits import BoxLimits, box_limits, most_boxes
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import EngineOptions, pids_per_unit
 from odc.adapters.engine.firewall import keep_apart
-from odc.adapters.engine.image import Images, box_files
+from odc.adapters.engine.image import box_files
 from odc.adapters.engine.kernel_limits import raise_limits, wanted_limits
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
 from odc.adapters.engine.service import EngineService, Machine, look_at_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
+from odc.adapters.engine.tcp_ports import check_ports
 from odc.adapters.github.key_source import GitHubKeySource
 from odc.adapters.localdisk.blob_store import FileBlobStore
-from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
+from odc.adapters.localdisk.immutable_settings import check_ids
+from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
@@ -31,54 +31,15 @@ from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.adapters.system.wake import LocalWake
-from odc.api.messages.cloud import Health
-from odc.control.context import ClusterStatus, Policy, Ports
+from odc.control.context import Policy, Ports
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
 from odc.host import write_atomically
+from odc.operator.backend import Cloud
 from odc.operator.daemon_state import known_nodes, note_nodes
-from odc.operator.immutable_settings import check_ids
 from odc.operator.settings import Settings
 
 NVIDIA_KIND = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """A working cloud: its ports, its policy, and the adapters that need closing."""
-
-    settings: Settings
-    policy: Policy
-    ports: Ports
-    wake: LocalWake
-    store: SqlStateStore
-    volumes: LocalVolumes
-    nodes: tuple[Node, ...]
-    engine: str
-
-    def health(self, status: ClusterStatus) -> Health:
-        """Whether the cloud takes requests, and what it is made of.
-
-        Args:
-            status: the cluster as the last pass observed it.
-        """
-        types: dict[str, int] = {}
-        for node in self.nodes:
-            types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
-        return Health(
-            ready=status.at is not None,
-            version=__version__,
-            cloud=self.settings.cloud,
-            types=types,
-            simulated=any(node.simulated for node in self.nodes),
-            storage=self.volumes.describe(),
-            engine=self.engine,
-            problems=status.problems,
-        )
-
-    def close(self) -> None:
-        """Let go of the records; boxes, their disks and the engine's service go on."""
-        self.store.close()
 
 
 def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
@@ -106,17 +67,12 @@ def lent_gpus(settings: Settings) -> tuple[str, ...]:
     return tuple(gpu for node in find_nodes(settings, settings.policy()) for gpu in node.gpus)
 
 
-def engine_service(settings: Settings) -> EngineService:
-    """The engine's service of this cloud."""
-    return EngineService(settings.state_folder / "engine", os.environ)
+def engine_service(settings: Settings, environment: Mapping[str, str]) -> EngineService:
+    """The engine's service of this cloud; the environment is for its commands."""
+    return EngineService(settings.state_folder / "engine", environment)
 
 
-def images(settings: Settings) -> Images:
-    """The engine's images."""
-    return Images(engine_service(settings).environment)
-
-
-def build_cloud(settings: Settings) -> Cloud:
+def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
     """Open the records and disks, start the engine's service, and put all of it together.
 
     Raises:
@@ -131,8 +87,8 @@ def build_cloud(settings: Settings) -> Cloud:
         note_gpus(state)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
-    check_ids(settings)
-    api = engine_service(settings).ensure(renew=True)
+    check_ids(settings.box_id_base, settings.disks_folder, state / "boxes")
+    api = engine_service(settings, environment).ensure(renew=True)
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program, smi = _install_box_programs(state)
     if settings.simulate:
@@ -141,40 +97,44 @@ def build_cloud(settings: Settings) -> Cloud:
     raise_limits(kernel)
     limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     machine = look_at_machine()
-    options = _options(settings, machine, nodes, program, state / "lxcfs", limits)
-    wake = LocalWake()
+    options = _options(settings, environment, machine, nodes, limits, program)
+    wake, accounts = LocalWake(), SystemAccounts()
+    cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
         wake=wake,
-        cluster=EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30))),
+        cluster=cluster,
         volumes=volumes,
         blobs=FileBlobStore(state / "blobs"),
         keys=GitHubKeySource(settings.github, settings.github_api),
         host_keys=OpensshHostKeys(),
         clock=SystemClock(),
-        accounts=SystemAccounts(),
+        accounts=accounts,
     )
     version = (api.get("/version") or {}).get("Version", "?")
     return Cloud(
         settings=settings,
         policy=policy,
         ports=ports,
-        wake=wake,
-        store=store,
-        volumes=volumes,
         nodes=nodes,
+        subscribe=wake.subscribe,
+        find_lender=accounts.find_lender,
+        check_ports=partial(check_ports, settings.listen, settings.ports, cluster),
+        close=store.close,
         engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
     )
 
 
 def _options(
     settings: Settings,
+    environment: Mapping[str, str],
     machine: Machine,
     nodes: tuple[Node, ...],
-    program: Path,
-    lxcfs: Path | None,
     limits: BoxLimits,
+    program: Path | None = None,
 ) -> EngineOptions:
+    """The engine's options; without the program that boxes mount, for boxes that are only listed and ended."""
+    state = settings.state_folder
     return EngineOptions(
         cloud=settings.cloud,
         state=settings.state_folder,
@@ -187,8 +147,8 @@ def _options(
         processes=machine.processes,
         pids_per_unit=pids_per_unit(machine.pids, nodes),
         sysctls=machine.sysctls,
-        lxcfs=lxcfs,
-        program=program,
+        lxcfs=state / "lxcfs" if program is not None else None,
+        program=program or state,
         gpu_kind=device_kind(settings.cloud) if settings.simulate else NVIDIA_KIND,
         grace_s=int(settings.limits.grace_s),
         gpu_paths=_gpu_paths(settings, nodes),
@@ -197,7 +157,7 @@ def _options(
         limits=limits,
         image=settings.image,
         kept_files=_kept_files(settings, nodes),
-        environment=engine_service(settings).environment,
+        environment=engine_service(settings, environment).environment,
         dns=settings.dns,
         dns_search=settings.dns_search,
         broken_gpus=partial(broken_gpus, () if settings.simulate else [gpu for node in nodes for gpu in node.gpus]),
@@ -221,14 +181,14 @@ def _gpu_paths(settings: Settings, nodes: Iterable[Node]) -> dict[str, str]:
     return {gpu.uuid: gpu.device for gpu in find_gpus() if gpu.device}
 
 
-def present_boxes(settings: Settings) -> EngineCluster:
+def present_boxes(settings: Settings, environment: Mapping[str, str]) -> EngineCluster:
     """The cloud's boxes as the engine has them, to look at and to end; none can be made with it.
 
     Raises:
         ProviderError: the engine does not start.
     """
-    api = engine_service(settings).ensure()
-    return EngineCluster(api, (), _options(settings, look_at_machine(), (), settings.state_folder, None, BoxLimits()))
+    api = engine_service(settings, environment).ensure()
+    return EngineCluster(api, (), _options(settings, environment, look_at_machine(), (), BoxLimits()))
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:

@@ -1,0 +1,216 @@
+"""What the operator's commands need of a backend: the machine or cluster that runs boxes and keeps disks and records.
+
+The commands name no adapter. `odc.entrypoints.bootstrap` makes the backend of one set of settings; a second kind of
+backend implements these protocols and needs no other `odc up`, `odc down` or `odc doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from odc import __version__
+from odc.api.messages.cloud import Health
+from odc.control.context import ClusterStatus, Policy, Ports
+from odc.domain.disk import VolumeLabel
+from odc.domain.finding import Finding
+from odc.domain.node import Node
+from odc.operator.settings import Settings
+from odc.ports.accounts import Accounts
+from odc.ports.cluster import Cluster
+from odc.ports.state_store import StateStore
+
+Say = Callable[[str], None]
+Check = Callable[[], Iterator[Finding]]
+Subscribe = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A working cloud.
+
+    Attributes:
+        settings: that it was built with.
+        policy: the settings as the control plane reads them.
+        ports: its adapters.
+        nodes: its nodes, as they were when it was built.
+        engine: what runs boxes, in a few words for people.
+        subscribe: calls a listener at every wake, until what it returns is called.
+        find_lender: the login whose subordinate uid this is; None if it is nobody's.
+        check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
+        close: lets go of the records; boxes, their disks and what serves them go on.
+    """
+
+    settings: Settings
+    policy: Policy
+    ports: Ports
+    nodes: tuple[Node, ...]
+    engine: str
+    subscribe: Subscribe
+    find_lender: Callable[[int], str | None]
+    check_ports: Callable[[], None]
+    close: Callable[[], None]
+
+    def health(self, status: ClusterStatus) -> Health:
+        """Whether the cloud takes requests, and what it is made of.
+
+        Args:
+            status: the cluster as the last pass observed it.
+        """
+        types: dict[str, int] = {}
+        for node in self.nodes:
+            types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
+        return Health(
+            ready=status.at is not None,
+            version=__version__,
+            cloud=self.settings.cloud,
+            types=types,
+            simulated=any(node.simulated for node in self.nodes),
+            storage=self.ports.volumes.describe(),
+            engine=self.engine,
+            problems=status.problems,
+        )
+
+
+class BoxImage(Protocol):
+    """The image of boxes. Every method raises `ProviderError` if what keeps images does not work."""
+
+    def version(self) -> str | None:
+        """What the image was made from; empty if ODC did not make it; None if there is none."""
+
+    def current_version(self) -> str:
+        """What this installation would make it from."""
+
+    def lacks_oh_my_zsh(self) -> bool:
+        """Whether the image lacks the oh-my-zsh that the settings name, as when it could not be fetched."""
+
+    def build(self, say: Say) -> None:
+        """Make the image. Repeatable; running boxes keep the one that they have.
+
+        Args:
+            say: hears each step.
+
+        Raises:
+            ProviderRefused: a program is missing or a step failed; an image that was there is still there.
+        """
+
+
+class Records(Protocol):
+    """The records, for commands that read or replace them without a daemon."""
+
+    def exist(self) -> bool:
+        """Whether there are records. Looks only; nothing is created."""
+
+    def open(self) -> AbstractContextManager[StateStore]:
+        """The store, closed at the end of the block.
+
+        Raises:
+            ProviderError: it cannot be opened.
+        """
+
+    def restore(self, source: Path) -> Path | None:
+        """Put a backup in the place of the records. No daemon may run.
+
+        Returns:
+            Where the records of before are now; None if there were none.
+
+        Raises:
+            ProviderError: the file is not a whole backup, or cannot be copied; nothing was changed.
+        """
+
+
+class Backend(Protocol):
+    """The backend of one set of settings. Making it looks at nothing; only root may call most methods."""
+
+    @property
+    def image(self) -> BoxImage:
+        """The image of boxes."""
+
+    @property
+    def records(self) -> Records:
+        """The records."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The logins of the machine."""
+
+    def lent_gpus(self) -> tuple[str, ...]:
+        """The machine's own GPUs that a cloud of these settings lends, by identity; none if it simulates them.
+
+        Raises:
+            InvalidRequest: what is to be simulated is not understood.
+        """
+
+    def check_listen(self) -> None:
+        """Whether boxes can listen where the settings say.
+
+        Raises:
+            InvalidRequest: they cannot. Nothing was changed.
+        """
+
+    def check_immutable(self, last: Settings) -> None:
+        """Refuse another place for the disks than the one that has them.
+
+        Args:
+            last: what the cloud runs with, or ran with last.
+
+        Raises:
+            InvalidRequest: with the ways to go on. Nothing was changed.
+        """
+
+    def check_ids(self) -> None:
+        """Refuse an id range that the files of existing disks and boxes do not belong to. The disks are mounted.
+
+        Raises:
+            InvalidRequest: with the setting that fits. Nothing was changed.
+        """
+
+    def build(self) -> Cloud:
+        """Open the records and disks, start what serves boxes, and put all of it together.
+
+        Raises:
+            ProviderError, InvalidRequest: what is missing, with what to do.
+        """
+
+    def low_kernel_limits(self) -> int:
+        """How many limits of the kernel are lower than boxes need; `build` raises them.
+
+        Raises:
+            InvalidRequest: what is to be simulated is not understood.
+        """
+
+    def rollback(self) -> Callable[[], None]:
+        """What takes back everything that comes to the machine from now on besides files in the state folder.
+
+        It never raises: what cannot be taken away stays.
+        """
+
+    def boxes(self) -> AbstractContextManager[Cluster | None]:
+        """The cloud's boxes, to list and to end; None if nothing was ever started. What is started for it ends again.
+
+        Raises:
+            ProviderError: the engine does not start.
+        """
+
+    def teardown(self, alone: bool) -> None:
+        """Stop what serves boxes and unmount the disks. Repeatable. Boxes are gone before; records and disks stay.
+
+        Args:
+            alone: no other cloud uses this machine, so that its kernel limits are put back.
+        """
+
+    def volume_labels(self) -> tuple[VolumeLabel, ...]:
+        """What is written next to each volume, by disk id; nothing if the storage is not mounted."""
+
+    def checks(self, running: bool) -> Mapping[str, Check]:
+        """What `odc doctor` looks at: subject to check, in the order in which they are shown. Nothing is changed.
+
+        Args:
+            running: a daemon of this cloud runs.
+        """
+
+
+MakeBackend = Callable[[Settings], Backend]

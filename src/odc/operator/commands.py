@@ -1,0 +1,224 @@
+"""`odc`, the operator's command: starts, stops, looks after and backs up a cloud.
+
+Commands import what they need when they run: a light installation has `odc` too, and says what it lacks.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from odc import __version__
+from odc.cli.completion import completion_command
+from odc.domain.errors import InvariantError, OdcError, ProviderRefused
+from odc.operator.command_group import OperatorGroup
+from odc.operator.confirmation import confirm
+from odc.operator.daemon_commands import clock, disk, user
+from odc.operator.errors import as_ours, failed, missing
+from odc.operator.invocation import Invocation, Program, echo_json, need_root, say, yes_option
+from odc.operator.settings import DEFAULT_FILE, Settings
+from odc.operator.settings_file import read_settings
+
+INTERRUPTED = 130
+
+
+@click.group(cls=OperatorGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="Settings file.")
+@click.version_option(__version__, prog_name="odc")
+@click.pass_context
+def group(ctx: click.Context, file: Path | None) -> None:
+    """Run a cloud that lends this machine's GPUs."""
+    program: Program = ctx.obj
+    if file is None and program.settings_file:
+        file = Path(program.settings_file)
+    ctx.obj = Invocation(program, file.absolute() if file else None)
+
+
+def _last_time(call: Invocation, typed: dict[str, str | None]) -> dict[str, str | None]:
+    """What is typed now, with what was typed for this cloud the last time where neither this nor the file says it."""
+    from odc.operator.daemon_state import last_typed
+
+    settings, plain = call.settings(**typed), Settings()
+    last = last_typed(settings.state_folder)
+    open_ = {name for name, value in typed.items() if value is None and getattr(settings, name) == getattr(plain, name)}
+    return {name: last.get(name) if name in open_ else value for name, value in typed.items()}
+
+
+simulate_option = click.option(
+    "--simulate",
+    metavar="TYPE=NODESxGPUS,…|none",
+    callback=lambda _ctx, _param, value: "" if value == "none" else value,
+    help="Pretend these nodes instead of the machine's own GPUs.",
+)
+disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
+
+
+@group.command()
+@simulate_option
+@disks_option
+@click.pass_obj
+def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
+    """Start the cloud, now and at every boot; wait until it is ready. What was typed the last time still holds."""
+    need_root()
+    from odc.operator import up as starting
+
+    typed = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
+    changes = _last_time(call, typed)
+    remembered = {name: value for name, value in changes.items() if value and typed[name] is None}
+    if call.program.ignored:
+        say(f"Not used from your environment: {', '.join(call.program.ignored)}")
+    settings = call.settings(**changes)
+    starting.up(settings, call.program.make_backend(settings), call.file, changes, remembered, say)
+
+
+@group.command()
+@click.option("--all", "everything", is_flag=True, help="End every reservation too, and leave nothing running.")
+@yes_option
+@click.pass_obj
+def down(call: Invocation, everything: bool, yes: bool) -> None:
+    """Stop the daemon; boxes go on. With --all, end everything; disks are kept.
+
+    Without a terminal, --all needs --yes.
+    """
+    need_root()
+    from odc.operator import down as stopping
+
+    settings = call.settings()
+    if everything and settings.state_folder.is_dir():
+        confirm("this ends every reservation of every user", yes)
+    stopping.down(settings, call.program.make_backend, call.file, everything, say)
+
+
+@group.command()
+@simulate_option
+@disks_option
+@click.pass_obj
+def serve(call: Invocation, simulate: str | None, disks: str | None) -> None:
+    """Run the daemon in the foreground; Ctrl+C stops it, boxes go on."""
+    need_root()
+    from odc.operator.logs import log_cannot_start, set_up_logs
+
+    set_up_logs()
+    try:
+        settings = call.settings(simulate=simulate, disks=disks)
+        set_up_logs(file=settings.state_folder / "odc.log")
+        call.program.serve(settings, call.file)
+    except OdcError as error:
+        if not sys.stderr.isatty():
+            log_cannot_start(error)
+        raise
+
+
+@group.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def doctor(call: Invocation, as_json: bool) -> None:
+    """Check what the cloud needs: each line is ok or says what to do."""
+    from odc.operator.doctor import examine
+
+    if call.program.ignored and not as_json:
+        say(f"{'warn':<5} {'environment':<11} not used: {', '.join(call.program.ignored)}")
+    findings = examine(call.settings(**_last_time(call, {"simulate": None, "disks": None})), call.program.make_backend)
+    if as_json:
+        echo_json(findings)
+    for finding in () if as_json else findings:
+        say(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
+        if finding.hint:
+            say(f"{'':17} {finding.hint}")
+    if any(finding.level == "fail" for finding in findings):
+        sys.exit(1)
+
+
+@group.command()
+@click.argument("name")
+@click.pass_obj
+def rename(call: Invocation, name: str) -> None:
+    """Give the cloud another NAME. Everything must have ended before: odc down --all."""
+    need_root()
+    from odc.operator import rename as renaming
+
+    settings = read_settings(call.file)
+    old = renaming.rename(settings, name, call.program.make_backend)
+    say(f'The cloud "{old}" is called "{name}" now. Its records and disks are as they were.')
+    if settings.cloud == name:
+        say("Next: odc up")
+    else:
+        say(f'Next: set cloud = "{name}" in {call.file or DEFAULT_FILE}, then: odc up')
+
+
+@group.command()
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(call: Invocation, target: Path) -> None:
+    """Write all records to a new FILE; the cloud goes on. Disks are not in it."""
+    need_root()
+    from odc.operator import backup as backups
+
+    settings = call.settings()
+    backups.back_up(settings, call.program.make_backend(settings), target.absolute(), say)
+
+
+@group.command()
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.pass_obj
+def restore(call: Invocation, source: Path) -> None:
+    """Take the records back from FILE; the daemon must be down. The records of now are kept beside."""
+    need_root()
+    from odc.operator import backup as backups
+
+    settings = call.settings()
+    backups.restore(settings, call.program.make_backend(settings), source.absolute(), say)
+
+
+for command in (completion_command(), clock, user, disk):
+    group.add_command(command)
+
+
+@group.group()
+def image() -> None:
+    """The image of boxes."""
+
+
+@image.command("build")
+@click.option("--fresh", is_flag=True, help="Make it anew also if it is current, with Debian's packages of today.")
+@yes_option
+@click.pass_obj
+def image_build(call: Invocation, fresh: bool, yes: bool) -> None:
+    """Make the base image of boxes, from Debian's packages. About two minutes.
+
+    An image of this name that ODC did not make is replaced only by --yes, or when you say so.
+    """
+    need_root()
+    from odc.operator.image import build_image
+
+    settings = call.settings()
+    build_image(settings, call.program.make_backend(settings).image, fresh, say, lambda what: confirm(what, yes))
+
+
+def run(arguments: list[str], program: Program) -> int:
+    """Run one command; its exit code. Errors go to standard error and never end with 0.
+
+    Args:
+        arguments: as they were typed.
+        program: that runs them.
+    """
+    try:
+        return int(group.main(args=arguments, prog_name="odc", obj=program, standalone_mode=False) or 0)
+    except InvariantError:
+        raise
+    except OdcError as error:
+        return failed(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return failed(as_ours(error))
+    except ModuleNotFoundError as error:
+        return failed(missing(error))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except OSError as error:
+        return failed(ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}"))

@@ -1,0 +1,89 @@
+"""One run of `odc`: what its commands are given, and how they write to the terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import msgspec
+
+from odc.cli.ascii import escaped, is_utf8
+from odc.cli.wrap import fold
+from odc.domain.errors import NotAllowed
+from odc.operator.backend import MakeBackend
+from odc.operator.confirmation import as_typed
+from odc.operator.hints import pasteable
+from odc.operator.ownership import check_owner
+from odc.operator.settings import Settings
+from odc.operator.settings_file import read_settings
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the program gives to every command.
+
+    Attributes:
+        make_backend: for a set of settings.
+        serve: runs the daemon until it is stopped, with settings and their file; None for the usual file.
+        ignored: variables that were set when the process began and that it does not use, as the operator reads them.
+        settings_file: that the environment names; empty if it names none.
+    """
+
+    make_backend: MakeBackend
+    serve: Callable[[Settings, Path | None], None]
+    ignored: tuple[str, ...] = ()
+    settings_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One command line.
+
+    Attributes:
+        program: that runs it.
+        file: the settings file that was named, absolute; None for the usual one.
+    """
+
+    program: Program
+    file: Path | None
+
+    def settings(self, **changes: object) -> Settings:
+        """The settings of the cloud, with the command line's changes on top.
+
+        Raises:
+            InvalidRequest: they cannot work, or name the state folder of another cloud.
+        """
+        settings = read_settings(self.file, changes)
+        check_owner(settings)
+        return settings
+
+
+def say(text: str) -> None:
+    """One line; on a terminal folded between words, so that a command in it can still be pasted."""
+    text = pasteable(text)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in fold(text, width) if width else [text]:
+        click.echo(line)
+
+
+def echo_json(value: object) -> None:
+    """One line of JSON."""
+    text = msgspec.json.encode(value).decode()
+    click.echo(text if is_utf8(sys.stdout.encoding) else escaped(text))
+
+
+def need_root() -> None:
+    """Return if this process is root's.
+
+    Raises:
+        NotAllowed: it is not.
+    """
+    if os.geteuid() != 0:
+        raise NotAllowed("a cloud for all users of the machine is run by root", ("as root", f"sudo {as_typed()}"))

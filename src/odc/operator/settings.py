@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from odc.adapters.engine.oh_my_zsh import ADDRESS, COMMIT
 from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.limits import Limits
@@ -21,6 +20,9 @@ from odc.domain.storage import Retention
 
 DEFAULT_FILE = Path("/etc/odc/odc.toml")
 DEFAULT_SOCKET = "/run/odc/odc.sock"
+OH_MY_ZSH = "https://github.com/ohmyzsh/ohmyzsh.git"
+OH_MY_ZSH_COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
+"""Of 2026-08-22."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
 """Addresses that mean every address of the machine, and the machine as it reaches itself."""
 
@@ -145,8 +147,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dns_search: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
     certificates: str = ""
-    oh_my_zsh: str = ADDRESS
-    oh_my_zsh_commit: str = COMMIT
+    oh_my_zsh: str = OH_MY_ZSH
+    oh_my_zsh_commit: str = OH_MY_ZSH_COMMIT
     timezone: str = ""
     limits: LimitSettings = LimitSettings()
     snapshots: SnapshotSettings = SnapshotSettings()

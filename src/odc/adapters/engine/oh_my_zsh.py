@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ADDRESS = "https://github.com/ohmyzsh/ohmyzsh.git"
-COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
-"""Of 2026-08-22. The whole content follows from it: git checks every object that it receives against its name."""
 LIMIT_S = 180
 QUICK_S = 60
 """For the commit alone, some 3 MB. A network that drops packets without an answer costs the build no more than this."""
@@ -37,11 +34,12 @@ class OhMyZsh:
 
     Attributes:
         address: of its git repository; empty: it is not wanted.
-        commit: 40 hexadecimal digits.
+        commit: 40 hexadecimal digits. The whole content follows from it: git checks every object that it receives
+            against its name.
     """
 
-    address: str = ADDRESS
-    commit: str = COMMIT
+    address: str
+    commit: str
 
     def fetch(self, folder: Path, environment: Mapping[str, str]) -> None:
         """Put the commit's files into a folder.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -23,27 +24,31 @@ _TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}", re.ASCII)
 
 
 class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One type that can be asked for.
+    """One type that can be asked for. The descriptions and examples are those of the settings' reference page."""
 
-    Attributes:
-        name: as typed after `-t`.
-        gpus_per_node: GPUs of a usual node; 0 for a type without GPUs.
-        units_per_node: for a type without GPUs, how many boxes share a node.
-        gpu_memory_gib: memory of one GPU; 0 for none.
-        cpus: cores of a usual node.
-        memory_gib: memory of a usual node.
-        match: lower-case words that must all stand in the name that NVML gives, for the type to match.
-        min_memory_gib: a GPU with less memory is not of this type (the 40 GB and 80 GB editions of one chip).
-    """
-
-    name: str
-    gpus_per_node: int = 0
-    units_per_node: int = 1
-    gpu_memory_gib: int = 0
-    cpus: int = 1
-    memory_gib: int = 1
-    match: tuple[str, ...] = ()
-    min_memory_gib: int = 0
+    name: Annotated[str, msgspec.Meta(description="as typed after `-t`.", examples=["rtx4090"])]
+    gpus_per_node: Annotated[
+        int, msgspec.Meta(description="GPUs of a usual node; 0 for a type without GPUs.", examples=[4])
+    ] = 0
+    units_per_node: Annotated[
+        int, msgspec.Meta(description="for a type without GPUs, how many boxes share a node.")
+    ] = 1
+    gpu_memory_gib: Annotated[int, msgspec.Meta(description="memory of one GPU; 0 for none.", examples=[24])] = 0
+    cpus: Annotated[int, msgspec.Meta(description="cores of a usual node.", examples=[64])] = 1
+    memory_gib: Annotated[int, msgspec.Meta(description="memory of a usual node.", examples=[256])] = 1
+    match: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="lower-case words that must all stand in the name that NVML gives, for the type to match.",
+            examples=[("rtx", "4090")],
+        ),
+    ] = ()
+    min_memory_gib: Annotated[
+        int,
+        msgspec.Meta(
+            description="a GPU with less memory is not of this type (the 40 GB and 80 GB editions of one chip)."
+        ),
+    ] = 0
 
     @property
     def has_gpus(self) -> bool:

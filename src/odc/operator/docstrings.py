@@ -1,4 +1,4 @@
-"""What the docstrings of settings say, one sentence for each: shown with errors, and the source of their page."""
+"""The attributes' descriptions in docstrings, for the generators of the reference pages. No program uses it."""
 
 from __future__ import annotations
 

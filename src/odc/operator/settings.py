@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -17,142 +18,270 @@ from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.limits import Limits
 from odc.domain.storage import Retention
+from odc.operator.settings_rules import (
+    CERTIFICATES,
+    COMMIT,
+    CONTAINERS,
+    DNS_SERVERS,
+    DOMAINS,
+    FOLDER,
+    FOLDER_OR_NONE,
+    GPU_TYPES,
+    HOST,
+    ID_BASE,
+    IMAGE,
+    LAYER_SIZE,
+    LISTEN,
+    PORTS,
+    REPOSITORY,
+    SOCKET,
+    TIMEZONE,
+    URL,
+    USERS,
+    VARIABLES,
+    number,
+    setting,
+)
 
 DEFAULT_FILE = Path("/etc/odc/odc.toml")
 DEFAULT_SOCKET = "/run/odc/odc.sock"
 OH_MY_ZSH = "https://github.com/ohmyzsh/ohmyzsh.git"
 OH_MY_ZSH_COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
 """Of 2026-08-22."""
+_LIMITS, _POLICY, _RETENTION = Limits(), Policy(), Retention()
+"""Where the defaults are that the control plane has too."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
 """Addresses that mean every address of the machine, and the machine as it reaches itself."""
 
 
+def _seconds(length: timedelta) -> float:
+    """As the settings have it: without a fraction where it has none."""
+    seconds = length.total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits per user and per step.
+    """Limits per user and per step."""
 
-    Attributes:
-        live_per_user: reservations of one user that are not ended, queued ones included.
-        gpus_per_user: GPUs of all live reservations of one user; 0 means no limit.
-        disks_per_user: disks of one user.
-        ended_per_user: ended reservations of one user that are kept with their history; older ones are deleted.
-        prepare_s: seconds from a slot's start until SSH answers; part of every promise.
-        stop_s: seconds from the end until the GPUs are free; part of every slot.
-        attempts: tries at starting a reservation before it fails.
-        grace_s: seconds that a box's processes have to end.
-        missing_s: seconds that a box must be missing before its reservation fails.
-    """
-
-    live_per_user: int = 10
-    gpus_per_user: int = 0
-    disks_per_user: int = 50
-    ended_per_user: int = 1000
-    prepare_s: float = 180
-    stop_s: float = 120
-    attempts: int = 3
-    grace_s: float = 30
-    missing_s: float = 30
+    live_per_user: Annotated[
+        int, setting("reservations of one user that are not ended, queued ones included.", 4, number(1))
+    ] = _LIMITS.live_per_user
+    gpus_per_user: Annotated[
+        int, setting("GPUs of all live reservations of one user; 0 means no limit.", 8, number(0))
+    ] = _LIMITS.gpus_per_user
+    disks_per_user: Annotated[int, setting("disks of one user.", 20, number(1))] = _LIMITS.disks_per_user
+    ended_per_user: Annotated[
+        int,
+        setting(
+            "ended reservations of one user that are kept with their history; older ones are deleted.", 5000, number(10)
+        ),
+    ] = _LIMITS.ended_per_user
+    prepare_s: Annotated[
+        float, setting("seconds from a slot's start until SSH answers; part of every promise.", 300, number(1))
+    ] = _seconds(_LIMITS.prepare)
+    stop_s: Annotated[
+        float, setting("seconds from the end until the GPUs are free; part of every slot.", 180, number(1))
+    ] = _seconds(_LIMITS.stop)
+    attempts: Annotated[int, setting("tries at starting a reservation before it fails.", 5, number(1))] = (
+        _LIMITS.attempts
+    )
+    grace_s: Annotated[float, setting("seconds that a box's processes have to end.", 60, number(0))] = _seconds(
+        _POLICY.grace
+    )
+    missing_s: Annotated[
+        float, setting("seconds that a box must be missing before its reservation fails.", 60, number(0))
+    ] = _seconds(_POLICY.missing)
 
 
 class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which snapshots of disks are kept. The newest verified snapshot of a disk is always kept.
+    """Which snapshots of disks are kept. The newest verified snapshot of a disk is always kept."""
 
-    Attributes:
-        keep: snapshots of each disk.
-        days: how many days a snapshot is kept; 0 means no limit.
-        percent: what the older snapshots of a disk may take, in percent of its size; 0 means no limit.
-        free_percent: how much of the disk storage is to stay free: with less, older snapshots are deleted although
-            the limits above would keep them, first those of the user who takes most; with less than a third of it,
-            no new disk is made.
-    """
-
-    keep: int = 7
-    days: float = 30
-    percent: float = 100
-    free_percent: float = 15
+    keep: Annotated[int, setting("snapshots of each disk.", 14, number(1))] = _RETENTION.keep
+    days: Annotated[float, setting("how many days a snapshot is kept; 0 means no limit.", 60, number(0))] = (
+        _RETENTION.days
+    )
+    percent: Annotated[
+        float,
+        setting(
+            "what the older snapshots of a disk may take, in percent of its size; 0 means no limit.", 200, number(0)
+        ),
+    ] = _RETENTION.percent
+    free_percent: Annotated[
+        float,
+        setting(
+            "how much of the disk storage is to stay free: with less, older snapshots are deleted although "
+            "the limits above would keep them, first those of the user who takes most; with less than a "
+            "third of it, no new disk is made.",
+            10,
+            number(0, 90),
+        ),
+    ] = _RETENTION.free_percent
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting.
+    """Every setting."""
 
-    Attributes:
-        cloud: name of the cloud; part of the name of everything it makes on the machine.
-        state: folder of the records, logs and boxes' files.
-        socket: where the API listens.
-        database: address of the records, such as `postgresql+psycopg://…`; empty: SQLite in the state folder.
-        admins: Unix users who see and may end everybody's reservations, and may accept the clock, as root does.
-        simulate: pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.
-        listen: address of the host at which boxes' SSH listens.
-        address: name or address by which users reach boxes; empty: `listen`, or this machine if that is everywhere.
-        ports: first and last SSH port of boxes.
-        network: addresses from which each reservation gets its own small network, in CIDR form.
-        metadata_service: whether boxes may reach link-local addresses (169.254.0.0/16) and cloud providers' metadata
-            services, which hand out the machine's credentials.
-        nested_namespaces: whether boxes may make user namespaces, as bubblewrap, Chrome's sandbox and rootless
-            containers do; such a box can use up the terminals of all boxes.
-        disks: folder of the users' disks; empty: in the state folder.
-        disk_gib: size of a new disk.
-        disk_file_gib: size of the btrfs file that is made when the folder's file system has no snapshots.
-        layer_gib: what one box may write outside its home (`/`, `/tmp`) or in a temporary home, at most a fourth of the
-            disk storage, which must be btrfs; 0: no limit.
-        image: image of boxes.
-        keep_cpus: cores kept for the host.
-        keep_memory_gib: memory kept for the host.
-        keep_types: GPU types of the machine that are kept for the host, such as that of its display.
-        ignored_containers: names of the operator's own containers that may see GPUs without using them up, such as a
-            monitoring exporter; every other container that has a GPU keeps it from being lent.
-        github: where public keys are fetched from.
-        github_api: where GitHub's numeric user ids are asked for.
-        box_id_base: first host uid and gid of the boxes' user namespace; outside the ranges of the host's users;
-            it cannot change while there are disks.
-        dns: addresses of the DNS servers that boxes ask; empty: those that this machine asks. Its own loopback, where
-            systemd-resolved and dnsmasq listen, is out of reach of boxes.
-        dns_search: domains in which boxes look up short names; empty: this machine's.
-        environment: variables for every login in every box; running boxes have a changed one at the next login.
-        certificates: file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM.
-            Running boxes get added ones within seconds; removed ones stay trusted until the box ends.
-        oh_my_zsh: address of the git repository from which `odc image build` takes oh-my-zsh; empty: boxes have a small
-            loader with two themes and three plugins.
-        oh_my_zsh_commit: the commit that is taken from it; anything else that comes is refused.
-        timezone: time zone of times that are shown inside boxes; empty: the host's.
-        limits: per user and per step.
-        snapshots: which snapshots of disks are kept.
-        types: GPU types that change or join the built-in ones.
-    """
-
-    cloud: str = "odc"
-    state: str = "/var/lib/odc"
-    socket: str = DEFAULT_SOCKET
-    database: str = ""
-    admins: tuple[str, ...] = ()
-    simulate: str = ""
-    listen: str = "127.0.0.1"
-    address: str = ""
-    ports: tuple[int, int] = (30000, 31999)
-    network: str = "10.90.0.0/16"
-    metadata_service: bool = False
-    nested_namespaces: bool = False
-    disks: str = ""
-    disk_gib: float = 100
-    disk_file_gib: float = 200
-    layer_gib: float = 20
-    image: str = "localhost/odc/box:1"
-    keep_cpus: float = 0
-    keep_memory_gib: float = 1
-    keep_types: tuple[str, ...] = ()
-    ignored_containers: tuple[str, ...] = ()
-    github: str = "https://github.com"
-    github_api: str = "https://api.github.com"
-    box_id_base: int = 1_000_000_000
-    dns: tuple[str, ...] = ()
-    dns_search: tuple[str, ...] = ()
-    environment: Mapping[str, str] = {}
-    certificates: str = ""
-    oh_my_zsh: str = OH_MY_ZSH
-    oh_my_zsh_commit: str = OH_MY_ZSH_COMMIT
-    timezone: str = ""
-    limits: LimitSettings = LimitSettings()
-    snapshots: SnapshotSettings = SnapshotSettings()
-    types: tuple[GpuType, ...] = ()
+    cloud: Annotated[
+        str, setting("name of the cloud; part of the name of everything it makes on the machine.", "lab")
+    ] = _POLICY.cloud
+    state: Annotated[str, setting("folder of the records, logs and boxes' files.", "/srv/odc", FOLDER)] = "/var/lib/odc"
+    socket: Annotated[str, setting("where the API listens.", "/run/odc/lab.sock", SOCKET)] = DEFAULT_SOCKET
+    database: Annotated[
+        str,
+        setting(
+            "address of the records, such as `postgresql+psycopg://…`; empty: SQLite in the state folder.",
+            "postgresql+psycopg://odc@db.example/odc",
+        ),
+    ] = ""
+    admins: Annotated[
+        tuple[str, ...],
+        setting(
+            "Unix users who see and may end everybody's reservations, and may accept the clock, as root does.",
+            ("ada", "ben"),
+            USERS,
+        ),
+    ] = ()
+    simulate: Annotated[
+        str, setting("pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.", "h100=2x8,t4=1x4")
+    ] = ""
+    listen: Annotated[str, setting("address of the host at which boxes' SSH listens.", "0.0.0.0", LISTEN)] = "127.0.0.1"  # noqa: S104  # an example
+    address: Annotated[
+        str,
+        setting(
+            "name or address by which users reach boxes; empty: `listen`, or this machine if that is everywhere.",
+            "gpu1.lab.example",
+            HOST,
+        ),
+    ] = ""
+    ports: Annotated[tuple[int, int], setting("first and last SSH port of boxes.", (20000, 20999), PORTS)] = (
+        _POLICY.ssh_ports
+    )
+    network: Annotated[
+        str, setting("addresses from which each reservation gets its own small network, in CIDR form.", "10.44.0.0/16")
+    ] = "10.90.0.0/16"
+    metadata_service: Annotated[
+        bool,
+        setting(
+            "whether boxes may reach link-local addresses (169.254.0.0/16) and cloud providers' metadata "
+            "services, which hand out the machine's credentials.",
+            True,
+        ),
+    ] = False
+    nested_namespaces: Annotated[
+        bool,
+        setting(
+            "whether boxes may make user namespaces, as bubblewrap, Chrome's sandbox and rootless containers "
+            "do; such a box can use up the terminals of all boxes.",
+            True,
+        ),
+    ] = False
+    disks: Annotated[
+        str, setting("folder of the users' disks; empty: in the state folder.", "/srv/btrfs/disks", FOLDER_OR_NONE)
+    ] = ""
+    disk_gib: Annotated[float, setting("size of a new disk.", 250, number(0.01))] = _POLICY.disk_bytes // 2**30
+    disk_file_gib: Annotated[
+        float,
+        setting(
+            "size of the btrfs file that is made when the folder's file system has no snapshots.", 1000, number(0.2)
+        ),
+    ] = 200
+    layer_gib: Annotated[
+        float,
+        setting(
+            "what one box may write outside its home (`/`, `/tmp`) or in a temporary home, at most a fourth "
+            "of the disk storage, which must be btrfs; 0: no limit.",
+            50,
+            LAYER_SIZE,
+        ),
+    ] = 20
+    image: Annotated[str, setting("image of boxes.", "localhost/lab/box:1", IMAGE)] = _POLICY.image
+    keep_cpus: Annotated[float, setting("cores kept for the host.", 2, number(0, words="0 or more"))] = 0
+    keep_memory_gib: Annotated[float, setting("memory kept for the host.", 4, number(0, words="0 or more"))] = 1
+    keep_types: Annotated[
+        tuple[str, ...],
+        setting(
+            "GPU types of the machine that are kept for the host, such as that of its display.",
+            ("t400-4gb",),
+            GPU_TYPES,
+        ),
+    ] = ()
+    ignored_containers: Annotated[
+        tuple[str, ...],
+        setting(
+            "names of the operator's own containers that may see GPUs without using them up, such as a "
+            "monitoring exporter; every other container that has a GPU keeps it from being lent.",
+            ("dcgm-exporter",),
+            CONTAINERS,
+        ),
+    ] = ()
+    github: Annotated[str, setting("where public keys are fetched from.", "https://github.example", URL)] = (
+        "https://github.com"
+    )
+    github_api: Annotated[
+        str, setting("where GitHub's numeric user ids are asked for.", "https://github.example/api/v3", URL)
+    ] = "https://api.github.com"
+    box_id_base: Annotated[
+        int,
+        setting(
+            "first host uid and gid of the boxes' user namespace; outside the ranges of the host's users; it "
+            "cannot change while there are disks.",
+            2000000000,
+            ID_BASE,
+        ),
+    ] = 1_000_000_000
+    dns: Annotated[
+        tuple[str, ...],
+        setting(
+            "addresses of the DNS servers that boxes ask; empty: those that this machine asks. Its own "
+            "loopback, where systemd-resolved and dnsmasq listen, is out of reach of boxes.",
+            ["10.0.0.53", "10.0.1.53"],
+            DNS_SERVERS,
+        ),
+    ] = ()
+    dns_search: Annotated[
+        tuple[str, ...],
+        setting("domains in which boxes look up short names; empty: this machine's.", ["lab.example"], DOMAINS),
+    ] = ()
+    environment: Annotated[
+        Mapping[str, str],
+        setting(
+            "variables for every login in every box; running boxes have a changed one at the next login.",
+            {"HTTPS_PROXY": "http://proxy.example:3128"},
+            VARIABLES,
+        ),
+    ] = {}
+    certificates: Annotated[
+        str,
+        setting(
+            "file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM. "
+            "Running boxes get added ones within seconds; removed ones stay trusted until the box ends.",
+            "/etc/odc/proxy-ca.pem",
+            CERTIFICATES,
+        ),
+    ] = ""
+    oh_my_zsh: Annotated[
+        str,
+        setting(
+            "address of the git repository from which `odc image build` takes oh-my-zsh; empty: boxes have a "
+            "small loader with two themes and three plugins.",
+            "https://git.lab.example/mirrors/ohmyzsh.git",
+            REPOSITORY,
+        ),
+    ] = OH_MY_ZSH
+    oh_my_zsh_commit: Annotated[
+        str,
+        setting(
+            "the commit that is taken from it; anything else that comes is refused.",
+            "d42209f2afa8ec3e6971e5b4695ff27f9d5670d2",
+            COMMIT,
+        ),
+    ] = OH_MY_ZSH_COMMIT
+    timezone: Annotated[
+        str, setting("time zone of times that are shown inside boxes; empty: the host's.", "Europe/Berlin", TIMEZONE)
+    ] = ""
+    limits: Annotated[LimitSettings, setting("per user and per step.")] = LimitSettings()
+    snapshots: Annotated[SnapshotSettings, setting("which snapshots of disks are kept.")] = SnapshotSettings()
+    types: Annotated[tuple[GpuType, ...], setting("GPU types that change or join the built-in ones.")] = ()
 
     @property
     def state_folder(self) -> Path:

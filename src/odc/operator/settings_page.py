@@ -8,65 +8,11 @@ import msgspec
 from msgspec import inspect
 
 from odc.domain.catalog import GpuType
-from odc.operator.docstrings import meanings
 from odc.operator.settings import LimitSettings, Settings, SnapshotSettings
 from odc.operator.settings_check import as_toml
+from odc.operator.settings_rules import declarations
 
 PAGE = Path("docs/reference/settings.md")
-EXAMPLES: dict[str, object] = {
-    "cloud": "lab",
-    "state": "/srv/odc",
-    "socket": "/run/odc/lab.sock",
-    "database": "postgresql+psycopg://odc@db.example/odc",
-    "admins": ("ada", "ben"),
-    "simulate": "h100=2x8,t4=1x4",
-    "listen": "0.0.0.0",  # noqa: S104  # an example of what may be chosen
-    "address": "gpu1.lab.example",
-    "ports": (20000, 20999),
-    "network": "10.44.0.0/16",
-    "metadata_service": True,
-    "nested_namespaces": True,
-    "disks": "/srv/btrfs/disks",
-    "disk_gib": 250,
-    "disk_file_gib": 1000,
-    "layer_gib": 50,
-    "image": "localhost/lab/box:1",
-    "keep_cpus": 2,
-    "keep_memory_gib": 4,
-    "keep_types": ("t400-4gb",),
-    "ignored_containers": ("dcgm-exporter",),
-    "github": "https://github.example",
-    "github_api": "https://github.example/api/v3",
-    "box_id_base": 2_000_000_000,
-    "environment": {"HTTPS_PROXY": "http://proxy.example:3128"},
-    "dns": ["10.0.0.53", "10.0.1.53"],
-    "dns_search": ["lab.example"],
-    "oh_my_zsh": "https://git.lab.example/mirrors/ohmyzsh.git",
-    "oh_my_zsh_commit": "d42209f2afa8ec3e6971e5b4695ff27f9d5670d2",
-    "certificates": "/etc/odc/proxy-ca.pem",
-    "timezone": "Europe/Berlin",
-}
-"""A value of each setting that is no table, other than its default."""
-LIMIT_EXAMPLES: dict[str, object] = {
-    "live_per_user": 4,
-    "gpus_per_user": 8,
-    "disks_per_user": 20,
-    "ended_per_user": 5000,
-    "prepare_s": 300,
-    "stop_s": 180,
-    "attempts": 5,
-    "grace_s": 60,
-    "missing_s": 60,
-}
-SNAPSHOT_EXAMPLES: dict[str, object] = {"keep": 14, "days": 60, "percent": 200, "free_percent": 10}
-TYPE_EXAMPLE: dict[str, object] = {
-    "name": "rtx4090",
-    "gpus_per_node": 4,
-    "gpu_memory_gib": 24,
-    "cpus": 64,
-    "memory_gib": 256,
-    "match": ("rtx", "4090"),
-}
 _PLAIN = {
     inspect.StrType: "text",
     inspect.IntType: "whole number",
@@ -89,34 +35,39 @@ NVML calls it.
 
 def page() -> str:
     """The whole page."""
-    plain = [field for field in inspect.type_info(Settings).fields if field.name in EXAMPLES]  # type: ignore[attr-defined]
-    limits = inspect.type_info(LimitSettings).fields  # type: ignore[attr-defined]
-    snapshots = inspect.type_info(SnapshotSettings).fields  # type: ignore[attr-defined]
-    types = inspect.type_info(GpuType).fields  # type: ignore[attr-defined]
-    said = meanings(Settings)
-    whole = "\n".join(as_toml(name, value) for name, value in TYPE_EXAMPLE.items())
+    said = declarations(Settings)
+    whole = "\n".join(as_toml(name, value) for name, value in examples(GpuType).items())
     return "\n".join(
         (
             _HEAD,
-            _table(plain, Settings, EXAMPLES),
-            f"\n## [limits]\n\nA table: {said['limits']}\n",
-            _table(limits, LimitSettings, LIMIT_EXAMPLES),
-            f"\n## [snapshots]\n\nA table: {said['snapshots']}\n",
-            _table(snapshots, SnapshotSettings, SNAPSHOT_EXAMPLES),
-            f"\n## [[types]]\n\nTables: {said['types']}",
+            _table(Settings),
+            f"\n## [limits]\n\nA table: {said['limits'].description}\n",
+            _table(LimitSettings),
+            f"\n## [snapshots]\n\nA table: {said['snapshots'].description}\n",
+            _table(SnapshotSettings),
+            f"\n## [[types]]\n\nTables: {said['types'].description}",
             _TYPES,
-            _table(types, GpuType, TYPE_EXAMPLE),
+            _table(GpuType),
             f"\n```toml\n[[types]]\n{whole}\n```\n",
         )
     )
 
 
-def _table(fields: list[inspect.Field], kind: type, examples: dict[str, object]) -> str:
-    said = meanings(kind)
+def examples(kind: type[msgspec.Struct]) -> dict[str, object]:
+    """The example of each field that has one, by name."""
+    return {name: one.examples[0] for name, one in declarations(kind).items() if one.examples}
+
+
+def _table(kind: type[msgspec.Struct]) -> str:
+    """A row for each key of one line; tables of their own have their own section."""
+    said, shown = declarations(kind), examples(kind)
     lines = ["| key | type | default | what | example |", "|---|---|---|---|---|"]
-    for field in fields:
-        example = f"`{as_toml(field.name, examples[field.name])}`" if field.name in examples else ""
-        words = (f"`{field.name}`", _type(field.type), _default(field), said[field.name], example)
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        type_ = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
+        if kind is Settings and field.name not in shown:
+            continue
+        example = f"`{as_toml(field.name, shown[field.name])}`" if field.name in shown else ""
+        words = (f"`{field.name}`", _type(type_), _default(field), said[field.name].description or "", example)
         lines.append(f"| {' | '.join(words)} |".replace("|  |", "| |"))
     return "\n".join(lines)
 

@@ -69,7 +69,7 @@ class EngineOptions:
     lxcfs: Path | None
     program: Path
     gpu_kind: str
-    grace_s: int = 30
+    grace_s: int
     gpu_paths: Mapping[str, str] = field(default_factory=dict)
     ignored_containers: tuple[str, ...] = ()
     metadata: bool = False

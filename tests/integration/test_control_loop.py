@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from tests.world import HOUR, Fuse, World
 
-from odc.control.reconcile import PassLoop
+from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.reservation import State
 

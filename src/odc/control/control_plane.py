@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from odc.control.authorization import Authorizer
 from odc.control.context import Policy, Ports, StatusCache
+from odc.control.pass_loop import PassLoop
 from odc.control.queries import Queries
-from odc.control.reconcile import PassLoop, Reconciler
+from odc.control.reconcile import Reconciler
 from odc.control.requests import Requests
 from odc.control.task_runner import Runner
 

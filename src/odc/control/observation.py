@@ -1,6 +1,7 @@
 """Step 1 of a pass: list everything, once. The records and their pools' versions are read before the cluster.
 
-Unknown is not absent: what did not answer is None here, and `decide` concludes nothing from it.
+What did not answer is None here and not empty, and `decide` concludes nothing from it. If only one of the two lists of
+the cluster succeeds, both are None: a box on a node that is not known could not be judged.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Observation:
 
     Attributes:
         now: the wall clock.
-        frozen: that clock cannot be trusted; nothing ends for time.
+        frozen: whether that clock cannot be trusted; then nothing ends by time.
         stored: the records, read before everything else.
         nodes: every node by name; None if the cluster did not answer.
         boxes: every box of the cloud; None if the cluster did not answer.
@@ -35,7 +36,8 @@ class Observation:
         outcomes: by task key, what finished since the last pass.
         busy: keys of tasks that still run.
         host: the newest check of the host.
-        taken_ports: SSH ports at which other programs listened when somebody last looked.
+        taken_ports: SSH ports at which other programs listened at the last check.
+        clock_problem: why the clock cannot be trusted, as a sentence; empty if it can.
         by_uid: the boxes by uid; made of `boxes`.
         ready_nodes: names of the nodes that answer; made of `nodes`.
     """
@@ -51,11 +53,12 @@ class Observation:
     busy: frozenset[str]
     host: HostReport = field(default_factory=HostReport)
     taken_ports: frozenset[int] = frozenset()
+    clock_problem: str = ""
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Made once a pass and not once for each reservation: a pass must not grow with their square.
+        # Made once for each pass and not for each reservation, so that a pass is linear in the number of reservations.
         object.__setattr__(self, "by_uid", {box.uid: box for box in self.boxes or ()})
         object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))
 
@@ -77,7 +80,7 @@ def observe(
             than an outcome.
         busy: keys of tasks that still run.
         host: the newest check of the host.
-        taken_ports: SSH ports at which other programs listened when somebody last looked.
+        taken_ports: SSH ports at which other programs listened at the last check.
 
     Raises:
         ProviderUnavailable: the store did not answer; there is nothing to decide on.
@@ -104,11 +107,15 @@ def observe(
         busy=busy,
         host=host,
         taken_ports=taken_ports,
+        clock_problem=clock.why,
     )
 
 
 def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[str, Reservation]:
-    """Every live record, and those of boxes that belong to none; few, since an ended reservation leaves no box."""
+    """Every live record, and the ended ones that still have a box.
+
+    Cost: one query for each box without a live record. There are few: a reservation ends after its boxes are gone.
+    """
     found = {record.id: record for record in stored.reservations}
     strays = {box.name.reservation_id for box in boxes} - set(found) - set(stored.unreadable)
     for reservation_id in sorted(strays):

@@ -1,39 +1,86 @@
-"""One pass: observe, plan, decide, perform.
+"""One pass: observe, plan, decide, perform. This page explains how passes work; the steps are in files of their own.
 
-Level, not edge: every pass lists what is there; a message only wakes it.
+Control is level-triggered, as in a Kubernetes controller. A pass never depends on a message about what changed: it
+lists everything that exists, compares it with the records, and takes the next step of each reservation. A wake-up only
+makes the next pass come sooner. So a lost wake-up costs at most `IDLE_INTERVAL`, and a daemon that starts after a crash
+needs no special recovery: its first pass is a pass like any other.
+
+**The steps of a pass, in this order**
+
+1. Judge the clock (`clock_check`), then collect what the tasks have done (`task_runner`), then read the records, then
+   list nodes and boxes (`observation`). The order matters. Outcomes are collected before the records are read, so no
+   record is older than an outcome. Records are read before boxes are listed, and a record is written before its box is
+   made, so a box without a record at the time of the list really has none.
+2. Plan every pool that has a queue (`odc.scheduling`). A plan only proposes; nothing is reserved by it.
+3. Decide (`decide`, with `advance` for placed reservations and `queueing` for queued ones). This is pure: from an
+   observation and the plans it makes proposals, each a transaction with the tasks that should follow it.
+4. Perform (`perform`): commit each proposal, and start its tasks only if the commit succeeded.
+5. Start the maintenance tasks that are due: disk storage, old records, the host.
+
+Each proposal is about one reservation, or about the queue of one pool, so a fault of one object cannot stop the others.
+
+**Intent before effect.** The record says PREPARING, with node, GPUs and port, before a container is made; it says
+ENDING before one is stopped; a snapshot is listed in `Disk.deleting` before it is deleted. So every effect in the
+outside world is named by a record, and whoever reads the records knows what may exist. A task repeats its work from
+the start, and each step does nothing if it is done already.
+
+**After a crash** at any point, this is true and the next pass continues:
+
+* before a commit: nothing has happened;
+* after the commit, before its task has started: the record wants a task and none runs, so the pass starts it;
+* in the middle of a task: the same, and the steps that are done do nothing;
+* after a task, before its outcome is committed: outcomes are in memory only, so the task runs again and has the same
+  outcome. The same happens when a pass fails after it has collected outcomes, for example because the store does not
+  answer.
+
+**Outcomes are matched by task and attempt**, because they arrive late. A reservation that has gone back to the queue
+and was placed again has a new attempt with other boxes: an outcome of the old attempt says nothing about them.
+`advance` ignores it.
+
+**Two daemons at once** are correct, though wasteful. Each record, disk and pool has a version, and a commit succeeds
+only if all versions that it was based on are still stored. The version of a pool covers what no single record does: two
+writers that give the same GPU to two different reservations. Whatever changes which GPUs are taken or what is promised
+is therefore `fenced`: it commits with the pool's version. Tasks are not covered by a commit, so they read the record
+again before each effect, name everything after the attempt, and delete boxes by the backend's own id. The lease in
+`pass_loop` only avoids the waste.
+
+**Unknown is not absent.** If the engine or a node does not answer, the observation has None, not an empty list,
+and nothing is concluded: no box counts as missing, no GPU as free, no limit as exceeded. A box is deleted only if its
+own record says that it should not exist. A box without a record is quarantined: it keeps its GPUs, and operators are
+told.
+
+**Time.** Whatever ends by the wall clock waits while the clock cannot be trusted (`frozen`). Limits are counted from
+planned times, not from the moment when a pass noticed something: a late pass must not move a promise.
 """
 
 from __future__ import annotations
 
 import logging
-import shlex
-import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from odc.control.clock_check import ClockCheck, ClockVerdict
-from odc.control.context import ClusterStatus, Policy, Ports, StatusCache, StorageStatus
+from odc.control.clock_check import ClockCheck
+from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
 from odc.control.decide import Decision, decide, quarantined
 from odc.control.host_monitor import HostMonitor
 from odc.control.observation import Observation, observe
 from odc.control.perform import perform
 from odc.control.pools import pool_state
 from odc.control.record_pruning import RecordPruner
+from odc.control.status_report import report_status
 from odc.control.storage_maintenance import StorageMaintenance
 from odc.control.task_runner import Runner
 from odc.control.tasks import Cleaned, Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
-from odc.domain.names import short
-from odc.domain.node import Node
 from odc.domain.reservation import Reservation, State
-from odc.domain.user import User
 from odc.scheduling import Plan, plan_pool
 
 log = logging.getLogger(__name__)
 
 IDLE_INTERVAL = timedelta(seconds=5)
-LEASE_DURATION = timedelta(seconds=15)
+"""Time between two passes when nothing is due and nothing wakes one. The engine's containers are only seen by listing
+them, so this is also how late a box that stopped by itself is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,58 +118,70 @@ class Reconciler:
         """One pass.
 
         Raises:
-            ProviderUnavailable: the store did not answer; nothing is lost, the next pass looks again.
+            ProviderUnavailable: the store did not answer. What was committed stays; the next pass finds out what.
         """
-        clock = self._clock.verdict()
-        busy = self._runner.busy()
-        outcomes = self._runner.collect()
-        self._host_monitor.take(outcomes)
-        seen = observe(self._ports, clock, outcomes, busy, self._host_monitor.report, self._host_monitor.taken_ports)
-        plans = plan_pools(seen, self._policy)
-        decision = decide(seen, plans, self._policy)
-        host = (*self._record_space(), *self._host_monitor.problems())
-        self._status.update(_cluster_status(seen, clock, self._status.current, self._storage.status, host))
+        seen = self._observe()
+        decision = decide(seen, plan_pools(seen, self._policy), self._policy)
+        # Before the commits: whoever reads a record that this pass writes finds a status at least as new.
+        self._update_status(seen)
         if seen.boxes is not None and not self._leftovers_removed:
             self._remove_leftovers(seen, seen.boxes)
         committed, lost = self._perform(decision, seen)
-        wanted = self._status.take_storage_request()
-        if wanted or any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
+        self._start_maintenance(seen)
+        if committed:
+            # Wakes clients that wait for a change, and the next pass: what was written may allow a next step at once.
+            self._ports.wake.ring()
+        next_due = min(_next_due(seen), seen.now + self._storage.due_in)
+        return PassReport(committed=committed, lost=lost, next_due=next_due)
+
+    def note_failure(self, why: str) -> None:
+        """Show that passes fail: what queries know stays, with the reason as its only problem."""
+        self._status.update(replace(self._status.current, problems=(f"the cloud's passes fail: {why}",)))
+
+    def _observe(self) -> Observation:
+        clock = self._clock.verdict()
+        # Busy first: a task that ends in between is then both busy and done, which only delays it by a pass. The other
+        # way round it would be neither, and would be started again.
+        busy = self._runner.busy()
+        outcomes = self._runner.collect()
+        self._host_monitor.take(outcomes)
+        return observe(self._ports, clock, outcomes, busy, self._host_monitor.report, self._host_monitor.taken_ports)
+
+    def _update_status(self, seen: Observation) -> None:
+        host = (*self._record_space(), *self._host_monitor.problems())
+        self._status.update(report_status(seen, self._status.current, self._storage.status, host))
+
+    def _start_maintenance(self, seen: Observation) -> None:
+        requested = self._status.take_storage_request()
+        if requested or any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
+            # A new snapshot, or an operator's decision: no need to wait for the next measurement.
             self._storage.wake()
+        # Nothing is deleted for its age by a clock that may be wrong.
         trusted = None if seen.frozen else seen.now
         self._storage.start_if_due(self._runner, trusted)
         self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
         self._host_monitor.start_if_due(self._runner, _boxes_to_probe(seen, self._status.current))
-        if committed:
-            # Whoever watches a reservation hears of it now; and what was written may allow a next step at once.
-            self._ports.wake.ring()
-        return PassReport(
-            committed=committed, lost=lost, next_due=min(_next_due(seen), seen.now + self._storage.due_in)
-        )
-
-    def note_failure(self, why: str) -> None:
-        """The pass could not be done: what queries know stays, with the reason beside it."""
-        self._status.update(replace(self._status.current, problems=(f"the cloud's passes fail: {why}",)))
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
-        """Once in a process's life: take away what one that died between a box's end and its clean-up left behind.
+        """Once in a process's life, delete networks and files of attempts whose box is gone.
 
-        Their records do not ask for it any more: they have ended, or are at a later attempt. What cannot be taken
-        away is said, and left to the next process.
+        A process that dies between the removal of a box and its clean-up leaves them, and no record asks for the
+        clean-up any more if it has ended or is at a later attempt. What cannot be deleted is left to the next process.
         """
         self._leftovers_removed = True
         here = {(box.name.reservation_id, box.name.attempt) for box in boxes}
         try:
             remains = [place for place in self._ports.cluster.list_remains() if place not in here]
             for reservation_id, attempt in remains:
-                # Read after the list: whatever was made had its record before.
+                # Records are read after the list, because each was written before anything was made for it.
                 unknown = reservation_id in seen.stored.unreadable
                 if not unknown and _is_over(self._ports.store.find_reservation(reservation_id), attempt):
                     self._ports.cluster.clean_up(reservation_id, attempt)
         except ProviderError as error:
-            log.warning("remains of an earlier run stay", extra={"reason": error.message})
+            log.warning("could not clean up leftovers of an earlier run", extra={"reason": error.message})
 
     def _record_space(self) -> tuple[str, ...]:
-        """What is to be said of the room for the records; also logged when it begins."""
+        """The problem of space for the records, if there is one. It is logged when it begins, not at each pass."""
         problem = self._ports.store.room().problem
         if problem and not self._was_short_of_space:
             log.warning("little room for the records", extra={"reason": problem})
@@ -138,7 +197,7 @@ def _is_over(record: Reservation | None, attempt: int) -> bool:
 
 
 def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
-    """Step 2: the plan of every pool that somebody waits for, by GPU type. Empty if the cluster did not answer."""
+    """Step 2: the plan of every pool with a queue, by GPU type. Empty if the cluster did not answer."""
     if seen.nodes is None:
         return {}
     waiting = {r.spec.gpu_type for r in seen.stored.reservations if r.state is State.QUEUED}
@@ -150,88 +209,15 @@ def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
 
 
 def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
-    """The running boxes of active reservations; those that were seen last while the cluster does not answer."""
+    """The running boxes of active reservations. While the cluster does not answer, the last known ones: whether users
+    reach their boxes does not depend on the engine."""
     active = {place.uid for r in seen.stored.reservations if r.state is State.ACTIVE for place in r.places}
     boxes = seen.boxes if seen.boxes is not None else status.boxes
     return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]
 
 
-def _cluster_status(
-    seen: Observation, clock: ClockVerdict, before: ClusterStatus, storage: StorageStatus, host: tuple[str, ...] = ()
-) -> ClusterStatus:
-    """What queries may know. While the cluster does not answer, its last picture stays, with the fault beside it."""
-    problems = [clock.why] if clock.frozen else []
-    problems += [f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()]
-    problems += [
-        f"reservation {record.id}: it has no end; it goes on until: gpu-dev cancel {short(record.id)}"
-        for record in seen.stored.reservations
-        if record.state is State.ACTIVE and record.expires_at is None
-    ]
-    problems += [_held_uid(user) for user in seen.stored.held]
-    here = {node.name for node in seen.nodes or ()}
-    problems += [
-        f"reservation {record.id}: its node {place.node} is not in this cloud any more; it is left alone"
-        for record in seen.stored.reservations
-        for place in record.places
-        if seen.nodes is not None and record.occupies and place.node not in here
-    ]
-    problems += [
-        f"container {name}, which is not this cloud's, uses {len(gpus)} GPUs of {node.name}; they are not lent"
-        for node in seen.nodes or ()
-        for name, gpus in _by_holder(node).items()
-    ]
-    problems += _broken_gpus(seen)
-    problems += storage.problems
-    problems += [
-        f"reservation {record.id}: its box cannot be reached: {record.unreachable}"
-        for record in seen.stored.reservations
-        if record.unreachable
-    ]
-    problems += host
-    if seen.nodes is None or seen.boxes is None:
-        problems.append(f"the cluster does not answer: {seen.fault}")
-        return replace(before, problems=tuple(problems), frozen=clock.frozen, storage=storage)
-    return ClusterStatus(
-        at=seen.now,
-        nodes=seen.nodes,
-        boxes=seen.boxes,
-        quarantined=quarantined(seen),
-        problems=tuple(problems),
-        frozen=clock.frozen,
-        storage=storage,
-    )
-
-
-def _broken_gpus(seen: Observation) -> list[str]:
-    """The GPUs that cannot be lent, each with its cause and the reservation whose box has it."""
-    places = [(record, place) for record in seen.stored.reservations if record.occupies for place in record.places]
-    holders = {gpu: record for record, place in places for gpu in place.gpus}
-    told = []
-    for node in seen.nodes or ():
-        for gpu, cause in sorted(node.unusable.items()):
-            holder = f"; reservation {short(holders[gpu].id)} has it" if gpu in holders else ""
-            told.append(f"GPU {gpu} of {node.name} is not lent: {cause}{holder}")
-    return told
-
-
-def _by_holder(node: Node) -> dict[str, list[str]]:
-    """The GPUs of a node that others hold, by holder."""
-    holders: dict[str, list[str]] = {}
-    for gpu, name in sorted(node.held_by_others.items()):
-        holders.setdefault(name, []).append(gpu)
-    return holders
-
-
-def _held_uid(user: User) -> str:
-    uid, login = user.principal.removeprefix("unix:"), shlex.quote(user.claimed_by)
-    return (
-        f"uid {uid} was {user.name} and is {user.claimed_by} now, whose requests are refused. The same person: "
-        f"odc user move {uid} {login}. Another person: odc user forget {uid}"
-    )
-
-
 def _due_times(record: Reservation) -> tuple[datetime | None, ...]:
-    """When this reservation needs a pass, as far as its record says."""
+    """When this reservation needs a pass at the latest, as far as its record says."""
     return (
         record.fault.next_try if record.fault else None,
         record.slot.start if record.slot and record.state is State.QUEUED else None,
@@ -245,38 +231,3 @@ def _next_due(seen: Observation) -> datetime:
         (due for due in times if due is not None and seen.now < due < seen.now + IDLE_INTERVAL),
         default=seen.now + IDLE_INTERVAL,
     )
-
-
-class PassLoop:
-    """Runs passes in a thread: at once when rung, and when something is due."""
-
-    def __init__(self, reconciler: Reconciler, ports: Ports, holder: str) -> None:
-        self._reconciler = reconciler
-        self._ports = ports
-        self._holder = holder
-        self._stop = threading.Event()
-
-    def run(self) -> None:
-        """Run passes until `stop`. A fault of the store or a lost lease costs a pause, nothing else."""
-        while not self._stop.is_set():
-            pause = self._one()
-            if pause > timedelta(0):
-                self._ports.wake.wait(pause)
-
-    def stop(self) -> None:
-        """End after the pass that runs now."""
-        self._stop.set()
-        self._ports.wake.ring()
-
-    def _one(self) -> timedelta:
-        """One pass if this process has the lease; how long to wait for the next."""
-        try:
-            now = self._ports.clock.now()
-            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE_DURATION):
-                return timedelta(seconds=1)
-            report = self._reconciler.reconcile_once()
-        except ProviderError as error:
-            log.warning("pass failed", extra={"reason": error.message})
-            self._reconciler.note_failure(error.message)
-            return timedelta(seconds=1)
-        return max(report.next_due - self._ports.clock.now(), timedelta(milliseconds=1))

@@ -12,7 +12,7 @@ from pathlib import Path
 from odc.api.app import build_app
 from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.control_plane import ControlPlane
-from odc.control.reconcile import PassLoop
+from odc.control.pass_loop import PassLoop
 from odc.control.task_runner import ThreadRunner
 from odc.operator.backend import Backend, Cloud
 from odc.operator.daemon_state import noted, only_one

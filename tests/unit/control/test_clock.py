@@ -204,7 +204,7 @@ def test_a_running_reservation_without_an_end_is_left_alone_and_shown() -> None:
     world.store.commit(Change(reservations=(replace(world.get(record), expires_at=None),)))
     world.pass_time(DAY, step=HOUR)
     assert world.get(record).state is State.ACTIVE
-    assert any(record.id in problem and "no end" in problem for problem in world.status.current.problems)
+    assert any(record.id in problem and "no expiry time" in problem for problem in world.status.current.problems)
     world.cancel(record)
     world.settle()
     assert world.get(record).state is State.ENDED

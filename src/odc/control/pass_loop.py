@@ -1,0 +1,68 @@
+"""Runs one pass after the other, in one process at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+from odc.control.context import Ports
+from odc.control.reconcile import Reconciler
+from odc.domain.errors import ProviderError
+
+log = logging.getLogger(__name__)
+
+LEASE_DURATION = timedelta(seconds=15)
+"""How long another process waits for passes of one that has died."""
+RETRY_INTERVAL = timedelta(seconds=1)
+"""Pause after a pass that failed, or that another process has the lease for."""
+MIN_PAUSE = timedelta(milliseconds=1)
+
+
+class PassLoop:
+    """Runs passes in one thread: when something is due, and at once when the process is woken."""
+
+    def __init__(self, reconciler: Reconciler, ports: Ports, holder: str) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            reconciler: runs one pass.
+            ports: gives the clock, the lease and the wake-ups.
+            holder: the name under which this process takes the lease. A process that is started again must use the
+                same name, or it waits until the lease of its predecessor has expired.
+        """
+        self._reconciler = reconciler
+        self._ports = ports
+        self._holder = holder
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Run passes until `stop`. A fault of the store, or a lease that another process has, only costs a pause.
+
+        Raises:
+            InvariantError: a bug; the caller should end the process, which starts again from the records.
+        """
+        while not self._stop.is_set():
+            pause = self._one()
+            if pause > timedelta(0):
+                self._ports.wake.wait(pause)
+
+    def stop(self) -> None:
+        """End after the pass that runs now."""
+        self._stop.set()
+        self._ports.wake.ring()
+
+    def _one(self) -> timedelta:
+        """One pass if this process has the lease; how long to wait for the next."""
+        try:
+            now = self._ports.clock.now()
+            # An optimisation only: passes of two processes at once are correct, but one of them loses every commit.
+            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE_DURATION):
+                return RETRY_INTERVAL
+            report = self._reconciler.reconcile_once()
+        except ProviderError as error:
+            log.warning("pass failed", extra={"reason": error.message})
+            self._reconciler.note_failure(error.message)
+            return RETRY_INTERVAL
+        # At least a little: a time that is due but has no effect must not make a busy loop.
+        return max(report.next_due - self._ports.clock.now(), MIN_PAUSE)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from socket import socket
 
 import pytest
 from tests.builders import KEY
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.wire import as_user, connected, exchange, get, message, read_answer
 
 from odc.api import peer_credentials
@@ -33,12 +32,8 @@ ME = message("GET", "/v1/me")
 
 
 @pytest.fixture
-def cloud() -> Iterator[SmallCloud]:
-    """A cloud whose socket every user may reach."""
-    with tempfile.TemporaryDirectory(prefix="odc-many-") as folder:
-        Path(folder).chmod(0o755)
-        with small_cloud(Path(folder)) as made:
-            yield made
+def cloud(open_cloud: SmallCloud) -> SmallCloud:
+    return open_cloud
 
 
 @contextmanager

@@ -22,12 +22,6 @@ POST = "/v1/requests"
 CHUNK = b"80000\r\n" + b"x" * 0x80000 + b"\r\n"
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("api")) as made:
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing that a client sends is a bug of the server."""

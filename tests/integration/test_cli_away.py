@@ -6,31 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
 from tests.e2e.cloud import Person
 from tests.e2e.terminal import DOWN, ENTER, ESCAPE, terminal
-from tests.small_cloud import SmallCloud, small_cloud
-from tests.someone import someone
+from tests.small_cloud import SmallCloud
 
 T4 = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "none", "--wait")
 NAMES = ("one", "two", "three", "four")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest.fixture
-def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
-    """With a key set, and nothing reserved afterwards."""
-    person = someone(cloud, tmp_path)
-    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
-    yield person
-    person.ok("cancel", "--all", "--yes")
 
 
 @contextmanager

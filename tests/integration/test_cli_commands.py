@@ -3,28 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Done, Person
-from tests.small_cloud import SmallCloud, small_cloud
-from tests.someone import someone
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest.fixture
-def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
-    """With a key set, and nothing reserved afterwards."""
-    person = someone(cloud, tmp_path)
-    person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
-    yield person
-    person.ok("cancel", "--all", "--yes")
 
 
 def refused(person: Person, *arguments: str, code: int = 2) -> Done:

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Done, Person
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.someone import someone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 
 EVE = 64321
 RESERVE = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "mine", "--disk", "none", "--wait", "--yes")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture

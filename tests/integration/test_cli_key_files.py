@@ -10,16 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Done, Person
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.someone import someone
 
 KEYGEN = ("ssh-keygen", "-q", "-N", "")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from tests.e2e.cloud import Person
 from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.someone import SOURCE, someone
 
 from odc.cli.home import choose_home
@@ -26,12 +26,6 @@ from odc.cli.home import choose_home
 ASCII: dict[str, Any] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
 LONG = "x" * 40
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture

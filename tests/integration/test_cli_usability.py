@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.e2e.cloud import Person
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.someone import SOURCE, someone
 
 from odc.api.client import operator_command, settings_note
@@ -23,12 +23,6 @@ from odc.api.messages.users import Me
 from odc.operator.json_page import COMMANDS
 
 T4 = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "--disk", "none", "--wait")
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
-    with small_cloud(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture

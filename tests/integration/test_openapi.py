@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -16,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from tests.builders import KEY, an_id
-from tests.small_cloud import SmallCloud, small_cloud
+from tests.small_cloud import SmallCloud
 from tests.wire import Answer, as_user, envelope, exchange, get, message
 
 from odc.domain.requests import Request
@@ -29,12 +26,8 @@ RESERVE = {"kind": "reserve", "gpu_type": "h100", "gpus": 8, "hours": 1.0, "disk
 
 
 @pytest.fixture
-def cloud() -> Iterator[SmallCloud]:
-    """A cloud whose socket every user may reach."""
-    with tempfile.TemporaryDirectory(prefix="odc-openapi-") as folder:
-        Path(folder).chmod(0o755)
-        with small_cloud(Path(folder)) as made:
-            yield made
+def cloud(open_cloud: SmallCloud) -> SmallCloud:
+    return open_cloud
 
 
 @pytest.fixture

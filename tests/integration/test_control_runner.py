@@ -19,13 +19,13 @@ class Rings:
     """Counts rings, and waits for them."""
 
     def __init__(self) -> None:
-        self._bell = threading.Semaphore(0)
+        self._wakes = threading.Semaphore(0)
 
     def __call__(self) -> None:
-        self._bell.release()
+        self._wakes.release()
 
     def wait(self) -> None:
-        assert self._bell.acquire(timeout=LONG_S)
+        assert self._wakes.acquire(timeout=LONG_S)
 
 
 @pytest.fixture

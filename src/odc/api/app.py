@@ -20,7 +20,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from odc.api import views
 from odc.api.error_responses import HANDLERS, documented
-from odc.api.long_poll import Bell, Subscribe, leaving
+from odc.api.long_poll import Subscribe, WakeListener, leaving
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
 from odc.api.messages.reservations import History, ReservationList, ReservationView
@@ -64,11 +64,11 @@ def _caller(request: AnyRequest) -> Principal:
 class Handlers:
     """One method for each route, over the control plane. Their docstrings are in the OpenAPI document."""
 
-    def __init__(self, plane: ControlPlane, bell: Bell, health: HealthCheck) -> None:
+    def __init__(self, plane: ControlPlane, wake: WakeListener, health: HealthCheck) -> None:
         self.threads = Threads()
         self._requests = plane.requests
         self._queries = plane.queries
-        self._bell = bell
+        self._wake = wake
         self._health = health
         self._fetches = Rates()
 
@@ -107,16 +107,16 @@ class Handlers:
         self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
     ) -> ReservationView:
         # Taken before the record is read: a change in between must not be missed.
-        ring = self._bell.next_ring()
+        wake = self._wake.next_wake()
         view = await self.threads.run(caller, self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
-        while view.version <= version and not self._bell.closed and not gone.done():
+        while view.version <= version and not self._wake.closed and not gone.done():
             left = deadline - time.monotonic()
             # Also ends for a wait that is not a number.
             if not left > 0:
                 break
-            await self._bell.wait(ring, left, gone)
-            ring = self._bell.next_ring()
+            await self._wake.wait(wake, left, gone)
+            wake = self._wake.next_wake()
             # The ring is for any reservation: only the version is read until it is this one.
             if await self.threads.run(caller, self._queries.version, view.id) > version:
                 view = await self.threads.run(caller, self._view, caller, view.id)
@@ -213,18 +213,18 @@ def build_app(plane: ControlPlane, subscribe: Subscribe, health: HealthCheck) ->
         subscribe: adds a listener for every wake-up of the process, so that waiting clients learn of changes.
         health: says whether the cloud is ready.
     """
-    bell = Bell(subscribe)
-    handlers = Handlers(plane, bell, health)
+    wake = WakeListener(subscribe)
+    handlers = Handlers(plane, wake, health)
     config = AppConfig(
         route_handlers=[Router("/v1", route_handlers=_routes(handlers))],
         dependencies={"caller": Provide(_caller, sync_to_thread=False)},
         exception_handlers=HANDLERS,
-        on_startup=[bell.open],
-        on_shutdown=[bell.close],
+        on_startup=[wake.open],
+        on_shutdown=[wake.close],
         openapi_config=CONFIG,
         plugins=[ClosedMessages(), OpenWords()],
         logging_config=None,
     )
     app = Litestar.from_config(config)
-    app.state.bell = bell
+    app.state.wake = wake
     return app

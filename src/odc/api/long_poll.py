@@ -1,4 +1,4 @@
-"""Waiting for a change without holding a thread: `?wait=` sleeps on the event loop until the bell rings."""
+"""Waiting for a change without holding a thread: `?wait=` sleeps on the event loop until the next wake."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from litestar.types import Receive
 Subscribe = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-class Bell:
-    """The process's bell, as the event loop hears it. All waiters share one future, renewed at each ring."""
+class WakeListener:
+    """Brings wakes from any thread to the event loop. All waiters share one event, which each wake replaces."""
 
     def __init__(self, subscribe: Subscribe) -> None:
         self._subscribe = subscribe
@@ -23,9 +23,9 @@ class Bell:
         self._closed = False
 
     async def open(self) -> None:
-        """Begin to listen; called on the loop that waits."""
+        """Start listening; called on the loop that waits."""
         self._loop = asyncio.get_running_loop()
-        self._unsubscribe = self._subscribe(self._heard)
+        self._unsubscribe = self._subscribe(self._woken)
 
     async def close(self) -> None:
         """Stop listening and release every waiter."""
@@ -35,37 +35,37 @@ class Bell:
             self._unsubscribe = None
         self._wake_all()
 
-    def _heard(self) -> None:
+    def _woken(self) -> None:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._wake_all)
 
     def _wake_all(self) -> None:
-        rung, self._next = self._next, asyncio.Event()
-        rung.set()
+        woken, self._next = self._next, asyncio.Event()
+        woken.set()
 
     @property
     def closed(self) -> bool:
         """Whether the server is stopping: nobody should wait any more."""
         return self._closed
 
-    def next_ring(self) -> asyncio.Event:
-        """What the next ring sets. Take it before looking, so that no ring is missed between looking and waiting."""
+    def next_wake(self) -> asyncio.Event:
+        """The event that the next wake sets. Take it before reading: then no wake is missed before waiting."""
         return self._next
 
-    async def wait(self, ring: asyncio.Event, timeout_s: float, gone: asyncio.Future[None]) -> None:
-        """Return when the ring has come, when the time is over, or when the client has gone."""
-        rung: asyncio.Future[bool] = asyncio.ensure_future(ring.wait())
-        either: set[asyncio.Future[Any]] = {rung, gone}
+    async def wait(self, wake: asyncio.Event, timeout_s: float, gone: asyncio.Future[None]) -> None:
+        """Return after the wake, after the timeout, or when the client has disconnected."""
+        woken: asyncio.Future[bool] = asyncio.ensure_future(wake.wait())
+        either: set[asyncio.Future[Any]] = {woken, gone}
         try:
             await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            rung.cancel()
+            woken.cancel()
 
 
 @asynccontextmanager
 async def leaving(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
-    """What is done as soon as the client of this request has gone: nobody waits for one that hears no answer.
+    """A future that is done once the client of this request has disconnected, so that nothing waits for it any more.
 
     Args:
         receive: the connection's, of a request without a body.

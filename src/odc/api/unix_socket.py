@@ -56,7 +56,7 @@ class UnixServer:
         """Prepare to serve; nothing happens yet.
 
         Args:
-            app: the ASGI application; its `state.bell` is closed first, so that nobody waits when it stops.
+            app: the ASGI application; its `state.wake` is closed first, so that nobody waits when it stops.
             path: the socket; every user of the machine may connect.
             recognize: makes a principal of the peer's uid.
         """
@@ -168,7 +168,7 @@ class UnixServer:
         """Release those who wait, answer what is under way, and end."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._app.state.bell.close(), loop)
+            asyncio.run_coroutine_threadsafe(self._app.state.wake.close(), loop)
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(10)

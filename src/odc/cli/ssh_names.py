@@ -24,7 +24,7 @@ SUFFIX = "-sshconfig"
 DOUBLES = f"0-same-names{SUFFIX}"
 """Read before every entry, because ssh reads the files of an Include in the order of their names."""
 KEPT_AFTER_END = timedelta(days=2)
-"""A reservation can be extended by another computer; its entry here then still has the earlier end."""
+"""Added to an entry's end: another computer of the user may know a later one."""
 _TRAILER = "# reservation "
 _CLOUD = "# of the cloud on "
 _OF = " of "

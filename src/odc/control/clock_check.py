@@ -1,6 +1,6 @@
 """Whether the wall clock can be trusted to end reservations.
 
-Rule (design, section 5): a wall clock that disagrees with the time since boot freezes timed ends until the operator
+Rule: a wall clock that disagrees with the time since boot freezes timed ends until the operator
 accepts it. Both clocks are noted together once; from then on they must advance alike. After a boot only a clock that
 went backwards is surely wrong.
 """

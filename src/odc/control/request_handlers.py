@@ -250,10 +250,10 @@ class ReservationRequest(Generic[AboutReservation]):
 
 
 REQUESTS: Mapping[type[Request], CloudRequest[Any] | ReservationRequest[Any]] = {
-    Reserve: CloudRequest(Act.CREATE, RequestHandlers.reserve, Reservation),
+    Reserve: CloudRequest(Act.FOR_ONESELF, RequestHandlers.reserve, Reservation),
     Cancel: ReservationRequest(Act.CHANGE, RequestHandlers.cancel, Reservation),
-    SetGithubUser: CloudRequest(Act.CREATE, RequestHandlers.set_github_user, User),
-    SetOwnKeys: CloudRequest(Act.CREATE, RequestHandlers.set_own_keys, User),
+    SetGithubUser: CloudRequest(Act.FOR_ONESELF, RequestHandlers.set_github_user, User),
+    SetOwnKeys: CloudRequest(Act.FOR_ONESELF, RequestHandlers.set_own_keys, User),
     AcceptClock: CloudRequest(Act.OPERATE, RequestHandlers.accept_clock, str),
     EndAll: CloudRequest(Act.OPERATE, RequestHandlers.end_all, str),
     ForgetUser: CloudRequest(Act.OPERATE, RequestHandlers.forget_user, str),

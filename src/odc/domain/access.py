@@ -33,7 +33,7 @@ class Act(StrEnum):
     SEE = "see"
     SEE_SECRETS = "see its secrets"
     CHANGE = "change"
-    CREATE = "create"
+    FOR_ONESELF = "do this for themselves"
     OPERATE = "operate the cloud"
 
 
@@ -46,7 +46,7 @@ def allowed(caller: Principal, act: Act, owner: str | None = None) -> bool:
         owner: principal id of the thing's owner; None for the cloud itself.
     """
     match act:
-        case Act.SEE_EXISTS | Act.CREATE:
+        case Act.SEE_EXISTS | Act.FOR_ONESELF:
             return True
         case Act.SEE | Act.CHANGE:
             return caller.id == owner or caller.admin

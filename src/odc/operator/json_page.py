@@ -55,9 +55,9 @@ _SPECIAL = """| `gpu-dev cancel A B --json`, also `--all` | a list of [Reservati
 your settings; `answers`, whether the cloud answers (without it, what only the cloud knows is `null`); and
 `ssh_files`, a list of `path`, `included` and `in_effect` (`null` where there is no box to try).
 
-An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`: exit code 2; every
-other one: 1); `message`; `when`, the time that the message ends with, or `null`; and `hint`, the first command to
-try, or empty.
+An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`, `RateLimited`: exit
+code 2; `InvariantError`: 70; every other one: 1); `message`; `when`, the time that the message ends with, or
+`null`; and `hint`, the first command to try, or empty.
 
 The HTTP API on the socket answers with the same objects. A request to it is an object of `id`, 32 hexadecimal
 digits that the client makes (a repeat with the same id acts once), and `request`, whose `kind` says what is

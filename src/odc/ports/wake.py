@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Wake(Protocol):
-    """A bell. Rung by anyone, at any time, from any thread."""
+    """Wakes the passes and the long polls. May be rung at any time, from any thread."""
 
     def ring(self) -> None:
         """Wake whoever waits, or the next who does."""

@@ -267,7 +267,7 @@ ROOT = Principal(id="unix:0", user="root", admin=True)
     ("act", "owner", "other", "operator"),
     [
         (Act.SEE_EXISTS, True, True, True),
-        (Act.CREATE, True, True, True),
+        (Act.FOR_ONESELF, True, True, True),
         (Act.SEE, True, False, True),
         (Act.CHANGE, True, False, True),
         (Act.SEE_SECRETS, True, False, False),

@@ -1,4 +1,4 @@
-"""A box as the engine's request: pure. The rules of section 7 of the design stand here."""
+"""A box as a request to the engine. Pure; what a box may do is described in `docs/box.md` and `docs/security.md`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bell inside one process, for the passes and for everyone who watches."""
+"""Wakes inside one process: for the passes, and for every long poll."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ docs: $(STAMP)
 	$(PY) -m odc.cli.reference
 	$(PY) -m odc.operator.settings_page
 	$(PY) -m odc.operator.json_page
+	$(PY) -m odc.entrypoints.bootstrap.openapi_page
 	$(PY) -m odc.operator.lifecycle_page
 
 clean:

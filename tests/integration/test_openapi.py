@@ -17,6 +17,7 @@ from tests.small_cloud import SmallCloud
 from tests.wire import Answer, as_user, envelope, exchange, get, message
 
 from odc.domain.requests import Request
+from odc.entrypoints.bootstrap import openapi_page
 
 PAGE = "/v1/openapi.json"
 POST = "/v1/requests"
@@ -81,6 +82,10 @@ def reader(cloud: SmallCloud, document: Any) -> Reader:
 
 def test_it_is_a_valid_openapi_document(document: Any) -> None:
     validate(document)
+
+
+def test_it_is_the_document_in_the_docs(document: Any) -> None:
+    assert document == json.loads(openapi_page.page())
 
 
 def test_it_has_every_route_that_is_served_and_no_other(cloud: SmallCloud, document: Any) -> None:

@@ -61,7 +61,8 @@ code 2; `InvariantError`: 70; every other one: 1); `message`; `when`, the time t
 
 The HTTP API on the socket answers with the same objects. A request to it is an object of `id`, 32 hexadecimal
 digits that the client makes (a repeat with the same id acts once), and `request`, whose `kind` says what is
-wanted; the OpenAPI document is `/v1/openapi.json`. There, unlike here, fields that are not known are refused.
+wanted; the OpenAPI document is `/v1/openapi.json`, and [here](openapi.json). There, unlike here,
+fields that are not known are refused.
 """
 _PLAIN = {
     inspect.StrType: "text",

@@ -21,7 +21,7 @@ def test_one_user_never_takes_every_thread() -> None:
         return "ada's"
 
     async def both() -> tuple[str, int, list[str]]:
-        threads = Threads(each=2, most=3)
+        threads = Threads(per_user=2, total=3)
         adas = [asyncio.create_task(threads.run(ADA, slow)) for _ in range(10)]
         while len(begun) < 2:
             await asyncio.sleep(0.001)

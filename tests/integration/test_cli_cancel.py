@@ -17,7 +17,7 @@ from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
 from tests.unit.cli.screen import an_output
 
-from odc.cli.cancel import _cancel_each, _together
+from odc.cli.cancel import _cancel_each, _combined_error
 from odc.cli.context import Session
 from odc.cli.diagnosis import Way, explain
 from odc.cli.times import local_now
@@ -141,7 +141,7 @@ def test_what_could_not_be_cancelled_is_told_and_the_rest_is(ada: Person, cloud:
     views = session.client().reservations().reservations
     stranger = msgspec.structs.replace(views[0], id="f" * 32, name="gone")
     ended, failed = _cancel_each(session, [stranger, *views])
-    told = _together(failed, of=3)
+    told = _combined_error(failed, of=3)
     session.client().close()
     assert [view.name for view in ended] == ["one", "two"]
     assert told.message.startswith("1 of 3 were not cancelled: gone (ffffffff): ")

@@ -20,13 +20,13 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from odc.api import views
 from odc.api.error_responses import HANDLERS, documented
-from odc.api.long_poll import Subscribe, WakeListener, leaving
+from odc.api.long_poll import Subscribe, WakeListener, client_disconnected
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
 from odc.api.messages.reservations import History, ReservationList, ReservationView
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
-from odc.api.openapi import CONFIG, ClosedMessages, OpenWords
+from odc.api.openapi import CONFIG, ClosedMessages, OpenEnums
 from odc.api.rates import FETCHES, Rates
 from odc.api.request_body import MAX_BODY, StrictRequest
 from odc.api.storage_views import storage_view
@@ -100,7 +100,7 @@ class Handlers:
         version: FromQuery[int] = -1,
     ) -> ReservationView:
         """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
-        async with leaving(request.receive) as gone:
+        async with client_disconnected(request.receive) as gone:
             return await self._await_change(caller, reference, wait, version, gone)
 
     async def _await_change(
@@ -222,7 +222,7 @@ def build_app(plane: ControlPlane, subscribe: Subscribe, health: HealthCheck) ->
         on_startup=[wake.open],
         on_shutdown=[wake.close],
         openapi_config=CONFIG,
-        plugins=[ClosedMessages(), OpenWords()],
+        plugins=[ClosedMessages(), OpenEnums()],
         logging_config=None,
     )
     app = Litestar.from_config(config)

@@ -129,26 +129,26 @@ class Client:
         self,
         endpoint: str,
         timeout_s: float = TIMEOUT_S,
-        said_by: tuple[Hint, ...] = (),
-        meanwhile: Callable[[], tuple[Hint, ...]] = tuple,
-        slow: Callable[[], None] | None = None,
+        endpoint_hints: tuple[Hint, ...] = (),
+        offline_hints: Callable[[], tuple[Hint, ...]] = tuple,
+        on_slow: Callable[[], None] | None = None,
     ) -> None:
         """Connects when something is asked.
 
         Args:
             endpoint: the socket.
             timeout_s: how long an answer may take.
-            said_by: what to say of the endpoint when nothing answers there.
-            meanwhile: what can be done while nothing answers; asked only then.
-            slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
+            endpoint_hints: what to say of the endpoint when nothing answers there.
+            offline_hints: what can be done while nothing answers; asked only then.
+            on_slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
 
         Raises:
             InvalidRequest: the endpoint is none.
         """
-        self._said_by = said_by
-        self._meanwhile = meanwhile
-        self._slow = slow
-        self._path = socket_path(endpoint, *said_by)
+        self._endpoint_hints = endpoint_hints
+        self._offline_hints = offline_hints
+        self._on_slow = on_slow
+        self._path = socket_path(endpoint, *endpoint_hints)
         self._timeout_s = timeout_s
         self._connection: UnixConnection | None = None
         self.asked_at = 0.0
@@ -261,15 +261,15 @@ class Client:
     def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None, expected_s: float = 0) -> View:
         self.asked_at = time.time()
         try:
-            with self._told_when_slow(expected_s):
+            with self._notifying_when_slow(expected_s):
                 status, raw = self._paced(method, path, body)
         except PermissionError as error:
             raise ProviderUnavailable(
-                f"you may not connect to {self._path}", *self._said_by, *self._meanwhile()
+                f"you may not connect to {self._path}", *self._endpoint_hints, *self._offline_hints()
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            hints = (*_start_hints(self._path), *self._said_by, *self._meanwhile())
+            hints = (*_start_hints(self._path), *self._endpoint_hints, *self._offline_hints())
             raise ProviderUnavailable(_away(self._path, error), *hints) from error
         if status != 200:
             raise _error(raw, status)
@@ -279,11 +279,11 @@ class Client:
             raise ProviderUnavailable(f"the cloud's answer is not understood: {error}") from error
 
     @contextlib.contextmanager
-    def _told_when_slow(self, expected_s: float) -> Iterator[None]:
-        if self._slow is None:
+    def _notifying_when_slow(self, expected_s: float) -> Iterator[None]:
+        if self._on_slow is None:
             yield
             return
-        timer = threading.Timer(expected_s + SLOW_S, self._slow)
+        timer = threading.Timer(expected_s + SLOW_S, self._on_slow)
         timer.daemon = True
         timer.start()
         try:

@@ -16,7 +16,7 @@ from odc.api import views
 from odc.api.malformed import refusal, shown
 from odc.api.messages.requests import ErrorView
 from odc.api.rates import retry_after
-from odc.api.request_body import MAX_BODY, BrokenOff
+from odc.api.request_body import MAX_BODY, RequestAborted
 from odc.domain.errors import OUTCOMES, InvariantError, OdcError, RateLimited, http_status
 from odc.domain.names import cut
 
@@ -41,7 +41,7 @@ def _answer(view: ErrorView, status: int, **headers: str) -> Response[ErrorView]
 def _on_odc_error(request: Request[Any, Any, Any], error: OdcError) -> Response[ErrorView]:
     if isinstance(error, InvariantError):
         return _on_bug(request, error)
-    if not isinstance(error, BrokenOff):
+    if not isinstance(error, RequestAborted):
         log.info("refused", extra=refusal(request.scope, type(error).__name__, error.message))
     pause = {"Retry-After": str(retry_after(error))} if isinstance(error, RateLimited) else {}
     return _answer(views.error_view(error), http_status(error), **pause)

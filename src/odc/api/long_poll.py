@@ -64,7 +64,7 @@ class WakeListener:
 
 
 @asynccontextmanager
-async def leaving(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
+async def client_disconnected(receive: Receive) -> AsyncIterator[asyncio.Future[None]]:
     """A future that is done once the client of this request has disconnected, so that nothing waits for it any more.
 
     Args:

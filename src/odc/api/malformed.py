@@ -19,7 +19,7 @@ from odc.domain.errors import InvalidRequest, InvariantError, OdcError, http_sta
 
 log = logging.getLogger(__name__)
 
-MOST_HEAD = 64 << 10
+MAX_HEAD_BYTES = 64 << 10
 """Bytes. The parser has the same limit, but only for a head that arrives in several parts."""
 SHOWN = 80
 """Characters of a path that answers and the log repeat."""
@@ -91,8 +91,8 @@ def fault_of(scope: Any) -> str:
     if not version.startswith("1."):
         return f"HTTP/{version[:8]} is not supported; use HTTP/1.1"
     size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
-    if size > MOST_HEAD:
-        return f"the head of the request is larger than {MOST_HEAD >> 10} KiB"
+    if size > MAX_HEAD_BYTES:
+        return f"the head of the request is larger than {MAX_HEAD_BYTES >> 10} KiB"
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) > 1:
         return "the request has several Host headers"

@@ -46,7 +46,7 @@ class ClosedMessages(OpenAPISchemaPlugin):
         return schema
 
 
-class OpenWords(OpenAPISchemaPlugin):
+class OpenEnums(OpenAPISchemaPlugin):
     """Describes a word that newer versions may add to as text, with the known words as examples.
 
     As an `enum` the document would promise that no word is ever added, and generated clients would refuse it.

@@ -33,7 +33,7 @@ _failures = logging.getLogger(f"{__name__}.failures")
 _failures.setLevel(logging.ERROR)
 
 CONNECTIONS_PER_USER = 256
-MOST_REASON = 120
+MAX_REASON = 120
 _CREDENTIALS = struct.Struct("3i")
 Recognize = Callable[[int], Principal]
 
@@ -75,7 +75,7 @@ def peer_uid(peer: socket.socket) -> int:
 
 
 @dataclass(slots=True)
-class Door:
+class ConnectionLimits:
     """What all connections of one server share.
 
     Attributes:
@@ -110,7 +110,7 @@ class _Timer:
 class PeerProtocol(H11Protocol):
     """One connection."""
 
-    door: Door
+    limits: ConnectionLimits
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -124,25 +124,25 @@ class PeerProtocol(H11Protocol):
         """Note who is at the other end, once for the connection."""
         super().connection_made(transport)
         self._uid = peer_uid(transport.get_extra_info("socket"))
-        self.door.open[self._uid] += 1
+        self.limits.open[self._uid] += 1
         user = unnamed(self._uid)
         try:
-            principal = self.door.recognize(self._uid)
+            principal = self.limits.recognize(self._uid)
             user = principal.user
             self.app_state = {**self.app_state, "principal": principal}
         except NotAllowed as error:
-            # Answered by `rates.Paced` to each request: a client that is refused before it has sent hears nothing.
+            # `rates.RateLimiter` answers each request: a client that is refused before it has sent reads nothing.
             self.app_state = {**self.app_state, "refused": error}
-        if self.door.open[self._uid] > self.door.most:
-            self._refuse(LimitExceeded(f"{user} has {self.door.most} connections open already; close some"))
+        if self.limits.open[self._uid] > self.limits.most:
+            self._refuse(LimitExceeded(f"{user} has {self.limits.most} connections open already; close some"))
         else:
             self._watch_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
-        self.door.open[self._uid] -= 1
-        if self.door.open[self._uid] <= 0:
-            del self.door.open[self._uid]
+        self.limits.open[self._uid] -= 1
+        if self.limits.open[self._uid] <= 0:
+            del self.limits.open[self._uid]
         self._arrival.stop()
         self._taking.stop()
         super().connection_lost(exc)
@@ -185,7 +185,7 @@ class PeerProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses is answered in JSON, too; called while it handles the parser's error."""
-        reason = str(sys.exc_info()[1] or "").rstrip(".")[:MOST_REASON]
+        reason = str(sys.exc_info()[1] or "").rstrip(".")[:MAX_REASON]
         self._refuse(InvalidRequest("this is not a valid HTTP request" + (f": {reason}" if reason else "")))
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -217,11 +217,11 @@ class PeerProtocol(H11Protocol):
         self._taking.start()
 
 
-def peer_protocol(door: Door) -> type[H11Protocol]:
-    """The protocol of the server with this door."""
+def peer_protocol(limits: ConnectionLimits) -> type[H11Protocol]:
+    """The protocol of a server with these limits."""
 
     class Served(PeerProtocol):
         """One connection to it."""
 
-    Served.door = door
+    Served.limits = limits
     return Served

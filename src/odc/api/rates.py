@@ -85,7 +85,7 @@ class Rates:
         }
 
 
-class Paced:
+class RateLimiter:
     """An ASGI application that counts each HTTP request of a user, and passes on those within the rate.
 
     A connection of a uid that may not ask at all (`refused` in its state) is answered here, too.

@@ -20,11 +20,11 @@ ARRIVAL_S = 30.0
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
-class BrokenOff(InvalidRequest):
+class RequestAborted(InvalidRequest):
     """The request ended before its body did: nobody hears the answer, and the transport has logged it."""
 
 
-def strictly(body: bytes) -> Envelope:
+def decode_request(body: bytes) -> Envelope:
     """The body as a request, without any conversion.
 
     Raises:
@@ -46,7 +46,7 @@ class StrictRequest(Request[Any, Any, Any]):
 
         Raises:
             InvalidRequest: there are none, or they do not come in time.
-            BrokenOff: the client has gone, or what it sends is not HTTP any more.
+            RequestAborted: the client has gone, or what it sends is not HTTP any more.
         """
         try:
             async with asyncio.timeout(ARRIVAL_S):
@@ -54,11 +54,11 @@ class StrictRequest(Request[Any, Any, Any]):
         except TimeoutError as error:
             raise InvalidRequest(f"the request did not arrive within {ARRIVAL_S:g} s") from error
         except InternalServerException as error:
-            raise BrokenOff("the request broke off") from error
+            raise RequestAborted("the request broke off") from error
         if not body:
             raise InvalidRequest("the request is empty; its body is JSON: id and request")
         return body
 
     async def json(self) -> Envelope:
         """The body, decoded."""
-        return strictly(await self.body())
+        return decode_request(await self.body())

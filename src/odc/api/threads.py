@@ -9,8 +9,8 @@ from anyio import CapacityLimiter, to_thread
 
 from odc.domain.access import Principal
 
-EACH = 8
-ALL = 64
+PER_USER_THREADS = 8
+TOTAL_THREADS = 64
 P = ParamSpec("P")
 Found = TypeVar("Found")
 
@@ -18,22 +18,22 @@ Found = TypeVar("Found")
 class Threads:
     """Runs work in threads; for one event loop. What finds no place waits its turn, without a thread."""
 
-    def __init__(self, each: int = EACH, most: int = ALL) -> None:
+    def __init__(self, per_user: int = PER_USER_THREADS, total: int = TOTAL_THREADS) -> None:
         """Prepare; nothing is started.
 
         Args:
-            each: threads of one user at once.
-            most: threads of all users at once.
+            per_user: threads of one user at once.
+            total: threads of all users at once.
         """
-        self._each = each
-        self._most = most
+        self._per_user = per_user
+        self._total = total
         self._all: CapacityLimiter | None = None
         self._of: dict[str, CapacityLimiter] = {}
 
     async def run(self, caller: Principal, work: Callable[P, Found], *args: P.args, **kwargs: P.kwargs) -> Found:
         """What the work returns, or raises."""
         if self._all is None:  # made here: it belongs to the loop that runs
-            self._all = CapacityLimiter(self._most)
-        own = self._of.setdefault(caller.id, CapacityLimiter(self._each))
+            self._all = CapacityLimiter(self._total)
+        own = self._of.setdefault(caller.id, CapacityLimiter(self._per_user))
         async with own:
             return await to_thread.run_sync(lambda: work(*args, **kwargs), limiter=self._all)

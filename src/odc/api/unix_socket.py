@@ -15,8 +15,8 @@ from typing import Any
 import uvicorn
 
 from odc.api.malformed import WellFormed
-from odc.api.peer_credentials import Door, Recognize, peer_protocol, recognizer
-from odc.api.rates import Paced
+from odc.api.peer_credentials import ConnectionLimits, Recognize, peer_protocol, recognizer
+from odc.api.rates import RateLimiter
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 __all__ = ["UnixServer", "is_served", "recognizer"]
 
 START_LIMIT_S = 20.0
-MOST_FILES = 65536
+MAX_OPEN_FILES = 65536
 
 
 def is_served(path: Path) -> bool:
@@ -44,7 +44,7 @@ def is_served(path: Path) -> bool:
 def allow_many_files() -> None:
     """Every connection is a file: as many as this process may have at all, not as few as are usual for a shell."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -63,8 +63,8 @@ class UnixServer:
         self._app = app
         self._path = path
         config = uvicorn.Config(
-            WellFormed(Paced(app)),
-            http=peer_protocol(Door(recognize)),
+            WellFormed(RateLimiter(app)),
+            http=peer_protocol(ConnectionLimits(recognize)),
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -18,8 +18,8 @@ from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
 from odc.domain.status import ENDED, LIVE, Status
 
-NOTHING = "Nothing was cancelled."
-MOST_LISTED = 5
+CANCELLED_NOTE = "Nothing was cancelled."
+MAX_HINTS = 5
 """Lines to paste when a script did not say which one."""
 
 
@@ -34,14 +34,14 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
 
     Without a terminal, --all and another user's reservation need --yes.
     """
-    asks = session.output.asks and not as_json
+    can_prompt = session.output.can_prompt and not as_json
     try:
-        views = _chosen(session, wanted, everything, asks, yes)
-        ending = [view for view in views if _can_end(view)]
+        views = _chosen(session, wanted, everything, can_prompt, yes)
+        ending = [view for view in views if _is_cancellable(view)]
         if ending and not yes:
-            _confirm(ending, wanted, everything, asks)
+            _confirm(ending, wanted, everything, can_prompt)
     except KeyboardInterrupt:
-        session.output.note(NOTHING)
+        session.output.note(CANCELLED_NOTE)
         sys.exit(130)
     if not views and not as_json:
         session.output.line("You have no live reservation.")
@@ -53,38 +53,38 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
         for view in ended:
             session.output.json(view)
     else:
-        session.output.lines(_told(view, session.now()) for view in ended)
+        session.output.lines(_result_line(view, session.now()) for view in ended)
     if failed:
-        raise _together(failed, of=len(views))
+        raise _combined_error(failed, of=len(views))
     reservation_lookup.live_views(session)
 
 
 def _chosen(
-    session: Session, wanted: Sequence[str], everything: bool, asks: bool, yes: bool
+    session: Session, wanted: Sequence[str], everything: bool, can_prompt: bool, yes: bool
 ) -> Sequence[ReservationView]:
     """What is to end; every name is resolved before anything ends."""
     if wanted and everything:
         raise InvalidRequest("--all and an ID together; give one of them")
     if wanted:
         return _named(session, wanted)
-    live = [view for view in reservation_lookup.live_views(session) if _can_end(view)]
+    live = [view for view in reservation_lookup.live_views(session) if _is_cancellable(view)]
     if everything:
         return live
     if not live:
         raise InvalidRequest("you have no live reservation", ("the ended ones", gpu_dev("list --all")))
-    if asks:
+    if can_prompt:
         return _pick_several(session, live) if len(live) > 1 else live
     if len(live) == 1 and yes:
         return live
-    raise InvalidRequest(f"which one? {reservation_lookup.listed(live)}", *_each_of(live))
+    raise InvalidRequest(f"which one? {reservation_lookup.listed(live)}", *_hints_for(live))
 
 
-def _each_of(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
+def _hints_for(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
     """A command for each, the harmless look first; all of them at once only last."""
     hints: list[tuple[str, str]] = [
         ("this one" if number == 0 else "or", gpu_dev(f"cancel {view.name}")) for number, view in enumerate(live)
     ]
-    hints = hints[:MOST_LISTED]
+    hints = hints[:MAX_HINTS]
     if len(live) > 1:
         hints.append(("all of them", gpu_dev("cancel --all --yes")))
     return hints
@@ -114,7 +114,7 @@ def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
     return list(found.values())
 
 
-def _can_end(view: ReservationView) -> bool:
+def _is_cancellable(view: ReservationView) -> bool:
     """Whether it has not ended, and is not on its way there."""
     return view.state in LIVE and (view.state is not Status.ENDING or view.requeue)
 
@@ -126,7 +126,7 @@ def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence
     return picked
 
 
-def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything: bool, asks: bool) -> None:
+def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything: bool, can_prompt: bool) -> None:
     """Ask once more; Enter alone ends nothing.
 
     Where nobody can be asked, only the user's own reservations end, and only those that were named.
@@ -135,7 +135,7 @@ def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything
         KeyboardInterrupt: the user does not want it.
         InvalidRequest: it must be confirmed, and nobody can be asked; nothing was cancelled.
     """
-    if asks:
+    if can_prompt:
         if not prompts.confirm(f"End {reservation_lookup.listed(views)}?", default=False):
             raise KeyboardInterrupt
         return
@@ -167,7 +167,7 @@ def _cancel_each(
     return ended, failed
 
 
-def _together(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> OdcError:
+def _combined_error(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> OdcError:
     """One error that says which were not cancelled, and why; of one reservation, its own."""
     first = failed[0][1]
     if of == 1:
@@ -183,7 +183,7 @@ def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
     return session.client().cancel(view.id)
 
 
-def _told(view: ReservationView, now: datetime) -> str:
+def _result_line(view: ReservationView, now: datetime) -> str:
     if view.state is Status.ENDING:
         disk = f" Its disk {view.disk} is made safe first: gpu-dev show {view.name}" if view.disk else ""
         return f"{screens.title(view)} is ending.{disk}"

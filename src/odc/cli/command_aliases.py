@@ -9,7 +9,7 @@ from odc.domain.commands import gpu_dev, odc
 ALIASES = {"ls": "list", "ssh": "connect"}
 """Word to the command of `gpu-dev` that it runs: harmless, and the same thing."""
 
-INSTEAD: dict[str, tuple[str, str]] = {
+REPLACEMENTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("ps", "get", "jobs", "queue", "squeue"), ("your reservations", gpu_dev("list"))),
     **dict.fromkeys(("describe", "info", "inspect"), ("everything about one", gpu_dev("show NAME"))),
     **dict.fromkeys(
@@ -44,7 +44,7 @@ INSTEAD: dict[str, tuple[str, str]] = {
 }
 """Word to what one types to `gpu-dev` instead: what it is, and the command."""
 
-OPERATED: dict[str, tuple[str, str]] = {
+OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     "start": ("start the cloud", odc("up")),
     "stop": ("stop the daemon; boxes go on", odc("down")),
     "restart": ("with new settings; boxes go on", odc("down") + " && " + odc("up")),
@@ -61,7 +61,9 @@ OPERATED: dict[str, tuple[str, str]] = {
 """Word to what an operator types instead."""
 
 
-def instead_of(word: str, table: Mapping[str, tuple[str, str]], known: Collection[str]) -> list[tuple[str, str]]:
+def suggested_commands(
+    word: str, table: Mapping[str, tuple[str, str]], known: Collection[str]
+) -> list[tuple[str, str]]:
     """The hints for a command that does not exist: what does the same, or what is written nearly so.
 
     Args:
@@ -79,7 +81,7 @@ def instead_of(word: str, table: Mapping[str, tuple[str, str]], known: Collectio
     return [table[near]] if near in table else [("did you mean", near)]
 
 
-def near_options(typed: str, known: Iterable[str]) -> list[str]:
+def similar_options(typed: str, known: Iterable[str]) -> list[str]:
     """The options that an option that does not exist was probably meant for: those that begin so, else the nearest."""
     options = sorted(known)
     begun = [option for option in options if typed.startswith("--") and option.startswith(typed)]

@@ -78,7 +78,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
         _diagnose(session, view)
         return
     try:
-        view = ssh_readiness.reachable(session, ssh_readiness.until_up(session, view))
+        view = ssh_readiness.wait_until_reachable(session, ssh_readiness.wait_until_active(session, view))
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
@@ -223,7 +223,7 @@ def _offline(session: Session, reference: str | None, command: tuple[str, ...], 
 def _only_file(session: Session) -> Path | None:
     """The only file that is there, or the one that the user picks; None if there is none, or nobody can be asked."""
     files = ssh_files.files_of(session.folder, session.endpoint)
-    if len(files) < 2 or not session.output.asks:
+    if len(files) < 2 or not session.output.can_prompt:
         return files[0] if len(files) == 1 else None
     lines = [(f"{ssh_names.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
     path: Path = reservation_lookup.chosen(session, "The cloud does not answer. Which of the known ones?", lines)

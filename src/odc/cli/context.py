@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from odc.api.client import Client
 
 DEFAULT_ENDPOINT = "unix:///run/odc/odc.sock"
-_MOST_BOXES = 3
+_MAX_BOX_HINTS = 3
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Session:
     endpoint_variable: str = ""
     as_json: bool = False
     _client: Client | None = field(default=None, repr=False)
-    _told: set[str] = field(default_factory=set, repr=False)
+    _noted: set[str] = field(default_factory=set, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -65,11 +65,11 @@ class Session:
             return " (by GPU_DEV_ENDPOINT)"
         return f" (by {self.folder / FILE})" if read_endpoint(self.folder) else ""
 
-    def _say_slow(self) -> None:
-        self.output.passing("")
+    def _note_slow(self) -> None:
+        self.output.progress("")
         self.note_once("Waiting for the cloud to answer.")
 
-    def _said_by(self) -> tuple[Hint, ...]:
+    def _endpoint_hints(self) -> tuple[Hint, ...]:
         """What says where the cloud is, and how to unsay it; nothing for the usual place and for what was typed."""
         if self.endpoint_typed:
             return ()
@@ -79,17 +79,17 @@ class Session:
             return (Hint(f"{self.folder / FILE} says so", gpu_dev("config set endpoint ''")),)
         return ()
 
-    def _ways_in(self) -> tuple[Hint, ...]:
+    def _box_hints(self) -> tuple[Hint, ...]:
         """How the boxes that are known here are reached while the cloud does not answer."""
         from odc.cli import ssh_files
 
         names = ssh_files.names_of(self.folder, self.endpoint)
-        return tuple(Hint("your boxes", gpu_dev(f"connect {name}")) for name in names[:_MOST_BOXES])
+        return tuple(Hint("your boxes", gpu_dev(f"connect {name}")) for name in names[:_MAX_BOX_HINTS])
 
     def note_once(self, text: str) -> None:
         """Say beside the answer what need not be said again."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._noted:
+            self._noted.add(text)
             self.output.note(text)
 
     def client(self) -> Client:
@@ -97,5 +97,10 @@ class Session:
         if self._client is None:
             from odc.api.client import Client
 
-            self._client = Client(self.endpoint, said_by=self._said_by(), meanwhile=self._ways_in, slow=self._say_slow)
+            self._client = Client(
+                self.endpoint,
+                endpoint_hints=self._endpoint_hints(),
+                offline_hints=self._box_hints,
+                on_slow=self._note_slow,
+            )
         return self._client

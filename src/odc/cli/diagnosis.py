@@ -15,14 +15,14 @@ from typing import NamedTuple
 from odc.api.messages.reservations import ReservationView
 from odc.cli import last_seen, screens, ssh_include, ssh_keys_screen, ssh_settings
 from odc.cli.context import Session
-from odc.cli.local_keys import agent_keys, agent_socket, is_silent, key_files
+from odc.cli.local_keys import agent_keys, agent_socket, is_agent_silent, key_files
 from odc.cli.settings_file import read_settings
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.status import ENDED, Status
 
 _PROBE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "LogLevel=INFO", "-o", "ControlPath=none", "-T")
 _TIMEOUT_S = 20.0
-_LONGEST = 200
+_MAX_LINE = 200
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward", "exitonforwardfailure")
 _CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("no matching cipher", ("ciphers",)),
@@ -141,7 +141,7 @@ def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str
     """That the agent does not answer, for which ssh waits without end; nothing if it does or there is none."""
     home = session.account_home or session.home
     agent = agent_socket(session.agent, home)
-    if not is_silent(agent):
+    if not is_agent_silent(agent):
         return []
     lines = [f"Your agent does not answer, and ssh waits for it: {agent}"]
     found = ssh_settings.find_option(ssh_settings.trace(way.words, way.name), ("identityagent",), session.folder)
@@ -206,7 +206,7 @@ def _last_line(text: str) -> str:
     """The line in which ssh says why it gave up; what it says about the lost connection afterwards is less."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if _cause_of(line) and not line.startswith("Disconnected from")]
-    return (telling or lines or ["it does not say why"])[-1][:_LONGEST]
+    return (telling or lines or ["it does not say why"])[-1][:_MAX_LINE]
 
 
 def _cause_of(line: str) -> tuple[str, ...]:

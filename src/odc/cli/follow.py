@@ -27,7 +27,7 @@ class Follower:
 
     def tell(self, view: ReservationView) -> None:
         """Say what is new in the view."""
-        self._session.output.passing("")
+        self._session.output.progress("")
         if view.attempt != self._attempt:
             self._begin(view)
         if view.state is Status.QUEUED:
@@ -37,7 +37,7 @@ class Follower:
             self._once(f"  {view.trouble}; it is tried again")
         if view.state is Status.ENDING:
             self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
-        self._session.output.passing(self._under_way(view))
+        self._session.output.progress(self._under_way(view))
 
     def _begin(self, view: ReservationView) -> None:
         """Another attempt; of one that ends already the start is no news."""
@@ -76,7 +76,7 @@ class Follower:
 
     def away(self) -> None:
         """Say that the cloud does not answer."""
-        self._session.output.passing("")
+        self._session.output.progress("")
         self._say("The cloud does not answer; waiting for it. The reservation stays.")
 
     def back(self) -> None:
@@ -154,4 +154,4 @@ def follow(
                     raise
                 time.sleep(RETRY_S)
     finally:
-        session.output.passing("")
+        session.output.progress("")

@@ -14,8 +14,8 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-OURS = ".gpu-dev"
-_WRITTEN = (OURS, ".ssh", ".cursor")
+GPU_DEV_FOLDER = ".gpu-dev"
+_WRITTEN_FOLDERS = (GPU_DEV_FOLDER, ".ssh", ".cursor")
 """The folders of a home in which `gpu-dev` writes."""
 
 
@@ -60,7 +60,7 @@ def home_of_account(folder: Path) -> Path | None:
 
 def _own(folder: Path) -> Home:
     """The folder; with a word if what `gpu-dev` needs in it is another user's, as after a `sudo gpu-dev` of old."""
-    ours = folder / OURS
+    ours = folder / GPU_DEV_FOLDER
     owner = _other_owner(ours)
     if not owner or not ours.is_dir():
         return Home(folder)
@@ -77,7 +77,7 @@ def _others(home: Path) -> str:
             return "everybody"
     except OSError:
         return ""
-    found = (_other_owner(path) for path in (home, *(home / name for name in _WRITTEN)))
+    found = (_other_owner(path) for path in (home, *(home / name for name in _WRITTEN_FOLDERS)))
     return next((owner for owner in found if owner), "")
 
 

@@ -15,7 +15,7 @@ from odc.api.messages.storage import DiskView
 from odc.cli import prompts, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
-from odc.cli.reserve_options import Wish
+from odc.cli.reserve_options import PartialRequest
 from odc.domain.catalog import Catalog, absent_type
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
@@ -23,12 +23,12 @@ from odc.domain.limits import check_hours
 from odc.domain.names import DEFAULT_DISK, NO_DISK, check_name
 from odc.domain.status import Status
 
-OTHER = "a new disk …"
-USUAL_HOURS = "2"
+NEW_DISK_CHOICE = "a new disk …"
+DEFAULT_HOURS = "2"
 
 
-def settled(wish: Wish, avail: Availability) -> Wish:
-    """The wish with a type that the cloud has, if one was said; a type without GPUs needs no count.
+def with_known_type(partial: PartialRequest, avail: Availability) -> PartialRequest:
+    """The request with a type that the cloud has, if one was said; a type without GPUs needs no count.
 
     Raises:
         NotFound: the cloud has no such type.
@@ -36,33 +36,35 @@ def settled(wish: Wish, avail: Availability) -> Wish:
     """
     if not avail.types:
         raise InvalidRequest("this cloud has no nodes", ("look closer", odc("doctor")))
-    if wish.gpu_type is None:
-        return wish
-    view = _type_of(wish, avail)
+    if partial.gpu_type is None:
+        return partial
+    view = _type_of(partial, avail)
     if view is None:
         here = [view.name for view in avail.types]
-        raise absent_type(wish.gpu_type, here, Catalog().types, lambda other: replace(wish, gpu_type=other).command())
-    return replace(wish, gpus=0) if wish.gpus is None and not view.has_gpus else wish
+        raise absent_type(
+            partial.gpu_type, here, Catalog().types, lambda other: replace(partial, gpu_type=other).command()
+        )
+    return replace(partial, gpus=0) if partial.gpus is None and not view.has_gpus else partial
 
 
-def example(wish: Wish, avail: Availability) -> Wish:
-    """The wish with a likely value for what is open."""
+def example(partial: PartialRequest, avail: Availability) -> PartialRequest:
+    """The request with a likely value for what is open."""
     first = next((view for view in avail.types if view.has_gpus), avail.types[0])
-    wish = replace(wish, gpu_type=wish.gpu_type or first.name, hours=wish.hours or float(USUAL_HOURS))
-    wish = settled(wish, avail)
-    return replace(wish, gpus=1) if wish.gpus is None else wish
+    partial = replace(partial, gpu_type=partial.gpu_type or first.name, hours=partial.hours or float(DEFAULT_HOURS))
+    partial = with_known_type(partial, avail)
+    return replace(partial, gpus=1) if partial.gpus is None else partial
 
 
-def _type_of(wish: Wish, avail: Availability) -> TypeView | None:
-    return next((view for view in avail.types if view.name == wish.gpu_type), None)
+def _type_of(partial: PartialRequest, avail: Availability) -> TypeView | None:
+    return next((view for view in avail.types if view.name == partial.gpu_type), None)
 
 
-def ask_for(session: Session, wish: Wish, avail: Availability, yes: bool) -> Wish:
+def prompt_for_missing(session: Session, partial: PartialRequest, avail: Availability, yes: bool) -> PartialRequest:
     """Ask for what is open, show the command that would do the same, and ask once more.
 
     Args:
         session: the command's.
-        wish: settled.
+        partial: settled.
         avail: what could be had.
         yes: do not ask once more.
 
@@ -70,21 +72,21 @@ def ask_for(session: Session, wish: Wish, avail: Availability, yes: bool) -> Wis
         KeyboardInterrupt: the user gave up.
     """
     now = session.now()
-    if wish.gpu_type is None:
+    if partial.gpu_type is None:
         chosen = str(prompts.select("GPU type?", type_lines(avail, now)))
-        wish = settled(replace(wish, gpu_type=chosen), avail)
-    view = _type_of(wish, avail)
-    if wish.gpus is None and view is not None:
-        wish = replace(wish, gpus=int(prompts.select("How many GPUs?", count_lines(view, avail, now))))
-    if wish.hours is None:
-        typed = prompts.text("For how many hours?", hours_fault, session.output.note, default=USUAL_HOURS)
-        wish = replace(wish, hours=float(typed))
-    if wish.disk is None:
-        wish = replace(wish, disk=_ask_disk(session))
-    session.output.line(f"The same by one command: {wish.command()}")
+        partial = with_known_type(replace(partial, gpu_type=chosen), avail)
+    view = _type_of(partial, avail)
+    if partial.gpus is None and view is not None:
+        partial = replace(partial, gpus=int(prompts.select("How many GPUs?", count_lines(view, avail, now))))
+    if partial.hours is None:
+        typed = prompts.text("For how many hours?", hours_fault, session.output.note, default=DEFAULT_HOURS)
+        partial = replace(partial, hours=float(typed))
+    if partial.disk is None:
+        partial = replace(partial, disk=_ask_disk(session))
+    session.output.line(f"The same by one command: {partial.command()}")
     if not yes and not prompts.confirm("Reserve it?"):
         raise KeyboardInterrupt
-    return wish
+    return partial
 
 
 def type_lines(avail: Availability, now: datetime) -> list[tuple[str, str]]:
@@ -138,7 +140,7 @@ def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> li
     names = [DEFAULT_DISK, *(name for name in by_name if name != DEFAULT_DISK)]
     lines = [_disk_line(name, by_name.get(name), live) for name in names]
     none = prompts.Line("none: a temporary home, lost at the end", NO_DISK)
-    return [*lines, prompts.Line(OTHER, OTHER), none]
+    return [*lines, prompts.Line(NEW_DISK_CHOICE, NEW_DISK_CHOICE), none]
 
 
 def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]) -> prompts.Line:
@@ -160,6 +162,6 @@ def _ask_disk(session: Session) -> str:
     client = session.client()
     lines = disk_lines(client.disks().disks, client.reservations().reservations)
     chosen = str(prompts.select("Which disk is your home?", lines))
-    if chosen != OTHER:
+    if chosen != NEW_DISK_CHOICE:
         return chosen
     return prompts.text("Name of the new disk?", disk_name_fault, session.output.note, keep=True)

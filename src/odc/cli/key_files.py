@@ -17,9 +17,9 @@ from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import cut
 from odc.domain.ssh_keys import KINDS, parse_public_key
 
-LONGEST_FILE = 1 << 16
+MAX_KEY_FILE_BYTES = 1 << 16
 _SET = gpu_dev("config set ssh_key")
-_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LINES = re.compile(r"\r\n|\n|\r")
 _CERTIFICATE = re.compile(r"\S+-cert-v0[0-9]@openssh\.com\s")
 _FOREIGN = {
@@ -46,7 +46,9 @@ def read_keys(path: Path) -> tuple[str, ...]:
     _check_format(path, text.lstrip())
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
     if not numbered:
-        raise InvalidRequest(f"{path} is empty" if not text.strip() else f"{path} holds no public key", *_beside(path))
+        raise InvalidRequest(
+            f"{path} is empty" if not text.strip() else f"{path} holds no public key", *_sibling_hints(path)
+        )
     return tuple(_key(path, number, line) for number, line in numbered)
 
 
@@ -60,16 +62,18 @@ def _text_of(path: Path) -> str:
         if not (stat.S_ISREG(mode) or str(path).startswith(("/dev/", "/proc/self/fd/"))):
             raise InvalidRequest(f"{path} is not a regular file; name a public key's file")
         with path.open("rb") as file:
-            content = file.read(LONGEST_FILE + 1)
+            content = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidRequest(f"{cut(str(path), 300)} cannot be read: {error.strerror}", *_beside(path)) from error
-    if len(content) > LONGEST_FILE:
-        raise InvalidRequest(f"{path} is larger than {LONGEST_FILE >> 10} KiB; it is not a public key")
-    for mark, encoding in _MARKS.items():
+        raise InvalidRequest(
+            f"{cut(str(path), 300)} cannot be read: {error.strerror}", *_sibling_hints(path)
+        ) from error
+    if len(content) > MAX_KEY_FILE_BYTES:
+        raise InvalidRequest(f"{path} is larger than {MAX_KEY_FILE_BYTES >> 10} KiB; it is not a public key")
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, errors="replace")
     if b"\0" in content:
-        raise InvalidRequest(f"{path} is a binary file; it holds no public key", *_beside(path))
+        raise InvalidRequest(f"{path} is a binary file; it holds no public key", *_sibling_hints(path))
     return content.decode(errors="replace")
 
 
@@ -79,19 +83,19 @@ def _check_format(path: Path, text: str) -> None:
     if text.startswith("PuTTY-User-Key-File-"):
         raise InvalidRequest(
             f"{path} is a private key of PuTTY; it stays with you. Give the public one",
-            *(_beside(path) or (_made_by("puttygen -L", path),)),
+            *(_sibling_hints(path) or (_made_by("puttygen -L", path),)),
         )
     if "PRIVATE KEY" in text:
         raise InvalidRequest(
             f"{path} is a private key; it stays with you. Give the public one",
-            *(_beside(path) or (_made_by("ssh-keygen -y -f", path, private=True),)),
+            *(_sibling_hints(path) or (_made_by("ssh-keygen -y -f", path, private=True),)),
         )
     if first in _CONVERTED:
         what, command = _CONVERTED[first]
         raise InvalidRequest(f"{path} is {what}; OpenSSH's is needed", _made_by(command, path))
     foreign = next((what for begin, what in _FOREIGN.items() if first.startswith(begin)), "")
     if foreign:
-        raise InvalidRequest(f"{path} is {foreign}, not an SSH key", *_beside(path))
+        raise InvalidRequest(f"{path} is {foreign}, not an SSH key", *_sibling_hints(path))
 
 
 def _key(path: Path, number: int, line: str) -> str:
@@ -112,7 +116,7 @@ def _without_options(path: Path) -> Hint:
     return _piped(f"grep -oE {shlex.quote(f'({kinds}) AAAA.*')}", path)
 
 
-def _beside(path: Path) -> tuple[Hint, ...]:
+def _sibling_hints(path: Path) -> tuple[Hint, ...]:
     """The public half next to a file that is not one, or does not exist, if there is one."""
     candidates = (path.with_name(path.name + ".pub"), path.with_suffix(".pub") if path.name else path)
     found = next((other for other in candidates if other != path and other.is_file()), None)

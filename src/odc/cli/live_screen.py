@@ -12,7 +12,7 @@ from odc.cli.context import Session
 from odc.cli.output import Output
 from odc.domain.errors import ProviderUnavailable
 
-EVERY_S = 2.0
+REFRESH_INTERVAL_S = 2.0
 
 
 def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
@@ -37,7 +37,7 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
                     before = output.redraw(lines, output.paint("q or Ctrl+C ends", "dim"), before)
                 else:
                     output.lines([f"{session.now():%H:%M:%S}", *lines, ""])
-                if pressed(EVERY_S):
+                if pressed(REFRESH_INTERVAL_S):
                     return
     except KeyboardInterrupt:
         return
@@ -53,7 +53,7 @@ def _drawn(draw: Callable[[Output], list[str]], output: Output) -> list[str]:
 @contextmanager
 def _keys(output: Output) -> Iterator[Callable[[float], bool]]:
     """Gives what waits for some seconds and says whether the user pressed q meanwhile."""
-    if not (output.live and output.asks):
+    if not (output.live and output.can_prompt):
         yield _only_wait
         return
     import termios

@@ -15,7 +15,7 @@ from odc.domain.errors import InvalidRequest
 from odc.domain.ssh_keys import fingerprint, parse_public_key
 
 _ANY_HOST = "gpu-dev-box"
-FIRST = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
+KEY_FILES = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk.pub", "id_rsa.pub")
 
 
 def find_public_keys(home: Path) -> list[Path]:
@@ -23,7 +23,7 @@ def find_public_keys(home: Path) -> list[Path]:
     folder = home / ".ssh"
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
-    found = [folder / name for name in FIRST if (folder / name).is_file()]
+    found = [folder / name for name in KEY_FILES if (folder / name).is_file()]
     others = sorted(path for path in folder.glob("*.pub") if path not in found) if folder.is_dir() else []
     good = []
     for path in [*found, *others]:
@@ -56,7 +56,7 @@ def key_files(home: Path, own: str) -> list[KeyFile]:
     found = [KeyFile(fingerprint(key), path, private_half(path)) for path in public for key in read_keys(path)]
     known = {file.private for file in found}
     folder = home / ".ssh"
-    others = [folder / name.removesuffix(".pub") for name in FIRST]
+    others = [folder / name.removesuffix(".pub") for name in KEY_FILES]
     alone = [path for path in others if path not in known and os.access(path, os.R_OK)]
     return [*found, *(KeyFile(text, path, path) for path in alone if (text := _fingerprint_of_private(path)))]
 
@@ -106,7 +106,7 @@ def agent_keys(agent: str) -> list[str]:
     if not agent:
         return []
     try:
-        done = _listed(agent, 10)
+        done = _list_agent(agent, 10)
     except (OSError, subprocess.TimeoutExpired):
         return []
     keys = []
@@ -118,7 +118,7 @@ def agent_keys(agent: str) -> list[str]:
     return keys
 
 
-def is_silent(agent: str) -> bool:
+def is_agent_silent(agent: str) -> bool:
     """Whether the agent takes questions and does not answer, as one that was forwarded over a dead connection.
 
     Args:
@@ -126,7 +126,7 @@ def is_silent(agent: str) -> bool:
     """
     try:
         if agent:
-            _listed(agent, 3)
+            _list_agent(agent, 3)
     except subprocess.TimeoutExpired:
         return True
     except OSError:
@@ -134,6 +134,6 @@ def is_silent(agent: str) -> bool:
     return False
 
 
-def _listed(agent: str, limit_s: float) -> subprocess.CompletedProcess[str]:
+def _list_agent(agent: str, limit_s: float) -> subprocess.CompletedProcess[str]:
     environment = {"SSH_AUTH_SOCK": agent, "PATH": "/usr/bin:/bin"}
     return subprocess.run(["ssh-add", "-L"], env=environment, capture_output=True, text=True, timeout=limit_s)

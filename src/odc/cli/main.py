@@ -71,9 +71,9 @@ class LazyGroup(click.Group):
         """As click does; a word of another tool runs, or names, what does the same here."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from odc.cli.command_aliases import INSTEAD, instead_of
+            from odc.cli.command_aliases import REPLACEMENTS, suggested_commands
 
-            ways = instead_of(name, INSTEAD, COMMANDS)
+            ways = suggested_commands(name, REPLACEMENTS, COMMANDS)
             if ways and ways[0][1] in COMMANDS:
                 ways = [(ways[0][0], gpu_dev(ways[0][1]))]
             raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", gpu_dev("help")))

@@ -7,45 +7,45 @@ from dataclasses import replace
 
 from odc.cli import prompts, ssh_include, ssh_names
 from odc.cli.context import Session
-from odc.cli.reserve_options import Wish
+from odc.cli.reserve_options import PartialRequest
 from odc.domain.errors import InvalidRequest
 from odc.domain.names import DEFAULT_DISK, MAX_NAME, NO_DISK, free_name
 
 TEMPORARY = "temporary"
 
 
-def settled_name(session: Session, wish: Wish, asks: bool, yes: bool) -> Wish:
-    """The wish with a name that `ssh NAME` can use.
+def resolve_name(session: Session, partial: PartialRequest, can_prompt: bool, yes: bool) -> PartialRequest:
+    """The request with a name that `ssh NAME` can use.
 
     A name that the user gave is asked about, or refused without a terminal; --yes takes it, and then ssh reaches the
     box as `NAME.ID`. In place of the usual name another one is taken, with a note.
 
     Args:
         session: the command's.
-        wish: complete.
-        asks: whether the user can be asked.
+        partial: complete.
+        can_prompt: whether the user can be asked.
         yes: the user does not want to be asked.
 
     Raises:
         InvalidRequest: the name is in use, and nobody can be asked.
         KeyboardInterrupt: the user gave up.
     """
-    name = wish.name or (TEMPORARY if wish.disk == NO_DISK else wish.disk or DEFAULT_DISK)
+    name = partial.name or (TEMPORARY if partial.disk == NO_DISK else partial.disk or DEFAULT_DISK)
     used = _used(session, [name]).get(name)
     if not used:
-        return wish
+        return partial
     other = _free(session, name)
-    if wish.name is None:
+    if partial.name is None:
         session.output.note(f"{used}; the reservation is named {other}.")
-        return replace(wish, name=other)
+        return replace(partial, name=other)
     if yes:
         session.output.note(f"{used}; ssh reaches the box as {name}.ID.")
-        return wish
-    if not asks:
-        hints = (("another name", replace(wish, name=other).command()), ("that name", wish.command() + " --yes"))
+        return partial
+    if not can_prompt:
+        hints = (("another name", replace(partial, name=other).command()), ("that name", partial.command() + " --yes"))
         raise InvalidRequest(used, *hints)
     lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {name}.ID", name)]
-    return replace(wish, name=str(prompts.select(f"{used}. Which name?", lines)))
+    return replace(partial, name=str(prompts.select(f"{used}. Which name?", lines)))
 
 
 def _used(session: Session, names: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 
 from odc.cli.ascii import escaped, is_utf8, to_ascii
-from odc.cli.wrap import fold, plain
+from odc.cli.wrap import plain, wrap_line
 from odc.domain.commands import Program, parts_of, typed
 from odc.domain.errors import OdcError
 
@@ -44,8 +44,8 @@ class Output:
         width: columns of the terminal; None when piped: nothing is cut.
         height: lines of the terminal; None when piped.
         live: whether `out` is a terminal that can be redrawn.
-        beside: whether `err` is one: in a file there are no colours, and no line writes over another.
-        asks: whether questions can be asked: both ends are terminals.
+        err_is_terminal: whether `err` is one: in a file there are no colours, and no line writes over another.
+        can_prompt: whether questions can be asked: both ends are terminals.
         quiet: nothing but errors stands beside the answer: a script reads that too.
         endpoint: the cloud that `--endpoint` names; commands that are shown name it too, so that they can be pasted.
         operator: gives `odc` as its operator types it for this cloud; asked when such a command is shown.
@@ -57,15 +57,15 @@ class Output:
     width: int | None = None
     height: int | None = None
     live: bool = False
-    beside: bool = False
-    asks: bool = False
+    err_is_terminal: bool = False
+    can_prompt: bool = False
     quiet: bool = False
     endpoint: str = ""
     operator: Callable[[], str] = lambda: "odc"
 
     def line(self, text: str = "") -> None:
         """One line of what was asked for."""
-        self.out.write("".join(f"{fit(part, self.out)}\n" for part in self._folded(text)))
+        self.out.write("".join(f"{fit(part, self.out)}\n" for part in self._wrapped(text)))
         self.out.flush()
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -77,16 +77,16 @@ class Output:
         """One line beside: it does not belong to the answer."""
         if self.quiet:
             return
-        self._beside(text)
+        self._write_err(text)
 
-    def _beside(self, text: str) -> None:
-        parts = self._folded(text) if self.beside else [plain(self._pasteable(text))]
+    def _write_err(self, text: str) -> None:
+        parts = self._wrapped(text) if self.err_is_terminal else [plain(self._pasteable(text))]
         self.err.write("".join(f"{fit(part, self.err)}\n" for part in parts))
         self.err.flush()
 
-    def passing(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """A line beside that the next note writes over; only on a terminal. An empty one takes it away."""
-        if self.beside:
+        if self.err_is_terminal:
             self.err.write("\r\x1b[K" + fit(text, self.err)[: (self.width or 80) - 1])
             self.err.flush()
 
@@ -123,7 +123,7 @@ class Output:
         room = (self.height or len(lines) + 2) - 1 - self._rows(footer)
         shown: list[str] = []
         rows = 0
-        lines = [part for text in lines for part in self._folded(text)]
+        lines = [part for text in lines for part in self._wrapped(text)]
         for number, text in enumerate(lines):
             needed = self._rows(text)
             if rows + needed > room - (number < len(lines) - 1):
@@ -143,9 +143,9 @@ class Output:
         self.out.write("\x1b[H\x1b[2J")
         return 0
 
-    def _folded(self, text: str) -> list[str]:
+    def _wrapped(self, text: str) -> list[str]:
         text = self._pasteable(text)
-        return fold(text, self.width) if self.width else [text]
+        return wrap_line(text, self.width) if self.width else [text]
 
     def _typed(self, command: str) -> str:
         """A hint's command as it is typed for this cloud."""
@@ -182,10 +182,10 @@ class Output:
             view = {"error": type(error).__name__, "message": error.message, "when": error.when, "hint": first}
             self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return
-        self._beside(self.paint("error: ", "red") + (message or error.message))
+        self._write_err(self.paint("error: ", "red") + (message or error.message))
         width = max((len(hint.label) for hint in error.hints), default=0)
         for hint in error.hints:
-            self._beside(f"  {hint.label:<{width}}   {self._typed(hint.command)}")
+            self._write_err(f"  {hint.label:<{width}}   {self._typed(hint.command)}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
         """Aligned columns under a header. On a narrow terminal the spare columns give way, then each row is a block.
@@ -256,7 +256,7 @@ def standard_output(no_colour: bool, term: str) -> Output:
     err: TextIO = sys.stderr or StringIO()
     is_terminal = out.isatty()
     capable = is_terminal and term != "dumb"
-    beside = err.isatty() and term != "dumb"
+    err_is_terminal = err.isatty() and term != "dumb"
     output = Output(
         out=out,
         err=err,
@@ -264,7 +264,7 @@ def standard_output(no_colour: bool, term: str) -> Output:
         width=80 if is_terminal else None,
         height=24 if is_terminal else None,
         live=capable,
-        beside=beside,
-        asks=capable and beside and sys.stdin is not None and sys.stdin.isatty(),
+        err_is_terminal=err_is_terminal,
+        can_prompt=capable and err_is_terminal and sys.stdin is not None and sys.stdin.isatty(),
     )
     return output.measured()

@@ -40,7 +40,7 @@ def find(session: Session, reference: str | None, states: Sequence[Status] = LIV
         return session.client().reservation(views[0].id)
     if not views:
         raise InvalidRequest("you have no live reservation", ("make one", gpu_dev("reserve")))
-    if session.output.asks:
+    if session.output.can_prompt:
         return pick(session, views, "Which one?")
     raise InvalidRequest(f"which one? {listed(views)}", ("all of them", gpu_dev("list")))
 

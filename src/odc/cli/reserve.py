@@ -16,7 +16,7 @@ from odc.cli import cloud_screens, name_conflicts, prompts, screens, times
 from odc.cli.context import Session
 from odc.cli.follow import follow
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
-from odc.cli.reserve_options import Wish
+from odc.cli.reserve_options import PartialRequest
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
@@ -24,15 +24,15 @@ from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
 from odc.domain.status import ENDED, Status
 
-NOTHING = "Nothing happened: nothing was reserved."
-PLAN_TRIES = 20
+CANCELLED_NOTE = "Nothing happened: nothing was reserved."
+MAX_PLAN_POLLS = 20
 
 
 @dataclass(frozen=True)
-class How:
-    """How the command may behave: ask questions, take what it would offer, wait, print JSON."""
+class RunMode:
+    """RunMode the command runs: whether it asks questions, accepts its own suggestions, waits, prints JSON."""
 
-    asks: bool
+    can_prompt: bool
     yes: bool
     wait: bool
     as_json: bool
@@ -106,62 +106,64 @@ def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
     """Reserve GPUs. Asks when options are missing and there is a terminal."""
     if no_persist and disk not in (None, NO_DISK):
         raise InvalidRequest("--no-persist and --disk together; give one of them")
-    wish = Wish(gpu_type, gpus, hours, name, NO_DISK if no_persist else disk)
+    partial = PartialRequest(gpu_type, gpus, hours, name, NO_DISK if no_persist else disk)
     output = session.output
-    how = How(output.asks and not as_json, yes, output.live and not as_json if wait is None else wait, as_json)
+    mode = RunMode(
+        output.can_prompt and not as_json, yes, output.live and not as_json if wait is None else wait, as_json
+    )
     try:
-        request = _request(session, wish, like, how)
+        request = _request(session, partial, like, mode)
     except (KeyboardInterrupt, EOFError):
-        output.note(NOTHING)
+        output.note(CANCELLED_NOTE)
         sys.exit(130)
     try:
         view = session.client().reserve(request)
     except KeyboardInterrupt:
         output.note("Interrupted while asking: it may be reserved or not. Look: gpu-dev list")
         sys.exit(130)
-    _after(session, view, how)
+    _show_progress(session, view, mode)
 
 
-def _request(session: Session, wish: Wish, like: str | None, how: How) -> Reserve:
-    """The wish as a request; whatever is open is settled before anything is queued."""
-    wish.check()
+def _request(session: Session, partial: PartialRequest, like: str | None, mode: RunMode) -> Reserve:
+    """The partial request as a request; whatever is open is settled before anything is queued."""
+    partial.check()
     if like is not None:
         from odc.cli import reservation_lookup
 
         other = reservation_lookup.find(session, like)
         if not other.mine:
-            alike = Wish(other.gpu_type, other.gpus, other.hours).command()
+            alike = PartialRequest(other.gpu_type, other.gpus, other.hours).command()
             raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
-        wish = wish.like(other, frozenset(view.name for view in reservation_lookup.live_views(session)))
-    if how.asks:
+        partial = partial.like(other, frozenset(view.name for view in reservation_lookup.live_views(session)))
+    if mode.can_prompt:
         # Nobody shall answer every question to hear at the end that a key is missing.
-        _ensure_key(session, how)
-    wish = _completed(session, wish, how)
-    wish.check()
-    if not how.asks:
-        _ensure_key(session, how)
-    wish, means_new = _meant_disk(session, wish, how)
-    wish = name_conflicts.settled_name(session, wish, how.asks, how.yes)
-    return wish.request(new_disk=means_new)
+        _ensure_key(session, mode)
+    partial = _completed(session, partial, mode)
+    partial.check()
+    if not mode.can_prompt:
+        _ensure_key(session, mode)
+    partial, means_new = _confirmed_disk(session, partial, mode)
+    partial = name_conflicts.resolve_name(session, partial, mode.can_prompt, mode.yes)
+    return partial.request(new_disk=means_new)
 
 
-def _completed(session: Session, wish: Wish, how: How) -> Wish:
+def _completed(session: Session, partial: PartialRequest, mode: RunMode) -> PartialRequest:
     """With what is open asked for, or refused by name without a terminal."""
-    if not wish.missing:
-        return wish
+    if not partial.missing:
+        return partial
     from odc.cli import interactive
 
     avail = session.client().avail()
-    wish = interactive.settled(wish, avail)
-    if not wish.missing:
-        return wish
-    if not how.asks:
-        example = ("for example", interactive.example(wish, avail).command())
-        raise InvalidRequest(f"missing: {', '.join(wish.missing)}", example, ("what there is", gpu_dev("avail")))
-    return interactive.ask_for(session, wish, avail, how.yes)
+    partial = interactive.with_known_type(partial, avail)
+    if not partial.missing:
+        return partial
+    if not mode.can_prompt:
+        example = ("for example", interactive.example(partial, avail).command())
+        raise InvalidRequest(f"missing: {', '.join(partial.missing)}", example, ("what there is", gpu_dev("avail")))
+    return interactive.prompt_for_missing(session, partial, avail, mode.yes)
 
 
-def _ensure_key(session: Session, how: How) -> None:
+def _ensure_key(session: Session, mode: RunMode) -> None:
     """Without a key nobody could enter the box: offer what is here, before anything is queued."""
     if session.client().me().keys:
         return
@@ -179,43 +181,43 @@ def _ensure_key(session: Session, how: How) -> None:
         own = ("your agent's", "ssh-add -L > ~/agent.pub && " + gpu_dev("config set ssh_key ~/agent.pub"))
     else:
         own = ("make one", "ssh-keygen -t ed25519")
-    if not (files or held) or not (how.yes or how.asks):
+    if not (files or held) or not (mode.yes or mode.can_prompt):
         raise InvalidRequest("you have set no SSH key", own, ("GitHub's", gpu_dev("config set github_user NAME")))
-    if not how.yes and not prompts.confirm(f"You have set no SSH key. Use {what}?"):
+    if not mode.yes and not prompts.confirm(f"You have set no SSH key. Use {what}?"):
         raise KeyboardInterrupt
     session.output.note(set_key_file(session, files[0]) if files else f"Your agent's: {set_keys(session, tuple(held))}")
 
 
-def _meant_disk(session: Session, wish: Wish, how: How) -> tuple[Wish, bool]:
-    """The wish with the disk that is meant, and whether it is new for certain: a name may be a slip of the keyboard."""
-    name = wish.disk or DEFAULT_DISK
-    if how.yes or name in (NO_DISK, DEFAULT_DISK):
-        return wish, how.yes
+def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) -> tuple[PartialRequest, bool]:
+    """The request with the disk that the user confirmed, and whether it must be new: a name may be mistyped."""
+    name = partial.disk or DEFAULT_DISK
+    if mode.yes or name in (NO_DISK, DEFAULT_DISK):
+        return partial, mode.yes
     names = [disk.name for disk in session.client().disks().disks]
     near = probable_disk(name, names)
     if name in names or near is None:
-        return wish, False
-    if not how.asks:
+        return partial, False
+    if not mode.can_prompt:
         raise InvalidRequest(
             f"you have no disk {name}; did you mean {near}?",
-            ("that one", replace(wish, disk=near).command()),
-            ("a new one", wish.command() + " --yes"),
+            ("that one", replace(partial, disk=near).command()),
+            ("a new one", partial.command() + " --yes"),
         )
     lines = [(f"Use {near}", near), (f"Create {name}", name)]
     chosen = prompts.select(f"You have no disk {name}. Did you mean {near}?", lines)
-    return replace(wish, disk=str(chosen)), chosen == name
+    return replace(partial, disk=str(chosen)), chosen == name
 
 
-def _after(session: Session, view: ReservationView, how: How) -> None:
+def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> None:
     """Show what became of it, and wait for it if that is wanted."""
     output = session.output
     entry = SshEntry(session)
     try:
         view = _planned(session, view)
-        if not how.as_json:
-            output.lines(_asked_lines(session, view, how))
-        if how.wait:
-            seen = None if how.as_json else view
+        if not mode.as_json:
+            output.lines(_asked_lines(session, view, mode))
+        if mode.wait:
+            seen = None if mode.as_json else view
             view = follow(session, view, (Status.ACTIVE, *ENDED), known=seen, meanwhile=entry.keep)
     except KeyboardInterrupt:
         output.note("")
@@ -227,7 +229,7 @@ def _after(session: Session, view: ReservationView, how: How) -> None:
         raise ProviderUnavailable(error.message, *error.hints, known) from error
     _keep_up(session, entry, view)
     failed = view.state in ENDED
-    if how.as_json:
+    if mode.as_json:
         output.json(view)
     elif failed:
         output.note(output.paint("error: ", "red") + screens.ended_sentence(view, session.now()))
@@ -249,7 +251,7 @@ def _keep_up(session: Session, entry: SshEntry, view: ReservationView) -> None:
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:
     """The view once the cloud has given it a promise or a place; that takes a moment, not a queue."""
-    for tries in range(PLAN_TRIES):
+    for tries in range(MAX_PLAN_POLLS):
         if view.state is not Status.QUEUED or view.ready_by or view.estimate:
             return view
         if tries == 1:
@@ -258,7 +260,7 @@ def _planned(session: Session, view: ReservationView) -> ReservationView:
     return view
 
 
-def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]:
+def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list[str]:
     """What was asked for; and while it is queued and waited for, how to wait elsewhere."""
     disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
     what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {hours_text(view.hours)}"
@@ -269,7 +271,7 @@ def _asked_lines(session: Session, view: ReservationView, how: How) -> list[str]
     if view.state is Status.QUEUED:
         sooner = cloud_screens.sooner_line(session.client().avail(), view)
         lines += [sooner] if sooner else []
-    if view.state is Status.QUEUED and how.wait:
+    if view.state is Status.QUEUED and mode.wait:
         lines.append(f"Waiting. Ctrl+C leaves it queued; gpu-dev connect {view.name} comes back to it.")
     return lines
 

@@ -18,7 +18,7 @@ from odc.domain.requests import Reserve, reserve_command
 
 
 @dataclass(frozen=True)
-class Wish:
+class PartialRequest:
     """What the user has said so far; None for what is still open."""
 
     gpu_type: str | None = None
@@ -33,7 +33,7 @@ class Wish:
         options = (("-t TYPE", self.gpu_type), ("-g N", self.gpus), ("-h HOURS", self.hours))
         return [option for option, value in options if value is None]
 
-    def like(self, other: ReservationView, taken: frozenset[str]) -> Wish:
+    def like(self, other: ReservationView, taken: frozenset[str]) -> PartialRequest:
         """With what is open taken from another reservation; its name too, unless a live one has it.
 
         Args:
@@ -85,7 +85,7 @@ class Wish:
 
 
 @contextmanager
-def _instead(better: Callable[[], Wish]) -> Iterator[None]:
+def _instead(better: Callable[[], PartialRequest]) -> Iterator[None]:
     """A refusal inside says which command would be taken."""
     try:
         yield

@@ -77,9 +77,9 @@ def sync(
     for path in ssh_names.entries(folder):
         if path.name in wanted:
             continue
-        if not _is_newer(path, asked_at) if is_of(path, endpoint) else ssh_names.is_obsolete(path):
+        if not _is_newer(path, asked_at) if is_of(path, endpoint) else ssh_names.is_stale_entry(path):
             path.unlink(missing_ok=True)
-    ssh_names.refuse_doubles(folder)
+    ssh_names.refuse_duplicate_names(folder)
     _remove_orphans(folder)
     hosts = "".join(ssh_names.blocks_of(path) for path in sorted(folder.glob(f"*{SUFFIX}")))
     for path in ssh_include.config_files(folder.parent):

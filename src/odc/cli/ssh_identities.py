@@ -20,7 +20,7 @@ from odc.domain.errors import InvalidRequest
 
 KEY = "-key"
 PUBLIC = f"{KEY}.pub"
-USUAL = ("id_rsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
+DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
 """What ssh tries by itself; those that need a touch come last."""
 
 
@@ -35,7 +35,7 @@ class Identities(NamedTuple):
         return self._replace(lines=lines + self.lines)
 
 
-_MOST = 50
+_MAX_KEYS = 50
 """ssh refuses a configuration that names more than 100 keys, the user's own included."""
 
 NONE = Identities("", {})
@@ -57,7 +57,7 @@ def identities(homes: Sequence[Path], identity: Path | None, keys: Iterable[str]
     # Paths without .pub: ssh reads the public half next to them, and does not warn that there is no private half.
     public = [folder / name.removesuffix(".pub") for name in files]
     named = list(dict.fromkeys([*([identity] if identity else []), *_private(homes, accepted), *public]))
-    return Identities("  IdentitiesOnly yes\n" + _lines(named[:_MOST]), files)
+    return Identities("  IdentitiesOnly yes\n" + _lines(named[:_MAX_KEYS]), files)
 
 
 def _digest(key: str) -> str:
@@ -72,12 +72,12 @@ def _lines(paths: Iterable[Path]) -> str:
 
 def _without_keys(homes: Sequence[Path], identity: Path | None) -> list[Path]:
     """The user's key and the usual ones; none while ssh finds the key by itself."""
-    usual = [path for home in homes for path in _usual(home)]
+    usual = [path for home in homes for path in _default_identities(home)]
     return [] if identity is None or identity in usual else [identity, *(path for path in usual if is_file(path))]
 
 
-def _usual(home: Path) -> list[Path]:
-    return [home / ".ssh" / name for name in USUAL]
+def _default_identities(home: Path) -> list[Path]:
+    return [home / ".ssh" / name for name in DEFAULT_IDENTITIES]
 
 
 def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
@@ -86,7 +86,7 @@ def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
     for home in homes:
         kinds = {private: _kinds(path) for path in find_public_keys(home) if (private := private_half(path))}
         found += [path for path, kind in kinds.items() if kind & accepted]
-        found += [path for path in _usual(home) if path not in kinds and is_file(path)]
+        found += [path for path in _default_identities(home) if path not in kinds and is_file(path)]
     return sorted(found, key=lambda path: path.name.endswith("_sk"))
 
 

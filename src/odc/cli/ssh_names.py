@@ -21,7 +21,7 @@ from odc.domain.names import short
 from odc.host import write_atomically
 
 SUFFIX = "-sshconfig"
-DOUBLES = f"0-same-names{SUFFIX}"
+DUPLICATE_NAMES_FILE = f"0-same-names{SUFFIX}"
 """Read before every entry, because ssh reads the files of an Include in the order of their names."""
 KEPT_AFTER_END = timedelta(days=2)
 """Added to an entry's end: another computer of the user may know a later one."""
@@ -58,7 +58,7 @@ def _of_this_machine() -> str:
 
 def entries(folder: Path) -> list[Path]:
     """The files of all reservations, of every cloud, by id."""
-    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name != DOUBLES]
+    return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name != DUPLICATE_NAMES_FILE]
 
 
 def text_of(path: Path) -> str:
@@ -105,10 +105,10 @@ def hosts_in(path: Path) -> list[str]:
 def ssh_name(path: Path) -> str:
     """By what name ssh reaches the reservation's first box; empty if it has no entry."""
     first = next(iter(hosts_in(path)), "")
-    return ssh_entry.alias(first, path.name) if first in hosts_in(path.with_name(DOUBLES)) else first
+    return ssh_entry.alias(first, path.name) if first in hosts_in(path.with_name(DUPLICATE_NAMES_FILE)) else first
 
 
-def is_obsolete(path: Path) -> bool:
+def is_stale_entry(path: Path) -> bool:
     """Whether an entry of another cloud is of no use any more."""
     text = text_of(path)
     found = _UNTIL.search(text)
@@ -136,12 +136,12 @@ def elsewhere(folder: Path, cloud: str, name: str) -> str:
     """Another cloud in which a reservation has this name; empty if there is none."""
     for path in entries(folder):
         other = cloud_in(path)
-        if other not in (None, cloud) and name in (name_of(path), *hosts_in(path)) and not is_obsolete(path):
+        if other not in (None, cloud) and name in (name_of(path), *hosts_in(path)) and not is_stale_entry(path):
             return other or "another cloud"
     return ""
 
 
-def refuse_doubles(folder: Path) -> None:
+def refuse_duplicate_names(folder: Path) -> None:
     """Write the file that refuses names of several entries; without any, there is no such file."""
     owners: dict[str, list[Path]] = defaultdict(list)
     for path in entries(folder):
@@ -151,7 +151,7 @@ def refuse_doubles(folder: Path) -> None:
     blocks = [ssh_entry.refusal(name, [path.name for path in paths]) for name, paths in doubles.items()]
     for name, paths in doubles.items():
         blocks += [_renamed(path, name) for path in paths]
-    file, text = folder / DOUBLES, "\n".join(blocks)
+    file, text = folder / DUPLICATE_NAMES_FILE, "\n".join(blocks)
     if not text:
         file.unlink(missing_ok=True)
     elif text_of(file) != text:

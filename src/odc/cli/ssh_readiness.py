@@ -12,10 +12,10 @@ from odc.cli.ssh_probe import answers, is_loopback
 from odc.domain.status import ENDED, Status
 
 PATIENCE_S = 60.0
-EVERY_S = 1.0
+PROBE_INTERVAL_S = 1.0
 
 
-def reachable(session: Session, view: ReservationView) -> ReservationView:
+def wait_until_reachable(session: Session, view: ReservationView) -> ReservationView:
     """The reservation once its box answers, or as it has ended.
 
     Only boxes on this machine are tried: the way to another one may lead through the user's own ssh settings. After a
@@ -27,18 +27,18 @@ def reachable(session: Session, view: ReservationView) -> ReservationView:
     """
     end = time.monotonic() + PATIENCE_S
     told = False
-    while (ssh := _here(view)) and not answers(ssh.host, ssh.port, 2 * EVERY_S) and time.monotonic() < end:
+    while (ssh := _here(view)) and not answers(ssh.host, ssh.port, 2 * PROBE_INTERVAL_S) and time.monotonic() < end:
         if not told:
             session.output.note(
                 f"The box of {screens.title(view)} does not answer ssh; waiting for it, it may be restarting."
             )
             told = True
-        time.sleep(EVERY_S)
-        view = until_up(session, session.client().reservation(view.id))
+        time.sleep(PROBE_INTERVAL_S)
+        view = wait_until_active(session, session.client().reservation(view.id))
     return view
 
 
-def until_up(session: Session, view: ReservationView) -> ReservationView:
+def wait_until_active(session: Session, view: ReservationView) -> ReservationView:
     """The reservation once it is active or has ended; what happens meanwhile is told."""
     going_back = view.state is Status.ENDING and view.requeue
     return wait_for(session, view, (Status.ACTIVE, *ENDED, *(() if going_back else (Status.ENDING,))))

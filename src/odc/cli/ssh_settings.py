@@ -22,7 +22,7 @@ from typing import NamedTuple
 from odc.cli.ssh_include import BEGIN, END
 
 TIMEOUT_S = 10.0
-OWN_HOSTS_S = 2.0
+OWN_HOSTS_TIMEOUT_S = 2.0
 """How long a look at the user's own hosts takes at most, in seconds: every command takes one, and a `Match exec` of
 the user's can wait for a network.
 """
@@ -164,7 +164,7 @@ def own_hosts(names: Sequence[str], ours: Path) -> dict[str, Place]:
         ours: the folder of our own files, whose blocks do not count.
     """
     other = f"x{os.urandom(8).hex()}"
-    control, *found = list(_traces(["ssh"], [other, *names], OWN_HOSTS_S))
+    control, *found = list(_traces(["ssh"], [other, *names], OWN_HOSTS_TIMEOUT_S))
     everywhere = set(control.blocks)
     result = {}
     for name, seen in zip(names, found, strict=True):

@@ -15,7 +15,7 @@ _TO_PASTE = re.compile(
 )
 _WORD = re.compile(r"\([^()]{1,24}\)\S*|\S+")
 _LABEL_AND_FACT = 3
-STEP = 2
+INDENT = 2
 
 
 def plain(text: str) -> str:
@@ -23,7 +23,7 @@ def plain(text: str) -> str:
     return _ESCAPE.sub("", text)
 
 
-def fold(text: str, width: int) -> list[str]:
+def wrap_line(text: str, width: int) -> list[str]:
     """The text as lines of at most this width, as far as its words and commands allow.
 
     What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it;
@@ -33,7 +33,7 @@ def fold(text: str, width: int) -> list[str]:
         return [text]
     indent = len(text) - len(text.lstrip(" "))
     parts = _GAP.split(text[indent:])
-    margin = indent + STEP
+    margin = indent + INDENT
     if len(parts) == _LABEL_AND_FACT or (indent and len(parts) > 1):
         column = indent + len(plain(parts[0] + parts[1]))
         margin = column if column <= width // 2 else margin
@@ -62,4 +62,4 @@ def _append(lines: list[str], gap: str, word: str, margin: int, width: int) -> N
         lines[-1] += gap + word
     else:
         fits = margin + len(plain(word)) <= width
-        lines.append(" " * (margin if fits else min(margin, STEP)) + word)
+        lines.append(" " * (margin if fits else min(margin, INDENT)) + word)

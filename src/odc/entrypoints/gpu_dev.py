@@ -66,7 +66,7 @@ def run(session: Session, arguments: list[str], note: str = "") -> int:
     """
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session.as_json = "--json" in ours
-    session.output = replace(session.output, quiet=session.as_json and not session.output.beside)
+    session.output = replace(session.output, quiet=session.as_json and not session.output.err_is_terminal)
     try:
         if note and not {"--help", "--version"}.intersection(ours):
             session.note_once(note)
@@ -148,9 +148,9 @@ def _message_of(error: click.ClickException) -> str:
     """What is wrong; of a slip in an option, with the nearest one that there is."""
     if not isinstance(error, click.NoSuchOption):
         return " ".join(error.format_message().split()).rstrip(".")
-    from odc.cli.command_aliases import near_options
+    from odc.cli.command_aliases import similar_options
 
-    near = near_options(error.option_name, _options_of(error) or error.possibilities or ())
+    near = similar_options(error.option_name, _options_of(error) or error.possibilities or ())
     return error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
 
 

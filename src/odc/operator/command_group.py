@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from odc import __version__
-from odc.cli.command_aliases import OPERATED, instead_of
+from odc.cli.command_aliases import OPERATOR_REPLACEMENTS, suggested_commands
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 
@@ -21,7 +21,7 @@ class OperatorGroup(click.Group):
         if name and not name.startswith("-") and name not in self.commands:
             if name == "version":
                 return name, version, args[1:]
-            ways = instead_of(name, OPERATED, self.commands)
+            ways = suggested_commands(name, OPERATOR_REPLACEMENTS, self.commands)
             if ways and ways[0][1] in self.commands:
                 ways = [(ways[0][0], odc(ways[0][1]))]
             raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", "odc --help"))

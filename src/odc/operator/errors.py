@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from odc.cli.command_aliases import near_options
+from odc.cli.command_aliases import similar_options
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.operator.hints import pasteable, typed_here
 
@@ -36,7 +36,7 @@ def as_ours(error: click.ClickException) -> InvalidRequest:
     path = context.command_path if context is not None else "odc"
     if isinstance(error, click.NoSuchOption) and context is not None:
         names = {name for param in context.command.get_params(context) for name in param.opts if name[:2] == "--"}
-        near = near_options(error.option_name, names)
+        near = similar_options(error.option_name, names)
         message = error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
     return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from odc.cli.ascii import escaped, is_utf8
-from odc.cli.wrap import fold
+from odc.cli.wrap import wrap_line
 from odc.domain.errors import NotAllowed
 from odc.operator.backend import MakeBackend
 from odc.operator.confirmation import as_typed
@@ -69,7 +69,7 @@ def say(text: str) -> None:
     """One line; on a terminal folded between words, so that a command in it can still be pasted."""
     text = pasteable(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in fold(text, width) if width else [text]:
+    for line in wrap_line(text, width) if width else [text]:
         click.echo(line)
 
 

@@ -9,13 +9,16 @@ from odc.operator.commands import group
 
 
 def test_no_word_of_another_tool_hides_a_command() -> None:
-    assert not set(command_aliases.INSTEAD) & set(COMMANDS)
-    assert not set(command_aliases.ALIASES) & (set(COMMANDS) | set(command_aliases.INSTEAD))
-    assert not set(command_aliases.OPERATED) & set(group.commands)
+    assert not set(command_aliases.REPLACEMENTS) & set(COMMANDS)
+    assert not set(command_aliases.ALIASES) & (set(COMMANDS) | set(command_aliases.REPLACEMENTS))
+    assert not set(command_aliases.OPERATOR_REPLACEMENTS) & set(group.commands)
 
 
 def test_every_word_leads_to_a_command_that_exists() -> None:
-    named = {command for _, command in (*command_aliases.INSTEAD.values(), *command_aliases.OPERATED.values())}
+    named = {
+        command
+        for _, command in (*command_aliases.REPLACEMENTS.values(), *command_aliases.OPERATOR_REPLACEMENTS.values())
+    }
     for command in named:
         program, word = command.split()[:2]
         assert word in (COMMANDS if program == "gpu-dev" else group.commands), command
@@ -24,10 +27,10 @@ def test_every_word_leads_to_a_command_that_exists() -> None:
 
 def test_options_that_begin_so_come_before_those_that_are_near() -> None:
     known = ("--gpus", "--gpu-type", "--hours", "--json")
-    assert command_aliases.near_options("--gpu", known) == ["--gpu-type", "--gpus"]
-    assert command_aliases.near_options("--hour", known) == ["--hours"]
-    assert command_aliases.near_options("--jsno", known) == ["--json"]
-    assert command_aliases.near_options("--colour", known) == []
+    assert command_aliases.similar_options("--gpu", known) == ["--gpu-type", "--gpus"]
+    assert command_aliases.similar_options("--hour", known) == ["--hours"]
+    assert command_aliases.similar_options("--jsno", known) == ["--json"]
+    assert command_aliases.similar_options("--colour", known) == []
 
 
 def test_every_command_of_the_operator_is_known_where_messages_are_made_pasteable() -> None:

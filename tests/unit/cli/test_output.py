@@ -148,15 +148,15 @@ def test_a_screen_that_just_fits_is_shown_whole() -> None:
 
 
 def test_passing_lines_are_for_terminals_only() -> None:
-    piped, live = an_output(20, live=True), an_output(20, live=True, beside=True)
-    piped.passing("waiting")
-    live.passing("waiting " * 9)
+    piped, live = an_output(20, live=True), an_output(20, live=True, err_is_terminal=True)
+    piped.progress("waiting")
+    live.progress("waiting " * 9)
     assert text_of(piped.err) == ""
     assert len(text_of(live.err).rpartition("\x1b[K")[2]) == 19
 
 
 def test_errors_in_a_file_have_no_colours_though_the_answer_is_on_a_terminal() -> None:
-    filed, seen = an_output(80, colour=True), an_output(80, colour=True, beside=True)
+    filed, seen = an_output(80, colour=True), an_output(80, colour=True, err_is_terminal=True)
     for output in (filed, seen):
         output.error(InvalidRequest("no"), as_json=False)
     assert text_of(filed.err) == "error: no\n"

@@ -11,63 +11,72 @@ from tests.unit.cli.screen import a_view, an_ended
 
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.storage import DiskView
-from odc.cli.interactive import OTHER, disk_lines, disk_name_fault, hours_fault
+from odc.cli.interactive import NEW_DISK_CHOICE, disk_lines, disk_name_fault, hours_fault
 from odc.cli.options import gpus_of, hours_of
 from odc.cli.reserve import reserve
-from odc.cli.reserve_options import Wish
+from odc.cli.reserve_options import PartialRequest
 from odc.domain.errors import InvalidRequest
 from odc.domain.requests import Reserve
 
-WHOLE = Wish("h100", 4, 8.0)
+WHOLE = PartialRequest("h100", 4, 8.0)
 
 
 def test_every_open_option_is_named() -> None:
-    assert Wish().missing == ["-t TYPE", "-g N", "-h HOURS"]
-    assert Wish("h100", None, 2).missing == ["-g N"]
-    assert Wish("cpu-x86", 0, 2).missing == []
+    assert PartialRequest().missing == ["-t TYPE", "-g N", "-h HOURS"]
+    assert PartialRequest("h100", None, 2).missing == ["-g N"]
+    assert PartialRequest("cpu-x86", 0, 2).missing == []
 
 
 @pytest.mark.parametrize("hours", [-1.0, 0.0, 0.08, 24.01, 1e308, math.nan, math.inf])
 def test_hours_are_checked_before_anything_is_sent(hours: float) -> None:
     with pytest.raises(InvalidRequest, match=r"0\.0833"):
-        Wish("h100", 1, hours).check()
+        PartialRequest("h100", 1, hours).check()
 
 
 @pytest.mark.parametrize(
-    "wish", [Wish(name="Größe"), Wish(name="none"), Wish(disk="../x"), Wish(disk=""), Wish(gpus=-1)]
+    "partial",
+    [
+        PartialRequest(name="Größe"),
+        PartialRequest(name="none"),
+        PartialRequest(disk="../x"),
+        PartialRequest(disk=""),
+        PartialRequest(gpus=-1),
+    ],
 )
-def test_names_and_counts_are_checked_before_anything_is_sent(wish: Wish) -> None:
+def test_names_and_counts_are_checked_before_anything_is_sent(partial: PartialRequest) -> None:
     with pytest.raises(InvalidRequest):
-        wish.check()
+        partial.check()
 
 
 def test_a_temporary_home_is_no_disk_name() -> None:
-    Wish("h100", 1, 1.0, disk="none").check()
+    PartialRequest("h100", 1, 1.0, disk="none").check()
 
 
 def test_the_request_says_what_was_wished() -> None:
     assert WHOLE.request(new_disk=False) == Reserve(gpu_type="h100", gpus=4, hours=8.0)
-    assert Wish("t4", 1, 0.5, "x", "proj").request(new_disk=True) == Reserve(
+    assert PartialRequest("t4", 1, 0.5, "x", "proj").request(new_disk=True) == Reserve(
         gpu_type="t4", gpus=1, hours=0.5, name="x", disk="proj", new_disk=True
     )
 
 
 def test_the_command_says_the_same() -> None:
-    assert Wish("h100", 4, 0.5, "x", "proj").command() == "gpu-dev reserve -t h100 -g 4 -h 0.5 -n x --disk proj"
-    assert Wish("cpu-x86", 0, 2.0).command() == "gpu-dev reserve -t cpu-x86 -h 2"
+    assert (
+        PartialRequest("h100", 4, 0.5, "x", "proj").command() == "gpu-dev reserve -t h100 -g 4 -h 0.5 -n x --disk proj"
+    )
+    assert PartialRequest("cpu-x86", 0, 2.0).command() == "gpu-dev reserve -t cpu-x86 -h 2"
 
 
 def test_like_takes_what_is_open_from_the_other_one() -> None:
     other = an_ended(disk="proj")
-    assert Wish(hours=1.0).like(other, frozenset()) == Wish("h100", 4, 1.0, "train", "proj")
+    assert PartialRequest(hours=1.0).like(other, frozenset()) == PartialRequest("h100", 4, 1.0, "train", "proj")
 
 
 def test_like_leaves_a_name_that_is_taken_to_the_cloud() -> None:
-    assert Wish().like(a_view(), frozenset({"train"})).name is None
+    assert PartialRequest().like(a_view(), frozenset({"train"})).name is None
 
 
 def test_like_one_without_a_disk_is_temporary_again() -> None:
-    assert Wish().like(an_ended(disk=None), frozenset()).disk == "none"
+    assert PartialRequest().like(an_ended(disk=None), frozenset()).disk == "none"
 
 
 def test_the_disks_are_offered_and_those_in_use_cannot_be_chosen() -> None:
@@ -81,7 +90,7 @@ def test_the_disks_are_offered_and_those_in_use_cannot_be_chosen() -> None:
         ("proj", "in use by ffffffff"),
         ("free", ""),
         ("closing  (its snapshot is being made)", ""),
-        (OTHER, ""),
+        (NEW_DISK_CHOICE, ""),
         ("none: a temporary home, lost at the end", ""),
     ]
 
@@ -105,20 +114,20 @@ def test_typed_answers_are_checked_as_they_are_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "typed"),
+    ("partial", "typed"),
     [
-        (Wish("t4", 1, 0.0), "gpu-dev reserve -t t4 -g 1 -h 0.0833"),
-        (Wish("t4", 1, 1e9), "gpu-dev reserve -t t4 -g 1 -h 24"),
-        (Wish("t4", 1, math.nan), "gpu-dev reserve -t t4 -g 1 -h 2"),
-        (Wish("t4", -1, 1.0), "gpu-dev reserve -t t4 -g 1 -h 1"),
-        (Wish("t4", 1, 1.0, "My Run"), "gpu-dev reserve -t t4 -g 1 -h 1 -n my-run"),
-        (Wish("t4", 1, 1.0, "x" * 64), f"gpu-dev reserve -t t4 -g 1 -h 1 -n {'x' * 40}"),
-        (Wish("t4", 1, 1.0, disk="../"), "gpu-dev reserve -t t4 -g 1 -h 1 --disk my-disk"),
+        (PartialRequest("t4", 1, 0.0), "gpu-dev reserve -t t4 -g 1 -h 0.0833"),
+        (PartialRequest("t4", 1, 1e9), "gpu-dev reserve -t t4 -g 1 -h 24"),
+        (PartialRequest("t4", 1, math.nan), "gpu-dev reserve -t t4 -g 1 -h 2"),
+        (PartialRequest("t4", -1, 1.0), "gpu-dev reserve -t t4 -g 1 -h 1"),
+        (PartialRequest("t4", 1, 1.0, "My Run"), "gpu-dev reserve -t t4 -g 1 -h 1 -n my-run"),
+        (PartialRequest("t4", 1, 1.0, "x" * 64), f"gpu-dev reserve -t t4 -g 1 -h 1 -n {'x' * 40}"),
+        (PartialRequest("t4", 1, 1.0, disk="../"), "gpu-dev reserve -t t4 -g 1 -h 1 --disk my-disk"),
     ],
 )
-def test_a_refusal_says_what_would_be_taken(wish: Wish, typed: str) -> None:
+def test_a_refusal_says_what_would_be_taken(partial: PartialRequest, typed: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        wish.check()
+        partial.check()
     assert refused.value.hints[0].command == typed
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odc.cli.wrap import fold, plain
+from odc.cli.wrap import plain, wrap_line
 
 
 def test_what_fits_stays_as_it_is() -> None:
-    assert fold("  ssh       ssh train", 40) == ["  ssh       ssh train"]
+    assert wrap_line("  ssh       ssh train", 40) == ["  ssh       ssh train"]
 
 
 def test_a_fact_goes_on_below_itself() -> None:
-    assert fold("  box       train-0 on h100-node-1, GPUs 0-3, 1 CPU, 8.4 GiB", 40) == [
+    assert wrap_line("  box       train-0 on h100-node-1, GPUs 0-3, 1 CPU, 8.4 GiB", 40) == [
         "  box       train-0 on h100-node-1, GPUs",
         "            0-3, 1 CPU, 8.4 GiB",
     ]
 
 
 def test_each_fact_of_a_line_is_whole() -> None:
-    assert fold("  ssh       ssh train        ssh dev@127.0.0.1 -p 35968", 40) == [
+    assert wrap_line("  ssh       ssh train        ssh dev@127.0.0.1 -p 35968", 40) == [
         "  ssh       ssh train",
         "            ssh dev@127.0.0.1 -p 35968",
     ]
@@ -28,9 +28,9 @@ def test_each_fact_of_a_line_is_whole() -> None:
 
 def test_a_command_stands_alone_and_can_be_pasted() -> None:
     command = "gpu-dev reserve -t h100 -g 1 -h 1 --disk my-project-2"
-    assert fold(f"  another disk   {command}", 40) == ["  another disk", f"  {command}"]
-    assert fold(f"The same by one command: {command}", 40) == ["The same by one command:", f"  {command}"]
-    assert fold("train expired 18:00. Disk proj safe. Again: gpu-dev reserve --like train", 40) == [
+    assert wrap_line(f"  another disk   {command}", 40) == ["  another disk", f"  {command}"]
+    assert wrap_line(f"The same by one command: {command}", 40) == ["The same by one command:", f"  {command}"]
+    assert wrap_line("train expired 18:00. Disk proj safe. Again: gpu-dev reserve --like train", 40) == [
         "train expired 18:00. Disk proj safe.",
         "  Again: gpu-dev reserve --like train",
     ]
@@ -38,16 +38,16 @@ def test_a_command_stands_alone_and_can_be_pasted() -> None:
 
 def test_an_address_stands_alone() -> None:
     link = "vscode://vscode-remote/ssh-remote+train/home/dev"
-    assert fold(f"  VS Code   {link}", 40) == ["  VS Code", f"  {link}"]
+    assert wrap_line(f"  VS Code   {link}", 40) == ["  VS Code", f"  {link}"]
 
 
 def test_a_headline_goes_on_a_step_to_the_right_and_its_facts_stay_whole() -> None:
     state = "queued, starts by 04:14 (in 3 h 50 min) at the latest"
-    assert fold(f"big (5e0d22b7)   8 x h100 (simulated)   {state}", 80) == [
+    assert wrap_line(f"big (5e0d22b7)   8 x h100 (simulated)   {state}", 80) == [
         "big (5e0d22b7)   8 x h100 (simulated)",
         f"  {state}",
     ]
-    assert fold(f"big (5e0d22b7)   8 x h100   {state}", 40) == [
+    assert wrap_line(f"big (5e0d22b7)   8 x h100   {state}", 40) == [
         "big (5e0d22b7)   8 x h100   queued,",
         "  starts by 04:14 (in 3 h 50 min) at the",
         "  latest",
@@ -55,7 +55,7 @@ def test_a_headline_goes_on_a_step_to_the_right_and_its_facts_stay_whole() -> No
 
 
 def test_a_short_aside_in_brackets_is_not_broken() -> None:
-    assert fold("Starts by tomorrow 04:14 (in 3 h 50 min) at the latest.", 36) == [
+    assert wrap_line("Starts by tomorrow 04:14 (in 3 h 50 min) at the latest.", 36) == [
         "Starts by tomorrow 04:14",
         "  (in 3 h 50 min) at the latest.",
     ]
@@ -63,7 +63,7 @@ def test_a_short_aside_in_brackets_is_not_broken() -> None:
 
 def test_colours_take_no_room() -> None:
     text = "\x1b[31merror: \x1b[0m" + "x" * 33
-    assert fold(text, 40) == [text]
+    assert wrap_line(text, 40) == [text]
 
 
 @given(
@@ -73,6 +73,6 @@ def test_colours_take_no_room() -> None:
     st.sampled_from([" ", "  ", "     "]),
 )
 def test_nothing_is_lost_and_no_word_is_broken(words: list[str], width: int, indent: int, gap: str) -> None:
-    lines = fold(" " * indent + gap.join(words), width)
+    lines = wrap_line(" " * indent + gap.join(words), width)
     assert " ".join(lines).split() == words
     assert all(len(plain(line)) <= width or len(line.split()) == 1 for line in lines)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.balance import Balance
 from tests.components import MISSING
 from tests.leftovers import Leftovers, uses_the_machine
 
@@ -18,7 +19,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ and uses_the_machine(config):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    config.pluginmanager.register(Balance())
+    if uses_the_machine(config):
         config.pluginmanager.register(Leftovers())
 
 

@@ -1,7 +1,18 @@
 """The next step of one placed reservation: PREPARING, ACTIVE or ENDING. Pure.
 
-Rules: what did not answer decides nothing; a passing fault is retried with growing delay until the phase's limit; a
-lasting one ends the reservation with its reason; ENDING never gives up, because data is never thrown away.
+Each function below looks first at the outcome of this attempt's task, then at what the pass observed, and returns at
+most one step. If there is nothing to conclude and a task is missing, it starts the task. So a task that was lost in a
+crash is started again by the same code that starts it the first time.
+
+Faults are of two kinds, told apart by the type of the error. `ProviderUnavailable` may go away: it is noted on the
+record and retried with growing delay. `ProviderRefused` will not: the reservation ends with that reason. How long
+retries go on depends on the state:
+
+* PREPARING: until the prepare limit, which is part of the promise to those who wait behind. Then the reservation goes
+  back to the queue for another attempt, up to `Limits.attempts`.
+* ACTIVE: without limit. A box that runs is never ended by a fault of ours.
+* ENDING: without limit. Ending early would give the GPUs or the disk away while a container still uses them, or lose
+  what the user wrote.
 """
 
 from __future__ import annotations
@@ -24,7 +35,7 @@ from odc.domain.reservation import EndReason, Reservation, State
 from odc.domain.status import EndCause
 
 MAX_UNCOUNTED_ATTEMPTS = 100
-"""A reservation whose ports are taken so often is not tried for ever."""
+"""Attempts that failed only because another program had the SSH port do not count, but only so many of them."""
 
 
 def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
@@ -41,14 +52,20 @@ def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | No
 
 
 def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcome | None:
-    """What came of this attempt's task, if it is one of these names. One that was superseded is of another name: the
-    record has moved on."""
+    """The outcome of this attempt's task, if the task is one of these.
+
+    An outcome of another task or of an earlier attempt is ignored: the record has moved on since that task was started,
+    for example because the user cancelled, or because another daemon committed first.
+    """
     outcome = seen.outcomes.get(record.id)
     return outcome if outcome and outcome.task in {(str(name), record.attempt) for name in names} else None
 
 
 def _may_try(record: Reservation, seen: Observation) -> bool:
-    """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers."""
+    """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers.
+
+    While the cluster does not answer, a task would only fail and make the next delay longer.
+    """
     waits = lifecycle.is_backing_off(record, seen.now)
     return record.id not in seen.busy and not waits and seen.nodes is not None
 
@@ -60,10 +77,13 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
         return _end(record, seen, EndReason.FAILED, EndCause.REFUSED, outcome.error.message)
     failed = outcome is not None and outcome.error is not None
-    elsewhere = outcome is not None and isinstance(outcome.error, PlaceTaken)
-    # After an outage of the cluster or of the daemon it is over its limit and has not been tried since: one more try.
-    hopeless = _over_prepare_limit(record, seen, policy) and (failed or record.id in seen.busy)
-    if hopeless or elsewhere:
+    # Another program has the port or the GPU. Retrying in the same place would fail again.
+    place_taken = outcome is not None and isinstance(outcome.error, PlaceTaken)
+    # Over the limit alone is not enough: after an outage of the cluster or of the daemon the limit is over although
+    # nothing was tried. Then the task gets one more try, and its failure ends the attempt. A task that still runs has
+    # had its time.
+    expired = _over_prepare_limit(record, seen, policy) and (failed or record.id in seen.busy)
+    if expired or place_taken:
         return _give_up(record, outcome, seen, policy)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
@@ -75,9 +95,11 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
 def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step:
     active = lifecycle.apply(record, lifecycle.BoxesReady(at=seen.now, places=ready.places))
     active = replace(active, phases=(*record.phases, *ready.phases))
+    # The box was made with the latest possible expiry time; the real one is known now.
     step = Step(record=active, tasks=[Task(TaskName.REFRESH_FILES, active)])
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if disk is not None and not disk.made:
+        # From now on a volume that is missing is a fault: it must not be replaced by an empty one.
         step.disk = replace(disk, made=True)
     waited = (seen.now - record.created_at).total_seconds()
     step.add_event(
@@ -87,15 +109,19 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step
 
 
 def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) -> bool:
-    """Whether the promise's part of the slot is over; it counts from the slot's start, however late the pass was."""
+    """Whether the time in which SSH was promised to answer is over.
+
+    It is counted from the slot's start and not from when a pass placed it: the slots behind this one were planned so.
+    """
     begun = record.slot.start if record.slot else record.placed_at
+    # None of these is the attempt's own fault, so none uses it up.
     if seen.frozen or begun is None or seen.nodes is None or seen.host.blocked:
         return False
     return seen.now > begun + policy.limits.prepare
 
 
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Step:
-    """The attempt is over its limit, or cannot work where it is: the queue again, or the end after the last one."""
+    """Give up the attempt: back to the queue, or the end if it was the last one."""
     fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
     cause = EndCause.PLACE_TAKEN if outcome and isinstance(outcome.error, PlaceTaken) else EndCause.NOT_READY
     detail = fault or "the box did not come up"
@@ -107,7 +133,8 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
         and outcome.error.ports
         and record.uncounted < MAX_UNCOUNTED_ATTEMPTS
     ):
-        # Nothing was tried: the next attempt gets a port that nobody has.
+        # A port that another program has is not something that the user can change, so the attempt does not count. The
+        # next one gets another port: `HostMonitor` remembers this one until a check finds it free.
         return _end(replace(record, uncounted=record.uncounted + 1), seen, None, cause, detail)
     tries = record.attempt - record.uncounted
     if tries >= policy.limits.attempts:
@@ -118,6 +145,7 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
 def _end(record: Reservation, seen: Observation, why: EndReason | None, cause: EndCause, detail: str = "") -> Step:
     ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, cause=cause, detail=detail))
     step = Step(record=ending)
+    # A task that still runs sees at its next step that the record has moved on, and ends. STOP is started after that.
     if record.id not in seen.busy:
         step.tasks.append(Task(TaskName.STOP, ending))
     word = str(why) if why else "goes back to the queue"
@@ -128,12 +156,14 @@ def _end(record: Reservation, seen: Observation, why: EndReason | None, cause: E
 def _note_fault(record: Reservation, message: str, seen: Observation, disk: Disk | None = None) -> Step:
     faulty = lifecycle.with_fault(record, message, seen.now)
     step = Step(record=faulty, disk=disk)
+    # The fault's count and delay are written at each retry, the event only once.
     if record.fault is None or record.fault.message != message:
         step.add_event(record, seen.now, EventKind.FAULT, f"{message}; trying again")
     return step
 
 
 def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
+    # Before anything else: an expired box is not restarted or refreshed any more.
     if record.expires_at is not None and not seen.frozen and seen.now >= record.expires_at:
         return _end(record, seen, EndReason.EXPIRED, EndCause.EXPIRED)
     outcome = _outcome(record, seen, TaskName.RESTART)
@@ -150,9 +180,13 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
 
 
 def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
-    """Note when users cannot reach its boxes, with the cause, and when they can again."""
+    """Note when users cannot reach its boxes, with the cause, and when they can again.
+
+    It informs the user and the operator only. The box goes on: what runs in it does not need SSH.
+    """
     uids = [place.uid for place in record.places]
     cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
+    # A box that was not probed yet is neither reachable nor unreachable.
     if not cause and not all(uid in seen.host.reachable for uid in uids):
         return None
     if cause == record.unreachable:
@@ -166,7 +200,7 @@ def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
 
 
 def _config_applied(record: Reservation, seen: Observation) -> Step | None:
-    """What came of telling the boxes their end and keys. No fault of that ends a box that runs."""
+    """Note which configuration the boxes have now. A fault is retried; it never ends a box that runs."""
     outcome = _outcome(record, seen, TaskName.REFRESH_FILES)
     if outcome is None:
         return None
@@ -179,19 +213,24 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     """Compare the boxes with the record: start a stopped one, note a missing one, end when it stays missing."""
     if seen.boxes is None or seen.nodes is None:
         return None
+    # Boxes on a node that does not answer are unknown, not missing.
     places = [place for place in record.places if place.node in seen.ready_nodes]
     found = [seen.by_uid.get(place.uid) for place in places]
     if any(box is None for box in found):
         return _missing(record, seen, policy)
     if record.missing_since is not None:
         return Step(record=replace(record, missing_since=None))
+    # Before a restart, which resets the kernel's counter.
     killed = note_kills(record, seen)
     if killed is not None:
         return killed
+    # Also CREATED: a restart made the box again, and was interrupted before it started it.
     if any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found):
         return Step(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
+    # Only when all boxes can be written: the digest on the record is for all of them.
     if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
         return Step(tasks=[Task(TaskName.REFRESH_FILES, record)]) if _may_try(record, seen) else None
+    # Everything is as it should be, so whatever failed before works again.
     if record.fault is not None and record.id not in seen.busy:
         return Step(record=replace(record, fault=None))
     return None
@@ -204,10 +243,14 @@ def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> 
 
 
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
-    """A box is not in a list that succeeded: noted first, and the end when it is still so after a while."""
+    """A box is not in a list that succeeded. It is noted first, and ends the reservation if it stays so.
+
+    One list is not enough evidence to give up a reservation whose box may still run.
+    """
     if seen.frozen:
-        # How long ago it was noted cannot be said by this clock: it is noted anew when the clock is good.
+        # The clock cannot tell how long the box has been missing. Start again when it can be trusted.
         return Step(record=replace(record, missing_since=None)) if record.missing_since is not None else None
+    # A time in the future was noted before the clock was set back.
     if record.missing_since is None or record.missing_since > seen.now:
         return Step(record=replace(record, missing_since=seen.now))
     if seen.now - record.missing_since < policy.missing:
@@ -217,12 +260,14 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
 
 
 def _ending(record: Reservation, seen: Observation) -> Step | None:
+    """End in two parts: first the boxes, which frees the GPUs, then the disk, which may take minutes."""
     if record.boxes_gone:
         return _cleaning(record, seen)
     outcome = _outcome(record, seen, TaskName.STOP)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
     if outcome is not None:
+        # Fenced: from this commit on the GPUs are free, and other reservations may be placed on them.
         gone = replace(record, boxes_gone=True, fault=None)
         step = Step(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
         step.add_event(record, seen.now, EventKind.STOPPED, "its box is gone and its GPUs are free")
@@ -234,6 +279,7 @@ def _cleaning(record: Reservation, seen: Observation) -> Step | None:
     outcome = _outcome(record, seen, TaskName.CLEAN)
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if outcome is not None and outcome.error is not None:
+        # Shown on the disk too: its next user waits for it, and an operator may have to look at it.
         message = outcome.error.message
         faulty = replace(disk, fault=message) if disk and disk.fault != message else None
         return _note_fault(record, outcome.error.message, seen, faulty)
@@ -243,16 +289,18 @@ def _cleaning(record: Reservation, seen: Observation) -> Step | None:
 
 
 def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Step:
-    """Nothing is left: the end, or the queue again; the disk goes to whoever waits for it."""
+    """Nothing of the attempt is left: the reservation ends or is queued again, in one commit with its disk."""
     ended = lifecycle.apply(record, lifecycle.CleanedUp(at=seen.now))
     ended = replace(ended, phases=(*record.phases, *cleaned.phases))
     step = Step(record=ended, fenced=record.requeue)
     if disk is not None:
         fresh = replace(disk, fault="")
         if cleaned.snapshot is not None:
+            # The task may have run twice. It took one snapshot, whose id is that of the attempt.
             others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
             fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
             step.add_event(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
+        # A reservation that is queued again keeps its disk; otherwise the disk goes to the one that waits for it.
         step.disk = fresh if record.requeue else fresh.released_by(record.id)
     step.add_event(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _end_text(record))
     return step

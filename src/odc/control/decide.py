@@ -1,7 +1,8 @@
-"""Step 3 of a pass: what to write and what to do, from what was seen and planned. Pure.
+"""Step 3 of a pass: what to write and what to do, from what was observed and planned. Pure.
 
-Each reservation is decided on by itself, so that a fault stays with its object. What changes a pool's occupancy or
-promises is one transaction with the pool's version.
+Each reservation is decided on by itself. What does not change which GPUs are taken or what is promised is a transaction
+of its own, so that a conflict costs only that one. Everything else of a pool is one transaction with the pool's
+version: those decisions depend on each other, because all of them were made for the same plan.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from odc.scheduling import Plan
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Transactions with their tasks, in the order in which they are to be tried."""
+    """Transactions with their tasks, in the order in which they are tried.
+
+    Independent ones come first: expiries and ends must not wait for anything that the queue does.
+    """
 
     proposals: tuple[Proposal, ...]
 
@@ -44,15 +48,17 @@ def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Deci
             fenced.setdefault(record.spec.gpu_type, []).append(step)
         else:
             free.append(combine([step], {}))
-    things = FreeResources(seen, seen.stored.reservations, policy)
+    # From the records as they were read: GPUs that this pass frees are given away by the next one, after the commit.
+    resources = FreeResources(seen, seen.stored.reservations, policy)
     for gpu_type, plan in plans.items():
         waiting = queued_of(seen.stored.reservations, gpu_type)
-        fenced.setdefault(gpu_type, []).extend(advance_queue(waiting, plan, things, seen, policy))
+        fenced.setdefault(gpu_type, []).extend(advance_queue(waiting, plan, resources, seen, policy))
     pools = [
         combine(steps, {gpu_type: seen.stored.pools.get(gpu_type, 0)}) for gpu_type, steps in fenced.items() if steps
     ]
     removals = [Task(TaskName.REMOVE, box=box) for box in leftovers(seen)]
-    # One that has just failed waits for a later pass: its end has woken this one, which would go round and round.
+    # Not those whose removal has just failed: the end of that task has woken this pass, and the next failure would wake
+    # the next one, without any pause in between.
     strays = [Proposal(change=None, tasks=(task,)) for task in removals if task.key not in seen.outcomes]
     return Decision(proposals=(*free, *pools, *strays))
 
@@ -64,16 +70,16 @@ def leftovers(seen: Observation) -> list[BoxSeen]:
 
 def _is_leftover(box: BoxSeen, record: Reservation | None) -> bool:
     if record is None or box.name.attempt > record.attempt:
-        return False
+        return False  # See `quarantined`.
     if box.name.attempt < record.attempt:
         return True
     return record.state in (State.ENDED, State.QUEUED) or record.boxes_gone
 
 
 def quarantined(seen: Observation) -> tuple[BoxSeen, ...]:
-    """Boxes without a record, or of an attempt that the record does not know: an old backup was restored.
+    """Boxes without a record, or of a later attempt than the record has, as after a restore from an older backup.
 
-    A lost record is not a licence to delete: they count as occupied and are left alone.
+    Somebody may work in such a box, so it is not deleted. It keeps its GPUs, and operators are told.
     """
     return tuple(box for box in seen.boxes or () if _is_stray(box, seen.records.get(box.name.reservation_id)))
 

@@ -1,7 +1,8 @@
-"""Step 4 of a pass: write with compare-and-set, then start what follows.
+"""Step 4 of a pass: commit each proposal with compare-and-set, then start its tasks.
 
-Intent first: a task starts only when the record that wants it is written. A lost race drops that proposal alone; the
-next pass decides again on what is there then.
+A task starts only after the record that wants it is committed, so that nothing exists in the outside world that no
+record names. A conflict drops that proposal alone: somebody else has changed the same record, and the next pass decides
+again on what is stored then.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def perform(
     """
     committed = lost = 0
     for proposal in decision.proposals:
+        # Without a change, only a task is missing: one that was lost, is due for a retry, or removes a leftover.
         if proposal.change is not None:
             try:
                 ports.store.commit(proposal.change)

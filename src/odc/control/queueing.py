@@ -1,6 +1,11 @@
-"""The next step of the queued reservations of one pool: promises told and kept, and those placed whose slot has come.
+"""The next step of the queued reservations of one pool: give promises, keep them, and place those whose slot has come.
 
-Pure. A promise only moves earlier, but for a fault: then the postponement is told with its cause.
+Pure. The planner has made a slot for each reservation from units, as numbers. Here numbers become things: which GPUs,
+by identity, and which SSH port. That may fail although the plan is right, for example if a container that is not ours
+uses a GPU. Then the reservation waits; it does not use up an attempt for something that its owner cannot change.
+
+Everything that changes a slot, a promise or a place is fenced by the pool's version. A promise moves earlier silently
+or with an `IMPROVED` event, and later only with a `POSTPONED` event that says why.
 """
 
 from __future__ import annotations
@@ -23,7 +28,11 @@ from odc.scheduling import Plan
 
 
 class FreeResources:
-    """What placements of this pass can still take: the nodes' GPUs by identity, and the host's ports."""
+    """What this pass can still give to placements: the nodes' GPUs by identity, and the host's SSH ports.
+
+    One object for all pools of a pass, because they share the ports. `take` removes what it gives, so that two
+    placements of one pass cannot get the same.
+    """
 
     def __init__(self, seen: Observation, held: Iterable[Reservation], policy: Policy) -> None:
         """Count what is taken.
@@ -35,7 +44,8 @@ class FreeResources:
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
         occupying = [record for record in held if record.occupies]
-        # By identity alone: a GPU that has come to a node of another name is the same GPU.
+        # By identity and not by node: a GPU is the same when it is seen on a node of another name. Each source counts:
+        # a record whose box is not made yet, a box whose record is lost, and what is not ours or does not work.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
         taken |= {gpu for box in boxes for gpu in box.gpus}
         taken |= {gpu for node in seen.nodes or () for gpu in (*node.held_by_others, *node.unusable)}
@@ -66,7 +76,8 @@ class FreeResources:
     def _take_one(self, record: Reservation, name: str) -> Place:
         gpus = self._gpus[name][: record.spec.gpus]
         del self._gpus[name][: record.spec.gpus]
-        # Another port for each reservation and attempt: one that a stranger has taken is not tried for ever.
+        # Spread by reservation and attempt, so that another attempt does not try the same port again if a program
+        # that we do not see has it.
         index = (int(record.id[:8], 16) + record.attempt) % len(self._ports)
         port = self._ports.pop(index)
         return Place(node=name, gpus=tuple(gpus), ssh_port=port, address=self._nodes[name].address)
@@ -101,8 +112,9 @@ def advance_queue(
 
 
 def _no_slot(record: Reservation, seen: Observation) -> Step | None:
-    """No node can serve it any more: the promise is withdrawn, and it waits for a node to come back."""
+    """No node can serve it now: the promise is withdrawn, and it waits for a node to come back."""
     if record.slot is None:
+        # Said already, or never promised.
         return None
     step = Step(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
     foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
@@ -112,10 +124,7 @@ def _no_slot(record: Reservation, seen: Observation) -> Step | None:
 
 
 def _obstacle(record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy) -> str:
-    """Why a reservation whose slot has come cannot start although its GPUs may be free; empty if nothing is known.
-
-    It waits then: an attempt would be used up for something that its owner cannot change.
-    """
+    """Why a reservation whose slot has come cannot start although its GPUs may be free; empty if there is no reason."""
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return ""
     if seen.host.blocked:
@@ -127,9 +136,10 @@ def _obstacle(record: Reservation, slot: SlotRecord, free: FreeResources, seen: 
 
 
 def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Step | None:
-    """Note the obstacle as the reservation's fault, once; take it away when it is gone."""
+    """Show the obstacle as the reservation's fault, and clear it when it is gone."""
     if obstacle == (record.fault.message if record.fault else ""):
         return None
+    # No delay: every pass looks whether the obstacle is gone.
     fault = Fault(message=obstacle, count=1, since=seen.now, next_try=seen.now) if obstacle else None
     step = Step(record=replace(record, fault=fault))
     if obstacle:
@@ -140,12 +150,15 @@ def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Ste
 def _place(
     record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
 ) -> Step | None:
+    """Place a reservation whose slot has come; None if it is too early, or if something it needs is not free."""
+    # An estimate is for a node that does not exist yet. A disk may still be at the reservation before this one.
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return None
     places = free.take(record, slot.nodes)
     if places is None:
         return None
     step = Step(fenced=True)
+    # A slot that starts late, as after a time in which the daemon did not run, moves the promise before it is placed.
     promised = _promised(record, ready_by(slot.start, policy.limits), step, seen)
     placed = lifecycle.apply(
         step.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
@@ -162,11 +175,12 @@ def _counted(gpus: int) -> str:
 
 
 def _promised(record: Reservation, new: datetime, step: Step, seen: Observation) -> datetime:
-    """The promise as it is from now on; a postponement is counted and told in the step."""
+    """The promise from now on. If it is later than before, the step counts it and says why."""
     old = record.ready_by
     if old is None or new <= old:
         return new
     if seen.frozen:
+        # The clock may be wrong, and the slot with it. The user keeps the promise until that is known.
         return old
     step.record = replace(record, postponements=record.postponements + 1)
     step.add_event(record, seen.now, EventKind.POSTPONED, f"{_cause(record, seen)}; SSH answers at the latest", new)
@@ -181,9 +195,9 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
 
 
 def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Observation, policy: Policy) -> Step | None:
-    """Write down a slot that is new or has moved, and tell its owner what is worth telling.
+    """Write a slot that is new or has moved, with an event if its owner should know.
 
-    A clock that cannot be trusted makes no promise and moves none.
+    While the clock cannot be trusted, no promise is made or moved.
     """
     if slot == record.slot or seen.frozen or (not replanned and _only_waits(record, slot, seen)):
         return None
@@ -192,12 +206,14 @@ def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Obser
         step.add_event(
             record, seen.now, EventKind.ESTIMATED, "needs a node that does not exist yet; it may start", slot.start
         )
+        # Nobody knows how long a new node takes, so there is nothing to promise.
         step.record = replace(record, slot=slot, ready_by=None)
         return step
     old, new = record.ready_by, ready_by(slot.start, policy.limits)
     promised = _promised(record, new, step, seen)
     if old is None:
         step.add_event(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
+    # Smaller improvements are written without an event: many short ones would only be noise.
     elif old - promised >= TELL_IMPROVEMENT:
         step.add_event(
             record, seen.now, EventKind.IMPROVED, "something ended early; SSH answers at the latest", promised
@@ -207,14 +223,18 @@ def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Obser
 
 
 def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> bool:
-    """Whether its slot has come, and something that the plan does not know of (a port, a box that is being removed)
-    is not free yet: as long as the promise can be kept there is nothing to write."""
+    """Whether its slot has come, but something that the plan does not know of is not free yet, such as a port or a GPU
+    whose box is being removed.
+
+    The plan then moves the slot to the time of each pass. As long as the promise can still be kept, that is not worth a
+    write at each pass.
+    """
     is_due = record.slot is not None and slot.start > record.slot.start
     return is_due and record.ready_by is not None and record.ready_by > seen.now
 
 
 def _cause(record: Reservation, seen: Observation) -> str:
-    """Why a promise could not be kept."""
+    """Why a promise could not be kept: the most specific cause that is known."""
     if record.fault is not None:
         return record.fault.message
     if record.slot is None:

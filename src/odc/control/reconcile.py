@@ -9,8 +9,9 @@ needs no special recovery: its first pass is a pass like any other.
 
 1. Judge the clock (`clock_check`), then collect what the tasks have done (`task_runner`), then read the records, then
    list nodes and boxes (`observation`). The order matters. Outcomes are collected before the records are read, so no
-   record is older than an outcome. Records are read before boxes are listed, and a record is written before its box is
-   made, so a box without a record at the time of the list really has none.
+   record is older than an outcome. Records are read before boxes are listed: a box that a record names existed before
+   the record said so, and if it is not in the list, it is gone. A box that no live record names is looked up by its
+   reservation's id after the list, because its record was written before it was made.
 2. Plan every pool that has a queue (`odc.scheduling`). A plan only proposes; nothing is reserved by it.
 3. Decide (`decide`, with `advance` for placed reservations and `queueing` for queued ones). This is pure: from an
    observation and the plans it makes proposals, each a transaction with the tasks that should follow it.

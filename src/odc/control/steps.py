@@ -14,7 +14,7 @@ from odc.domain.reservation import Reservation
 
 
 class TaskName(StrEnum):
-    """The kinds of work beside passes; `perform` maps each to a method of `tasks.Tasks`."""
+    """The kinds of tasks; `perform` maps each to a method of `tasks.Tasks`."""
 
     PREPARE = "prepare"
     RESTART = "restart"

@@ -1,7 +1,12 @@
-"""What tasks do. Every step may run twice; before each, the record is read once more.
+"""What tasks do to boxes and disks. They run next to the passes, in threads, and may take minutes.
 
-A task works for one attempt in one state. When the record has moved on (cancelled, requeued), the task stops where it
-is and leaves the rest to the task of the new state, which starts only when this one has ended.
+A task works for one attempt in one state. Every step of it may run twice, because tasks are started again after a crash
+and after a fault. Each step therefore does nothing if it is done already, and what it makes is named after the
+reservation and the attempt.
+
+The record may move on while the task runs: the user cancels, or another daemon requeues it. So the record is read again
+before each step that makes something. If it has moved on, the task stops where it is (`Superseded`) and cleans up
+nothing. That is the work of the task for the new state, which starts only when this one has ended.
 """
 
 from __future__ import annotations
@@ -40,12 +45,12 @@ SSH_POLL_MAX_S = 0.25
 
 
 class Superseded(OdcError):
-    """The record has moved on; what this task was for is not wanted any more."""
+    """The record has moved on, so the result of this task is not wanted any more. Not a fault: nobody is told."""
 
 
 @dataclass(slots=True)
 class Ready:
-    """What getting ready gave: the places with their boxes' uids, and how long each phase took."""
+    """Result of `Tasks.prepare`: the places with their boxes' uids, and how long each phase took."""
 
     places: tuple[Place, ...] = ()
     phases: list[Phase] = field(default_factory=list)
@@ -54,7 +59,7 @@ class Ready:
 
 @dataclass(slots=True)
 class Cleaned:
-    """What cleaning up gave: the disk's new snapshot, if there is a disk that is to be kept exact."""
+    """Result of `Tasks.clean`: the disk's new snapshot, if one was made, and how long each phase took."""
 
     snapshot: Snapshot | None = None
     phases: list[Phase] = field(default_factory=list)
@@ -83,18 +88,20 @@ class Tasks:
     def prepare(self, record: Reservation, nodes: tuple[Node, ...]) -> Ready:
         """Make and start every box of the attempt, and wait until SSH answers.
 
-        Also what brings back a box that has stopped: each step that is done already does nothing.
+        It also restarts a box that has stopped: the steps that are done already do nothing.
 
         Raises:
             Superseded: the record has moved on.
             ProviderError: with the phase in which it happened.
         """
         ready = Ready()
+        # Keys first: a box that nobody can log in to is not worth a container.
         user = self._fresh_keys(record)
         home: str | None = None
         disk = self._disk_of(record)
         if disk is not None:
             with _phase(ready.phases, "disk", f"{disk.size_bytes / 2**30:g} GB"):
+                # A disk that was used once is never created again: an empty one would look like lost data.
                 if not disk.made:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
                     self._ports.volumes.label(label_of(disk, record.user))
@@ -105,9 +112,11 @@ class Tasks:
         with _phase(ready.phases, "box"):
             self._wanted(record)
             uids = [self._ports.cluster.create_box(spec) for spec in specs]
+            # Also for a box that was there already: its files may be those of an earlier start.
             for spec in specs:
                 self._ports.cluster.write_files(spec.name, spec.files)
             self._wanted(record)
+            # By uid: a box of the same name that somebody else made is not started.
             for spec, uid in zip(specs, uids, strict=True):
                 self._ports.cluster.start_box(spec.name, uid)
         with _phase(ready.phases, "ssh"):
@@ -117,37 +126,40 @@ class Tasks:
         return ready
 
     def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> str:
-        """Tell the boxes what changed: keys, end time. An owner without any key leaves the boxes' keys as they are.
+        """Write the boxes' files again, because the expiry time, the keys or the operator's settings have changed.
+
+        The keys are left as they are if the owner has none: they would lock out whoever works in the box.
 
         Returns:
-            What they know then, as `box_files.box_config_digest` gives it.
+            The digest of what the boxes have now, as `box_files.box_config_digest` gives it.
         """
         user = self._ports.store.find_user(record.owner)
         if user is None:
             raise ProviderUnavailable(f"{record.user} has no record")
         for spec in self._specs(record, nodes, user, self._disk_of(record), None):
-            # How full the disk is, the housekeeper of the storage knows better.
+            # `disk_use` is measured and written by the storage maintenance.
             kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}
             files = {path: content for path, content in spec.files.items() if path not in kept}
             self._ports.cluster.write_files(spec.name, files)
         return box_config_digest(record, user, self._policy)
 
     def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
-        """End the attempt's boxes. When this returns, none of them holds a GPU.
+        """Stop and delete the boxes of this attempt and earlier ones. When this returns, none of them holds a GPU.
 
         Args:
             record: ENDING.
-            boxes: every box of the cloud, as the pass saw it; one that was made after that look is found by a new list.
+            boxes: every box of the cloud, as the pass observed it. It only saves a list: the last list is always new.
         """
         removed = set()
         ours = self._boxes_up_to(record, boxes) or self._boxes_up_to(record, self._ports.cluster.list_boxes())
+        # Until a list shows none: a task of an earlier attempt may have made one after the list before.
         while ours:
             for box in ours:
                 self._remove(box.name, box.uid, box.state is BoxState.RUNNING)
                 removed.add(box.uid)
             ours = self._boxes_up_to(record, self._ports.cluster.list_boxes())
         for rank, place in enumerate(record.places):
-            # Not listed is not yet gone: a box that is known by its uid is deleted whatever the list says.
+            # A box that the record names is deleted even if it is not listed: its GPUs are given away after this.
             if place.uid and place.uid not in removed:
                 self._remove(BoxName(record.id, record.attempt, rank), place.uid, runs=True)
 
@@ -157,7 +169,7 @@ class Tasks:
         self._ports.cluster.remove_box(name, uid)
 
     def clean(self, record: Reservation) -> Cleaned:
-        """Take away what the attempt left, and make the disk's snapshot unless it is to be queued again."""
+        """Delete what else was made for the attempt, detach the disk, and take its snapshot if it may have changed."""
         done = Cleaned()
         self._ports.cluster.clean_up(record.id, record.attempt)
         disk = self._disk_of(record)
@@ -166,8 +178,9 @@ class Tasks:
         with _phase(done.phases, "detach"):
             self._ports.volumes.detach(disk.id, holder_of(record))
         if record.requeue or record.active_at is None:
-            # Nobody was ever let in, so there is nothing new on the disk.
+            # Nobody has logged in, so nothing on the disk is new.
             return done
+        # Named after the attempt, so that a second run returns the snapshot of the first.
         with _phase(done.phases, "snapshot"):
             snapshot = self._ports.volumes.snapshot(disk.id, holder_of(record))
         with _phase(done.phases, "listing"):
@@ -214,8 +227,10 @@ class Tasks:
             raise Superseded(f"{record.id} has moved on")
 
     def _take_from_unknown(self, disk: Disk) -> None:
-        """Detach the volume from a holder that no record knows, as after a backup was restored, once the operator has
-        removed its box: nobody else ever would.
+        """Detach the volume from a holder without a record, if its box is gone.
+
+        After a restore from an older backup a box may have a volume and no record. Once the operator has removed that
+        box, no record asks for the detach.
         """
         holder = self._ports.volumes.list_attached().get(disk.id)
         if holder is None or self._ports.store.find_reservation(reservation_of(holder)) is not None:
@@ -224,8 +239,10 @@ class Tasks:
             self._ports.volumes.detach(disk.id, holder)
 
     def _still_ours(self, record: Reservation, disk: Disk) -> None:
-        """Give the volume back if the attempt was over before it was attached: another daemon has cleaned up after it,
-        and nobody else would.
+        """Detach the volume again if the attempt was over before the volume was attached.
+
+        Another daemon may have ended the attempt and cleaned up in between. It did not see this attachment, so no later
+        task would remove it.
 
         Raises:
             Superseded: the record has moved on.
@@ -240,13 +257,14 @@ class Tasks:
         while not self._ports.cluster.ssh_answers(spec):
             if time.monotonic() - begun > self._policy.ssh_try.total_seconds():
                 raise ProviderUnavailable("the box runs, but no SSH server answers in it")
+            # Read the record only at the slow rate: most boxes answer within the first polls.
             if pause >= SSH_POLL_MAX_S:
                 self._wanted(record)
             time.sleep(pause)
             pause = min(pause * 1.5, SSH_POLL_MAX_S)
 
     def _fresh_keys(self, record: Reservation) -> User:
-        """The owner with keys that were fetched lately, or else the last good ones.
+        """The owner with keys that were fetched recently, or with the last good ones if GitHub does not answer.
 
         Raises:
             ProviderRefused: there is no key at all; the box could not be entered.
@@ -274,12 +292,12 @@ class Tasks:
         try:
             self._ports.store.commit(Change(users=(fresh,)))
         except Conflict:
-            # Another writer was first; these keys serve this box all the same.
+            # Another writer was first, such as the start of another box. These keys are as good for this box.
             return fresh
         return fresh
 
     def _renamed(self, user: User, error: OdcError) -> str:
-        """What the login is called now, if it is gone because its owner has another one."""
+        """The account's new login, as a sentence, if the login is gone because its owner has renamed the account."""
         if not isinstance(error, NotFound) or not user.github_id:
             return ""
         login = self._ports.keys.find_login(user.github_id)

@@ -25,29 +25,52 @@ def test_up_says_what_there_is_what_is_not_in_effect_and_what_to_type(spare: Clo
     was = 'simulate = "h100=1x8,t4=1x4,cpu-x86=1x4"'
     assert other[:2] == ["It is up already.", f'Not in effect: simulate = "t4=1x4" (it runs with {was})']
     how = other[2].removeprefix("To use other settings: ").removesuffix("   (boxes go on)")
+    text = spare.config.read_text()
     try:
         done = subprocess.run(["sh", "-c", f"PATH={spare.bin}:$PATH; {how}"], capture_output=True, text=True)
         assert "ODC is up: 4 x t4 (SIMULATED)\n" in done.stdout, done
-        assert "Not in effect" not in spare.odc("up", "--simulate", "t4=1x4").out
+        assert f'Wrote simulate = "t4=1x4" to {spare.config}   ' in done.stdout
+        assert "Not in effect" not in spare.odc("up").out
     finally:
+        spare.config.write_text(text)
         spare.odc("down")
 
 
-def test_what_was_typed_the_last_time_still_holds_until_something_else_is_typed(bin_folder: Path) -> None:
+def test_options_are_written_to_the_settings_file_and_hold_until_others_are_given(bin_folder: Path) -> None:
     cloud = make_cloud(bin_folder, number=3)
     text = cloud.config.read_text()
-    cloud.config.write_text("".join(line for line in text.splitlines(True) if not line.startswith("simulate")))
+    text = "# ours\n" + "".join(line for line in text.splitlines(True) if not line.startswith("simulate"))
+    cloud.config.write_text(text)
     try:
-        assert "4 x t4 (SIMULATED)" in cloud.odc("up", "--simulate", "t4=1x4").out
+        up = cloud.odc("up", "--simulate", "t4=1x4").out
+        assert f'Wrote simulate = "t4=1x4" to {cloud.config}   (the machine\'s own GPUs: odc ' in up
+        assert "4 x t4 (SIMULATED)" in up
+        assert sorted(cloud.config.read_text().splitlines()) == sorted([*text.splitlines(), 'simulate = "t4=1x4"'])
         cloud.odc("down")
         again = cloud.odc("up").out
-        assert again.startswith("As the last time: --simulate t4=1x4 (the machine's own GPUs: odc ")
         assert "4 x t4 (SIMULATED)" in again
+        assert "Wrote" not in again
         assert "Not in effect" not in cloud.odc("up").out
         cloud.odc("down")
         assert "SIMULATED" not in cloud.odc("up", "--simulate", "none").out
+        assert 'simulate = ""\n' in cloud.config.read_text()
         cloud.odc("down")
         assert "SIMULATED" not in cloud.odc("up").out
+    finally:
+        destroy(cloud)
+
+
+def test_options_that_an_earlier_version_remembered_come_into_the_settings_file(bin_folder: Path) -> None:
+    cloud = make_cloud(bin_folder, number=3)
+    lines = cloud.config.read_text().splitlines(True)
+    cloud.config.write_text("".join(line for line in lines if not line.startswith("simulate")))
+    cloud.state.mkdir(mode=0o700)
+    (cloud.state / "typed.json").write_text('{"simulate": "t4=1x4"}')
+    try:
+        up = cloud.odc("up").out
+        assert up.startswith(f'Wrote simulate = "t4=1x4" to {cloud.config}: an earlier version of ODC remembered it')
+        assert "4 x t4 (SIMULATED)" in up
+        assert not (cloud.state / "typed.json").exists()
     finally:
         destroy(cloud)
 

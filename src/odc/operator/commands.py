@@ -18,7 +18,7 @@ from odc.operator.confirmation import confirm
 from odc.operator.daemon_commands import clock, disk, user
 from odc.operator.errors import as_ours, failed, missing
 from odc.operator.invocation import Invocation, Program, echo_json, need_root, say, yes_option
-from odc.operator.settings import DEFAULT_FILE, Settings
+from odc.operator.settings import DEFAULT_FILE
 from odc.operator.settings_file import read_settings
 
 INTERRUPTED = 130
@@ -36,16 +36,6 @@ def group(ctx: click.Context, file: Path | None) -> None:
     ctx.obj = Invocation(program, file.absolute() if file else None)
 
 
-def _last_time(call: Invocation, typed: dict[str, str | None]) -> dict[str, str | None]:
-    """What is typed now, with what was typed for this cloud the last time where neither this nor the file says it."""
-    from odc.operator.daemon_state import last_typed
-
-    settings, plain = call.settings(**typed), Settings()
-    last = last_typed(settings.state_folder)
-    open_ = {name for name, value in typed.items() if value is None and getattr(settings, name) == getattr(plain, name)}
-    return {name: last.get(name) if name in open_ else value for name, value in typed.items()}
-
-
 simulate_option = click.option(
     "--simulate",
     metavar="TYPE=NODESxGPUS,…|none",
@@ -60,17 +50,16 @@ disks_option = click.option("--disks", type=click.Path(path_type=str), help="Fol
 @disks_option
 @click.pass_obj
 def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
-    """Start the cloud, now and at every boot; wait until it is ready. What was typed the last time still holds."""
+    """Start the cloud, now and at every boot; wait until it is ready. Options are written to the settings file."""
     need_root()
     from odc.operator import up as starting
 
-    typed = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
-    changes = _last_time(call, typed)
-    remembered = {name: value for name, value in changes.items() if value and typed[name] is None}
+    given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
+    options = {name: value for name, value in given.items() if value is not None}
+    settings = call.root_settings(options)
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")
-    settings = call.settings(**changes)
-    starting.up(settings, call.program.make_backend(settings), call.file, changes, remembered, say)
+    starting.up(settings, call.program.make_backend(settings), call.file, options, say)
 
 
 @group.command()
@@ -85,7 +74,7 @@ def down(call: Invocation, everything: bool, yes: bool) -> None:
     need_root()
     from odc.operator import down as stopping
 
-    settings = call.settings()
+    settings = call.root_settings({})
     if everything and settings.state_folder.is_dir():
         confirm("this ends every reservation of every user", yes)
     stopping.down(settings, call.program.make_backend, call.file, everything, say)
@@ -120,7 +109,7 @@ def doctor(call: Invocation, as_json: bool) -> None:
 
     if call.program.ignored and not as_json:
         say(f"{'warn':<5} {'environment':<11} not used: {', '.join(call.program.ignored)}")
-    findings = examine(call.settings(**_last_time(call, {"simulate": None, "disks": None})), call.program.make_backend)
+    findings = examine(call.settings(), call.program.make_backend)
     if as_json:
         echo_json(findings)
     for finding in () if as_json else findings:

@@ -1,7 +1,7 @@
-"""The daemon that serves a state folder: its lock, the settings that it runs with, and what was typed for it.
+"""The daemon that serves a state folder: its lock, and the settings that it runs with.
 
 The lock is the truth: the kernel frees it however the process ends. That the settings in the file beside it are in
-effect is only true while the lock is held. What was typed for `odc up` holds until something else is typed.
+effect is only true while the lock is held.
 """
 
 from __future__ import annotations
@@ -70,16 +70,6 @@ def noted(settings: Settings) -> Iterator[None]:
         raise
 
 
-def note_typed(state: Path, typed: Mapping[str, str]) -> None:
-    """Write down the settings that the command line gave, by name: the next `odc up` means the same cloud."""
-    _write(_typed_file(state), typed)
-
-
-def last_typed(state: Path) -> dict[str, str]:
-    """The settings that the command line gave the last time, by name; none if nobody knows."""
-    return _read(_typed_file(state))
-
-
 def note_nodes(state: Path, names: Mapping[str, str]) -> None:
     """Write down what the machine's nodes are called, by GPU type; those that are known keep their names."""
     known = known_nodes(state)
@@ -113,10 +103,6 @@ def running_settings(state: Path) -> Settings | None:
 
 def _settings_file(state: Path) -> Path:
     return state / "running.json"
-
-
-def _typed_file(state: Path) -> Path:
-    return state / "typed.json"
 
 
 def _nodes_file(state: Path) -> Path:

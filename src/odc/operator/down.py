@@ -63,7 +63,7 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
 
 
 def _settings_of(settings: Settings, was_up: bool) -> Settings:
-    """What the daemon runs with; for one that is to run, the given settings with what was typed the last time."""
+    """What the daemon runs with; for one that is to run, the given settings with the options of the last one."""
     last = running_settings(settings.state_folder)
     if last is None or was_up:
         return last or settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from odc.operator.backend import MakeBackend
 from odc.operator.confirmation import as_typed
 from odc.operator.hints import pasteable
 from odc.operator.ownership import check_owner
-from odc.operator.settings import Settings
+from odc.operator.settings import DEFAULT_FILE, Settings
+from odc.operator.settings_edit import take_over
 from odc.operator.settings_file import read_settings
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -62,6 +63,21 @@ class Invocation:
         """
         settings = read_settings(self.file, changes)
         check_owner(settings)
+        return settings
+
+    def root_settings(self, options: Mapping[str, str]) -> Settings:
+        """The settings for a command that starts or ends things; what version 0.1.0 remembered is in their file then.
+
+        Args:
+            options: settings that the command line gives.
+
+        Raises:
+            InvalidRequest: as `settings`.
+            ProviderRefused: the settings file should be changed and cannot be.
+        """
+        settings = self.settings(**options)
+        if take_over(settings, self.file or DEFAULT_FILE, options, say):
+            settings = self.settings(**options)
         return settings
 
 

@@ -23,9 +23,10 @@ _HEAD = """# Settings
 
 Made from the settings by `make docs`; do not edit. How a cloud is run: [the operator's page](../operator.md).
 
-They stand in `/etc/odc/odc.toml`, or in the file named by `odc --config FILE` or `ODC_CONFIG`. Every key may be left
-out. A key that does not exist, or a value that could not work, is refused by name; nothing is started then. A change
-comes into effect by `odc down` and `odc up`: boxes go on meanwhile.
+They are in `/etc/odc/odc.toml`, or in the file named by `odc --config FILE` or `ODC_CONFIG`. `odc up` writes its
+options `--simulate` and `--disks` there. Every key may be left out. A key that does not exist, or a value that could
+not work, is refused by name; nothing is started then. A change comes into effect by `odc down` and `odc up`: boxes go
+on meanwhile.
 """
 _TYPES = """
 A type of a built-in type's name changes it. A GPU that no type matches becomes a type of its own, named after what

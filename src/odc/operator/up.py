@@ -18,38 +18,35 @@ from odc.domain.commands import odc
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.operator import systemd
 from odc.operator.backend import Backend, Say
-from odc.operator.daemon_state import daemon_pid, note_typed, running_settings
+from odc.operator.daemon_state import daemon_pid, running_settings
 from odc.operator.hints import gpu_dev
 from odc.operator.host_claims import forget_claim, is_claimed
 from odc.operator.image import ensure_image
 from odc.operator.logs import why_not_started
 from odc.operator.preflight import check_before_start
-from odc.operator.settings import Settings
+from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_check import as_toml
+from odc.operator.settings_edit import written
 
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 PAUSE_S = 0.05
-TYPED = ("simulate", "disks")
-"""Settings that the command line may give."""
 
 
 def up(
     settings: Settings,
     backend: Backend,
     file: Path | None,
-    changes: Mapping[str, object],
-    remembered: Mapping[str, object],
+    options: Mapping[str, str],
     say: Say,
 ) -> None:
     """Start the cloud and wait until it is ready; if it is up, say so, and which of these settings it does not have.
 
     Args:
-        settings: with the command line's changes.
+        settings: with the options on top.
         backend: of these settings.
         file: the settings file, to be named again in the daemon's command.
-        changes: the command line's, likewise.
-        remembered: those of them that were typed the last time, and not now.
+        options: settings that the command line gives; they are written to the file when the cloud has come up.
         say: hears what is being done; the last line is what there is.
 
     Raises:
@@ -63,22 +60,25 @@ def up(
         backend.check_immutable(running)
         if settings.box_id_base != running.box_id_base:
             backend.check_ids()
-        _say_differences(settings, running, changes, say)
+        _say_differences(settings, running, options, say)
         since = _size(log_file(running))
         health = wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None)
         _say_ready(running, health, say)
         return
-    for name, value in remembered.items():
-        back = " (the machine's own GPUs: odc up --simulate none)" if name == "simulate" else ""
-        say(f"As the last time: --{name} {value}{back}")
     check_before_start(settings, backend)
     if is_served(Path(settings.socket)):
         text = f"another server answers on {settings.socket}"
         raise ProviderRefused(text, ("choose another", 'socket = "/…" in the settings'))
     ensure_image(settings, backend.image, say)
-    with started(settings, backend, file, changes) as (since, died):
+    # The daemon reads the file at this start and at every boot.
+    with (
+        written(file or DEFAULT_FILE, options) as said,
+        started(settings, backend, file, {}) as (since, died),
+    ):
         health = wait_until_ready(settings, since, died)
-    note_typed(settings.state_folder, {name: str(value) for name, value in changes.items() if value is not None})
+    if said:
+        back = "   (the machine's own GPUs: odc up --simulate none)" if options.get("simulate") else ""
+        say(f"Wrote {said} to {file or DEFAULT_FILE}{back}")
     raised = low - backend.low_kernel_limits()
     if raised > 0:
         say(f"{raised} kernel limits are raised until odc down --all: see odc doctor")
@@ -214,18 +214,16 @@ def _reason(settings: Settings, since: int) -> ProviderError:
     return ProviderRefused(f"the cloud does not come up: {message}", *(hints or look))
 
 
-def _say_differences(wanted: Settings, running: Settings, changes: Mapping[str, object], say: Say) -> None:
+def _say_differences(wanted: Settings, running: Settings, options: Mapping[str, str], say: Say) -> None:
     """Which settings are not those that the daemon runs with, and how they come into effect."""
-    plain = Settings()
     different = []
     for name in Settings.__struct_fields__:
         new, old = getattr(wanted, name), getattr(running, name)
-        typed_then = name in TYPED and changes.get(name) is None and new == getattr(plain, name)
-        if new != old and not typed_then:
+        if new != old:
             different.append(name)
             say(f"Not in effect: {_shown(name, new)} (it runs with {_shown(name, old)})")
     if different:
-        typed = "".join(f" --{name} {value}" for name, value in changes.items() if value is not None)
+        typed = "".join(f" --{name} {value or 'none'}" for name, value in options.items())
         say(f"To use other settings: odc down && odc up{typed}   (boxes go on)")
 
 

@@ -1,0 +1,147 @@
+"""Writes options of `odc up` to the settings file, where an operator can read and change them.
+
+Comments and all other lines stay as they are. A line is changed as text, and the result is compared with what was
+meant: a file that is written in another way, such as with a text of several lines, is refused and not changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.host import write_atomically
+from odc.operator.settings import Settings
+from odc.operator.settings_check import as_toml
+
+HEAD = "# Settings of ODC. All keys: docs/reference/settings.md. `odc up` writes its options here.\n"
+OPTIONS = ("simulate", "disks")
+"""Settings that are options of `odc up` too."""
+
+
+def with_settings(text: str, changes: Mapping[str, str]) -> str:
+    """The text of a settings file with some settings changed, or added after the last one.
+
+    Args:
+        text: a TOML document.
+        changes: setting at the top level to its new value.
+
+    Raises:
+        InvalidRequest: the text has one of them in a form that cannot be changed here.
+    """
+    wanted = {**tomllib.loads(text), **changes}
+    end = "\r\n" if "\r\n" in text else "\n"
+    lines = text.splitlines(keepends=True)
+    for name, value in changes.items():
+        _set(lines, name, as_toml(name, value), end)
+    fresh = "".join(lines)
+    # Lines inside a text or a list of several lines can look like a key or the beginning of a table.
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        if tomllib.loads(fresh) == wanted:
+            return fresh
+    by_hand = ", ".join(as_toml(name, value) for name, value in changes.items())
+    raise InvalidRequest("the settings file cannot be changed by odc up", ("write there", by_hand))
+
+
+def _set(lines: list[str], name: str, assignment: str, end: str) -> None:
+    """Change or add one line; the comment behind a value stays."""
+    top = next((index for index, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+    pattern = re.compile(rf"""(\s*){name}\s*=\s*(?:"(?:[^"\\]|\\.)*"|'[^']*')(\s*(?:\#.*)?)""", re.DOTALL)
+    for index in range(top):
+        if found := pattern.fullmatch(lines[index]):
+            lines[index] = f"{found[1]}{assignment}{found[2]}"
+            return
+    place = _place_for_new(lines[:top], top == len(lines))
+    if place and not lines[place - 1].endswith("\n"):
+        lines[place - 1] += end
+    lines.insert(place, assignment + end)
+
+
+def _place_for_new(top: list[str], is_all: bool) -> int:
+    """After the last setting; without one after the comment at the beginning, unless it is a table's."""
+    keys = [index for index, line in enumerate(top) if line.strip() and not line.lstrip().startswith("#")]
+    if keys:
+        return keys[-1] + 1
+    comments = next((index for index, line in enumerate(top) if not line.strip()), len(top))
+    return comments if is_all or comments < len(top) else 0
+
+
+@contextlib.contextmanager
+def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
+    """Have the options in the settings file. If what is done inside fails, the file is as it was.
+
+    Args:
+        file: made with its folder if it is not there.
+        options: setting to value.
+
+    Yields:
+        What was written, as TOML; empty if the file says it already.
+
+    Raises:
+        InvalidRequest, ProviderRefused: the file cannot be changed. It is as it was.
+    """
+    path = file.resolve()
+    old = path.read_bytes() if path.exists() else None
+    text = HEAD if old is None else old.decode()
+    present = tomllib.loads(text)
+    plain = Settings()
+    new = {name: value for name, value in options.items() if present.get(name, getattr(plain, name)) != value}
+    if not new:
+        yield ""
+        return
+    fresh = with_settings(text, new).encode()
+    said = ", ".join(as_toml(name, value) for name, value in new.items())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        write_atomically(path, fresh, path.stat().st_mode & 0o777 if old is not None else 0o644, durable=True)
+    except OSError as error:
+        raise ProviderRefused(f"{file} cannot be written: {error.strerror}", ("write there", said)) from error
+    try:
+        yield said
+    except BaseException:
+        if path.exists() and path.read_bytes() == fresh:
+            _put_back(path, old)
+        raise
+
+
+def _put_back(path: Path, old: bytes | None) -> None:
+    if old is None:
+        path.unlink()
+    else:
+        write_atomically(path, old, path.stat().st_mode & 0o777, durable=True)
+
+
+def take_over(settings: Settings, file: Path, given: Collection[str], say: Callable[[str], None]) -> bool:
+    """Move the options that version 0.1.0 remembered next to the records to the settings file, once.
+
+    Args:
+        settings: as the file and the command line have them.
+        file: the settings file.
+        given: options that are given now, which count more.
+        say: hears what was written.
+
+    Returns:
+        Whether the settings file was changed.
+
+    Raises:
+        InvalidRequest, ProviderRefused: the file cannot be changed; the options are still remembered.
+    """
+    remembered = settings.state_folder / "typed.json"
+    try:
+        options = msgspec.json.decode(remembered.read_bytes(), type=dict[str, str])
+    except OSError:
+        return False
+    except msgspec.MsgspecError:
+        options = {}
+    plain = Settings()
+    unsaid = [name for name in OPTIONS if name not in given and getattr(settings, name) == getattr(plain, name)]
+    with written(file, {name: options[name] for name in unsaid if options.get(name)}) as said:
+        remembered.unlink()
+    if said:
+        say(f"Wrote {said} to {file}: an earlier version of ODC remembered it from odc up")
+    return bool(said)

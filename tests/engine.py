@@ -30,7 +30,7 @@ from odc.adapters.engine.image import box_files
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.podman_api import PodmanApi
-from odc.adapters.engine.service import EngineService, look_at_machine
+from odc.adapters.engine.service import EngineService, inspect_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.catalog import Catalog
@@ -190,7 +190,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str, neste
         shutil.copy(box_files() / name, programs / name)
         (programs / name).chmod(0o755)
     write_devices(cloud, nodes, catalog, state, programs / "nvidia-smi-simulated")
-    machine = look_at_machine()
+    machine = inspect_machine()
     block = next(_blocks) % BLOCKS
     first_port = FIRST_PORT + (BLOCKS * LANE + block) * PORTS
     options = EngineOptions(

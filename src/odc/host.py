@@ -93,7 +93,7 @@ def locked(path: Path, wait_s: float | None = None) -> Iterator[int]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file; False for a file that does not exist.
 
-    Cost: it takes a shared lock for a moment, so whoever takes the lock should wait a little.
+    Cost: it takes a shared lock for a moment, so a process that takes the lock should wait a little.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -94,9 +94,9 @@ def test_disks_are_attached_side_by_side(storage: Storage, disk: str) -> None:
 def test_a_volume_that_was_never_made_or_is_gone_is_refused(storage: Storage, disk: str) -> None:
     storage.lose(disk)
     for missing in (disk, an_id()):
-        with pytest.raises(ProviderRefused, match="is not there"):
+        with pytest.raises(ProviderRefused, match="does not exist"):
             storage.volumes.attach(missing, "r-1")
-        with pytest.raises(ProviderRefused, match="is not there"):
+        with pytest.raises(ProviderRefused, match="does not exist"):
             storage.volumes.snapshot(missing, "r-1")
     assert storage.volumes.list_attached() == {}
 

@@ -67,7 +67,7 @@ def test_records_are_restored_from_a_backup_without_a_daemon_and_those_of_now_ar
     for file in (noise, empty):
         refused = spare.odc("restore", str(file), check=False)
         assert refused.code == 1
-        assert f"{file} is no backup of ODC's records" in refused.err
+        assert f"{file} is not an ODC backup" in refused.err
     assert spare.odc("restore", str(tmp_path / "gone"), check=False).code == 2
     kept = re.search(r"The ones before are kept. Undo: odc .*restore (\S+)\n", spare.odc("restore", str(older)).out)
     assert kept is not None

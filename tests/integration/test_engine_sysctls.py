@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from tests.engine import private_engine
 
-from odc.adapters.engine.service import SYSCTLS, look_at_machine
+from odc.adapters.engine.service import SYSCTLS, inspect_machine
 
 
 @pytest.mark.podman
 def test_a_box_has_the_network_settings_that_its_kernel_knows_and_the_host_keeps_its_own() -> None:
-    known = look_at_machine().sysctls
+    known = inspect_machine().sysctls
     files = {name: Path("/proc/sys", *name.split(".")) for name in known}
     before = {name: path.read_text() for name, path in files.items()}
     assert known == {name: SYSCTLS[name] for name in SYSCTLS if Path("/proc/sys", *name.split(".")).exists()}

@@ -85,7 +85,7 @@ def test_a_redirect_is_followed_nowhere(github: GitHub) -> None:
 
 def test_a_page_in_place_of_keys_says_nothing_about_the_login(github: GitHub) -> None:
     github.set_keys("octocat", "<!DOCTYPE html>", "<html>Log in to this network</html>")
-    with pytest.raises(ProviderUnavailable, match="not the keys of octocat"):
+    with pytest.raises(ProviderUnavailable, match="not a list of keys of octocat"):
         source(github).fetch("octocat")
 
 

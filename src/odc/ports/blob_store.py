@@ -1,4 +1,4 @@
-"""Where large, opaque bytes lie: file listings, logs."""
+"""Large, opaque bytes by key: file listings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BlobStore(Protocol):
 
     A key is one to sixteen names joined by `/`; a name is 1 to 128 letters, digits, `-`, `_` and `.`, and does not
     begin with a `.`. A key is never also the beginning of another's path. Every method raises `ProviderUnavailable`
-    when the storage does not answer, and `InvariantError` for what is no key.
+    when the storage does not answer, and `InvariantError` for an invalid key.
     """
 
     def put(self, key: str, content: bytes) -> None:
@@ -26,15 +26,15 @@ class BlobStore(Protocol):
         """The bytes, or None."""
 
     def delete(self, key: str) -> None:
-        """Forget the bytes; a key that is not there is no error."""
+        """Delete the bytes, if the key exists."""
 
 
 def check_key(key: str) -> str:
     """The key, if it is one.
 
     Raises:
-        InvariantError: it is none; keys are made by ODC, never by users.
+        InvariantError: it is invalid; keys are made by ODC, never by users.
     """
     if not _KEY.fullmatch(key):
-        raise InvariantError(f"{key[:80]!r} is no key")
+        raise InvariantError(f"{key[:80]!r} is not a key")
     return key

@@ -1,4 +1,4 @@
-"""Where boxes run. Every action may run twice: creating what is there and deleting what is gone succeed."""
+"""Where boxes run. Every action may run twice: creating what exists and deleting what is gone succeed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Cluster(Protocol):
     """
 
     def list_nodes(self) -> tuple[Node, ...]:
-        """Every node by name. Silent nodes are there too, not ready."""
+        """Every node by name. Nodes that do not answer are included, not ready."""
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, running or not, by name. Others' containers are not shown and never touched."""
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
-        """Reservation and attempt of whatever lies beside boxes, as `clean_up` deletes it: theirs, and those of boxes
-        that are gone; sorted."""
+        """Reservation and attempt of everything that `clean_up` deletes: networks and files of boxes that exist or
+        are gone; sorted."""
 
     def create_box(self, spec: BoxSpec) -> str:
         """Make the box with all it needs (network, files), but do not start it.
@@ -46,16 +46,16 @@ class Cluster(Protocol):
         """
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
-        """Whether an SSH server greets at the box's port now. Waits less than a second.
+        """Whether an SSH server answers at the box's port now. Waits less than a second.
 
         Raises:
-            ProviderRefused: the box has exited, with its last words: it will not answer.
+            ProviderRefused: the box has exited, with its exit message: it will not answer.
         """
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads under `/run/odc`, each file at once; files not named stay.
 
-        A box that is not there is no error: nothing happens.
+        Without such a box nothing happens.
         """
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
@@ -65,7 +65,7 @@ class Cluster(Protocol):
         """Delete the box of exactly this uid, running or not. When this returns, it holds no GPU any more."""
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
-        """Delete what the attempts up to this one left beside boxes: network, files. Later attempts' stay."""
+        """Delete the networks and files of the attempts up to this one. Those of later attempts stay."""
 
     def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
         """Check what the host does with running boxes, and put back what it has taken away. May take seconds; called

@@ -14,5 +14,5 @@ class HostKeys(Protocol):
         """A new Ed25519 key pair, in OpenSSH's formats.
 
         Args:
-            comment: stands in the public half.
+            comment: written into the public half.
         """

@@ -58,7 +58,7 @@ class StateStore(Protocol):
         """The owner's disks by name; with None everyone's, by owner and name."""
 
     def find_disk(self, disk_id: str) -> Disk | None:
-        """The disk with exactly this id, whoever owns it, or None."""
+        """The disk with exactly this id, whoever owns it; None if there is none."""
 
     def list_users(self) -> tuple[User, ...]:
         """Every user's record, by principal.
@@ -90,7 +90,8 @@ class StateStore(Protocol):
         """The user's record, or None."""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
-        """Take or renew the lease; True if `holder` has it until `now + length`. It saves work, it is no safety."""
+        """Take or renew the lease; True if `holder` has it until `now + length`. An optimisation
+        only: it saves repeated work; correctness comes from the versions."""
 
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """The stored anchor; and if one is given, that one is stored in its place."""

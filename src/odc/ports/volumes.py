@@ -1,4 +1,4 @@
-"""Where disks keep their files. Data is never the thing that is thrown away.
+"""Where disks keep their files. When in doubt, data is kept.
 
 A disk has at most one volume, kept between reservations. It carries a marker with the disk's id: a box whose home has
 no marker, or another's, does not start. Snapshots serve history and recovery; they are read-only.
@@ -82,7 +82,7 @@ class Volumes(Protocol):
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
         """Copy a detached volume to a read-only snapshot and verify it; the adapter's docstring says how.
 
-        One of this id that is complete stays as it is and is returned. An incomplete one is made anew.
+        A complete one of this id stays as it is and is returned. An incomplete one is made again.
         """
 
     def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:

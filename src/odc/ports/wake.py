@@ -10,7 +10,7 @@ class Wake(Protocol):
     """Wakes the passes and the long polls. May be rung at any time, from any thread."""
 
     def ring(self) -> None:
-        """Wake whoever waits, or the next who does."""
+        """Wake the waiting thread, or the next one that waits."""
 
     def wait(self, timeout: timedelta) -> bool:
         """Wait until it is rung or the time is over; True if it was rung since the last wait."""

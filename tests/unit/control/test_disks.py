@@ -190,7 +190,7 @@ def test_a_disk_that_was_in_use_and_is_not_there_is_a_fault_and_never_a_new_empt
     world.volumes.lose(world.disk("proj").id)
     record = world.reserve(disk="proj")
     assert record.ended_why is EndReason.FAILED
-    assert "is not there" in record.end_detail
+    assert "does not exist" in record.end_detail
 
 
 def test_files_of_a_start_that_failed_are_there_at_the_next_and_no_snapshot_is_made_of_it() -> None:

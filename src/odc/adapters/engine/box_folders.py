@@ -44,7 +44,7 @@ class BoxFolders:
         Raises:
             ProviderUnavailable: the host could not write them (it is full, say); some may be written.
         """
-        with _told(f"the files of box {name} could not be written"):
+        with _host_errors(f"the files of box {name} could not be written"):
             self._parent.mkdir(parents=True, exist_ok=True)
             self._parent.chmod(0o700)
             self.path(name).mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ class BoxFolders:
         Raises:
             ProviderUnavailable: the host could not write them; each is the old one or the new one.
         """
-        with _told(f"the files of box {name} could not be written"):
+        with _host_errors(f"the files of box {name} could not be written"):
             if self.path(name).is_dir():
                 # The folder may go at any moment, when another thread cleans up: then nothing is to be written.
                 with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ class BoxFolders:
 
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every folder that is there."""
-        with _told("the boxes' files could not be listed"):
+        with _host_errors("the boxes' files could not be listed"):
             return attempts_named(path.name for path in self._parent.glob("*-*-*"))
 
     def remove(self, reservation_id: str, attempt: int) -> None:
@@ -74,7 +74,7 @@ class BoxFolders:
         Raises:
             ProviderUnavailable: some could not be deleted.
         """
-        with _told(f"the files of reservation {reservation_id} could not be deleted"):
+        with _host_errors(f"the files of reservation {reservation_id} could not be deleted"):
             for folder in self._parent.glob(f"{reservation_id}-*"):
                 if is_up_to(folder.name, reservation_id, attempt):
                     with contextlib.suppress(FileNotFoundError):
@@ -103,7 +103,7 @@ class BoxFolders:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _host_errors(what: str) -> Iterator[None]:
     """Turn the host's errors into ODC's."""
     try:
         yield

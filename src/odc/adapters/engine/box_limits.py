@@ -136,8 +136,8 @@ def core_limit(pattern: Path = CORE_PATTERN) -> int | None:
 def limit_engine(pid: int) -> None:
     """Set the limits of the engine's service that become those of every user namespace that it makes.
 
-    The kernel keeps the soft limits of whoever makes a namespace, and compares them with what the namespace's users
-    have together with root of the host, and with all other boxes. Source: user_namespaces(7), `kernel/ucount.c`.
+    The kernel keeps the soft limits of the process that makes a namespace, and compares them with what the namespace's
+    users have together with root of the host, and with all other boxes. Source: user_namespaces(7), `kernel/ucount.c`.
     """
     for kind, share in ((resource.RLIMIT_SIGPENDING, (3, 4)), (resource.RLIMIT_MSGQUEUE, (3, 4))):
         soft, hard = resource.prlimit(pid, kind)

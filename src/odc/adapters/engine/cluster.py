@@ -1,4 +1,4 @@
-"""The cluster on one machine's Podman: boxes as containers, nodes as they were found or pretended.
+"""The cluster on one machine's Podman: boxes as containers, real or simulated nodes.
 
 Speed: making and starting a box is four calls, of which the engine's own work is nearly all; a list is one call.
 """
@@ -46,8 +46,8 @@ from odc.domain.node import Node
 from odc.host import poll_until
 from odc.ports.box_layers import BoxLayers, LayerUse
 
-GREETING_S = 0.5
-CONNECTING_S = 0.15
+BANNER_LIMIT_S = 0.5
+CONNECT_LIMIT_S = 0.15
 RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
 LIST_LIMIT_S = 15.0
@@ -57,7 +57,7 @@ _ENDED = ("exited", "stopped")
 _PAUSED = "paused"
 _STARTED = ("running", "paused", "stopping")
 _ENDED_UNSEEN = {"State": "exited", "ExitCode": 137}
-# Said by the program that sets a container up, when the box's own program cannot run at all in the image.
+# Printed by the OCI runtime when the box's own program cannot run at all in the image.
 _CANNOT_RUN = ("exec format error", "no such file or directory", "permission denied")
 
 
@@ -103,7 +103,7 @@ class EngineCluster:
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box of this cloud, by name.
 
-        A box whose first process is gone has ended, also when its monitor died before and the engine never hears of it.
+        A box whose first process is gone has ended, even if its monitor died first, so that the engine does not notice.
         """
         entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter()) or ()
         self._memory.begin(frozenset(str(entry["Id"]) for entry in entries))
@@ -179,7 +179,7 @@ class EngineCluster:
         """
         known: dict[str, Any] | None = self._api.get(f"/containers/{container_name(self._options.cloud, name)}/json")
         if known is not None and not self._is_ours(known, name):
-            raise ProviderRefused(f"container {known['Name']} is not of this cloud; it is left alone")
+            raise ProviderRefused(f"container {known['Name']} does not belong to this cloud; it is left unchanged")
         return known
 
     def _is_ours(self, known: Mapping[str, Any], name: BoxName) -> bool:
@@ -273,15 +273,15 @@ class EngineCluster:
         return True
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
-        """Whether an SSH server greets at the box's port. While nobody listens, it knocks for a moment."""
-        if poll_until(lambda: self._greets(box.ssh_port), CONNECTING_S, RETRY_S):
+        """Whether an SSH server answers at the box's port. A refused connection is retried for a moment."""
+        if poll_until(lambda: self._has_ssh_banner(box.ssh_port), CONNECT_LIMIT_S, RETRY_S):
             return True
         self._raise_if_exited(box.name)
         return False
 
-    def _greets(self, port: int) -> bool:
+    def _has_ssh_banner(self, port: int) -> bool:
         try:
-            with socket.create_connection((self._own_address, port), timeout=GREETING_S) as connection:
+            with socket.create_connection((self._own_address, port), timeout=BANNER_LIMIT_S) as connection:
                 return connection.recv(8).startswith(b"SSH-")
         except OSError:
             return False
@@ -291,18 +291,18 @@ class EngineCluster:
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
         if state_of(known) in _ENDED:
-            words = self._last_words(str(known["Id"]))
+            words = self._last_log_line(str(known["Id"]))
             if any(part in words.lower() for part in _CANNOT_RUN):
                 words = f"its image cannot run odc-box, which needs /bin/sh for this processor ({words})"
             raise ProviderRefused(f"the box ended with {known['State']['ExitCode']}: {words}")
 
-    def _last_words(self, uid: str) -> str:
-        """The last line that the box said."""
+    def _last_log_line(self, uid: str) -> str:
+        """The last line that the box printed."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=50)
         lines = unframed(raw).decode(errors="replace").splitlines()
         # Clients that connect and leave, as our own probes do, do not explain why the box ended.
         telling = telling_line("\n".join(line for line in lines if "[preauth]" not in line))
-        return telling.removeprefix("odc-box: ") or "it said nothing"
+        return telling.removeprefix("odc-box: ") or "it printed nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Replace what the box reads."""
@@ -321,7 +321,7 @@ class EngineCluster:
             self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
 
     def remove_box(self, name: BoxName, uid: str) -> None:
-        """Delete the box of exactly this uid, and look that it is gone."""
+        """Delete the box of exactly this uid, and check that it is gone."""
         known = self._api.get(f"/containers/{uid}/json")
         if known is not None and (known["Id"] != uid or not self._is_ours(known, name)):
             return

@@ -108,7 +108,7 @@ def network_name(cloud: str, reservation_id: str, attempt: int) -> str:
 
 
 def files_parent(options: EngineOptions) -> Path:
-    """Where the boxes' files lie on the host: a folder for each box, by its name."""
+    """The host's folder of the boxes' files: a folder for each box, by its name."""
     return options.state / "boxes"
 
 
@@ -180,14 +180,14 @@ def container_request(
         "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
         "portmappings": [
             {
-                # Every address is said by none: as an address it would match nothing.
+                # An empty address means all of them; 0.0.0.0 would match nothing.
                 "host_ip": "" if is_everywhere(options.listen) else options.listen,
                 "host_port": spec.ssh_port,
                 "container_port": SSH_PORT,
                 "protocol": "tcp",
             }
         ],
-        # The engine takes what is empty from the host's file.
+        # What is empty, the engine copies from the host's file.
         "dns_server": list(resolver.servers),
         "dns_search": list(resolver.search),
         "mounts": _mounts(options, spec, shown),

@@ -4,8 +4,8 @@ loopback, or a metadata service: rules of the host's packet filter for each clou
 The engine's own isolation is not enough. netavark takes the rule that leads to it away whenever any network ends, and
 does nothing against containers that are not isolated themselves. And so that ports can be published on 127.0.0.1 it
 lets the kernel route to the loopback from the boxes' bridges, which a box with raw sockets can use (CVE-2020-8558).
-The rules stand in `mangle`, which is asked before every `ACCEPT` of `filter`, and match by destination: a forged sender
-does not pass them.
+The rules are in `mangle`, which is evaluated before every `ACCEPT` of `filter`, and match by destination: a forged
+sender does not pass them.
 
 Boxes do not reach link-local addresses and the metadata services of cloud providers either, which hand out the
 machine's own credentials. DNS stays open there: some providers' resolver has the same address.

@@ -1,4 +1,4 @@
-"""Checks what the host does with running boxes, and puts back what it took away.
+"""Checks the host's part of running boxes (packet filter, mounts, limits), and repairs it.
 
 Whatever reloads the host's packet filter (`firewall-cmd --reload`, `ufw reload`, `nft flush ruleset`) takes away the
 rules that lead to boxes and those that keep them apart, and nobody tells the engine. Each check therefore looks at the
@@ -29,7 +29,7 @@ from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace, share_namespaces
 from odc.adapters.engine.podman_api import PodmanApi
-from odc.adapters.engine.ssh_banner import which_greet
+from odc.adapters.engine.ssh_banner import answering_ssh
 from odc.adapters.engine.tcp_ports import has_address, taken_ports
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
@@ -38,7 +38,7 @@ from odc.host import write_atomically
 
 log = logging.getLogger(__name__)
 
-GREETING_S = 3.0
+BANNER_LIMIT_S = 3.0
 MOST_RELOADS = 8
 RELOAD_PAUSE_S = 20.0
 RELOAD_LIMIT_S = 30.0
@@ -129,10 +129,10 @@ class HostChecks:
                 yield f"{text}: see dmesg; the machine may need a reboot"
         elif since >= SURVEY_PAUSE_S:
             self._surveyed_at = time.monotonic()
-            self._surveyor = threading.Thread(target=self._look_at_gpus, daemon=True, name="gpus")
+            self._surveyor = threading.Thread(target=self._inspect_gpus, daemon=True, name="gpus")
             self._surveyor.start()
 
-    def _look_at_gpus(self) -> None:
+    def _inspect_gpus(self) -> None:
         found = self._options.broken_gpus()
         for gpu in found.keys() - self.broken_gpus.keys():
             log.error("a GPU cannot be used", extra={"gpu": gpu, "reason": found[gpu]})
@@ -187,11 +187,11 @@ class HostChecks:
         """Uid to cause of the boxes that cannot be reached, and the uids of the others."""
         here = {box.uid for box in boxes}
         places = {box.uid: (self._address, box.ssh_port) for box in boxes}
-        greeted = which_greet(places.values(), GREETING_S)
+        greeted = answering_ssh(places.values(), BANNER_LIMIT_S)
         known = {box.uid: self._facts.get(box.uid) or self._learn(box) for box in boxes}
         # At its own address, which needs no rule of the packet filter. All at once: each may take the whole limit.
         silent = {facts.address for uid, facts in known.items() if facts and places[uid] not in greeted}
-        inside = {place[0] for place in which_greet([(address, 22) for address in silent if address], GREETING_S)}
+        inside = {place[0] for place in answering_ssh([(address, 22) for address in silent if address], BANNER_LIMIT_S)}
         rules = read_rules()
         unreachable: dict[str, str] = {}
         reachable: set[str] = set()
@@ -270,12 +270,12 @@ class HostChecks:
         if time.monotonic() - facts.reloaded_at < RELOAD_PAUSE_S:
             return 0
         facts.reloaded_at = time.monotonic()
-        # What is there afterwards is what it has; learned anew when it greets.
+        # The rules that exist when its SSH server next answers are the complete set.
         facts.rules = 0
         try:
             self._podman("network", "reload", box.uid)
         except ProviderError as error:
-            log.warning("a box's network cannot be made again", extra={"box": str(box.name), "reason": error.message})
+            log.warning("could not reload a box's network", extra={"box": str(box.name), "reason": error.message})
         return 1
 
     def _podman(self, *words: str) -> None:
@@ -294,7 +294,7 @@ class HostChecks:
                 timeout=RELOAD_LIMIT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ProviderUnavailable(f"podman {words[0]} {words[1]} does not end: {error}") from error
+            raise ProviderUnavailable(f"podman {words[0]} {words[1]} did not end: {error}") from error
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
             raise ProviderUnavailable(said[-1] if said else f"podman ended with {done.returncode}")

@@ -26,7 +26,7 @@ SUITE = "bookworm"
 LABEL = "odc.box.version"
 ZSH_LABEL = "odc.box.oh-my-zsh"
 INPUTS = ("packages", "provision.sh", "terminfo", "apt-get")
-"""What goes into the image beside `skel`."""
+"""What goes into the image in addition to `skel`."""
 BUILD_LIMIT_S = 1200
 QUESTION_LIMIT_S = 60
 _ABOUT = ("build it", "sudo " + odc("image build"))
@@ -37,7 +37,7 @@ _APART = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "
 
 
 def box_files() -> Path:
-    """The folder with what boxes are made from: inside the installed package, or in a checkout beside it.
+    """The folder with what boxes are made from: inside the installed package, or next to it in a checkout.
 
     Raises:
         ProviderRefused: the installation lacks them.
@@ -77,7 +77,7 @@ class Images:
         """The digest that the image was made from; empty if it is not ODC's; None if there is no such image.
 
         Raises:
-            ProviderUnavailable: the engine does not work, with its last words.
+            ProviderUnavailable: the engine does not work, with its last message.
         """
         found = self._podman("image", "inspect", "--format", f'{{{{index .Labels "{LABEL}"}}}}', image, check=False)
         if found.returncode != 0:
@@ -96,7 +96,7 @@ class Images:
         """Whether it is really not there. Both answers count: an engine without settings ends with 1 too."""
         asked = self._podman("image", "exists", image, check=False)
         if (found.returncode, asked.returncode) != (_ENGINE_ERROR, _IS_MISSING):
-            text = f"the container engine does not work: {_last_words(found, 1)}"
+            text = f"the container engine does not work: {_last_lines(found, 1)}"
             raise ProviderUnavailable(text, ("look closer", "sudo podman info"))
 
     def build(
@@ -106,13 +106,13 @@ class Images:
 
         Args:
             image: the name.
-            say: hears what is being done, a sentence at a time.
-            zsh: where oh-my-zsh comes from; None: the image gets none. If it cannot be fetched, `say` hears why, and
-                the image is made without it.
+            say: called with each step, as a sentence.
+            zsh: where oh-my-zsh comes from; None: the image gets none. If it cannot be fetched, `say` gets the
+                reason, and the image is made without it.
             files: what the image is made from; None: the files of this installation.
 
         Raises:
-            ProviderRefused: a program is missing or a step failed, with its last words.
+            ProviderRefused: a program is missing or a step failed, with its last messages.
         """
         if shutil.which("mmdebstrap") is None:
             raise ProviderRefused("mmdebstrap is not installed", ("install it", "sudo apt-get install mmdebstrap"))
@@ -157,14 +157,14 @@ class Images:
         except subprocess.TimeoutExpired as error:
             raise ProviderUnavailable(f"{name} did not end within {limit_s:g} s", _ABOUT) from error
         if check and done.returncode != 0:
-            raise ProviderRefused(f"{name} failed: {_last_words(done, 3)}")
+            raise ProviderRefused(f"{name} failed: {_last_lines(done, 3)}")
         return done
 
 
 def _fetch_oh_my_zsh(
     zsh: OhMyZsh | None, folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
-    """Put oh-my-zsh into the folder; its commit, or nothing if there is none: `say` hears why."""
+    """Put oh-my-zsh into the folder; its commit, or an empty text, and then `say` gets the reason."""
     if zsh is None or not zsh.address:
         return ""
     say(f"fetching oh-my-zsh {zsh.commit[:12]} from {zsh.address}")
@@ -179,8 +179,8 @@ def _fetch_oh_my_zsh(
     return zsh.commit
 
 
-def _last_words(done: subprocess.CompletedProcess[bytes], count: int) -> str:
-    """The last lines that a program said."""
+def _last_lines(done: subprocess.CompletedProcess[bytes], count: int) -> str:
+    """The last lines that a program printed."""
     return " / ".join(done.stderr.decode(errors="replace").strip().splitlines()[-count:])
 
 

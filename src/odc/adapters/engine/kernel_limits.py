@@ -59,7 +59,7 @@ def wanted_limits(boxes: int) -> dict[str, int]:
         # The runtime needs a key for each box that it starts; boxes themselves may not make any.
         "kernel.keys.maxkeys": 20_000,
         "kernel.keys.maxbytes": 2_000_000,
-        # Each box has a limit of its own; these make room for all of them beside the host.
+        # Each box has a limit of its own; these leave enough for all of them and the host.
         "kernel.pty.max": 4096 + TERMINALS * boxes * 4 // 3,
         "kernel.pid_max": 2**22,
         "net.netfilter.nf_conntrack_max": 2**18 + CONNECTIONS * boxes,
@@ -95,7 +95,7 @@ def raise_limits(wanted: Mapping[str, int], noted: Path = NOTED, system: Path = 
     raised = {}
     with _locked(noted):
         known = _noted(noted)
-        # First the note: whoever dies in between has changed nothing that cannot be put back.
+        # Write the note first: after a crash in between, every change can still be undone.
         for name, (value, target) in low.items():
             earlier = known.get(name)
             # Raised before, for fewer boxes: the first value counts. Otherwise somebody has set it since.

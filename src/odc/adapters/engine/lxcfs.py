@@ -1,8 +1,8 @@
 """lxcfs: makes `free` and its like show a box's own limits. A process that outlives the daemon.
 
 Boxes look through it at files of it that were mounted when they were started. If it dies, those files fail until the
-box is started again; a new one serves what is started from then on. One that hangs is worse: whoever reads its files
-waits until it ends. So nobody here reads them without a limit, and one that does not answer in time is ended.
+box is started again; a new one serves what is started from then on. One that hangs is worse: readers of its files
+block until it ends. So nobody here reads them without a limit, and one that does not answer in time is ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from odc.adapters.engine.processes import reap, start_detached, still_runs
+from odc.adapters.engine.processes import is_running, reap, start_detached
 from odc.host import PidFile, locked, poll_until
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _start(program: str, folder: Path) -> Path | None:
     noted = _pid_file(folder)
     noted.remove()
     pid = start_detached([program, "-p", str(noted.path), str(folder)], folder.with_suffix(".log"))
-    poll_until(lambda: _state(folder) is _State.ANSWERS or not still_runs(pid), START_LIMIT_S)
+    poll_until(lambda: _state(folder) is _State.ANSWERS or not is_running(pid), START_LIMIT_S)
     if _state(folder) is _State.ANSWERS:
         return folder
     log.warning("lxcfs did not start; see %s", folder.with_suffix(".log"))

@@ -27,7 +27,7 @@ MOST_RECORDS = 100_000
 """Of the log, in one go: more than any kernel keeps."""
 MOST_BOXES = 1000
 """Containers whose kills are remembered; those of this machine's other containers are among them."""
-# The command is last and up to its user: what stands before it is matched first.
+# The command is last and chosen by its user: everything before it is matched first.
 _KILL = re.compile(r"oom-kill:.*?,task_memcg=[^,]*?([0-9a-f]{64})[^,]*,task=(.*),pid=\d+,uid=\d+$")
 
 

@@ -1,9 +1,9 @@
-"""Where the boxes' network namespaces are mounted: shared, so that whoever cleans up after a box sees them.
+"""Where the boxes' network namespaces are mounted: shared, so that the engine's clean-up of a box sees them.
 
 A box with a user namespace is started, and later cleaned up after, in a mount namespace of the engine's own, which sees
 what was mounted meanwhile only below a shared mount. systemd shares everything; elsewhere the engine shares this folder
 when it starts its first container without a user namespace, and ODC's boxes all have one. Then the clean-up found no
-network, and bridges, addresses and port rules of ended boxes stayed for ever.
+network, and bridges, addresses and port rules of ended boxes were left behind.
 
 Source: Podman 4.3, `libpod/oci_conmon_linux.go` (createRootlessContainer), `pkg/netns/netns_linux.go` (NewNS).
 """

@@ -1,4 +1,4 @@
-"""The nodes of an engine on one machine: the machine itself, or pretended ones that share its cores and memory."""
+"""The nodes of an engine on one machine: the machine itself, or simulated ones that share its cores and memory."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def machine_capacity() -> Capacity:
 
 
 def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capacity) -> tuple[Node, ...]:
-    """Pretended nodes.
+    """Simulated nodes.
 
     Args:
         text: `TYPE=NODESxUNITS`, joined by commas: `h100=2x8,t4=1x4` is two nodes of eight h100 and one of four t4.
@@ -78,7 +78,7 @@ def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capaci
     names = [name for name, *_ in wanted]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidRequest(f"{name} is simulated twice; all its nodes are alike", _EXAMPLE)
+            raise InvalidRequest(f"{name} is given twice; give each type once", _EXAMPLE)
     total = sum(count * units for _, count, units, _ in wanted)
     if sum(count for _, count, _, _ in wanted) > MAX_NODES:
         raise InvalidRequest(f"at most {MAX_NODES} nodes can be simulated", _EXAMPLE)

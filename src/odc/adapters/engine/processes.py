@@ -11,19 +11,19 @@ from pathlib import Path
 from odc.host import PidFile, poll_until
 
 
-def start_detached(command: Sequence[str], said: Path, environment: Mapping[str, str] | None = None) -> int:
+def start_detached(command: Sequence[str], log_file: Path, environment: Mapping[str, str] | None = None) -> int:
     """Start a program in a session of its own: what ends the caller and its process group does not reach it.
 
     Args:
         command: the program and its arguments.
-        said: file that gets what it says, at its end.
+        log_file: its output is appended there.
         environment: None for the caller's.
 
     Returns:
         Its process id.
     """
     reap()
-    with said.open("ab") as output:
+    with log_file.open("ab") as output:
         child = subprocess.Popen(
             command,
             env=environment,
@@ -31,7 +31,7 @@ def start_detached(command: Sequence[str], said: Path, environment: Mapping[str,
             stdout=output,
             stderr=output,
             # Not `/`: the engine's monitor of a box leaves a file `oom` in it when the box runs out of memory.
-            cwd=said.parent,
+            cwd=log_file.parent,
             start_new_session=True,
         )
     with _lock:
@@ -39,7 +39,7 @@ def start_detached(command: Sequence[str], said: Path, environment: Mapping[str,
     return child.pid
 
 
-def still_runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether the program that this process started has not ended yet."""
     reap()
     with _lock:

@@ -87,7 +87,7 @@ def _read(path: Path) -> list[list[str]]:
 
 
 def _search(lines: Iterable[list[str]]) -> tuple[str, ...]:
-    """The last `search` or `domain` counts; the root alone is none. Source: resolv.conf(5)."""
+    """The last `search` or `domain` counts; the root alone does not count. Source: resolv.conf(5)."""
     found: tuple[str, ...] = ()
     for line in lines:
         if line[0] in ("search", "domain"):

@@ -1,4 +1,4 @@
-"""The engine's API service: a process of ODC's own beside the daemon. Boxes go on when either of them dies.
+"""The engine's API service: a process of ODC's own, next to the daemon. Boxes keep running when either of them dies.
 
 It runs with a private configuration, chosen by what the machine has, so that the host's own engine settings stay as
 they are.
@@ -73,11 +73,11 @@ class Machine:
     sysctls: Mapping[str, str]
 
 
-def look_at_machine() -> Machine:
-    """Find out. With systemd and cgroup v2 the usual choices stand; otherwise runc and plain cgroup folders.
+def inspect_machine() -> Machine:
+    """Read what the machine has. Without systemd and cgroup v2, the engine uses runc and plain cgroup folders.
 
     Raises:
-        ProviderRefused: there is no runtime for containers.
+        ProviderRefused: no container runtime is installed.
     """
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     wanted = ("crun", "runc") if unified else ("runc",)
@@ -114,7 +114,7 @@ def configuration(machine: Machine) -> str:
     )
 
 
-def _let_the_host_choose(environment: Mapping[str, str]) -> None:
+def _choose_network_backend(environment: Mapping[str, str]) -> None:
     """Let the host's own engine choose how it makes networks while its storage is empty, as its first command does.
 
     With an image or a box in the storage it would choose the older way, and `podman rm` by hand could not take a box's
@@ -155,7 +155,7 @@ class EngineService:
             renew: start it again also if the engine's program was replaced since, as by an upgrade.
 
         Raises:
-            ProviderRefused: Podman is not installed, or does not start; with its last words.
+            ProviderRefused: Podman is not installed, or does not start; with its last message.
         """
         api = PodmanApi(self.socket, self.revive)
         self._make_folder()
@@ -194,11 +194,11 @@ class EngineService:
         self._revived_at = time.monotonic()
         with contextlib.suppress(ProviderError, OSError), locked(self._lock, wait_s=0):
             if not self._listens():
-                log.warning("the engine's service is gone; starting it again")
+                log.warning("the engine's service is not running; restarting it")
                 self._start()
 
     def stop(self) -> None:
-        """End the service and wait for its end; boxes go on. Nothing to stop is no error."""
+        """Stop the service, if it runs, and wait for its end; boxes keep running."""
         end_process(self._pid_file, STOP_LIMIT_S)
         self._pid_file.remove()
         self.socket.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ class EngineService:
 
     def _await_answer(self) -> None:
         if not poll_until(self.answers, START_LIMIT_S):
-            raise ProviderUnavailable(f"Podman's service did not start: {self._last_words()}")
+            raise ProviderUnavailable(f"Podman's service did not start: {self._last_log_line()}")
 
     def _start(self) -> None:
         program = shutil.which("podman")
@@ -229,15 +229,15 @@ class EngineService:
         self._write_configuration()
         command = [program, "system", "service", "--time", "0", f"unix://{self.socket}"]
         pid = start_detached(command, self._folder / "podman.log", self.environment)
-        with contextlib.suppress(ProcessLookupError):  # it has ended; its last words say why
+        with contextlib.suppress(ProcessLookupError):  # it has ended; its log says why
             limit_engine(pid)
         self._pid_file.write(pid)
 
     def _write_configuration(self) -> None:
-        _let_the_host_choose(self._environment)
-        write_atomically(self._folder / "containers.conf", configuration(look_at_machine()).encode(), 0o644)
+        _choose_network_backend(self._environment)
+        write_atomically(self._folder / "containers.conf", configuration(inspect_machine()).encode(), 0o644)
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         said = self._folder / "podman.log"
         lines = said.read_text(errors="replace").strip().splitlines() if said.exists() else []
-        return lines[-1] if lines else "it says nothing"
+        return lines[-1] if lines else "its log is empty"

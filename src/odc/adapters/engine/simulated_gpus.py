@@ -1,4 +1,4 @@
-"""Pretended GPUs as CDI devices, so that the engine hands them out for real: a box sees only those that it holds.
+"""Simulated GPUs as CDI devices, so that the engine hands them out for real: a box sees only those that it holds.
 
 Source: the Container Device Interface specification, version 0.5.
 """
@@ -17,21 +17,21 @@ CDI_FOLDER = Path("/etc/cdi")
 
 
 def facts_file(state: Path, gpu: str) -> Path:
-    """The file with the facts of a pretended GPU, which only boxes with this GPU see; one for each state folder."""
+    """The file with the facts of a simulated GPU, which only boxes with this GPU see; one for each state folder."""
     return state / "gpus" / gpu
 
 
 def device_kind(cloud: str) -> str:
-    """The CDI kind of a cloud's pretended GPUs."""
+    """The CDI kind of a cloud's simulated GPUs."""
     return f"odc.{cloud}/simulated-gpu"
 
 
 def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Path, smi: Path) -> Path:
-    """Describe every pretended GPU to the engine. Repeatable. Without any GPU, no description is left.
+    """Describe every simulated GPU to the engine. Repeatable. Without any GPU, no description is left.
 
     Args:
         cloud: the cloud's name.
-        nodes: pretended nodes.
+        nodes: simulated nodes.
         catalog: gives the memory of each type.
         state: folder in which each GPU's facts are written.
         smi: the program that boxes run as `nvidia-smi`.
@@ -56,7 +56,7 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
             devices.append({"name": gpu, "containerEdits": {"mounts": mounts}})
     path = devices_file(cloud)
     if not devices:
-        # A description without devices is no valid one, and the engine would say so with every box.
+        # A description without devices is invalid, and the engine would warn with every box.
         path.unlink(missing_ok=True)
         return path
     program = {"hostPath": str(smi), "containerPath": "/usr/bin/nvidia-smi", "options": ["bind", "ro"]}
@@ -72,5 +72,5 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
 
 
 def devices_file(cloud: str) -> Path:
-    """Where the specification of a cloud's pretended GPUs lies."""
+    """The CDI specification of a cloud's simulated GPUs."""
     return CDI_FOLDER / f"odc-{cloud}-simulated.json"

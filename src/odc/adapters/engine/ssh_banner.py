@@ -15,19 +15,19 @@ BANNER = b"SSH-2.0-odc-probe\r\n"
 _IN_PROGRESS = (0, 36, 115)  # EINPROGRESS on BSD and Linux
 
 
-def which_greet(places: Iterable[Place], limit_s: float) -> set[Place]:
+def answering_ssh(places: Iterable[Place], limit_s: float) -> set[Place]:
     """The places at which an SSH server greets within the limit. Returns as soon as all have answered."""
-    greeted: set[Place] = set()
+    answered: set[Place] = set()
     with selectors.DefaultSelector() as selector:
         for place in set(places):
             _begin(selector, place)
         deadline = time.monotonic() + limit_s
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
-                _hear(selector, key, greeted)
+                _read_banner(selector, key, answered)
         for key in list(selector.get_map().values()):
             _close(selector, key.fileobj)
-    return greeted
+    return answered
 
 
 def _begin(selector: selectors.BaseSelector, place: Place) -> None:
@@ -43,11 +43,11 @@ def _begin(selector: selectors.BaseSelector, place: Place) -> None:
     selector.register(probe, selectors.EVENT_READ, place)
 
 
-def _hear(selector: selectors.BaseSelector, key: selectors.SelectorKey, greeted: set[Place]) -> None:
+def _read_banner(selector: selectors.BaseSelector, key: selectors.SelectorKey, answered: set[Place]) -> None:
     probe = key.fileobj
     with suppress(OSError):
         if isinstance(probe, socket.socket) and probe.recv(8).startswith(b"SSH-"):
-            greeted.add(key.data)
+            answered.add(key.data)
             probe.send(BANNER)
     _close(selector, probe)
 

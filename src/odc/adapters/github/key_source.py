@@ -37,7 +37,7 @@ class GitHubKeySource:
         """Name the addresses.
 
         Args:
-            base: where `<login>.keys` lies.
+            base: address of the folder with `<login>.keys`.
             api: where `users/<login>` is asked for the login's number.
             timeout_s: how long each of the two answers may take, from first to last byte.
         """
@@ -52,14 +52,14 @@ class GitHubKeySource:
         text = self._read(f"{self._base}/{name}.keys", name)
         if text.lstrip().startswith("<"):
             # A page, such as a network's own log-in: it says nothing about the login's keys.
-            raise ProviderUnavailable(f"what answers at {self._base} are not the keys of {name}")
+            raise ProviderUnavailable(f"the answer of {self._base} is not a list of keys of {name}")
         keys = tuple(dict.fromkeys(key for line in text.splitlines() if (key := _key(line))))
         if not keys:
             what = "no SSH key of a kind that OpenSSH takes" if text.strip() else "no SSH keys"
             hint = ("add one", f"{self._base}/settings/keys")
             raise NotFound(f"{name} has {what} on GitHub: add one at {self._base}/settings/keys", hint)
         if len(keys) > MOST_KEYS:
-            raise InvalidRequest(f"{name} has {len(keys)} keys on GitHub; at most {MOST_KEYS} are taken")
+            raise InvalidRequest(f"{name} has {len(keys)} keys on GitHub; at most {MOST_KEYS} are accepted")
         return FetchedKeys(user_id=0 if keys == known else self._number(name), keys=keys)
 
     def find_login(self, user_id: int) -> str:
@@ -86,9 +86,9 @@ class GitHubKeySource:
             while piece := answer.read1(_PIECE):
                 content += piece
                 if len(content) > MAX_BYTES:
-                    raise ProviderUnavailable(f"GitHub's answer about {name} is longer than any that is right")
+                    raise ProviderUnavailable(f"GitHub's answer about {name} is longer than {MAX_BYTES} bytes")
                 if time.monotonic() > end:
-                    raise ProviderUnavailable(f"GitHub's answer about {name} takes longer than {self._timeout_s:g} s")
+                    raise ProviderUnavailable(f"GitHub's answer about {name} took longer than {self._timeout_s:g} s")
             missing = answer.length
         if missing:
             raise ProviderUnavailable(f"GitHub's answer about {name} broke off")
@@ -104,7 +104,7 @@ def _errors(name: str) -> Iterator[None]:
         if error.code == 404:
             raise NotFound(f"GitHub has no user {name}") from error
         if error.code in _NOT_NOW:
-            raise ProviderUnavailable(f"GitHub answers no more questions for now (about {name})") from error
+            raise ProviderUnavailable(f"GitHub's rate limit is used up; the keys of {name} were not read") from error
         raise ProviderUnavailable(f"GitHub does not give the keys of {name}: status {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ProviderUnavailable(f"GitHub cannot be asked about {name}: {why_not(error)}") from error
@@ -117,7 +117,7 @@ def why_not(error: BaseException) -> str:
 
 
 def _key(line: str) -> str | None:
-    """A clean key line without its comment, or None for what is no key of a known kind."""
+    """A clean key line without its comment; None if it is not a key of a known kind."""
     try:
         return " ".join(parse_public_key(line.strip()).split()[:2])
     except InvalidRequest:

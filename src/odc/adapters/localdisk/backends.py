@@ -27,7 +27,7 @@ class StorageBackend(Protocol):
         """Make an empty volume that may hold so much; one that is there gets the limit only."""
 
     def identity(self, volume: Path) -> str:
-        """What no other folder is, however it is named: tells an unmounted or exchanged volume from the right one."""
+        """What no other folder has, whatever its name: it tells an unmounted or replaced volume from the right one."""
 
     def make_writable(self, volume: Path) -> None:
         """Take back what its user may have done to the volume as a whole, so that it can be used and copied."""
@@ -49,7 +49,7 @@ class StorageBackend(Protocol):
         """What the volume's files take, if that can be said cheaply."""
 
     def delete(self, path: Path) -> None:
-        """Delete a volume or a copy; nothing there is no error."""
+        """Delete a volume or a copy, if it exists."""
 
     def measure(self, root: Path) -> StorageUse:
         """How full the storage is, and what each disk takes of it, if that can be said cheaply."""
@@ -68,7 +68,7 @@ class Btrfs:
     def __init__(self, root: Path) -> None:
         """Turn quotas on for the file system that holds this folder, which changes nothing where they are on.
 
-        One that takes no writes is left as it is: what can be read can still be used.
+        A read-only one is left as it is: its files can still be read.
         """
         if not os.statvfs(root).f_flag & os.ST_RDONLY:
             enable_quotas(root)
@@ -228,5 +228,5 @@ def _is_shared(copy: Path, before: Path, path: bytes) -> bool:
 
 
 def is_btrfs(path: Path) -> bool:
-    """Whether the path lies on btrfs."""
+    """Whether the path is on btrfs."""
     return run("stat", "-f", "-c", "%T", str(path)).strip() == "btrfs"

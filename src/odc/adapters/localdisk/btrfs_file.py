@@ -16,7 +16,7 @@ _SHARE = 0.9
 
 
 def file_of(folder: Path) -> Path:
-    """The file whose btrfs is mounted at the folder: beside it."""
+    """The file whose btrfs is mounted at the folder: next to it."""
     return folder.with_name(folder.name + ".btrfs")
 
 
@@ -35,7 +35,7 @@ def mounted_file(folder: Path) -> Mount | None:
 def mount_file(folder: Path, size_bytes: int) -> None:
     """Mount the folder's file there; make it if it is not there, and let it grow to a larger size. Repeatable.
 
-    A file system that stopped writing after an error, such as a full host, is mounted anew if no box uses it.
+    A file system that became read-only after an error, such as a full host, is mounted again if no box uses it.
 
     Args:
         folder: exists.
@@ -58,7 +58,7 @@ def mount_file(folder: Path, size_bytes: int) -> None:
 
 
 def _let_go(folder: Path) -> bool:
-    """Unmount, unless boxes have disks or writable layers there; then it stays as it is, and whoever writes is told."""
+    """Unmount, unless boxes have disks or writable layers there; then it stays, and writes fail with the reason."""
     mounts = read_mounts()
     devices = {mount.device for mount in mounts if mount.target == folder}
     if any(mount.device in devices and mount.target != folder for mount in mounts):
@@ -71,7 +71,7 @@ def _let_go(folder: Path) -> bool:
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether the file system takes no writes."""
+    """Whether the file system is read-only."""
     return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
@@ -83,7 +83,7 @@ def first_size(folder: Path, size_bytes: int) -> int:
 def _make(file: Path, size_bytes: int) -> bool:
     size = first_size(file.parent, size_bytes)
     if size < SMALLEST:
-        raise ProviderUnavailable(f"there is no room for the disks' file {file}: {size // 2**20} MiB can be used")
+        raise ProviderUnavailable(f"no space for the btrfs file {file}: only {size // 2**20} MiB are free")
     fresh = file.with_name(file.name + ".new")
     with fresh.open("wb") as handle:
         handle.truncate(size)

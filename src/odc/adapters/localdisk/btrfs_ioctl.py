@@ -1,7 +1,7 @@
 """btrfs's own system calls for what a start needs: the `btrfs` program takes several milliseconds for each.
 
-All functions raise OSError as the kernel answers: ENOSPC and EDQUOT for a full storage, EROFS for one that takes no
-writes, ENOTTY for a path that is not on btrfs.
+All functions raise OSError as the kernel answers: ENOSPC and EDQUOT for a full storage, EROFS for a read-only
+one, ENOTTY for a path that is not on btrfs.
 
 Source: linux/btrfs.h (structures and numbers), and btrfs-progs, which makes the same calls.
 """
@@ -95,8 +95,8 @@ def create_group(anywhere: Path, number: int) -> None:
 
 
 def assign_group(anywhere: Path, member: int, number: int) -> None:
-    """Put the subvolume of this number into the quota group `1/NUMBER`; one that is in it stays. Nothing is counted
-    anew: an empty subvolume needs no count."""
+    """Put the subvolume of this number into the quota group `1/NUMBER`; one that is in it stays. Nothing is
+    recounted: an empty subvolume needs no count."""
     with _opened(anywhere) as descriptor:
         _ignoring_exists(descriptor, _QGROUP_ASSIGN, struct.pack("QQQ", 1, member, _first_level(number)))
 

@@ -16,7 +16,7 @@ _LONGEST = 64
 
 
 def read_marker(home: Path) -> str | None:
-    """What the marker says; None if there is none, and an empty text if it is no plain file."""
+    """The disk id in the marker; None without a marker, an empty text if it is not a plain file."""
     try:
         descriptor = os.open(home / MARKER, os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
@@ -32,9 +32,9 @@ def read_marker(home: Path) -> str | None:
 
 
 def write_marker(home: Path, disk_id: str, owner: int) -> None:
-    """Write the marker, `0444` and of this owner. What stands there under its name goes; a folder is moved aside.
+    """Write the marker, `0444` and of this owner. A file of that name is replaced; a folder is renamed.
 
-    Ended half-way it leaves a marker that is missing or short, which the next attach writes anew.
+    A crash leaves the marker missing or short; the next attach writes it again.
     """
     folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
     try:

@@ -1,4 +1,4 @@
-"""What is wrong, or could be better, with the disks' storage: lines for the operator. Looks, and changes nothing."""
+"""Findings on the disk storage for `odc doctor`. Reads only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from odc.adapters.localdisk.backends import is_btrfs
 from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_read_only, mounted_file
 from odc.adapters.localdisk.errors import storage_errors
 from odc.adapters.localdisk.programs import run
-from odc.adapters.localdisk.select_storage import beside, is_same
+from odc.adapters.localdisk.select_storage import is_same, outer_id_file
 from odc.domain.finding import Finding
 from odc.domain.storage import gib_text
 
@@ -21,14 +21,14 @@ LOW_SPACE = 20 * 2**30
 _UNLIMITED = (
     "no snapshots and no limits on this file system: folders are copied, and one user can fill the storage of all disks"
 )
-_ROOM = "make room there, or choose another place: odc up --disks FOLDER"
+_ROOM = "free some space there, or choose another folder: odc up --disks FOLDER"
 
 
 def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
     """Look at the storage of a cloud that runs or is to run.
 
     Args:
-        folder: where the disks lie or will lie.
+        folder: of the disks, which need not exist yet.
         file_bytes: the size that a btrfs file would get.
 
     Raises:
@@ -52,7 +52,7 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
     file = file_of(folder)
     if mounted_file(folder) is not None:
         yield from _mounted(folder, file)
-    elif beside(folder).exists() and not file.exists() and not is_same(folder):
+    elif outer_id_file(folder).exists() and not file.exists() and not is_same(folder):
         text = f"{folder} is not the storage that holds the disks"
         yield Finding("fail", "disks", text, "mount it, then run: sudo odc up")
     elif file.exists():
@@ -69,15 +69,15 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
 
 def _mounted(folder: Path, file: Path) -> Iterator[Finding]:
     if is_read_only(folder):
-        text = f"the btrfs file {file} stopped taking writes after an error, as when the host is full"
-        yield Finding("fail", "disks", text, "make room, then run: sudo odc down --all && sudo odc up")
+        text = f"the btrfs file {file} became read-only after an error, as when the host is full"
+        yield Finding("fail", "disks", text, "free some space, then run: sudo odc down --all && sudo odc up")
         return
     facts = file.stat()
     size = gib_text(facts.st_size)
     missing = facts.st_size - facts.st_blocks * 512 - shutil.disk_usage(file.parent).free
     if missing > 0:
         text = f"the btrfs file may grow to {size}, and the host lacks {gib_text(missing)} of that"
-        yield Finding("warn", "disks", text, f"make room at {file.parent}: a full host stops every disk")
+        yield Finding("warn", "disks", text, f"free some space at {file.parent}: a full host stops all disks")
     else:
         yield Finding("ok", "disks", f"a btrfs file of {size}: snapshots and quotas")
     yield from _uncounted(folder)
@@ -104,8 +104,8 @@ def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Finding
         return Finding("warn", "disks", _UNLIMITED, "run: sudo apt-get install btrfs-progs")
     size = first_size(existing, file_bytes)
     if size < SMALLEST:
-        return Finding("fail", "disks", f"there is no room for a btrfs file at {existing}", _ROOM)
+        return Finding("fail", "disks", f"no space for a btrfs file at {existing}", _ROOM)
     text = f"no snapshots on this file system: a btrfs file of {gib_text(size)} will be used"
     if size < file_bytes:
-        text += f", not of {gib_text(file_bytes)} (disk_file_gib): there is no more room"
+        text += f", not of {gib_text(file_bytes)} (disk_file_gib): there is no more space"
     return Finding("warn", "disks", text, better)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of
 from odc.adapters.localdisk.disk_marker import MARKER
-from odc.adapters.localdisk.select_storage import INSIDE, beside
+from odc.adapters.localdisk.select_storage import INSIDE, outer_id_file
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
 
@@ -38,14 +38,14 @@ def check_disks_folder(old: Path, new: Path) -> None:
     raise InvalidRequest(
         f"the disks of this cloud are in {old}, and {new} is another storage",
         ("keep them there", odc(f"up --disks {old}")),
-        ("move them", odc(f"down --all; then: mv {old} {new}; or {file_of(old)} and {beside(old)} with it")),
-        ("if they are lost for good", f"rm {beside(old)}"),
+        ("move them", odc(f"down --all; then: mv {old} {new}; or {file_of(old)} and {outer_id_file(old)} with it")),
+        ("if they are lost for good", f"rm {outer_id_file(old)}"),
     )
 
 
 def _id_of(folder: Path) -> str:
     """The id of the disk storage that is or was mounted there; empty if none was."""
-    for path in (beside(folder), folder / INSIDE):
+    for path in (outer_id_file(folder), folder / INSIDE):
         try:
             return path.read_text(errors="replace").strip()
         except OSError:

@@ -206,7 +206,7 @@ class Layers:
 def _detach_if_visible(target: Path) -> None:
     """Unmount; a mount that a later one hides cannot be named by any path, and stays until that one is unmounted.
 
-    The subvolume is deleted all the same: otherwise every clean-up would try again for ever.
+    The subvolume is deleted all the same: otherwise each clean-up would fail and be repeated forever.
     """
     try:
         detach(target)

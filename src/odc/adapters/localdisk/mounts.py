@@ -1,4 +1,4 @@
-"""The kernel's table of mounts, and who still uses one. Every answer is read anew, so restarts change nothing."""
+"""The kernel's table of mounts, and who still uses one. Nothing is cached, so restarts change nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mount(NamedTuple):
         source: its top folder, as a path inside that file system.
         options: of this mount, such as `nosuid`.
         kind: the file system's type.
-        origin: what the file system lies on, such as `/dev/loop0`.
+        origin: the device of the file system, such as `/dev/loop0`.
     """
 
     target: Path
@@ -85,7 +85,7 @@ def make_safe(target: Path) -> None:
 
 
 def detach(target: Path) -> None:
-    """As `umount --lazy`: for what nothing writes to any more, whoever still looks at it.
+    """As `umount --lazy`: for a mount that nothing writes to any more, even if processes still read it.
 
     Raises:
         OSError: it could not be unmounted, as when nothing is mounted there.
@@ -119,7 +119,7 @@ def unmount(target: Path) -> None:
 
 
 def _users(target: Path) -> list[str]:
-    """The first few processes that stand in the folder or hold a file of it open: `process 12 (vim)`."""
+    """The first few processes that have their working folder or an open file in it: `process 12 (vim)`."""
     found = []
     for process in _processes():
         links = [process / "cwd", process / "root", *_inside(process / "fd")]
@@ -147,7 +147,7 @@ def unmount_copies(folder: Path) -> None:
 
     The engine's monitor of a box keeps what was mounted when the box was started, also what is another cloud's, until
     that box ends. Where the host does not share its mounts, as without systemd, what we unmount stays in use there,
-    and a file system that stopped after an error stays alive. What a box itself sees is no copy: its root is another.
+    and a file system that stopped after an error stays alive. A box's own mounts are not copies: it has another root.
     """
     for process, others in _other_tables():
         if not _has_our_root(process):

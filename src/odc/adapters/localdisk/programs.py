@@ -13,7 +13,7 @@ LIMIT_S = 3600.0
 
 
 def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> str:
-    """What the program prints. It runs in the C locale, so that its words can be read.
+    """What the program prints. It runs in the C locale, so that its messages can be matched.
 
     Args:
         command: the program and its arguments.

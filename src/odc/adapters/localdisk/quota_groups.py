@@ -137,7 +137,7 @@ class Counts:
         try:
             return read_groups(self._root)
         except QuotasOff as error:
-            log.warning("quotas are turned on again", extra={"folder": str(self._root), "reason": error.message})
+            log.warning("quotas were off; turning them on", extra={"folder": str(self._root), "reason": error.message})
             self._adopted.clear()
             enable_quotas(self._root)
             return {}
@@ -183,7 +183,7 @@ class Counts:
         # records, so on a large one it is not done after each deletion that makes it needed.
         if time.monotonic() >= self._count_after:
             self._count_began = time.monotonic()
-            log.warning("btrfs counts what disks take again", extra={"folder": str(self._root)})
+            log.warning("btrfs recounts the use of disks", extra={"folder": str(self._root)})
             with suppress(ProviderUnavailable):
                 run("btrfs", "quota", "rescan", str(self._root))
         return True
@@ -200,7 +200,7 @@ def enable_quotas(root: Path) -> None:
     """Turn quotas on, which changes nothing where they are on, and let btrfs count every deletion, however large.
 
     By itself it gives up counting when a very large snapshot is deleted. Then no disk has a limit until it has counted
-    anew, and those in groups not even afterwards (seen with Linux 6.18).
+    again, and those in groups not even afterwards (seen with Linux 6.18).
     """
     run("btrfs", "quota", "enable", str(root))
     # An older kernel has no such file and never gives up.

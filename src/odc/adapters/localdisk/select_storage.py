@@ -1,7 +1,7 @@
-"""Which storage a folder can give, and that it is the one that it was.
+"""Chooses the kind of storage for a folder, and checks that the folder is still the same storage.
 
-The folder's id stands inside it, and beside it: a folder whose disk is not mounted after a reboot looks empty, and
-nothing must be made in its place.
+The folder's id is written inside it and next to it: a folder whose disk is not mounted after a reboot looks empty, and
+no new storage may be made in its place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INSIDE = ".odc-storage"
 def prepare_folder(folder: Path, file_bytes: int) -> StorageBackend:
     """Make the folder ready and say how disks are kept there.
 
-    Rule: the folder's own btrfs if it lies on one, else a btrfs file mounted there, else plain folders. What was
+    Rule: the folder's own btrfs if it is on one, else a btrfs file mounted there, else plain folders. What was
     chosen once stays: a folder that holds disks is never covered by a mount.
 
     Raises:
@@ -48,7 +48,7 @@ def prepare_folder(folder: Path, file_bytes: int) -> StorageBackend:
 
 def _check_ours(folder: Path) -> None:
     """Refuse a folder with files of others, such as `/home`: it would be closed to everyone but root."""
-    known = (folder / INSIDE).exists() or beside(folder).exists() or file_of(folder).exists()
+    known = (folder / INSIDE).exists() or outer_id_file(folder).exists() or file_of(folder).exists()
     if known or (folder / "volumes").exists():
         return
     foreign = sorted(set(os.listdir(folder)) - {"lost+found"})  # noqa: PTH208  # names are enough
@@ -62,7 +62,7 @@ def _check_ours(folder: Path) -> None:
 def _wants_file(folder: Path) -> bool:
     if file_of(folder).exists():
         return True
-    new = not beside(folder).exists() and not (folder / "volumes").exists()
+    new = not outer_id_file(folder).exists() and not (folder / "volumes").exists()
     return new and not is_btrfs(folder) and _can_loop()
 
 
@@ -74,14 +74,14 @@ def _require_rsync() -> None:
     run("rsync", "--version")
 
 
-def beside(folder: Path) -> Path:
-    """Where the folder's id stands outside it."""
+def outer_id_file(folder: Path) -> Path:
+    """The file next to the folder that has its id."""
     return folder.with_name(folder.name + ".id")
 
 
 def is_same(folder: Path) -> bool:
-    """Whether the folder is the one that it was; a new one is."""
-    outside = _read(beside(folder))
+    """Whether the folder has the id that was written next to it; true for a new folder."""
+    outside = _read(outer_id_file(folder))
     return not outside or _read(folder / INSIDE) == outside
 
 
@@ -89,12 +89,12 @@ def _check_same(folder: Path) -> None:
     if not is_same(folder):
         raise ProviderUnavailable(
             f"{folder} is not the storage that holds the disks: is it mounted?",
-            ("if the disks were moved here on purpose", f"rm {beside(folder)}"),
+            ("if the disks were moved here on purpose", f"rm {outer_id_file(folder)}"),
         )
     if not _read(folder / INSIDE):
         write_atomically(folder / INSIDE, secrets.token_hex(16).encode() + b"\n", durable=True)
-    if not beside(folder).exists():
-        write_atomically(beside(folder), (folder / INSIDE).read_bytes(), durable=True)
+    if not outer_id_file(folder).exists():
+        write_atomically(outer_id_file(folder), (folder / INSIDE).read_bytes(), durable=True)
 
 
 def _read(path: Path) -> str:

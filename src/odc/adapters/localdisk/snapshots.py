@@ -1,4 +1,4 @@
-"""The snapshots of disks as folders. What has a snapshot's name is whole and verified; all else has other names."""
+"""The snapshots of disks as folders. Only complete and verified copies have a snapshot's name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Snapshots:
         self._backend = backend
 
     def path(self, disk_id: str, snapshot_id: str) -> Path:
-        """Where the snapshot lies.
+        """The folder of the snapshot.
 
         Raises:
             ProviderRefused: there is no complete one of this id.

@@ -3,7 +3,7 @@
 Layout below a folder that only root may enter; the names never come from users:
 
     volumes/<disk id>/id          the disk's id and its volume's identity: written last, so a volume without it is
-                                  half-made; it lies outside the home, where users cannot reach it
+                                  half-made; it is outside the home, where users cannot reach it
     volumes/<disk id>/label       whose the disk is and what it is called, for when its record is lost
     volumes/<disk id>/home        what boxes see as /home/dev, with the marker `.odc-disk`
     snapshots/<disk id>/<id>      read-only copies; a name is given only to a verified one
@@ -151,7 +151,7 @@ class LocalVolumes:
                 if user is not None:
                     raise InUse(f"disk {disk_id} is still used by {user}")
                 unmount(target)
-            # What lies in a folder that is no mount is nobody's disk, but somebody wrote it: it stays.
+            # Files in a folder without a mount belong to no disk, but were written by someone: keep them.
             with suppress(OSError):
                 target.rmdir()
 
@@ -220,7 +220,7 @@ class LocalVolumes:
     def _home(self, disk_id: str) -> Path:
         folder = self._folder(disk_id)
         if not (folder / "id").exists() or not (folder / "home").is_dir():
-            raise ProviderRefused(f"the volume of disk {disk_id} is not there", _LOOK)
+            raise ProviderRefused(f"the volume of disk {disk_id} does not exist", _LOOK)
         return folder / "home"
 
     def _check_marker(self, disk_id: str, home: Path) -> None:
@@ -233,7 +233,7 @@ class LocalVolumes:
             return
         recorded = (home.parent / "id").read_text().splitlines()
         if recorded != [disk_id, self._backend.identity(home)]:
-            raise ProviderRefused(f"the volume of disk {disk_id} has no marker of this disk and is not its own", _LOOK)
+            raise ProviderRefused(f"the volume of disk {disk_id} lacks its marker and has another identity", _LOOK)
         write_marker(home, disk_id, self._box_root)
 
     def _attached(self) -> dict[str, Mount]:
@@ -266,7 +266,7 @@ def _label(volume: Path) -> VolumeLabel:
 def _checked(name: str) -> str:
     """An id or a holder as a name of a file."""
     if not _NAME.fullmatch(name):
-        raise InvariantError(f"{name!r} is no id")
+        raise InvariantError(f"{name!r} is not an id")
     return name
 
 
@@ -274,7 +274,7 @@ def open_volumes(folder: Path, file_bytes: int, id_base: int) -> LocalVolumes:
     """The best storage that the folder can give; see `select_storage.py`.
 
     Args:
-        folder: where the disks lie; made if it is not there.
+        folder: of the disks; made if it does not exist.
         file_bytes: size of the btrfs file, if one is made; at most 90 % of what the host has free.
         id_base: host uid of a box's root.
 

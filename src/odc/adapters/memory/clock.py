@@ -48,7 +48,7 @@ class VirtualClock:
             return self._now
 
     def reboot(self, off: timedelta = timedelta(minutes=1)) -> None:
-        """Boot anew: the wall clock goes on, the time since boot begins again."""
+        """Reboot: the wall clock goes on, the time since boot starts again."""
         with self._lock:
             self._now += off
             self._since_boot = timedelta(seconds=1)

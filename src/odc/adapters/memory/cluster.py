@@ -83,7 +83,7 @@ class MemoryCluster:
             return self.peek()
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
-        """What lies beside boxes, by reservation and attempt."""
+        """Networks and files of boxes, by reservation and attempt."""
         with self.faults.around("list_remains"), self._lock:
             self._check_up()
             return tuple(sorted({(name.reservation_id, name.attempt) for name in self._leftovers}))
@@ -159,7 +159,7 @@ class MemoryCluster:
                 del self._boxes[name]
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
-        """Delete what the attempts up to this one left beside boxes."""
+        """Delete what the attempts up to this one left: networks and files."""
         with self.faults.around("clean_up"), self._lock:
             self._check_up()
             self._leftovers = {
@@ -236,7 +236,7 @@ class MemoryCluster:
         Args:
             name: which box.
             code: its exit code.
-            message: its last words.
+            message: its exit message.
         """
         with self._lock:
             box = self._boxes[name]
@@ -251,7 +251,7 @@ class MemoryCluster:
         """SSH answers only after it was asked so often.
 
         Args:
-            asks: how often it stays silent; `NEVER` for ever.
+            asks: how often it stays silent; `NEVER` for always.
             name: of one box; None for all that have no delay of their own.
         """
         with self._lock:

@@ -155,11 +155,6 @@ class MemoryVolumes:
             snapshots=alone,
         )
 
-    def used_bytes(self, disk_id: str) -> int | None:
-        """What the files take."""
-        with self.faults.around("used_bytes"), self._lock:
-            return sum(entry.size for entry in self._get(disk_id).files.values())
-
     def write(self, disk_id: str, path: str, size: int = 1, kind: str = "f") -> None:
         """Do what a box does: write a file into the home, over what was there."""
         with self._lock:
@@ -206,10 +201,10 @@ class MemoryVolumes:
     def _get(self, disk_id: str) -> _Volume:
         volume = self._volumes.get(disk_id)
         if volume is None:
-            raise ProviderRefused(f"the volume of disk {disk_id} is not there")
+            raise ProviderRefused(f"the volume of disk {disk_id} does not exist")
         return volume
 
     def _check_marker(self, disk_id: str, volume: _Volume) -> None:
         if volume.marker != disk_id and not volume.vouched:
-            raise ProviderRefused(f"the volume of disk {disk_id} has no marker of this disk and is not its own")
+            raise ProviderRefused(f"the volume of disk {disk_id} lacks its marker and has another identity")
         volume.marker = disk_id

@@ -1,4 +1,4 @@
-"""Taking records back from a backup file. At every moment of it there are whole records: the old ones or the new."""
+"""Restores records from a backup file. A crash at any moment leaves complete records: the old ones or the new."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LOGS = ("-wal", "-shm")
 
 
 def restore_sqlite(source: Path, target: Path) -> Path | None:
-    """Put the backup in the place of the records.
+    """Replace the records by the backup.
 
     Args:
         source: a file that `back_up` made.
         target: the records, which may be damaged; no process may use them.
 
     Returns:
-        Where the records of before lie now; None if there were none.
+        The file that now holds the earlier records; None if there were none.
 
     Raises:
-        ProviderRefused: the file is no whole backup of a known schema; nothing was changed.
+        ProviderRefused: the file is not a complete backup of a known schema; nothing was changed.
         ProviderUnavailable: the operating system's refusal, such as a full disk; nothing was changed.
     """
     if target.exists() and source.samefile(target):
-        raise ProviderRefused(f"{source} is where the records lie; a backup is another file")
+        raise ProviderRefused(f"{source} is the file of the records themselves; name a backup")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = target.with_suffix(".restored")
     try:
@@ -40,7 +40,7 @@ def restore_sqlite(source: Path, target: Path) -> Path | None:
         kept = _keep(target)
         fresh.replace(target)
     except OSError as error:
-        raise ProviderUnavailable(f"{source} cannot be taken back: {error.strerror or error}") from error
+        raise ProviderUnavailable(f"{source} cannot be restored: {error.strerror or error}") from error
     finally:
         for name in ("", *_LOGS):
             fresh.with_name(fresh.name + name).unlink(missing_ok=True)
@@ -64,11 +64,11 @@ def _check(copy: Path, source: Path) -> None:
             known = {"alembic_version", *metadata.tables} <= tables
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
     except sqlite3.Error as error:
-        raise ProviderRefused(f"{source} is no backup of ODC's records: {error}") from error
+        raise ProviderRefused(f"{source} is not an ODC backup: {error}") from error
     if whole != "ok":
         raise ProviderRefused(f"{source} is damaged: {whole}")
     if row is None:
-        raise ProviderRefused(f"{source} is no backup of ODC's records: their tables are not in it")
+        raise ProviderRefused(f"{source} is not an ODC backup: it lacks the tables of the records")
     if row[0] > CURRENT:
         raise ProviderRefused(f"{source} was written by a newer ODC (schema {row[0]}); upgrade this one")
 

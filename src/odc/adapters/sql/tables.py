@@ -1,6 +1,6 @@
 """The tables. Columns hold what queries compare; `body` holds the whole record as JSON.
 
-The schema is made and changed by the migrations beside this file, never from here.
+The migrations next to this file make and change the schema; nothing here does.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.resolver import PUBLIC, answers, find_resolver
 from odc.adapters.engine.seccomp import SOURCES
-from odc.adapters.engine.service import EngineService, Machine, look_at_machine
+from odc.adapters.engine.service import EngineService, Machine, inspect_machine
 from odc.adapters.engine.tcp_ports import check_listen, ephemeral_ports, taken_ports
 from odc.adapters.github.key_source import why_not
 from odc.adapters.localdisk.health import examine_storage
@@ -70,7 +70,7 @@ def _disks(settings: Settings) -> Iterator[Finding]:
 
 
 def _cgroups(settings: Settings, running: bool) -> Iterator[Finding]:
-    machine = look_at_machine()
+    machine = inspect_machine()
     if machine.cgroup_v2:
         yield Finding("ok", "cgroups", "v2: shares of cores and memory hold")
     elif all(Path("/sys/fs/cgroup", name).is_dir() for name in ("cpu", "cpuset", "memory", "pids")):
@@ -115,7 +115,7 @@ def _engine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Find
         return
     with _some_engine(settings, environment) as service:
         version = (service.ensure().get("/version") or {}).get("Version", "?")
-        yield Finding("ok", "engine", f"podman {version} with {look_at_machine().runtime}")
+        yield Finding("ok", "engine", f"podman {version} with {inspect_machine().runtime}")
         if service.is_outdated():
             text = "podman was replaced since its service started, as by an upgrade"
             yield Finding("warn", "engine", text, "to use the new one: odc down && odc up (boxes go on)")

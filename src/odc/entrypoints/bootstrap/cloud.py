@@ -16,7 +16,7 @@ from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.image import box_files
 from odc.adapters.engine.kernel_limits import raise_limits, wanted_limits
 from odc.adapters.engine.nodes import machine_capacity, machine_nodes, simulated_nodes
-from odc.adapters.engine.service import EngineService, Machine, look_at_machine
+from odc.adapters.engine.service import EngineService, Machine, inspect_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.adapters.engine.tcp_ports import check_ports
 from odc.adapters.github.key_source import GitHubKeySource
@@ -96,7 +96,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
     kernel = wanted_limits(most_boxes(nodes))
     raise_limits(kernel)
     limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
-    machine = look_at_machine()
+    machine = inspect_machine()
     options = _options(settings, environment, machine, nodes, limits, program)
     wake, accounts = LocalWake(), SystemAccounts()
     cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
@@ -188,7 +188,7 @@ def present_boxes(settings: Settings, environment: Mapping[str, str]) -> EngineC
         ProviderError: the engine does not start.
     """
     api = engine_service(settings, environment).ensure()
-    return EngineCluster(api, (), _options(settings, environment, look_at_machine(), (), BoxLimits()))
+    return EngineCluster(api, (), _options(settings, environment, inspect_machine(), (), BoxLimits()))
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:

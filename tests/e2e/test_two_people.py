@@ -22,6 +22,7 @@ PRIVATE = (
     "snapshot",
     "boxes",
     "phases",
+    "trouble_kind",
     "trouble",
     "host_key",
 )

@@ -18,6 +18,7 @@ from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits
 from odc.domain.reservation import Reservation, State
+from odc.domain.status import TroubleKind
 
 CAUSE = "the host's packet filter has lost rules that lead to it"
 
@@ -102,7 +103,7 @@ def test_while_boxes_cannot_be_kept_apart_none_starts_and_the_reason_is_told() -
     waiting = world.reserve(BEN)
     assert (waiting.state, waiting.attempt) == (State.QUEUED, 0)
     assert waiting.fault is not None
-    assert waiting.fault.message == why
+    assert (waiting.fault.kind, waiting.fault.message) == (TroubleKind.HOST, why)
     assert why in world.status.current.problems
     world.pass_time(timedelta(hours=1), step=MINUTE)
     assert world.story(waiting).count("waiting") == 1
@@ -119,6 +120,7 @@ def test_reservations_wait_for_the_image_and_those_with_another_one_do_not() -> 
     waiting = world.reserve()
     assert waiting.state is State.QUEUED
     assert waiting.fault is not None
+    assert waiting.fault.kind is TroubleKind.IMAGE
     assert "sudo odc image build" in waiting.fault.message
     assert any("is gone" in problem for problem in world.status.current.problems)
     world.cluster.host = HostReport()
@@ -155,6 +157,7 @@ def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
     record = world.get(waiting)
     assert record.state is State.QUEUED
     assert record.fault is not None
+    assert record.fault.kind is TroubleKind.PORTS
     assert "all SSH ports from 30000 to 30003 are in use, 4 of them by other programs" in record.fault.message
     assert record.attempt <= 2
     world.cluster.strangers = {30000}

@@ -37,7 +37,7 @@ from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
 from odc.domain.ssh_keys import comment_of, fingerprint, kind_of
-from odc.domain.status import BoxStatus, EndCause
+from odc.domain.status import BoxStatus, EndCause, TroubleKind
 from odc.domain.storage import DiskUse, StorageUse
 from odc.domain.user import User, uid_of
 
@@ -105,6 +105,7 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         snapshot=_snapshot_of(record, disk) if disk else None,
         boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
         phases=tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases),
+        trouble_kind=_trouble_kind(record),
         trouble=_trouble(record),
         attempt=record.attempt,
         requeue=record.requeue,
@@ -148,6 +149,12 @@ def _out_of_memory(record: Reservation) -> OutOfMemoryView | None:
     if not found.kills:
         return None
     return OutOfMemoryView(kills=found.kills, last_at=found.last_at, command=found.command, stopped=found.stopped)
+
+
+def _trouble_kind(record: Reservation) -> TroubleKind | None:
+    if record.unreachable:
+        return TroubleKind.UNREACHABLE
+    return record.fault.kind if record.fault else None
 
 
 def _trouble(record: Reservation) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.promise import TELL_IMPROVEMENT, ready_by
 from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
+from odc.domain.status import TroubleKind
 from odc.scheduling import Plan
 
 
@@ -123,27 +125,38 @@ def _no_slot(record: Reservation, seen: Observation) -> Step | None:
     return step
 
 
-def _obstacle(record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy) -> str:
-    """Why a reservation whose slot has come cannot start although its GPUs may be free; empty if there is no reason."""
+class _Obstacle(NamedTuple):
+    kind: TroubleKind
+    text: str
+
+
+def _obstacle(
+    record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
+) -> _Obstacle | None:
+    """Why a reservation whose slot has come cannot start although its GPUs may be free; None if there is no reason."""
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
-        return ""
+        return None
     if seen.host.blocked:
-        return seen.host.blocked
+        return _Obstacle(TroubleKind.HOST, seen.host.blocked)
     missing = seen.host.missing_image
     if missing and (record.spec.image or policy.image) == missing:
-        return f"the image {missing} of boxes is gone; the operator builds it: sudo odc image build"
-    return free.shortage(slot.nodes)
+        text = f"the image {missing} of boxes is gone; the operator builds it: sudo odc image build"
+        return _Obstacle(TroubleKind.IMAGE, text)
+    shortage = free.shortage(slot.nodes)
+    return _Obstacle(TroubleKind.PORTS, shortage) if shortage else None
 
 
-def _tell_obstacle(record: Reservation, obstacle: str, seen: Observation) -> Step | None:
+def _tell_obstacle(record: Reservation, obstacle: _Obstacle | None, seen: Observation) -> Step | None:
     """Show the obstacle as the reservation's fault, and clear it when it is gone."""
-    if obstacle == (record.fault.message if record.fault else ""):
+    if obstacle == (_Obstacle(record.fault.kind, record.fault.message) if record.fault else None):
         return None
+    if obstacle is None:
+        return Step(record=replace(record, fault=None))
+    kind, text = obstacle
     # No delay: every pass looks whether the obstacle is gone.
-    fault = Fault(message=obstacle, count=1, since=seen.now, next_try=seen.now) if obstacle else None
+    fault = Fault(kind=kind, message=text, count=1, since=seen.now, next_try=seen.now)
     step = Step(record=replace(record, fault=fault))
-    if obstacle:
-        step.add_event(record, seen.now, EventKind.WAITING, obstacle)
+    step.add_event(record, seen.now, EventKind.WAITING, text)
     return step
 
 

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from odc.domain.errors import InvariantError
 from odc.domain.reservation import EndReason, Fault, Place, Reservation, SlotRecord, State
-from odc.domain.status import EndCause
+from odc.domain.status import EndCause, TroubleKind
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,4 +222,5 @@ def with_fault(record: Reservation, message: str, at: datetime) -> Reservation:
     count = before.count + 1 if before else 1
     delay = timedelta(seconds=BACKOFF_S[min(count, len(BACKOFF_S)) - 1])
     since = before.since if before else at
-    return replace(record, fault=Fault(message=message, count=count, since=since, next_try=at + delay))
+    fault = Fault(kind=TroubleKind.RETRYING, message=message, count=count, since=since, next_try=at + delay)
+    return replace(record, fault=fault)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from odc.domain.status import EndCause, Status
+from odc.domain.status import EndCause, Status, TroubleKind
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone. A stored one without is refused when the record is read: it could not be compared."""
@@ -108,6 +108,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """The passing fault that this reservation has now. The delay before the next try grows with the count."""
 
+    kind: TroubleKind = TroubleKind.OTHER
     message: str
     count: int
     since: Instant

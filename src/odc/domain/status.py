@@ -53,6 +53,23 @@ class WaitsFor(OpenEnum):
     """The end of a reservation that has the GPUs."""
 
 
+class TroubleKind(OpenEnum):
+    """What keeps a reservation from going on, or its user from its box."""
+
+    UNREACHABLE = "unreachable"
+    """Users cannot reach its SSH."""
+    RETRYING = "retrying"
+    """A step failed, and is tried again with growing delay."""
+    HOST = "host"
+    """The host cannot start boxes now."""
+    IMAGE = "image"
+    """The image of its box is gone."""
+    PORTS = "ports"
+    """Every SSH port is in use."""
+    OTHER = "other"
+    """Recorded by a version that stored a sentence only."""
+
+
 class BoxStatus(OpenEnum):
     """The state of a box, as far as the daemon knows it."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.builders import NOW, a_reservation
 
 from odc.api.messages.reservations import ReservationView
@@ -13,9 +14,9 @@ from odc.api.views import reservation_view
 from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail
 from odc.domain.access import Principal
-from odc.domain.lifecycle import EndRequested, apply
+from odc.domain.lifecycle import EndRequested, apply, with_fault
 from odc.domain.reservation import EndReason, Reservation, State
-from odc.domain.status import EndCause
+from odc.domain.status import EndCause, TroubleKind
 
 OWNER = Principal(id="unix:1000", user="octocat")
 
@@ -35,6 +36,18 @@ def test_a_reservation_that_an_operator_ended_names_the_operator() -> None:
     asked = EndRequested(at=NOW, why=EndReason.CANCELLED, cause=EndCause.CANCELLED, by="root")
     view = seen_by_owner(apply(a_reservation(), asked))
     assert (view.cause, view.ended_by, view.reason) == (EndCause.CANCELLED, "root", "by root")
+
+
+def test_the_kind_of_trouble_is_told_with_its_details() -> None:
+    faulty = with_fault(a_reservation(), "the engine does not answer", NOW)
+    view = seen_by_owner(faulty)
+    assert (view.trouble_kind, view.trouble) == (TroubleKind.RETRYING, "the engine does not answer")
+    view = seen_by_owner(replace(faulty, unreachable="a firewall rule is gone"))
+    assert (view.trouble_kind, view.trouble) == (TroubleKind.UNREACHABLE, "unreachable: a firewall rule is gone")
+    stored = msgspec.to_builtins(faulty)
+    del stored["fault"]["kind"]
+    assert seen_by_owner(msgspec.convert(stored, Reservation)).trouble_kind is TroubleKind.OTHER
+    assert seen_by_owner(a_reservation()).trouble_kind is None
 
 
 @pytest.mark.parametrize(

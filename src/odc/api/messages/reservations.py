@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from odc.domain.event_kind import EventKind
-from odc.domain.status import BoxStatus, EndCause, Status, WaitsFor
+from odc.domain.status import BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
 
 class SshView(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +164,8 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: the disk's last snapshot; of an ended reservation its own, None if that is not kept any more.
         boxes: in rank order.
         phases: of getting ready, then of ending.
-        trouble: the passing fault that is being retried now; empty when there is none.
+        trouble_kind: what keeps it from going on now, or its user from its box; None when nothing does.
+        trouble: the same with its details, for people; empty when there is none.
         attempt: the number of the current try at starting.
         requeue: it is ending only to be queued again.
         host_key: public SSH host key of its boxes.
@@ -199,6 +200,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: SnapshotView | None = None
     boxes: tuple[BoxView, ...] = ()
     phases: tuple[PhaseView, ...] = ()
+    trouble_kind: TroubleKind | None = None
     trouble: str = ""
     attempt: int = 0
     requeue: bool = False

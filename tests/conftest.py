@@ -19,10 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        return
-    config.pluginmanager.register(Balance())
-    if uses_the_machine(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ and uses_the_machine(config):
+        config.pluginmanager.register(Balance())
         config.pluginmanager.register(Leftovers())
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 import click
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import prompts, reservation_lookup, screens
+from odc.cli import local_state, prompts, reservation_lookup, screens
 from odc.cli.context import Session
 from odc.cli.follow import wait_for
 from odc.cli.options import completed, json_option, pass_session, yes_option
@@ -56,7 +56,7 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
         session.output.lines(_result_line(view, session.now()) for view in ended)
     if failed:
         raise _combined_error(failed, of=len(views))
-    reservation_lookup.live_views(session)
+    local_state.sync(session)
 
 
 def _chosen(
@@ -67,7 +67,7 @@ def _chosen(
         raise InvalidRequest("--all and an ID together; give one of them")
     if wanted:
         return _named(session, wanted)
-    live = [view for view in reservation_lookup.live_views(session) if _is_cancellable(view)]
+    live = [view for view in local_state.sync(session) if _is_cancellable(view)]
     if everything:
         return live
     if not live:
@@ -97,8 +97,8 @@ def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
         RequestError: one of them does not exist or is ambiguous; nothing was cancelled.
     """
     if len(wanted) == 1:
-        return [reservation_lookup.find(session, wanted[0])]
-    reservation_lookup.live_views(session)
+        return [reservation_lookup.find(session, wanted[0], local_state.sync(session))]
+    local_state.sync(session)
     found: dict[str, ReservationView] = {}
     wrong: list[RequestError] = []
     for reference in wanted:
@@ -196,13 +196,15 @@ def _result_line(view: ReservationView, now: datetime) -> str:
 @pass_session
 def wait(session: Session, reference: str | None, as_json: bool) -> None:
     """Wait until a reservation is ready; exit 1 if it ends instead."""
-    view = reservation_lookup.find(session, reference, (Status.QUEUED, Status.PREPARING, Status.ACTIVE))
+    view = reservation_lookup.find(
+        session, reference, local_state.sync(session), (Status.QUEUED, Status.PREPARING, Status.ACTIVE)
+    )
     try:
         view = wait_for(session, view, (Status.ACTIVE, *ENDED))
     except KeyboardInterrupt:
         session.output.note(screens.left_text(view))
         sys.exit(130)
-    reservation_lookup.live_views(session)
+    local_state.sync(session)
     if as_json:
         session.output.json(view)
     elif view.state is Status.ACTIVE:

@@ -35,17 +35,17 @@ def reservations(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     session = ctx.find_object(Session)
     if session is None:
         return []
-    from odc.cli import last_seen, screens
+    from odc.cli import local_state, screens
 
     # The shell's question runs no command, so that nobody has taken the option to the session.
     session.endpoint_typed = session.endpoint_typed or ctx.find_root().params.get("endpoint") or ""
     try:
-        kept = last_seen.find_kept(session)
+        cached = local_state.find_cached(session)
     except OdcError:  # settings that cannot be read: the next command says so
         return []
     taken = ctx.params.get(param.name or "") or ()
     found: list[CompletionItem] = []
-    for view in kept[1] if kept else ():
+    for view in cached[1] if cached else ():
         told = f"{screens.count_of(view)}, {view.state}"
         words = [view.name, *([view.id[:8]] if incomplete else [])]
         found += [

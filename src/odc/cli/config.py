@@ -11,7 +11,7 @@ import msgspec
 
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.users import KeySource, Me
-from odc.cli import last_seen, reservation_lookup, screens, ssh_files, ssh_include, ssh_names
+from odc.cli import local_state, screens, ssh_files, ssh_include, ssh_names, ssh_setup
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
@@ -42,7 +42,7 @@ def show(session: Session, as_json: bool) -> None:
     away: ProviderUnavailable | None = None
     try:
         me = session.client().me()
-        views = reservation_lookup.live_views(session)
+        views = local_state.sync(session)
     except ProviderUnavailable as error:
         away = error
     files = [_ssh_file(session.folder, path, views) for path in ssh_include.config_files(session.home)]
@@ -79,7 +79,7 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
         output.line(f"ssh           reads {there}, whatever HOME is")
     if me is not None and not me.keys:
         output.line(f"Next: gpu-dev config set {_first_key(session)}")
-    elif blocked := last_seen.unreadable(session):
+    elif blocked := ssh_setup.unreadable(session):
         output.line(f"Next: {blocked.repair}")
     elif me is not None and not files[0]["included"]:
         output.line(f"Next: {ssh_include.ENABLE}")
@@ -133,7 +133,7 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
         raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", gpu_dev("config set github_user NAME")))
     told = setters[key](session, value)
     if key != "endpoint":
-        reservation_lookup.live_views(session)
+        local_state.sync(session)
     session.output.json({"key": key, "value": value, "message": told}) if as_json else session.output.line(told)
 
 
@@ -202,7 +202,7 @@ def enable(session: Session, block: bool) -> None:
     for path in ssh_include.files_in_use(session.home):
         done = ssh_include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")
-    ready = [view for view in reservation_lookup.live_views(session) if view.state is Status.ACTIVE]
+    ready = [view for view in local_state.sync(session) if view.state is Status.ACTIVE]
     if session.account_home not in (None, session.home):
         there = ssh_include.ssh_file(session.account_home or session.home)
         line = ssh_include.LINE.replace("~/.gpu-dev", str(session.folder))
@@ -213,7 +213,7 @@ def enable(session: Session, block: bool) -> None:
 def _next_step(session: Session, ready: Sequence[ReservationView]) -> str:
     if not ready:
         return "Next: gpu-dev reserve"
-    name = last_seen.ssh_name(session, ready[0])
+    name = ssh_setup.ssh_name(session, ready[0])
     return f"Next: ssh {name}" if name else f"Next: gpu-dev connect {ready[0].name}"
 
 

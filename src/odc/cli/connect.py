@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import last_seen, reservation_lookup, screens, ssh_files, ssh_names, times
+from odc.cli import local_state, reservation_lookup, screens, ssh_files, ssh_names, times
 from odc.cli.context import Session
 from odc.cli.options import completed
 from odc.cli.ssh_newer_options import NEWER
@@ -69,7 +69,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     session: Session = ctx.obj
     command: tuple[str, ...] = ctx.meta[_COMMAND]
     try:
-        view = reservation_lookup.find(session, reference)
+        view = reservation_lookup.find(session, reference, local_state.sync(session))
     except ProviderUnavailable as error:
         if diagnose:
             raise
@@ -122,8 +122,8 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
     """
     if not view.mine:
         raise InvalidRequest(f"{screens.title(view)} is {view.owner}'s, not yours")
-    if not reservation_lookup.live_views(session):
-        last_seen.renew(session, (view,))
+    if not local_state.sync(session):
+        local_state.update_ssh_files(session, (view,))
     path = ssh_files.config_path(session.folder, view.id)
     if ssh_names.name_of(path) == view.name:
         yield path
@@ -137,7 +137,7 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
         )
         raise InvalidRequest(text, hint) from error
     with folder:
-        last_seen.write_entry(session, view, Path(folder.name))
+        local_state.write_entry(session, view, Path(folder.name))
         path = ssh_files.config_path(Path(folder.name), view.id)
         if not path.exists():
             hint = ("its address", gpu_dev(f"show {view.id[:8]}"))
@@ -208,7 +208,7 @@ def _offline(session: Session, reference: str | None, command: tuple[str, ...], 
     if path is None:
         raise error
     name = ssh_names.name_of(path)
-    seen = times.clock(last_seen.written_at(session, path), session.now())
+    seen = times.clock(local_state.written_at(session, path), session.now())
     session.output.note(f"The cloud does not answer; connecting to {name} by what was known at {seen}.")
     way, alone = _ways(session, path)
     code = _run(way, command)

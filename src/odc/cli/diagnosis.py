@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import last_seen, screens, ssh_include, ssh_keys_screen, ssh_settings
+from odc.cli import screens, ssh_include, ssh_keys_screen, ssh_settings, ssh_setup
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_agent_silent, key_files
 from odc.cli.settings_file import read_settings
@@ -260,5 +260,5 @@ def key_lines(session: Session) -> list[str]:
     me = session.client().me()
     held = agent_keys(agent_socket(session.agent, session.account_home or session.home))
     files = key_files(session.home, read_settings(session.folder).get("ssh_key", ""))
-    blocked = last_seen.unreadable(session)
+    blocked = ssh_setup.unreadable(session)
     return ssh_keys_screen.key_lines(me, held, files, session.home, blocked.repair if blocked else "")

@@ -6,7 +6,7 @@ import click
 
 from odc.api.messages.reservations import ReservationList, ReservationView
 from odc.api.messages.storage import DiskView
-from odc.cli import cloud_screens, last_seen, reservation_lookup, screens, show_screen, ssh_files, times
+from odc.cli import cloud_screens, local_state, reservation_lookup, screens, show_screen, ssh_files, ssh_setup, times
 from odc.cli.context import Session
 from odc.cli.live_screen import watch as watch_screen
 from odc.cli.options import completed, json_option, pass_session, refuse_watched_json
@@ -26,20 +26,20 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
     refuse_watched_json(watch, as_json)
     status = ",".join(word.strip().lower() for word in status.split(",") if word.strip())
 
-    def ask() -> ReservationList:
+    def read_and_sync() -> ReservationList:
         answer = session.client().reservations(user=user, ended=ended, status=status)
         if user == "me" and not status and not ended:
-            last_seen.keep(session, answer.reservations)
+            local_state.update(session, answer.reservations)
         else:
-            reservation_lookup.live_views(session)
+            local_state.sync(session)
         return answer
 
     def draw(output: Output) -> list[str]:
         nothing = screens.nothing_lines(user, status, ended)
-        return screens.list_lines(ask().reservations, session.now(), output, nothing)
+        return screens.list_lines(read_and_sync().reservations, session.now(), output, nothing)
 
     if as_json:
-        session.output.json(ask())
+        session.output.json(read_and_sync())
         return
     if watch:
         watch_screen(session, draw)
@@ -53,10 +53,10 @@ def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as
 
 def _show_stale(session: Session) -> None:
     """Show the list that was seen last, marked as old."""
-    kept = last_seen.find_kept(session)
-    if kept is None:
+    cached = local_state.find_cached(session)
+    if cached is None:
         return
-    (seen, views), now = kept, session.now()
+    (seen, views), now = cached, session.now()
     session.output.line(f"STALE, as of {times.clock(seen, now)}: the cloud does not answer now.")
     session.output.lines(screens.list_lines(views, now, session.output))
 
@@ -68,7 +68,7 @@ def _show_stale(session: Session) -> None:
 @pass_session
 def show(session: Session, reference: str | None, history: bool, as_json: bool) -> None:
     """Show everything about one reservation: by name, or by the beginning of its id."""
-    view = reservation_lookup.find(session, reference)
+    view = reservation_lookup.find(session, reference, local_state.sync(session))
     if history:
         story = session.client().history(view.id)
         if as_json:
@@ -78,8 +78,8 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
     elif as_json:
         session.output.json(view)
     else:
-        by_name = last_seen.ssh_name(session, view) if ssh_files.is_reachable(view) else ""
-        disk, otherwise = _disk_of(session, view), last_seen.way_to_names(session, view)
+        by_name = ssh_setup.ssh_name(session, view) if ssh_files.is_reachable(view) else ""
+        disk, otherwise = _disk_of(session, view), ssh_setup.names_command(session, view)
         lines = show_screen.show_lines(view, session.now(), session.output, disk, by_name, otherwise)
         session.output.lines(lines)
 
@@ -101,7 +101,7 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
     def draw(output: Output) -> list[str]:
         return cloud_screens.avail_lines(session.client().avail(), session.now(), output)
 
-    reservation_lookup.live_views(session)
+    local_state.sync(session)
     if as_json:
         session.output.json(session.client().avail())
     elif watch:
@@ -115,7 +115,7 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
 @pass_session
 def status(session: Session, as_json: bool) -> None:
     """Show the whole cloud: its types and nodes."""
-    reservation_lookup.live_views(session)
+    local_state.sync(session)
     answer = session.client().status()
     if as_json:
         session.output.json(answer)

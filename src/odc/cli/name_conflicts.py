@@ -61,16 +61,14 @@ def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
 
 
 def _own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
-    from odc.cli import last_seen
+    from odc.cli import ssh_setup
 
-    return last_seen.own_hosts(session, names)
+    return ssh_setup.own_hosts(session, names)
 
 
 def _free(session: Session, name: str) -> str:
     """A similar name that nothing uses; if all are used, the first."""
-    from odc.cli import reservation_lookup
-
-    taken = [name, *(view.name for view in reservation_lookup.live_views(session))]
+    taken = [name, *(view.name for view in session.client().reservations().reservations)]
     first = free_name(name, taken)
     similar = [first, *(f"{before}-{name}"[:MAX_NAME].rstrip("-") for before in ("box", "gpu"))]
     used = _used(session, similar)

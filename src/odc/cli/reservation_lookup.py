@@ -6,36 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import last_seen, prompts, screens
+from odc.cli import prompts, screens
 from odc.cli.context import Session
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 from odc.domain.status import LIVE, Status
 
 
-def live_views(session: Session) -> tuple[ReservationView, ...]:
-    """The user's live reservations; what is known while the cloud does not answer is brought up to date with them."""
-    views = session.client().reservations().reservations
-    last_seen.keep(session, views)
-    return views
-
-
-def find(session: Session, reference: str | None, states: Sequence[Status] = LIVE) -> ReservationView:
-    """The reservation that is meant.
+def find(
+    session: Session, reference: str | None, live: Sequence[ReservationView], states: Sequence[Status] = LIVE
+) -> ReservationView:
+    """The reservation that is meant. Writes nothing.
 
     Args:
         session: the command's.
         reference: an id, its beginning, or a name; None for the only one that is live.
+        live: all of the user's live reservations.
         states: which live ones count when none is named.
 
     Raises:
         InvalidRequest: none is named, and there is none or several; the message lists them.
         NotFound: there is no such reservation.
     """
-    views = live_views(session)
     if reference is not None:
         return session.client().reservation(reference)
-    views = tuple(view for view in views if view.state in states)
+    views = tuple(view for view in live if view.state in states)
     if len(views) == 1:
         return session.client().reservation(views[0].id)
     if not views:

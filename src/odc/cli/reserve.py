@@ -39,8 +39,8 @@ class RunMode:
 
 
 @dataclass
-class SshEntry:
-    """What ssh is told of the reservation, written while its box starts: that takes as long as a login.
+class LocalFilesWriter:
+    """Writes the files for ssh while the box starts, so that the user does not wait for it afterwards.
 
     Attributes:
         session: the command's.
@@ -51,20 +51,20 @@ class SshEntry:
     name: str = ""
     _written: tuple[object, ...] = field(default=(), init=False)
 
-    def keep(self, view: ReservationView) -> None:
-        """Bring the files for ssh up to date with the view. Nothing happens if they are.
+    def write(self, view: ReservationView) -> None:
+        """Write the files for ssh if the view has a new address or key.
 
         Raises:
             ProviderUnavailable: the daemon does not answer.
         """
-        from odc.cli import last_seen, reservation_lookup, ssh_files
+        from odc.cli import local_state, ssh_files, ssh_setup
 
         if not ssh_files.is_reachable(view):
             return
         entry = (view.name, view.host_key, *((box.name, box.ssh) for box in view.boxes))
         if entry != self._written:
-            reservation_lookup.live_views(self.session)
-            self.name = last_seen.ssh_name(self.session, view)
+            local_state.sync(self.session)
+            self.name = ssh_setup.ssh_name(self.session, view)
             self._written = entry
 
 
@@ -128,13 +128,14 @@ def _request(session: Session, partial: PartialRequest, like: str | None, mode: 
     """The partial request as a request; whatever is open is settled before anything is queued."""
     partial.check()
     if like is not None:
-        from odc.cli import reservation_lookup
+        from odc.cli import local_state, reservation_lookup
 
-        other = reservation_lookup.find(session, like)
+        live = local_state.sync(session)
+        other = reservation_lookup.find(session, like, live)
         if not other.mine:
             alike = PartialRequest(other.gpu_type, other.gpus, other.hours).command()
             raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
-        partial = partial.like(other, frozenset(view.name for view in reservation_lookup.live_views(session)))
+        partial = partial.like(other, frozenset(view.name for view in live))
     if mode.can_prompt:
         # Nobody shall answer every question to hear at the end that a key is missing.
         _ensure_key(session, mode)
@@ -211,14 +212,14 @@ def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) ->
 def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> None:
     """Show what became of it, and wait for it if that is wanted."""
     output = session.output
-    entry = SshEntry(session)
+    writer = LocalFilesWriter(session)
     try:
         view = _planned(session, view)
         if not mode.as_json:
             output.lines(_asked_lines(session, view, mode))
         if mode.wait:
             seen = None if mode.as_json else view
-            view = follow(session, view, (Status.ACTIVE, *ENDED), known=seen, meanwhile=entry.keep)
+            view = follow(session, view, (Status.ACTIVE, *ENDED), known=seen, meanwhile=writer.write)
     except KeyboardInterrupt:
         output.note("")
         output.note(screens.left_text(view))
@@ -227,26 +228,26 @@ def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> No
     except ProviderUnavailable as error:
         known = ("it is asked for", gpu_dev(f"show {view.id[:8]}"))
         raise ProviderUnavailable(error.message, *error.hints, known) from error
-    _keep_up(session, entry, view)
+    _write_local_files(session, writer, view)
     failed = view.state in ENDED
     if mode.as_json:
         output.json(view)
     elif failed:
         output.note(output.paint("error: ", "red") + screens.ended_sentence(view, session.now()))
     else:
-        output.lines(_result(session, view, entry.name))
+        output.lines(_result(session, view, writer.name))
     if failed:
         sys.exit(1)
 
 
-def _keep_up(session: Session, entry: SshEntry, view: ReservationView) -> None:
-    """Leave the files for ssh as they must be now."""
-    from odc.cli import reservation_lookup, ssh_files
+def _write_local_files(session: Session, writer: LocalFilesWriter, view: ReservationView) -> None:
+    """Write the files for ssh, or remove those of a reservation that has ended."""
+    from odc.cli import local_state, ssh_files
 
     if ssh_files.is_reachable(view):
-        entry.keep(view)
+        writer.write(view)
     else:
-        reservation_lookup.live_views(session)
+        local_state.sync(session)
 
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:
@@ -277,13 +278,13 @@ def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list
 
 
 def _result(session: Session, view: ReservationView, name: str) -> list[str]:
-    from odc.cli import last_seen
+    from odc.cli import ssh_setup
 
     now = session.now()
     if view.state is Status.ACTIVE and view.expires_at:
         ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
         if not name:
-            way = last_seen.way_to_names(session, view)
+            way = ssh_setup.names_command(session, view)
             return [f"{ready}gpu-dev connect {view.name}", f"By name from ssh, VS Code and Cursor: {way}"]
         by_name = f"VS Code: {screens.links(name)[0][1]}"
         return [f"{ready}ssh {name}   or   gpu-dev connect {view.name}", by_name]

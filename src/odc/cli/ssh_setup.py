@@ -1,0 +1,48 @@
+"""What ssh makes of a reservation's name on this machine: queries, which write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from odc.api.messages.reservations import ReservationView
+from odc.cli import ssh_files, ssh_include, ssh_names
+from odc.cli.context import Session
+
+_MACHINE_FOLDER = Path("/etc/ssh/ssh_config.d")
+
+
+def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
+    """Which of these names are hosts of the user's own, and where ssh has them: `~/.ssh/config:12`.
+
+    A host is in the user's or the machine's configuration, or among the hosts that the user has connected to.
+    """
+    home = session.account_home
+    if home is None:
+        return {}
+    from odc.cli import ssh_settings
+
+    found = ssh_settings.known_hosts(home / ".ssh" / "known_hosts", names)
+    if any(map(ssh_include.names_hosts, (ssh_include.ssh_file(home), *_MACHINE_FOLDER.glob("*.conf")))):
+        found |= ssh_settings.own_hosts(names, session.folder)
+    return {name: place.shown(home) for name, place in found.items()}
+
+
+def ssh_name(session: Session, view: ReservationView) -> str:
+    """The name by which `ssh` reaches the reservation, tried with ssh itself; empty if none works."""
+    name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
+    return name if ssh_include.is_known(name, view.id) else ""
+
+
+def names_command(session: Session, view: ReservationView) -> str:
+    """The command that makes names known to ssh, or shows why they are not."""
+    if blocked := unreadable(session):
+        return blocked.repair
+    if ssh_include.is_included(ssh_include.ssh_file(session.account_home or session.home)):
+        return f"gpu-dev connect {view.name} --diagnose"
+    return ssh_include.ENABLE
+
+
+def unreadable(session: Session) -> ssh_include.Unreadable | None:
+    """What keeps ssh from reading the user's configuration; None if nothing does."""
+    return ssh_include.unreadable(ssh_include.ssh_file(session.account_home or session.home))

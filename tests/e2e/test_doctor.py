@@ -81,7 +81,8 @@ def test_what_is_missing_is_named_with_what_to_type(
     image = lines.index("fail image localhost/odc/none:1 is not built")
     assert re.match(r"run: sudo odc --config \S+ image build", lines[image + 1])
     https = lines.index(f"warn HTTPS {address} cannot be reached: Connection refused")
-    assert lines[https + 1] == "users set their own keys: gpu-dev config set ssh_key FILE"
+    gpu_dev = f"gpu-dev --endpoint unix://{spare_cloud.folder}/sick.sock"
+    assert lines[https + 1] == f"users set their own keys: {gpu_dev} config set ssh_key FILE"
     assert f"warn daemon the cloud does not answer on {spare_cloud.folder}/sick.sock" in lines
     assert not (spare_cloud.folder / "sick").exists()
     assert (list(tmp_path.iterdir()), processes_of([tmp_path])) == ([], [])

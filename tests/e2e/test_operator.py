@@ -163,7 +163,7 @@ def test_a_user_in_admins_sees_and_ends_what_is_anothers(spare: Cloud, dora: Per
         ('ports = "30000-31999"', ["ports: expected a list, got text", "for example   ports = [30000, 31999]"]),
         ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "up --simulate h100=2x8,t4=1x4"]),
         ("[limits]\nattempt = 2", ["there is no setting 'attempt' in [limits]", "attempts = 2"]),
-        ("this is no TOML", ["are no TOML"]),
+        ("this is no TOML", ["are not valid TOML"]),
     ],
 )
 def test_a_settings_file_that_cannot_work_is_refused_by_name_and_nothing_is_started(

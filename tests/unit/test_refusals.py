@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from odc.operator.log_rate_limit import BURST, PER_S, Refusals
+from odc.operator.log_rate_limit import BURST, PER_S, RefusalRateLimit
 
 
 def line(event: str, level: int = logging.INFO, uid: int = 7) -> logging.LogRecord:
@@ -13,7 +13,7 @@ def line(event: str, level: int = logging.INFO, uid: int = 7) -> logging.LogReco
 
 def test_refusals_beyond_the_rate_are_counted_and_not_written() -> None:
     now = [0.0]
-    refusals = Refusals(lambda: now[0])
+    refusals = RefusalRateLimit(lambda: now[0])
     written = sum(refusals.filter(line("refused")) for _ in range(BURST + 5000))
     assert written == BURST
     now[0] = 1 / PER_S
@@ -24,7 +24,7 @@ def test_refusals_beyond_the_rate_are_counted_and_not_written() -> None:
 
 
 def test_a_refused_user_hides_neither_other_users_nor_other_events() -> None:
-    refusals = Refusals(lambda: 0.0)
+    refusals = RefusalRateLimit(lambda: 0.0)
     for _ in range(BURST + 1):
         refusals.filter(line("refused"))
     assert not refusals.filter(line("refused"))
@@ -34,6 +34,6 @@ def test_a_refused_user_hides_neither_other_users_nor_other_events() -> None:
 
 
 def test_very_many_users_take_no_more_memory_than_some() -> None:
-    refusals = Refusals(lambda: 0.0)
+    refusals = RefusalRateLimit(lambda: 0.0)
     assert all(refusals.filter(line("refused", uid=uid)) for uid in range(5000))
     assert len(refusals._users) <= 1000

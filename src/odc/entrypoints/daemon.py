@@ -42,7 +42,7 @@ def serve(settings: Settings, backend: Backend, file: Path | None = None) -> Non
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # Every user of the machine comes to the socket, whatever the mask of whoever typed `odc up`.
+    # Every user of the machine comes to the socket, whatever the umask of the shell that ran `odc up`.
     os.umask(0o022)
     check_before_start(settings, backend)
     with only_one(settings.state_folder):

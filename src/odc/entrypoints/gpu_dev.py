@@ -38,7 +38,7 @@ def main() -> None:
         endpoint_variable=environment.get("GPU_DEV_ENDPOINT", ""),
     )
     session.output = replace(session.output, operator=lambda: _operator_of(session))
-    # The shell asks at Tab: nothing may stand beside its answer.
+    # The shell asks at Tab: nothing else may be in the answer.
     note = "" if "_GPU_DEV_COMPLETE" in environment else home.note
     code = run(session, sys.argv[1:], note)
     # The process ends: spare it the last search for cycles of garbage, a tenth of every short command's time.

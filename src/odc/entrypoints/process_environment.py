@@ -54,8 +54,8 @@ def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         environment: as it was inherited.
 
     Returns:
-        The environment to use, and what was left out and may surprise whoever set it: each variable's name, with the
-        reason where it needs one.
+        The environment to use, and what was left out and may surprise the user who set it: each variable's name, with
+        the reason where it needs one.
     """
     kept, told = {}, []
     for name, value in environment.items():

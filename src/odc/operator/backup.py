@@ -53,7 +53,7 @@ def restore(settings: Settings, backend: Backend, source: Path, say: Say) -> Non
     """Take the records back from a file.
 
     Raises:
-        ProviderRefused: the daemon runs, or the file is no backup; nothing was changed.
+        ProviderRefused: the daemon runs, or the file is not a backup; nothing was changed.
     """
     if settings.database:
         raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))

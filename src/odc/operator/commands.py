@@ -1,4 +1,4 @@
-"""`odc`, the operator's command: starts, stops, looks after and backs up a cloud.
+"""`odc`, the operator's command: its subcommands, and how they end.
 
 Commands import what they need when they run: a light installation has `odc` too, and says what it lacks.
 """
@@ -153,7 +153,7 @@ def backup(call: Invocation, target: Path) -> None:
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_obj
 def restore(call: Invocation, source: Path) -> None:
-    """Take the records back from FILE; the daemon must be down. The records of now are kept beside."""
+    """Restore the records from FILE; the daemon must be down. The current records are kept in a file."""
     need_root()
     from odc.operator import backup as backups
 
@@ -171,7 +171,7 @@ def image() -> None:
 
 
 @image.command("build")
-@click.option("--fresh", is_flag=True, help="Make it anew also if it is current, with Debian's packages of today.")
+@click.option("--fresh", is_flag=True, help="Build it also if it is current, with today's Debian packages.")
 @yes_option
 @click.pass_obj
 def image_build(call: Invocation, fresh: bool, yes: bool) -> None:

@@ -1,6 +1,6 @@
 """The daemon that serves a state folder: its lock, and the settings that it runs with.
 
-The lock is the truth: the kernel frees it however the process ends. That the settings in the file beside it are in
+The lock is the truth: the kernel frees it however the process ends. That the settings in the file next to it are in
 effect is only true while the lock is held.
 """
 

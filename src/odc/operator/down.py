@@ -132,7 +132,7 @@ def _end_all(settings: Settings, say: Say) -> None:
 
 
 def _stop_daemon(settings: Settings) -> None:
-    """Stop the daemon and wait for its end. None is no error.
+    """Stop the daemon and wait for its end; nothing happens if none runs.
 
     Raises:
         ProviderUnavailable: it does not end; the message says how to end it by force, which harms nothing.

@@ -59,7 +59,7 @@ def _typed_file() -> str:
 
 
 def note_settings_file(settings: Settings, file: Path | None) -> None:
-    """Note beside the socket which settings file the cloud has: `gpu-dev` says how it is started when it is down.
+    """Note next to the socket which settings file the cloud has: `gpu-dev` says how it is started when it is down.
 
     Args:
         settings: of the cloud.

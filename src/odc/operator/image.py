@@ -1,4 +1,4 @@
-"""The image of boxes: made when there is none, and made anew when the operator says so."""
+"""The image of boxes: built when there is none, and rebuilt when the operator asks for it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PER_S = 0.2
 _MOST_USERS = 1000
 
 
-class Refusals(logging.Filter):
+class RefusalRateLimit(logging.Filter):
     """A filter for a handler. May be used by several threads at once."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from odc.api.hints import hint_of, hint_view
 from odc.api.messages.requests import HintView
 from odc.domain.errors import Hint, OdcError
-from odc.operator.log_rate_limit import Refusals
+from odc.operator.log_rate_limit import RefusalRateLimit
 
 FULL_BYTES = 32 * 2**20
 CANNOT_START = "cannot start"
@@ -51,7 +51,7 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         self._full_bytes = full_bytes
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line. A log that cannot be kept short is no reason to stop."""
+        """One line. A log that cannot be kept short does not stop the daemon."""
         if self._file is not None and not _is_stderr(self._file):
             self._open_again(self._file)
         super().emit(record)
@@ -59,7 +59,7 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
             return
         try:
             if os.fstat(self.stream.fileno()).st_size > self._full_bytes:
-                # In place: the file was opened for appending, by whoever started this process.
+                # In place: the file was opened for appending, by the process that started this one.
                 shutil.copyfile(self._file, self._file.with_name(self._file.name + ".1"))
                 os.ftruncate(self.stream.fileno(), 0)
         except OSError:
@@ -94,14 +94,14 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
     """
     handler = StderrHandler(file, full_bytes)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(Refusals())
+    handler.addFilter(RefusalRateLimit())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("urllib3", "podman", "uvicorn", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 
 def log_cannot_start(error: OdcError) -> None:
-    """Say why the daemon ends, so that whoever started it can read it back with `why_not_started`."""
+    """Say why the daemon ends, so that the process that started it can read it back with `why_not_started`."""
     hints = msgspec.json.encode([hint_view(hint) for hint in error.hints]).decode()
     logging.getLogger(__name__).critical(CANNOT_START, extra={"error": error.message, "hints": hints})
 
@@ -111,7 +111,7 @@ def why_not_started(log: Path, since: int) -> tuple[str, tuple[Hint, ...]] | Non
 
     Args:
         log: its log.
-        since: the byte at which its part begins; what an earlier daemon said is no news.
+        since: the byte at which its part begins; what an earlier daemon said does not count.
     """
     try:
         lines = log.read_bytes()[since:].decode(errors="replace").strip().splitlines()

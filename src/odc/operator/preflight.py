@@ -25,7 +25,7 @@ def check_before_start(settings: Settings, backend: Backend) -> None:
     """Look at the state folder, the address, and the machine's other clouds.
 
     Raises:
-        OdcError: the first thing that stands in the way, and what to type. Nothing was started.
+        OdcError: the first obstacle, and the command to type. Nothing was started.
     """
     check_claim(settings, backend.lent_gpus())
     if (last := running_settings(settings.state_folder)) is not None:

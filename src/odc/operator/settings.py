@@ -1,7 +1,7 @@
 """The operator's settings: one TOML file, every key with a default that serves one lab machine.
 
 What a second cloud on the same machine needs (name, state folder, socket, ports, network) is a setting, so that a
-trial or a test runs beside a real cloud without touching it. `docs/reference/settings.md` is generated from here.
+trial or a test runs next to a real cloud without touching it. `docs/reference/settings.md` is generated from here.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     certificates: Annotated[
         str,
         setting(
-            "file of certificate authorities that boxes trust beside the usual ones, such as a proxy's; PEM. "
+            "file of certificate authorities that boxes trust in addition to the usual ones, such as a proxy's; PEM. "
             "Running boxes get added ones within seconds; removed ones stay trusted until the box ends.",
             "/etc/odc/proxy-ca.pem",
             CERTIFICATES,

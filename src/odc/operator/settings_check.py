@@ -36,20 +36,20 @@ _KINDS = {
 
 
 def as_toml(name: str, value: object) -> str:
-    """A setting as it stands in the file."""
+    """A setting as a line of the file."""
     if isinstance(value, Mapping):
         return f"{name} = {{ {', '.join(as_toml(key, inner) for key, inner in value.items())} }}"
     return f"{name} = {json.dumps(value)}"
 
 
 def unknown_key(values: Mapping[str, Any], kind: type[msgspec.Struct], where: str, inside: str = "") -> None:
-    """Refuse a key that is no setting.
+    """Refuse a key that is not a setting.
 
     Args:
         values: as the file has them.
         kind: the class of these settings.
         where: the file, for the message.
-        inside: the table that the values stand in; empty at the top.
+        inside: the table that the values are in; empty at the top.
 
     Raises:
         InvalidRequest: the first unknown key, with the one that was probably meant.
@@ -145,5 +145,5 @@ def _check_types(types: Iterable[GpuType], where: str) -> None:
     names = [gpu_type.name for gpu_type in types]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        known = "it changes a built-in type once" if twice in {one.name for one in BUILT_IN} else "one is enough"
-        raise InvalidRequest(f"{where}: type {twice} stands there twice; {known}")
+        known = "one definition changes a built-in type" if twice in {one.name for one in BUILT_IN} else "one is enough"
+        raise InvalidRequest(f"{where}: type {twice} is defined twice; {known}")

@@ -46,4 +46,4 @@ def _read(path: Path) -> dict[str, object]:
     except OSError as error:
         raise InvalidRequest(f"the settings in {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError) as error:
-        raise InvalidRequest(f"the settings in {path} are no TOML: {error}") from error
+        raise InvalidRequest(f"the settings in {path} are not valid TOML: {error}") from error

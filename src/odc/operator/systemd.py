@@ -9,7 +9,7 @@ from pathlib import Path
 from odc.domain.errors import ProviderUnavailable
 
 UNITS = Path("/etc/systemd/system")
-FOREVER_WRONG = 2
+EXIT_BAD_SETTINGS = 2
 """Exit code of a daemon whose settings are wrong: starting it again does not help."""
 _NOT_NEEDED = ("SYS_BOOT", "SYS_TIME", "SYS_PACCT", "SYS_RAWIO", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND")
 
@@ -62,7 +62,7 @@ KillMode=process
 TimeoutStopSec=60
 Restart=always
 RestartSec=2
-RestartPreventExitStatus={FOREVER_WRONG}
+RestartPreventExitStatus={EXIT_BAD_SETTINGS}
 LimitNOFILE=1048576
 Delegate=yes
 CapabilityBoundingSet=~{" ".join(f"CAP_{name}" for name in _NOT_NEEDED)}

@@ -18,7 +18,7 @@ class LocalWake:
         self._numbers = itertools.count()
 
     def ring(self) -> None:
-        """Wake whoever waits, or the next who does, and tell the listeners."""
+        """Wake the waiting thread, or the next one that waits, and call the listeners."""
         with self._condition:
             self._rung = True
             self._condition.notify()
@@ -27,7 +27,7 @@ class LocalWake:
             try:
                 listener()
             except RuntimeError:
-                # Its event loop has closed, which must not stop whoever rings.
+                # Its event loop has closed, which must not stop the caller.
                 self._forget(number)
 
     def wait(self, timeout: timedelta) -> bool:

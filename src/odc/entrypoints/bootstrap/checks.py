@@ -184,7 +184,7 @@ def _gpus(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "GPUs", f"SIMULATED: {text}")
         return
     if os.geteuid() != 0:
-        # What was typed for the cloud, such as GPUs to be pretended, lies where only root reads.
+        # The GPUs of earlier starts, which may be lost now, are noted in the state folder, which only root may read.
         yield _only_root("GPUs")
         return
     survey = survey_gpus()

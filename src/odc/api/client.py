@@ -306,7 +306,7 @@ class Client:
             try:
                 return self._once(self._connection, method, path, body, headers)
             except (OSError, http.client.HTTPException):
-                # A kept connection that the server has closed meanwhile: asked anew, once, on a fresh one.
+                # The server has closed the kept connection meanwhile: ask again, once, on a new one.
                 self.close()
         self._connection = UnixConnection(self._path, self._timeout_s)
         return self._once(self._connection, method, path, body, headers)

@@ -1,7 +1,11 @@
-"""The one place where it is decided who may do what, before any handler runs; and how a reference becomes a record.
+"""Authorization: whether a caller may do something, and which reservation a reference means to this caller.
 
-A reference is a whole id, a prefix of it, or a name. It is looked for among the caller's own first: those that hold
-the name, then those that are ending, then the newest ended one. Operators, and whole ids, reach others'.
+The rules are `domain.access`; here they are applied to records. Requests are authorized in one place before their
+handler runs (`request_handlers`), questions at the beginning of each method of `queries`.
+
+A reference is a whole id, a prefix of it, or a name. It is looked up among the caller's own reservations first: those
+that hold the name, then those that are ending, then the newest ended one. Only a whole id finds another user's, and a
+prefix or a name if the caller is an operator.
 """
 
 from __future__ import annotations
@@ -17,17 +21,16 @@ from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from odc.domain.names import SHORT_ID, cut, is_id, near_match, short
 from odc.domain.records import Change, ReservationQuery
-from odc.domain.reservation import Reservation, State
+from odc.domain.reservation import LIVE_STATES, Reservation
 from odc.domain.user import User, is_same_person, is_unnamed
 from odc.ports.state_store import StateStore
 
 MIN_PREFIX = 4
 _HEX = frozenset("0123456789abcdef")
-LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
 class Authorizer:
-    """Finds what a caller names, and lets through what is allowed."""
+    """Applies the access rules to records. May be called by several threads at once."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store

@@ -57,7 +57,7 @@ class ClockCheck:
         self._anchor: ClockAnchor | None = None
 
     def verdict(self) -> ClockVerdict:
-        """Judge the clock now, and note the moment anew from time to time while it is good."""
+        """Judge the clock now, and renew the anchor from time to time while it is good."""
         now = anchor_now(self._clock)
         stored = self._anchor or self._store.swap_clock_anchor(None)
         if stored is None:

@@ -39,7 +39,7 @@ class Policy:
         keys_fresh: how old fetched keys may be when a box starts.
         retention: which snapshots are kept, and how much of the storage stays free.
         box_environment: variables for every login in every box; key: name, value: text.
-        box_certificates: certificate authorities that boxes trust beside the usual ones, as PEM; empty: none.
+        box_certificates: certificate authorities that boxes trust in addition to the usual ones, as PEM; empty: none.
         timezone: the host's, as an IANA name or an offset; for times that people read inside boxes.
     """
 

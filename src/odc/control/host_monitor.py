@@ -1,7 +1,7 @@
-"""Checks the host next to the passes: whether users reach their boxes, and what new boxes need.
+"""Health checks of the host next to the passes: whether users reach their boxes, and what new boxes need.
 
-The check is a task: no pass and no request waits for it. Each one probes a bounded number of boxes, in turn; boxes that
-did not answer come first. What it found is kept until a box is probed again. A later pass reads it.
+A check is a task, so no pass and no request waits for it. It probes the SSH of a bounded number of boxes, in turn;
+boxes that did not answer come first. A result is kept until the box is probed again, and is read by later passes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 TASK_KEY = "host"
 INTERVAL = timedelta(seconds=4)
-"""Less than the pause between two idle passes: each of them starts a check."""
+"""Shorter than the interval of idle passes (`reconcile.IDLE_INTERVAL`), so that each of them starts a check."""
 FOLLOW_UP_DELAY = timedelta(seconds=1)
-"""The pause after a check that found something wrong."""
+"""The pause after a check that found a problem."""
 MAX_BOXES_PER_CHECK = 32
 """Boxes that one check probes."""
 STUCK_AFTER = timedelta(minutes=2)
-"""A check that runs longer hangs: it is bounded, except where the kernel lets nobody go."""
+"""A check that runs longer hangs. All its steps have timeouts, except system calls that cannot be interrupted."""
 REPAIR_SHOWN_FOR = timedelta(minutes=10)
-"""How long operators see what was put back."""
+"""How long operators are shown that something was repaired."""
 
 
 class HostMonitor:
@@ -52,11 +52,11 @@ class HostMonitor:
 
     @property
     def taken_ports(self) -> frozenset[int]:
-        """SSH ports that other programs had when somebody last looked; each check looks again at these."""
+        """SSH ports that other programs had when they were last tried or checked. Each check tests them again."""
         return self._taken
 
     def problems(self) -> tuple[str, ...]:
-        """What operators should know now: what is wrong, and what was put back lately."""
+        """What operators should know now: problems, and what was repaired recently."""
         now = self._ports.clock.since_boot()
         self._repaired = {text: at for text, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
         missing = self._report.missing_image
@@ -64,7 +64,7 @@ class HostMonitor:
         return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
 
     def _stuck(self, now: timedelta) -> tuple[str, ...]:
-        """That the running check hangs: meanwhile nothing is put back on the host."""
+        """The problem that the running check hangs, so that nothing on the host is repaired."""
         if self._started is None or now - self._started < STUCK_AFTER:
             return ()
         minutes = (now - self._started) // timedelta(minutes=1)
@@ -75,6 +75,7 @@ class HostMonitor:
     def take(self, outcomes: Mapping[str, Outcome]) -> None:
         """Learn from tasks that have ended: a check, or boxes whose ports were taken."""
         for ended in outcomes.values():
+            # A task has tried the port: that is newer than any check.
             if isinstance(ended.error, PlaceTaken):
                 self._taken |= ended.error.ports
         outcome = outcomes.get(TASK_KEY)
@@ -105,7 +106,7 @@ class HostMonitor:
             self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
 
     def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen]) -> None:
-        """Start a check, unless one runs or was done lately. A box that was never probed is probed soon.
+        """Start a check, unless one runs or was done recently. A box that was never probed is probed soon.
 
         Args:
             runner: carries it out.
@@ -125,11 +126,13 @@ class HostMonitor:
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
         """The boxes of the next check: those that did not answer, then the others in turn."""
         by_uid = {box.uid: box for box in boxes}
+        # At most half of a check: if many boxes are unreachable, the others still get their turn.
         cut_off = [uid for uid in self._report.unreachable if uid in by_uid][: MAX_BOXES_PER_CHECK // 2]
         turn = [uid for uid in self._next if uid in by_uid and uid not in cut_off]
         turn += [uid for uid in by_uid if uid not in cut_off and uid not in turn]
         chosen = [*cut_off, *turn[: MAX_BOXES_PER_CHECK - len(cut_off)]]
         self._next = (*turn[MAX_BOXES_PER_CHECK - len(cut_off) :], *turn[: MAX_BOXES_PER_CHECK - len(cut_off)])
+        # Forget boxes that are gone, or the report would grow for ever.
         self._report = replace(
             self._report,
             unreachable={uid: cause for uid, cause in self._report.unreachable.items() if uid in by_uid},

@@ -1,4 +1,4 @@
-"""Processes that the kernel killed because a box was out of memory: counted in the record, and told. Pure.
+"""Processes that the kernel killed because a box was out of memory: counted in the record, with an event. Pure.
 
 A box's own counter begins at 0 with each start, so the record keeps which start it has counted, and how far. Counting
 and telling are one transaction: whatever dies in between, no kill is counted twice.

@@ -61,7 +61,7 @@ def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
 
 
 def describe_orphans(orphans: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
-    """What an operator is told of them."""
+    """The problems that operators are shown, one for each orphaned disk."""
     found = [
         f"{shown(label)} has files but no record; take it back: {_command(label)}" for label in orphans[:MAX_NAMED]
     ]

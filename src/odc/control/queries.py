@@ -19,14 +19,13 @@ from odc.domain.names import near_match
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import AuditEvent, ReservationQuery, Stored
-from odc.domain.reservation import Reservation, State
+from odc.domain.reservation import LIVE_STATES, Reservation, State
 from odc.domain.status import ENDED, Status, WaitsFor
 from odc.domain.user import User
 from odc.scheduling import OpenWindow, PoolState, build_plan
 
 MAX_LIVE = 100_000
 MAX_ENDED = 500
-LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 STATUSES = frozenset(Status)
 
 _SYNONYMS = {
@@ -249,7 +248,7 @@ def _free(pool: PoolState) -> int:
 
 
 class QueuePositions:
-    """The queue of every pool, made once for a whole list: what stands before whom."""
+    """The queue of every pool: each reservation's position and what it waits for. Made once for a whole list."""
 
     def __init__(self, records: Iterable[Reservation]) -> None:
         self._positions: dict[str, int] = {}
@@ -271,7 +270,7 @@ class QueuePositions:
         return self._positions.get(record.id)
 
     def ahead(self, record: Reservation, disk: Disk | None) -> Ahead | None:
-        """What it waits for: its own disk, else the next before it in line, else who is the last to make room."""
+        """What it waits for: its own disk, else the reservation before it in the queue, else the GPUs of another."""
         if record.id not in self._positions:
             return None
         if disk is not None and disk.holder not in (None, record.id):
@@ -282,7 +281,8 @@ class QueuePositions:
         return Ahead(WaitsFor.GPUS, last) if last else None
 
     def _last_before(self, record: Reservation) -> Reservation | None:
-        """Who ends last before the promised start, which is why it is not earlier; without a promise, who ends first.
+        """The occupant that ends last before the promise, since the promise is not earlier because of it; without a
+        promise, the one that ends first.
 
         Cost: grows with the pool's occupants; asked for the head of each line only.
         """

@@ -22,7 +22,7 @@ Each proposal is about one reservation, or about the queue of one pool, so a fau
 
 **Intent before effect.** The record says PREPARING, with node, GPUs and port, before a container is made; it says
 ENDING before one is stopped; a snapshot is listed in `Disk.deleting` before it is deleted. So every effect in the
-outside world is named by a record, and whoever reads the records knows what may exist. A task repeats its work from
+outside world is named by a record, and the records tell what may exist. A task repeats its work from
 the start, and each step does nothing if it is done already.
 
 **After a crash** at any point, this is true and the next pass continues:
@@ -123,7 +123,7 @@ class Reconciler:
         """
         seen = self._observe()
         decision = decide(seen, plan_pools(seen, self._policy), self._policy)
-        # Before the commits: whoever reads a record that this pass writes finds a status at least as new.
+        # Before the commits: a client that reads a record of this pass must not find an older status.
         self._update_status(seen)
         if seen.boxes is not None and not self._leftovers_removed:
             self._remove_leftovers(seen, seen.boxes)

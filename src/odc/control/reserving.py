@@ -1,7 +1,10 @@
 """A new reservation from a request: every check, and the change that makes it.
 
-Impossible is not busy: what no node could ever serve is refused at once, with what would fit. What merely has to wait
-is queued.
+What no node could ever serve is refused at once, with a command for what would fit. What only has to wait is queued,
+however long that takes: the planner decides, not the request.
+
+The checks read the cached status and the records, and they are all repeated when the commit conflicts. So nothing here
+needs a lock: the limits of a user hold because every new reservation also writes the user's record.
 """
 
 from __future__ import annotations
@@ -25,24 +28,24 @@ from odc.domain.names import NO_DISK, check_length, check_name, free_name, proba
 from odc.domain.node import Node
 from odc.domain.records import AuditEvent, Change, ReservationQuery
 from odc.domain.requests import Reserve
-from odc.domain.reservation import Reservation, Spec, State
+from odc.domain.reservation import LIVE_STATES, Reservation, Spec, State
 from odc.domain.storage import Level, gib_text
 from odc.domain.user import User, is_unnamed
-
-LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
 def new_reservation(
     caller: Principal, user: User, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus
 ) -> Change:
-    """The change that makes the reservation: its record first, then its disk and its owner.
+    """The change that makes the reservation, claims its disk, and writes its owner's record.
 
-    The owner's record is written too: two submissions at once cannot both pass the user's limits.
+    The owner's record is written although it may be the same: its version is what makes one of two requests at the same
+    moment conflict. Otherwise both could pass the user's limits.
 
     Raises:
         RequestError: the request is refused; nothing was changed.
-        ProviderUnavailable: the cloud has not seen its nodes yet.
+        ProviderUnavailable: the nodes are not known yet, as right after a start.
     """
+    # Names first, because the hints of later errors repeat them as commands to paste.
     check_names(request)
     spec = check_spec(request, policy, status)
     if not user.keys:
@@ -52,7 +55,7 @@ def new_reservation(
             ("a file", gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub")),
         )
     own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=1000))
-    # Those that are ending give their GPUs back already: who cancels may ask anew at once.
+    # Without those that are ending for good: a user who cancels may reserve again at once.
     held = sum(_gpus(record.spec) for record in own if record.holds_name)
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
     now = ports.clock.now()
@@ -74,18 +77,18 @@ def new_reservation(
     if disk is not None and disk.holder != reservation_id:
         where += ", once it is safe after the reservation that is ending"
     count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
-    told = AuditEvent(
+    event = AuditEvent(
         reservation_id=reservation_id,
         at=now,
         actor=caller.user,
         kind=EventKind.ASKED,
         text=f"asked for {count}, {hours_text(spec.hours)}, {where}",
     )
-    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(told,))
+    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(event,))
 
 
 def check_names(request: Reserve) -> None:
-    """Check every name first: hints repeat what was asked for.
+    """Check every name of the request.
 
     Raises:
         InvalidRequest: one of them cannot be a name.
@@ -98,7 +101,7 @@ def check_names(request: Reserve) -> None:
 
 
 def _named(user: User, caller: Principal) -> User:
-    """The user with the login as it is spelled now; a uid without a login keeps the recorded one."""
+    """The user with the login as it is spelled now. A uid that has no login at the moment keeps the recorded one."""
     return user if is_unnamed(caller) else replace(user, name=caller.user)
 
 
@@ -117,17 +120,18 @@ def counts_on(node_units: int) -> tuple[int, ...]:
 
 
 def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
-    """What is asked for, if any node could ever serve it.
+    """The request as a spec, if any node could ever serve it.
 
     Raises:
         NotFound: no such type, or the cloud has none.
         InvalidRequest: a count or time that cannot be.
-        ProviderUnavailable: the nodes have not been seen yet.
+        ProviderUnavailable: the nodes are not known yet.
     """
     hours = check_hours(request.hours)
     nodes = [node for node in status.nodes if node.gpu_type == request.gpu_type]
     if not nodes:
         _refuse_type(request, policy, status)
+    # A type without GPUs is lent in units of a node's CPU and memory; a box has one of them.
     if not any(node.gpus for node in nodes):
         if request.gpus != 0:
             raise InvalidRequest(
@@ -140,6 +144,7 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
 
 
 def _refuse_type(request: Reserve, policy: Policy, status: ClusterStatus) -> NoReturn:
+    # Before the first pass every type is unknown. That is not the user's mistake, so it must not look like one.
     if status.at is None:
         raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", gpu_dev("avail")))
     here = {node.gpu_type for node in status.nodes}
@@ -197,7 +202,9 @@ def _choose_disk(
     disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
     disk = disks.get(name)
     if disk is None:
+        # A disk of this name may have files but no record. A new one must not take its place.
         refuse_orphaned_name(caller.id, name, request, ports)
+        # A new disk is empty, and a typing error would look like lost data.
         near = probable_disk(name, disks)
         if near is not None and not request.new_disk:
             raise InvalidRequest(
@@ -211,7 +218,7 @@ def _choose_disk(
             id=uuid.uuid4().hex,
             owner=caller.id,
             name=name,
-            # No disk promises more than there is.
+            # Never larger than the whole storage, or its quota would promise what cannot be written.
             size_bytes=min(policy.disk_bytes, storage.use.total_bytes) if storage.use else policy.disk_bytes,
             created_at=ports.clock.now(),
         )
@@ -222,7 +229,7 @@ def _choose_disk(
 
 
 def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:
-    """Refuse a new disk when the storage is nearly full: the disks that are there need what is left."""
+    """Refuse a new disk when the storage is nearly full: what is left is needed by the existing disks."""
     if storage.use is None or storage.level is not Level.FULL:
         return
     free, total = gib_text(storage.use.free_bytes), gib_text(storage.use.total_bytes)
@@ -248,11 +255,12 @@ def check_disk_limit(limits: Limits, disks: int, request: Reserve) -> None:
 
 
 def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> None:
-    """Refuse a disk that is in use, naming the holder; one that is ending for good is waited for."""
+    """Refuse a disk that is in use, naming the holder. If the holder is ending for good, wait for it instead."""
     if disk.holder is None:
         return
     holder = own.get(disk.holder)
     ending = holder is not None and holder.state is State.ENDING and not holder.requeue
+    # Only one can wait: it is the one that the disk is handed to when the holder releases it.
     if ending and disk.successor is None:
         return
     user = own.get(disk.successor or "") or holder

@@ -47,11 +47,11 @@ class Task:
 
 @dataclass(slots=True)
 class Step:
-    """One reservation's next step: its record as it is to be, with what is told and done.
+    """One reservation's next step: its new record, with the events and tasks that belong to it.
 
     Attributes:
         record: the new record, carrying the version that was read; None if nothing is to be written.
-        events: what is told.
+        events: for the reservation's history.
         tasks: started once the change is committed.
         disk: its disk as it is to be; None if it stays.
         fenced: occupancy or promises of the pool change, so it commits with the pool's version.

@@ -1,8 +1,11 @@
-"""Keeps the disk storage from filling with snapshots. A task next to the passes measures, and deletes what must go.
+"""Maintains the disk storage next to the passes: measures it, and deletes snapshots by the rules of `domain.storage`.
 
-Intent first: a snapshot's record moves to `Disk.deleting` before anything is deleted, and leaves the disk's record when
-the snapshot and its listing are gone. A crash in between is finished by the next round. Only snapshots that a record
-names are deleted. Which ones: `odc.domain.storage`.
+A round is a task. It also restores quotas that differ from the records, labels volumes, looks for volumes without a
+record, and writes into each running box how full its disk is.
+
+Intent is written before effect: a snapshot's record moves to `Disk.deleting` before anything is deleted, and leaves the
+disk's record when the snapshot and its listing are gone. A crash in between is finished by the next round. Only
+snapshots that a record names are deleted.
 """
 
 from __future__ import annotations
@@ -28,15 +31,14 @@ log = logging.getLogger(__name__)
 TASK_KEY = "storage"
 INTERVAL = timedelta(seconds=10)
 FOLLOW_UP_DELAY = timedelta(seconds=1)
-"""The pause after a round in which snapshots were deleted, or when little more is free than should be: a box can write
-some gigabytes in a second."""
+"""The pause after a round that deleted snapshots, and while space is low: a box can write gigabytes in a second."""
 MAX_PROBLEMS = 5
 DISK_USE_STEPS = 200
-"""What a box knows of its disk changes in steps of so many parts of its size."""
+"""The use that is written into a box is rounded up to such a fraction of the disk, so that it is rarely written."""
 
 
 class StorageMaintenance:
-    """Measures the storage every ten seconds, and deletes snapshots. One round runs at a time."""
+    """Runs a round every ten seconds, one at a time."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
@@ -49,7 +51,7 @@ class StorageMaintenance:
 
     @property
     def status(self) -> StorageStatus:
-        """What the last round saw."""
+        """The storage as of the last round."""
         return self._status
 
     def wake(self) -> None:
@@ -58,7 +60,8 @@ class StorageMaintenance:
 
     @property
     def due_in(self) -> timedelta:
-        """How long until the next round. One that is due already waits for the end of the one that runs."""
+        """How long until the next round should start."""
+        # A round that is due and has not started waits for the running one, whose end wakes a pass anyway.
         left = self._due - self._ports.clock.since_boot()
         return left if left > timedelta(0) else INTERVAL
 
@@ -76,7 +79,7 @@ class StorageMaintenance:
         runner.start(TASK_KEY, (TASK_KEY, 0), lambda: self.round(now))
 
     def round(self, now: datetime | None) -> None:
-        """Finish what was begun, measure, and delete the snapshots that must go.
+        """Finish deletions of earlier rounds, measure, and delete snapshots.
 
         Args:
             now: None if the clock cannot be trusted: then no snapshot is too old.
@@ -87,6 +90,7 @@ class StorageMaintenance:
             use = self._ports.volumes.measure()
             self._limit(disks, use)
             gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
+            # Again, so that users and operators see what was freed.
             if any(gone):
                 use = self._ports.volumes.measure()
             if any(gone) or use.settling or use.is_near(self._policy.retention):
@@ -95,12 +99,13 @@ class StorageMaintenance:
             self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"
             self._update_status(None)
             return
+        # After the deletions, which must also happen on a full storage, where labels cannot be written.
         self._find_orphans(disks)
         self._update_status(use)
         self._write_disk_use(use, self._ports.store.observe())
 
     def _find_orphans(self, disks: list[Disk]) -> None:
-        """Label the volumes, and look for those without a record. A full storage must not keep this from deleting."""
+        """Look for volumes without a record, and label the others so that they could be recognised."""
         try:
             self._orphans = describe_orphans(orphaned_disks(self._ports, disks))
             write_labels(self._ports, disks)
@@ -108,7 +113,7 @@ class StorageMaintenance:
             log.info("volumes were not labelled", extra={"reason": error.message})
 
     def _limit(self, disks: list[Disk], use: StorageUse) -> None:
-        """Set limits that are not those of the records, as after somebody turned the storage's quotas off and on."""
+        """Restore quotas that differ from the records, as after somebody turned the file system's quotas off and on."""
         for disk in disks:
             limit = use.disks.get(disk.id, DiskUse()).limit_bytes
             if limit is not None and limit != disk.size_bytes:
@@ -121,7 +126,12 @@ class StorageMaintenance:
     def _choose(
         self, disks: list[Disk], use: StorageUse, now: datetime | None
     ) -> Iterable[tuple[Disk, tuple[Snapshot, ...], str]]:
-        """What must go, and why. What deletions free is known only when the storage has settled."""
+        """The snapshots to delete in this round, each with the reason.
+
+        Rules that depend on sizes wait until the storage has settled: the file system counts freed space late, and a
+        decision on old numbers would delete more than needed. For the same reason, deletions for lack of space are only
+        chosen in a round that has none of the others.
+        """
         rule = self._policy.retention
         found = [(disk, past_limits(disk, rule, now), "more or older than are kept") for disk in disks]
         if not use.settling:
@@ -134,7 +144,7 @@ class StorageMaintenance:
         return [(by_id[key], snapshots, "the storage is nearly full") for key, snapshots in missing.items()]
 
     def _finish(self, disk: Disk) -> Disk:
-        """Delete what is to be deleted; the disk's record afterwards. What cannot be deleted now waits."""
+        """Delete what the record says is to be deleted, and return the record. What fails is left to the next round."""
         if not disk.deleting:
             return disk
         back: tuple[Snapshot, ...] = ()
@@ -143,7 +153,7 @@ class StorageMaintenance:
                 try:
                     self._ports.volumes.delete_snapshot(disk.id, snapshot.id)
                 except ProviderRefused as error:
-                    # The newer ones in the record are not on the storage: this is the last one there is.
+                    # The storage refuses to delete its last snapshot: the newer ones in the record do not exist there.
                     self._problems[disk.id] = f"disk {disk.name}: {error.message}"
                     back = (*back, snapshot)
                     continue
@@ -208,7 +218,7 @@ class StorageMaintenance:
                 # A record that changes may have a box that was made again, with the files of its beginning.
                 self._written_disk_use[record.id] = (text, record.version)
             except ProviderError as error:
-                log.info("a box was not told how full its disk is", extra={"reason": error.message})
+                log.info("the use of a disk could not be written into its box", extra={"reason": error.message})
         live = {record.id for record in stored.reservations}
         self._written_disk_use = {key: text for key, text in self._written_disk_use.items() if key in live}
 

@@ -1,4 +1,4 @@
-"""Who carries out tasks: one at a time for each key, beside the passes, which never wait for them.
+"""Runs tasks next to the passes, which never wait for them: one task at a time for each key.
 
 A task's end is seen by a later pass. Tasks and outcomes live in memory only: when the process dies, the next one
 starts the same tasks again from the records, and every step of a task may run twice.

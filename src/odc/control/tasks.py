@@ -128,7 +128,7 @@ class Tasks:
     def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> str:
         """Write the boxes' files again, because the expiry time, the keys or the operator's settings have changed.
 
-        The keys are left as they are if the owner has none: they would lock out whoever works in the box.
+        The keys are left as they are if the owner has none: an empty list would lock out a user who works in the box.
 
         Returns:
             The digest of what the boxes have now, as `box_files.box_config_digest` gives it.

@@ -17,10 +17,9 @@ from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, free_name, near_match
 from odc.domain.records import Change, Handover, ReservationQuery
-from odc.domain.reservation import Reservation, State
+from odc.domain.reservation import LIVE_STATES, Reservation
 from odc.domain.user import User, former_principal, is_same_login, uid_of
 
-LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 MAX_LIVE = 10_000
 _LIST = ("all of them", odc("user list"))
 
@@ -133,12 +132,12 @@ class Users:
             events=tuple(event for change in ended for event in change.events),
             handover=Handover(user=user, to=to),
         )
-        told = f"{user.name} ({user.principal}) is forgotten: {_count(len(user.keys), 'key')} removed"
-        told += f", {_count(len(live), 'reservation')} ending" if live else ""
+        answer = f"{user.name} ({user.principal}) is forgotten: {_count(len(user.keys), 'key')} removed"
+        answer += f", {_count(len(live), 'reservation')} ending" if live else ""
         if disks:
             names = ", ".join(disk.name for disk in disks)
-            told += f"; disks kept: {names}. Hand them over: odc user move {to} LOGIN"
-        return change, told
+            answer += f"; disks kept: {names}. Hand them over: odc user move {to} LOGIN"
+        return change, answer
 
     def move(self, user: User, to: str) -> tuple[Change, str]:
         """The change that gives everything of a user to a login: the same person's new name or uid, or somebody else.
@@ -182,10 +181,10 @@ class Users:
             f"{old.name} as {new.name}" if old.name != new.name else new.name
             for old, new in zip(disks, given, strict=True)
         ]
-        told = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had"
-        told += f"; disks: {', '.join(named)}" if named else ""
-        told += f"; reservations: {', '.join(record.name for record in live)}" if live else ""
-        return change, told if fresh.keys else f"{told}. {login} has no SSH key yet"
+        answer = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had"
+        answer += f"; disks: {', '.join(named)}" if named else ""
+        answer += f"; reservations: {', '.join(record.name for record in live)}" if live else ""
+        return change, answer if fresh.keys else f"{answer}. {login} has no SSH key yet"
 
     def _login(self, to: str) -> tuple[int, str]:
         uid = int(to) if to.isdecimal() and len(to) <= 10 else self._ports.accounts.find_uid(to)

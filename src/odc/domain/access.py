@@ -1,7 +1,8 @@
-"""Who may do what: one pure function, called in one place, before any handler runs.
+"""The access rules: one pure function. `odc.control.authorization` applies it.
 
-Identity comes from the transport, never from a message. Owners see and do everything with what is theirs; admins as
-well, but for secrets; others see that a reservation exists (type, count, times, owner) and nothing more.
+Identity comes from the transport, never from a message. Owners may see and do everything with their own records.
+Operators may too, except for secrets. Others may see that a reservation exists (type, count, times, owner), and nothing
+more.
 """
 
 from __future__ import annotations

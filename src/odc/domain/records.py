@@ -1,4 +1,4 @@
-"""What is stored beside reservations, disks and users: events, requests, and one transaction of all of them."""
+"""What is stored besides reservations, disks and users: events, requests, and one transaction of all of them."""
 
 from __future__ import annotations
 

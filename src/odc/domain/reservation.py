@@ -1,6 +1,6 @@
 """A reservation: a user's claim on GPUs for a bounded time, from request to end.
 
-The spec is stored once and never changes. What changes lies in the record around it, under a version number that
+The spec is stored once and never changes. What changes is in the record around it, under a version number that
 every write compares. State changes go through `lifecycle.py` only.
 """
 
@@ -34,6 +34,9 @@ class State(StrEnum):
     ACTIVE = "active"
     ENDING = "ending"
     ENDED = "ended"
+
+
+LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
 class EndReason(StrEnum):
@@ -72,7 +75,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The planned start and nodes of a queued reservation. An estimate is no promise."""
+    """The planned start and nodes of a queued reservation. An estimate is not a promise."""
 
     start: Instant
     nodes: tuple[str, ...]

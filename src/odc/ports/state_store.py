@@ -90,8 +90,17 @@ class StateStore(Protocol):
         """The user's record, or None."""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
-        """Take or renew the lease; True if `holder` has it until `now + length`. An optimisation
-        only: it saves repeated work; correctness comes from the versions."""
+        """Take or renew the lease; True if `holder` has it until `now + length`.
+
+        An optimisation only: correctness comes from the versions of records. The lease is free if nobody has it, or if
+        it has expired by the caller's `now`; the holder renews it by the same call.
+
+        Args:
+            name: which lease.
+            holder: callers that give the same name are the same holder.
+            now: the caller's clock. If the clocks of two processes differ by more than `length`, both may have it.
+            length: how long the lease lasts without a renewal.
+        """
 
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """The stored anchor; and if one is given, that one is stored in its place."""

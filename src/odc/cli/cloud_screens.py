@@ -27,15 +27,22 @@ def fits_now(choice: ChoiceView, server_now: datetime) -> bool:
     return choice.until is None or choice.until - server_now >= timedelta(hours=MIN_HOURS)
 
 
-def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime) -> str:
-    """`now`, `now, 3 h`, `by 14:20`, or `-` for what never fits."""
+def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime, by: str = "by ") -> str:
+    """`now`, `now, 3 h`, `by 14:20`, or `-` for what never fits; without the `by` where there is no room for it."""
     if choice is None or choice.start is None:
         return "-"
     if choice.start > server_now:
-        return f"by {times.clock(choice.start, now)}"
-    if choice.until is None or choice.until - server_now >= timedelta(hours=MAX_HOURS):
-        return "now"
-    return f"now, {_short_span(choice.until - server_now)}"
+        return f"{by}{times.clock(choice.start, now)}"
+    limit = _limit(choice, server_now)
+    return f"now, {_short_span(limit)}" if limit is not None else "now"
+
+
+def _limit(choice: ChoiceView, server_now: datetime) -> timedelta | None:
+    """For how long it is free from now on; None if for as long as may be asked for, or if it is not free now."""
+    if choice.start is None or choice.start > server_now or choice.until is None:
+        return None
+    limit = choice.until - server_now
+    return limit if limit < timedelta(hours=MAX_HOURS) else None
 
 
 def _short_span(length: timedelta) -> str:
@@ -50,41 +57,52 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
         return ["This cloud has no nodes. Its operator looks closer with: odc doctor"]
     counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
-    rows = [_avail_row(view, counts, avail.now, now) for view in avail.types]
+    rows, bare = ([_avail_row(view, counts, avail.now, now, by) for view in avail.types] for by in ("by ", ""))
     header = header if counts else ["TYPE", "FREE", "NOW", "WAITING"]
-    lines = _narrowing(header, rows, [str(view.queued or "-") for view in avail.types], output)
-    cells = [cell for row in rows for cell in row]
-    if any(cell.startswith("now, ") for cell in cells):
+    lines, has_by = _narrowing(header, rows, bare, [str(view.queued or "-") for view in avail.types], output)
+    choices = [choice for view in avail.types for choice in view.choices]
+    if any(_limit(choice, avail.now) is not None for choice in choices):
         lines.append('"now, 3 h": free now for at most 3 h.')
-    if any(cell.startswith("by ") for cell in cells):
-        shown = any(" by " in line for line in lines)
-        lines.append('"by": promised, could be sooner.' if shown else "A time: promised, could be sooner.")
+    if any(choice.start is not None and choice.start > avail.now for choice in choices):
+        lines.append('"by": promised, could be sooner.' if has_by else "A time: promised, could be sooner.")
     lines += simulated_line(view.name for view in avail.types if view.simulated)
     return [*lines, "Next: gpu-dev reserve"]
 
 
-def _narrowing(header: list[str], rows: list[list[str]], counts: list[str], output: Output) -> list[str]:
-    """The table as wide as there is room for: with who waits, or how many do, or without; then without the `by`."""
-    bare = [[cell.removeprefix("by ") for cell in row] for row in rows]
+def _narrowing(
+    header: list[str], rows: list[list[str]], bare: list[list[str]], counts: list[str], output: Output
+) -> tuple[list[str], bool]:
+    """The table as wide as there is room for: with who waits, or how many do, or without; then without the `by`.
+
+    Args:
+        header: column titles.
+        rows: cells.
+        bare: the same without the `by`.
+        counts: of each row, how many wait.
+        output: the terminal.
+
+    Returns:
+        The lines, and whether they have the `by`.
+    """
     for shape in (rows, bare):
         fewer = [[*row[:-1], count] for row, count in zip(shape, counts, strict=True)]
         for cells, spare in ((shape, ()), (fewer, ("WAITING",))):
             lines = output.table(header, cells, spare=spare)
             if plain(lines[0]).startswith(f"{header[0]} "):
-                return lines
-    return output.table(header, rows, spare=("WAITING",))
+                return lines, shape is rows
+    return output.table(header, rows, spare=("WAITING",)), True
 
 
-def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime) -> list[str]:
+def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime, by: str) -> list[str]:
     choices = {choice.gpus: choice for choice in view.choices}
     first = public_text(view.first_queued) if view.first_queued else view.waiting
     waiting = first + (f", {view.queued - 1} more" if view.queued > 1 else "") or "-"
     row = [view.name, f"{view.free}/{view.total}"]
     if view.has_gpus:
-        row += [choice_cell(choices.get(count), now, server_now) for count in counts]
+        row += [choice_cell(choices.get(count), now, server_now, by) for count in counts]
     else:
         rest = [NO_GPUS, *[""] * (len(counts) - 2)] if len(counts) > 1 else []
-        row += [choice_cell(choices.get(0), now, server_now), *rest]
+        row += [choice_cell(choices.get(0), now, server_now, by), *rest]
     return [*row, waiting]
 
 

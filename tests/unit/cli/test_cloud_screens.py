@@ -197,3 +197,11 @@ def test_questions_show_what_is_free_now_or_when() -> None:
         ("a100  0 of 8 free, the first by 15:04", "a100"),
     ]
     assert count_lines(avail.types[0], avail, NOW)[2:] == [(" 4  now, 3 h", 4), (" 8  by 14:20", 8)]
+
+
+def test_a_users_name_is_not_taken_for_a_limit() -> None:
+    first = PublicView(user="now", gpus=8, gpu_type="t4")
+    full = a_type("t4", first_queued=first, choices=(ChoiceView(gpus=1, start=NOW),))
+    lines = cloud_screens.avail_lines(Availability(now=NOW, types=(full,)), NOW, an_output(80))
+    assert "now, 8 x t4" in lines[1]
+    assert not [line for line in lines if "at most" in line]

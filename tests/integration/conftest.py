@@ -19,6 +19,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallCloud]:
 
 
 @pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path: those of sockets are limited, and pytest's own folders have long names."""
+    with tempfile.TemporaryDirectory(prefix="odc-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def open_cloud() -> Iterator[SmallCloud]:
     """A cloud whose socket every user of the machine can reach: pytest's own folders are closed."""
     with tempfile.TemporaryDirectory(prefix="odc-open-") as folder:

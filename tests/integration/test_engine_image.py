@@ -60,11 +60,11 @@ def break_off(build: subprocess.Popen[bytes], folder: Path) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True)
 
 
-def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(tmp_path: Path) -> None:
-    config = tmp_path / "odc.toml"
+def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(short_folder: Path) -> None:
+    config = short_folder / "odc.toml"
     values = {
         "cloud": lane_name("image"),
-        "state": str(tmp_path / "state"),
+        "state": str(short_folder / "state"),
         "image": f"localhost/odc/{lane_name('cut')}:1",
     }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))

@@ -22,16 +22,16 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root operates a c
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(short_folder: Path) -> Path:
     """The settings of a cloud that has a state folder and nothing in it."""
-    (tmp_path / "state").mkdir()
+    (short_folder / "state").mkdir()
     values = {
         "cloud": lane_name("confirm"),
-        "state": str(tmp_path / "state"),
-        "socket": str(tmp_path / "odc.sock"),
+        "state": str(short_folder / "state"),
+        "socket": str(short_folder / "odc.sock"),
         "image": f"localhost/odc/{lane_name('confirm')}:1",
     }
-    file = tmp_path / "odc.toml"
+    file = short_folder / "odc.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     return file
 
@@ -70,11 +70,11 @@ def test_an_image_that_odc_did_not_make_is_replaced_only_by_consent(config: Path
     assert subprocess.run(["podman", "image", "exists", own_image]).returncode == 0
 
 
-def test_commands_that_are_shown_reach_the_cloud_of_the_settings(config: Path, tmp_path: Path) -> None:
+def test_commands_that_are_shown_reach_the_cloud_of_the_settings(config: Path) -> None:
     for typed in (("--config", str(config)), (f"--config={config}",)):
         done = subprocess.run([*ODC, *typed, "disk", "recover"], capture_output=True, text=True)
         assert done.returncode == 2
-        assert f"   gpu-dev --endpoint unix://{tmp_path}/odc.sock status\n" in done.stderr
+        assert f"   gpu-dev --endpoint unix://{config.parent}/odc.sock status\n" in done.stderr
     config.write_text("no TOML")
     done = subprocess.run([*ODC, "--config", str(config), "disk", "recover"], capture_output=True, text=True)
     assert "   gpu-dev status\n" in done.stderr

@@ -83,7 +83,7 @@ def test_what_is_missing_is_named_with_what_to_type(
     https = lines.index(f"warn HTTPS {address} cannot be reached: Connection refused")
     gpu_dev = f"gpu-dev --endpoint unix://{spare_cloud.folder}/sick.sock"
     assert lines[https + 1] == f"users set their own keys: {gpu_dev} config set ssh_key FILE"
-    assert f"warn daemon the cloud does not answer on {spare_cloud.folder}/sick.sock" in lines
+    assert f"warn daemon there is no ODC daemon on {spare_cloud.folder}/sick.sock" in lines
     assert not (spare_cloud.folder / "sick").exists()
     assert (list(tmp_path.iterdir()), processes_of([tmp_path])) == ([], [])
 

@@ -18,8 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="components that must be there, comma separated")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ and uses_the_machine(config):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        # A shorter name than the usual one: the path of a socket may have 107 bytes.
+        config.option.basetemp = Path(config.option.basetemp).with_name(worker.removeprefix("gw"))
+    elif uses_the_machine(config):
         config.pluginmanager.register(Balance())
         config.pluginmanager.register(Leftovers())
 

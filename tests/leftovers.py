@@ -12,6 +12,7 @@ from typing import IO
 
 import pytest
 from tests.lane import LOCKS, RUN_LANE
+from tests.loops import is_kept_elsewhere
 from tests.remains import RUN_VARIABLE, Owner, Remain, is_quiet, list_remains, remove, remove_after
 
 ROOT = Path(__file__).parent
@@ -97,5 +98,5 @@ def _counts(remain: Remain) -> bool:
 
 
 def _is_sure(remain: Remain) -> bool:
-    """Whether nobody else can keep it: a container of another run may have a copy of a mount, and so its device."""
-    return remain.kind != "loop device" or not remain.text.endswith("(deleted)")
+    """Whether no container of another run keeps it."""
+    return remain.kind != "loop device" or not is_kept_elsewhere(remain.name)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lane import LANES, RUNS, WORKERS, networks_of, pattern_of
+from tests.loops import loop_devices
 
 RUN_VARIABLE = "ODC_TEST_RUN"
 """In the environment of everything that a run starts: its id."""
@@ -218,9 +219,7 @@ def _mounts() -> Iterator[tuple[str, str]]:
 
 
 def _loops() -> Iterator[tuple[str, str]]:
-    for line in _lines("losetup", "-l", "-n", "-O", "NAME,BACK-FILE"):
-        device, _, file = line.partition(" ")
-        yield device, file.strip()
+    yield from loop_devices().items()
 
 
 def _users() -> Iterator[tuple[str, str]]:

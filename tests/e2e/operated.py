@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cloud import Cloud, Person, addresses, processes_of
+from tests.loops import loops_left
 
 CLAIMS = Path("/run/odc/clouds")
 
@@ -20,7 +21,7 @@ def left_of(cloud: Cloud) -> list[str]:
     found += [f"network {name}" for name in cloud.networks()]
     found += [f"bridge {link}" for link in cloud.links()]
     found += [f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if folder in line]
-    found += [f"loop device {line}" for line in _lines("losetup", "-l", "-n", "-O", "BACK-FILE") if folder in line]
+    found += [f"loop device {file}" for file in loops_left(folder)]
     found += [f"rule {line}" for line in rules_of(cloud)]
     found += [f"devices {path}" for path in Path("/etc/cdi").glob(f"*{cloud.name}*")]
     found += [f"process {pid}" for pid in processes_of([cloud.folder])]

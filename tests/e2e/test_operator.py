@@ -163,6 +163,10 @@ def test_a_user_in_admins_sees_and_ends_what_is_anothers(spare: Cloud, dora: Per
         ('ports = "30000-31999"', ["ports: expected a list, got text", "for example   ports = [30000, 31999]"]),
         ('simulate = "h100"', ["'h100' is not TYPE=NODESxGPUS", "up --simulate h100=2x8,t4=1x4"]),
         ("[limits]\nattempt = 2", ["there is no setting 'attempt' in [limits]", "attempts = 2"]),
+        (
+            '[[types]]\nname = "rtx4090"\ncpus = 64',
+            ["[types] 'cpus' is no longer a setting; it never had an effect", "delete the line   cpus = 64"],
+        ),
         ("this is no TOML", ["are not valid TOML"]),
     ],
 )

@@ -23,8 +23,11 @@ _MEMORY = re.compile(r"\b(\d{1,4}) ?gb\b", re.ASCII)
 _TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}", re.ASCII)
 
 
-class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One type that can be asked for. The descriptions and examples are those of the settings' reference page."""
+class GpuType(msgspec.Struct, frozen=True, kw_only=True):
+    """One type that can be asked for. The descriptions and examples are those of the settings' reference page.
+
+    Unknown fields are ignored: what version 0.1.0 stored has `cpus` and `memory_gib`.
+    """
 
     name: Annotated[str, msgspec.Meta(description="as typed after `-t`.", examples=["rtx4090"])]
     gpus_per_node: Annotated[
@@ -34,8 +37,6 @@ class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         int, msgspec.Meta(description="for a type without GPUs, how many boxes share a node.")
     ] = 1
     gpu_memory_gib: Annotated[int, msgspec.Meta(description="memory of one GPU; 0 for none.", examples=[24])] = 0
-    cpus: Annotated[int, msgspec.Meta(description="cores of a usual node.", examples=[64])] = 1
-    memory_gib: Annotated[int, msgspec.Meta(description="memory of a usual node.", examples=[256])] = 1
     match: Annotated[
         tuple[str, ...],
         msgspec.Meta(
@@ -56,28 +57,26 @@ class GpuType(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.gpus_per_node > 0
 
 
-def _gpu(name: str, per_node: int, memory: int, node: tuple[int, int], *match: str) -> GpuType:
+def _gpu(name: str, per_node: int, memory: int, *match: str) -> GpuType:
     return GpuType(
         name=name,
         gpus_per_node=per_node,
         gpu_memory_gib=memory,
-        cpus=node[0],
-        memory_gib=node[1],
         match=match,
     )
 
 
 BUILT_IN: tuple[GpuType, ...] = (
-    _gpu("b200", 8, 192, (192, 2048), "b200"),
-    _gpu("h200", 8, 141, (192, 2048), "h200"),
-    _gpu("h100", 8, 80, (192, 2048), "h100"),
-    _gpu("a100", 8, 40, (96, 1152), "a100"),
-    _gpu("a10g", 4, 24, (48, 192), "a10g"),
-    _gpu("l4", 4, 24, (48, 192), "l4"),
-    _gpu("t4", 4, 16, (48, 192), "t4"),
-    _gpu("t4-small", 1, 16, (4, 16)),
-    GpuType(name="cpu-arm", units_per_node=4, cpus=16, memory_gib=32),
-    GpuType(name="cpu-x86", units_per_node=4, cpus=16, memory_gib=32),
+    _gpu("b200", 8, 192, "b200"),
+    _gpu("h200", 8, 141, "h200"),
+    _gpu("h100", 8, 80, "h100"),
+    _gpu("a100", 8, 40, "a100"),
+    _gpu("a10g", 4, 24, "a10g"),
+    _gpu("l4", 4, 24, "l4"),
+    _gpu("t4", 4, 16, "t4"),
+    _gpu("t4-small", 1, 16),
+    GpuType(name="cpu-arm", units_per_node=4),
+    GpuType(name="cpu-x86", units_per_node=4),
 )
 
 

@@ -22,6 +22,8 @@ SOCKET_BYTES = 100
 """The longest path of a socket here; the kernel takes 107. Source: unix(7), `sun_path`."""
 BOX_ADDRESSES = 16
 """Addresses of one reservation's network."""
+REMOVED = {"types": ("cpus", "memory_gib")}
+"""Table to the settings that earlier versions had in it."""
 _EXPECTED = re.compile(r"^(?P<words>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _KINDS = {
     "`str`": "text",
@@ -58,6 +60,9 @@ def unknown_key(values: Mapping[str, Any], kind: type[msgspec.Struct], where: st
     for key in values:
         if key in known:
             continue
+        if key in REMOVED.get(inside, ()):
+            text = f"{where}: [{inside}] {key!r} is no longer a setting; it never had an effect"
+            raise InvalidRequest(text, Hint("delete the line", as_toml(key, values[key])))
         meant = near_match(key, known)
         place = f" in [{inside}]" if inside else ""
         hints = [Hint("did you mean", as_toml(meant, values[key]))] if meant else [Hint("there are", ", ".join(known))]
@@ -136,9 +141,9 @@ def _check_types(types: Iterable[GpuType], where: str) -> None:
     Catalog(types)
     for gpu_type in types:
         numbers = (gpu_type.gpus_per_node, gpu_type.gpu_memory_gib, gpu_type.min_memory_gib)
-        if min(numbers) < 0 or min(gpu_type.units_per_node, gpu_type.cpus, gpu_type.memory_gib) < 1:
+        if min(numbers) < 0 or gpu_type.units_per_node < 1:
             raise InvalidRequest(
-                f"{where}: type {gpu_type.name}: its numbers must not be below 0, of cores and memory 1"
+                f"{where}: type {gpu_type.name}: its numbers must not be below 0, and units_per_node not below 1"
             )
         if any(word != word.lower() for word in gpu_type.match):
             raise InvalidRequest(f"{where}: type {gpu_type.name}: match holds words in lower case")

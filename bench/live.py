@@ -110,7 +110,7 @@ class BenchedDaemon:
             clock=clock,
             accounts=SystemAccounts(),
         )
-        self.runner = ThreadRunner(self.wake.ring)
+        self.runner = ThreadRunner(self.wake.notify)
         self.plane = ControlPlane(ports, Policy(), self.runner)
         app = build_app(self.plane, self.wake.subscribe, lambda: HEALTH)
         self.server = UnixServer(app, folder / "odc.sock", recognizer(frozenset()))

@@ -76,7 +76,7 @@ def small_cloud(
         accounts=SystemAccounts(),
     )
     policy = Policy(grace=timedelta(seconds=1))
-    runner = ThreadRunner(wake.ring, threads=4)
+    runner = ThreadRunner(wake.notify, threads=4)
     plane = ControlPlane(ports, policy, runner)
     loop = plane.pass_loop(holder="tests")
     socket = folder / "odc.sock"

@@ -28,13 +28,13 @@ def test_nobody_rings_and_the_time_is_over(wake: LocalWake) -> None:
 
 def test_a_ring_before_the_wait_is_not_lost_and_counts_once(wake: LocalWake) -> None:
     for _ in range(3):
-        wake.ring()
+        wake.notify()
     assert wake.wait(LONG) is True
     assert wake.wait(SOON) is False
 
 
 def test_a_ring_ends_a_wait_at_once(wake: LocalWake) -> None:
-    ringer = threading.Timer(0.05, wake.ring)
+    ringer = threading.Timer(0.05, wake.notify)
     ringer.start()
     begun = time.monotonic()
     assert wake.wait(LONG) is True
@@ -47,7 +47,7 @@ def test_rings_of_many_threads_are_never_lost(wake: LocalWake) -> None:
 
     def work() -> None:
         pending.append(1)
-        wake.ring()
+        wake.notify()
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:
@@ -66,10 +66,10 @@ def test_every_listener_hears_every_ring_until_it_ends_that(wake: LocalWake) -> 
     heard: list[str] = []
     end_a = wake.subscribe(lambda: heard.append("a"))
     wake.subscribe(lambda: heard.append("b"))
-    wake.ring()
+    wake.notify()
     end_a()
     end_a()
-    wake.ring()
+    wake.notify()
     assert heard == ["a", "b", "b"]
     assert wake.wait(LONG) is True
 
@@ -84,8 +84,8 @@ def test_a_listener_may_subscribe_and_end_others_while_it_is_called(wake: LocalW
         wake.subscribe(lambda: heard.append(2))
 
     ends.append(wake.subscribe(listener))
-    wake.ring()
-    wake.ring()
+    wake.notify()
+    wake.notify()
     assert heard == [1, 2]
 
 
@@ -97,6 +97,6 @@ def test_a_listener_that_fails_keeps_nobody_from_hearing(wake: LocalWake) -> Non
 
     wake.subscribe(broken)
     wake.subscribe(lambda: heard.append(1))
-    wake.ring()
+    wake.notify()
     assert heard == [1]
     assert wake.wait(LONG) is True

@@ -55,7 +55,7 @@ def test_nothing_is_done_while_another_has_the_lease_and_all_of_it_afterwards() 
         time.sleep(0.2)
         assert world.get(record).state is State.QUEUED
         world.clock.advance(timedelta(seconds=31))
-        world.ports.wake.ring()
+        world.ports.wake.notify()
         eventually(lambda: world.get(record).state is State.ACTIVE)
 
 
@@ -89,7 +89,7 @@ def test_the_end_of_a_reservation_needs_no_ring() -> None:
     record = world.reserve()
     with running(world):
         world.clock.advance(HOUR - timedelta(milliseconds=300))
-        world.ports.wake.ring()
+        world.ports.wake.notify()
         time.sleep(0.05)
         world.clock.advance(timedelta(milliseconds=300))
         eventually(lambda: world.get(record).state is State.ENDED)

@@ -117,7 +117,7 @@ class Handlers:
                 break
             await self._wake.wait(wake, left, gone)
             wake = self._wake.next_wake()
-            # The ring is for any reservation: only the version is read until it is this one.
+            # The wake-up is for any reservation: only the version is read until it is this one.
             if await self.threads.run(caller, self._queries.version, view.id) > version:
                 view = await self.threads.run(caller, self._view, caller, view.id)
         return view

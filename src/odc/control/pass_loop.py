@@ -50,7 +50,7 @@ class PassLoop:
     def stop(self) -> None:
         """End after the pass that runs now."""
         self._stop.set()
-        self._ports.wake.ring()
+        self._ports.wake.notify()
 
     def _one(self) -> timedelta:
         """One pass if this process has the lease; how long to wait for the next."""

@@ -131,7 +131,7 @@ class Reconciler:
         self._start_maintenance(seen)
         if committed:
             # Wakes clients that wait for a change, and the next pass: what was written may allow a next step at once.
-            self._ports.wake.ring()
+            self._ports.wake.notify()
         next_due = min(_next_due(seen), seen.now + self._storage.due_in)
         return PassReport(committed=committed, lost=lost, next_due=next_due)
 

@@ -81,10 +81,10 @@ class InlineRunner:
 
 
 class ThreadRunner:
-    """Runs tasks in threads and rings when one ends."""
+    """Runs tasks in threads, and calls `notify` when one ends."""
 
-    def __init__(self, ring: Callable[[], None], threads: int = 32) -> None:
-        self._ring = ring
+    def __init__(self, notify: Callable[[], None], threads: int = 32) -> None:
+        self._notify = notify
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="task")
         self._lock = threading.Lock()
         self._busy: set[str] = set()
@@ -103,7 +103,7 @@ class ThreadRunner:
         with self._lock:
             self._outcomes[key] = outcome
             self._busy.discard(key)
-        self._ring()
+        self._notify()
 
     def busy(self) -> frozenset[str]:
         """Keys of tasks that run now. Ask for these before `collect`, so that no task is seen as neither."""

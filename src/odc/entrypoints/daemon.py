@@ -60,7 +60,7 @@ def serve(settings: Settings, backend: Backend, file: Path | None = None) -> Non
 
 
 def _run(cloud: Cloud, gpus: tuple[str, ...], stop: threading.Event) -> None:
-    runner = ThreadRunner(cloud.ports.wake.ring)
+    runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
     loop = plane.pass_loop(holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")

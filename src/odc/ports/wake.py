@@ -1,4 +1,4 @@
-"""How work is noticed at once. A wake only says `look`; losing one costs one pass."""
+"""Wake-ups: the signal that something has changed. It carries no data, and losing one only costs time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Wake(Protocol):
-    """Wakes the passes and the long polls. May be rung at any time, from any thread."""
+    """Wakes the passes and the long polls. `notify` may be called at any time, from any thread."""
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the waiting thread, or the next one that waits."""
 
     def wait(self, timeout: timedelta) -> bool:
-        """Wait until it is rung or the time is over; True if it was rung since the last wait."""
+        """Wait until `notify` is called or the time is over; True if it was called since the last wait."""

@@ -9,18 +9,18 @@ from datetime import timedelta
 
 
 class LocalWake:
-    """See `odc.ports.wake`. Listeners hear every ring too; they must not block."""
+    """See `odc.ports.wake`. Listeners are called at every `notify` too; they must not block."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._rung = False
+        self._notified = False
         self._listeners: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the waiting thread, or the next one that waits, and call the listeners."""
         with self._condition:
-            self._rung = True
+            self._notified = True
             self._condition.notify()
             listeners = list(self._listeners.items())
         for number, listener in listeners:
@@ -31,17 +31,17 @@ class LocalWake:
                 self._forget(number)
 
     def wait(self, timeout: timedelta) -> bool:
-        """Wait until it is rung or the time is over."""
+        """Wait until `notify` is called or the time is over."""
         with self._condition:
-            rung = self._condition.wait_for(lambda: self._rung, max(timeout.total_seconds(), 0.0))
-            self._rung = False
-            return rung
+            notified = self._condition.wait_for(lambda: self._notified, max(timeout.total_seconds(), 0.0))
+            self._notified = False
+            return notified
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call the listener at every ring, in the ringer's thread, until it raises RuntimeError.
+        """Call the listener at every `notify`, in the notifier's thread, until it raises RuntimeError.
 
         Returns:
-            What ends that; it may be called again. A ring that is going on may still be heard.
+            A function that ends that; it may be called again. A `notify` that is running may still call the listener.
         """
         with self._condition:
             number = next(self._numbers)

@@ -1,4 +1,4 @@
-"""`ssh`, `scp`, `sftp` and forwarding by name; and what works while the cloud does not answer."""
+"""`ssh`, `scp`, `sftp` and forwarding by name; and what works while the ODC daemon does not answer."""
 
 from __future__ import annotations
 

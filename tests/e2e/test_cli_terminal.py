@@ -58,9 +58,9 @@ def test_a_wait_outlives_the_daemon(ada: Person, ben: Person, cloud: Cloud) -> N
     with terminal(ben, "gpu-dev", *whole, "-n", "second") as screen:
         screen.expect("waiting in the queue, position 1")
         cloud.kill()
-        screen.expect("The cloud does not answer; waiting for it. The reservation stays.")
+        screen.expect("The ODC daemon does not answer; waiting for it. The reservation stays.")
         cloud.odc("up")
-        screen.expect("The cloud answers again.", "waiting in the queue, position 1")
+        screen.expect("The ODC daemon answers again.", "waiting in the queue, position 1")
         ada.ok("cancel", "first", "--yes")
         screen.expect("Ready until", "gpu-dev connect second")
         assert screen.ended() == 0

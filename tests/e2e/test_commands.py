@@ -169,7 +169,7 @@ def test_avail_and_status_count_what_is_taken(ada: Person) -> None:
     assert re.search(r"^h100 +8 +4 +0 +1 +0$", ada.ok("status"), re.MULTILINE)
     assert {node["name"] for node in ada.json("status")["nodes"]} == {"h100-node-1", "t4-node-1", "cpu-x86-node-1"}
     with terminal(ada, "gpu-dev", "avail", "--watch") as screen:
-        screen.answer("q or Ctrl+C ends", "q")
+        screen.answer("press q or Ctrl+C to quit", "q")
         assert screen.ended() == 0
     assert "no such option" in refused(ada, "avail", "--nope").err.lower()
     assert "unexpected extra argument" in refused(ada, "status", "x").err

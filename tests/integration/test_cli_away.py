@@ -1,4 +1,4 @@
-"""What `gpu-dev` knows while the cloud does not answer: real processes, after a cloud without containers was there."""
+"""What `gpu-dev` knows while the daemon does not answer: real processes, after a cloud without containers."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_connect_lets_one_pick_among_the_boxes_that_are_known(ada: Person, cloud
     second = files[1].read_text().split()[1]
     with away(cloud):
         with terminal(ada, "gpu-dev", "connect") as screen:
-            screen.answer("The cloud does not answer. Which of the known ones?", DOWN + ENTER)
-            screen.expect(f"The cloud does not answer; connecting to {second} by what was known at ")
+            screen.answer("The ODC daemon does not answer. Which of the known ones?", DOWN + ENTER)
+            screen.expect(f"The ODC daemon does not answer; connecting to {second} by what was known at ")
             screen.ended()
         with terminal(ada, "gpu-dev", "connect") as screen:
             screen.answer("Which of the known ones?", ESCAPE)
-            screen.expect("Nothing happened.")
+            screen.expect("Cancelled.")
             assert screen.ended() == 130

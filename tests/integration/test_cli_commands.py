@@ -81,12 +81,12 @@ def test_an_endpoint_is_checked_when_it_is_set_and_named_when_it_fails(ada: Pers
     assert "As it was before: gpu-dev config set endpoint ''" in told.err
     by_file = ada.gpu_dev("list", GPU_DEV_ENDPOINT="")
     assert by_file.code == 1
-    assert f"{ada.home}/.gpu-dev/config.toml says so   gpu-dev config set endpoint ''" in by_file.err
+    assert f"endpoint from {ada.home}/.gpu-dev/config.toml   gpu-dev config set endpoint ''" in by_file.err
     by_variable = ada.gpu_dev("list", GPU_DEV_ENDPOINT="unix:///else/odc.sock")
-    assert "GPU_DEV_ENDPOINT says so" in by_variable.err
+    assert "endpoint from GPU_DEV_ENDPOINT" in by_variable.err
     typed = ada.gpu_dev("--endpoint", "unix:///third/odc.sock", "list")
     assert "/third/odc.sock" in typed.err
-    assert "says so" not in typed.err
+    assert "endpoint from" not in typed.err
 
 
 def test_config_show_says_what_is_still_to_do(ada: Person) -> None:

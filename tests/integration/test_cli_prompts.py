@@ -179,7 +179,7 @@ def test_giving_up_at_any_question_reserves_nothing(ada: Person, key: str) -> No
                 screen.answer(question, DOWN + ENTER if question == QUESTIONS[0] else ENTER)
             screen.answer(last, key)
             assert screen.ended() == 130, last
-            assert "Nothing happened: nothing was reserved." in screen.screen.text
+            assert "Cancelled; nothing was reserved." in screen.screen.text
             assert screen.is_restored
     assert live(ada) == []
 
@@ -190,7 +190,7 @@ def test_giving_up_at_the_name_of_a_new_disk_reserves_nothing(ada: Person, key: 
         to_new_disk(screen)
         screen.type("half" + key)
         assert screen.ended() == 130
-        assert "Nothing happened: nothing was reserved." in screen.screen.text
+        assert "Cancelled; nothing was reserved." in screen.screen.text
         assert screen.is_restored
     assert live(ada) == []
 
@@ -265,7 +265,7 @@ def test_giving_up_a_pick_says_that_nothing_happened(ada: Person, command: str, 
     with terminal(ada, "gpu-dev", command) as screen:
         screen.answer("Which one?", key)
         assert screen.ended() == 130
-        assert "Nothing happened." in screen.screen.text
+        assert "Cancelled." in screen.screen.text
         assert screen.is_restored
 
 
@@ -332,7 +332,7 @@ def test_watching_redraws_in_place_and_restores_the_terminal(ada: Person, key: s
     with terminal(ada, "gpu-dev", "list", "--watch") as screen:
         screen.expect("No reservations")
         ada.ok(*T4, "-n", "late", "--disk", "none", "--no-wait")
-        screen.expect("late", "q or Ctrl+C ends")
+        screen.expect("late", "press q or Ctrl+C to quit")
         assert "No reservations" not in screen.screen.text
         screen.type(key)
         assert screen.ended() == 0
@@ -344,7 +344,7 @@ def test_watching_never_scrolls_a_small_terminal(ada: Person, rows: int) -> None
     for name in "abcdef":
         ada.ok("reserve", "-t", "cpu-x86", "-h", "1", "-n", name, "--disk", "none", "--no-wait")
     with terminal(ada, "gpu-dev", "list", "--watch", rows=rows) as screen:
-        screen.expect("more lines", "q or Ctrl+C ends")
+        screen.expect("more lines", "press q or Ctrl+C to quit")
         ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "late", "--disk", "none", "--no-wait")
         hidden = 12 - rows
         screen.expect(f"… {hidden} more lines")
@@ -357,9 +357,9 @@ def test_watching_never_scrolls_a_small_terminal(ada: Person, rows: int) -> None
 def test_watching_follows_the_size_of_the_terminal(ada: Person) -> None:
     ada.ok(*T4, "-n", "one", "--disk", "none", "--wait")
     with terminal(ada, "gpu-dev", "list", "--watch", columns=80) as screen:
-        screen.expect("NAME", "DISK", "node-2", "q or Ctrl+C ends")
+        screen.expect("NAME", "DISK", "node-2", "press q or Ctrl+C to quit")
         screen.resize(40, 10)
-        shown = screen.expect("  disk   none", "  node   node-2", "q or Ctrl+C ends")
+        shown = screen.expect("  disk   none", "  node   node-2", "press q or Ctrl+C to quit")
         assert shown.count("1 x t4") == 1
         screen.type("q")
         assert screen.ended() == 0

@@ -202,7 +202,7 @@ def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tm
         silent.bind(str(tmp_path / "silent.sock"))
         silent.listen()
         with terminal(ada, "gpu-dev", "--endpoint", f"{tmp_path}/silent.sock", "list") as screen:
-            screen.answer("Waiting for the cloud to answer.", CTRL_C)
+            screen.answer("Waiting for the ODC daemon to answer.", CTRL_C)
             assert screen.ended() == 130
             assert "Traceback" not in screen.screen.text
 

@@ -290,7 +290,7 @@ def test_config_show_says_what_is_known_here_while_the_cloud_is_away(ada: Person
         aside.rename(cloud.socket)
     assert done.code == 1
     lines = [line.split(maxsplit=1) for line in done.out.splitlines()]
-    assert ["you", "unknown: the cloud does not answer"] in lines
+    assert ["you", "unknown: the ODC daemon does not answer"] in lines
     assert ["endpoint", f"{cloud.endpoint} (by GPU_DEV_ENDPOINT)"] in lines
     assert ["ssh_key", "~/.ssh/id_ed25519.pub, as it was set here"] in lines
     assert "config includes your reservations" in done.out

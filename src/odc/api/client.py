@@ -119,7 +119,7 @@ def _away(socket: str, error: Exception) -> str:
     """That nothing answers; where no socket is, and no cloud is known to have it, the address is probably wrong."""
     if isinstance(error, FileNotFoundError) and socket != DEFAULT_SOCKET and operator_command(socket) == "odc":
         return f"there is no ODC daemon on {socket}"
-    return f"the cloud does not answer on {socket}"
+    return f"the ODC daemon does not answer on {socket}"
 
 
 class Client:
@@ -276,7 +276,7 @@ class Client:
         try:
             return msgspec.json.decode(raw, type=kind)
         except msgspec.MsgspecError as error:
-            raise ProviderUnavailable(f"the cloud's answer is not understood: {error}") from error
+            raise ProviderUnavailable(f"unexpected response from the ODC daemon: {error}") from error
 
     @contextlib.contextmanager
     def _notifying_when_slow(self, expected_s: float) -> Iterator[None]:
@@ -329,7 +329,7 @@ def _error(raw: bytes, status: int) -> OdcError:
     try:
         view = msgspec.json.decode(raw, type=ErrorView)
     except msgspec.MsgspecError:
-        return ProviderUnavailable(f"the cloud answers with status {status}")
+        return ProviderUnavailable(f"the ODC daemon answers with status {status}")
     kind = getattr(errors, view.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OdcError)):
         kind = OdcError

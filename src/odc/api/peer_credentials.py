@@ -139,7 +139,7 @@ class PeerProtocol(H11Protocol):
             self._watch_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it out."""
+        """Decrement the user's connection count."""
         self.limits.open[self._uid] -= 1
         if self.limits.open[self._uid] <= 0:
             del self.limits.open[self._uid]

@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop: a few threads for each user, so that no user takes all of them."""
+"""Blocking work off the event loop: a few threads for each user, so that no user takes all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Found = TypeVar("Found")
 
 
 class Threads:
-    """Runs work in threads; for one event loop. What finds no place waits its turn, without a thread."""
+    """Runs work in threads; for one event loop. Calls over the limit queue up without holding a thread."""
 
     def __init__(self, per_user: int = PER_USER_THREADS, total: int = TOTAL_THREADS) -> None:
         """Prepare; nothing is started.

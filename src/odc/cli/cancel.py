@@ -25,7 +25,7 @@ MAX_HINTS = 5
 
 @click.command()
 @click.argument("wanted", metavar="[ID]...", nargs=-1, shell_complete=completed)
-@click.option("--all", "everything", is_flag=True, help="All of yours.")
+@click.option("--all", "everything", is_flag=True, help="Cancel all of your reservations.")
 @yes_option
 @json_option
 @pass_session

@@ -30,7 +30,7 @@ REPLACEMENTS: dict[str, tuple[str, str]] = {
         ("extend", "renew", "prolong"),
         ("a reservation's end is fixed; have the same again", gpu_dev("reserve --like NAME")),
     ),
-    **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("the whole cloud", gpu_dev("status"))),
+    **dict.fromkeys(("nodes", "top", "sinfo", "cluster"), ("all types and nodes", gpu_dev("status"))),
     **dict.fromkeys(("free", "available", "types", "gpus"), ("what is free", gpu_dev("avail"))),
     **dict.fromkeys(
         ("cp", "scp", "rsync", "sync"), ("let scp and rsync know it", gpu_dev("config ssh-include enable"))
@@ -49,7 +49,7 @@ OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     "stop": ("stop the daemon; boxes go on", odc("down")),
     "restart": ("with new settings; boxes go on", odc("down") + " && " + odc("up")),
     "reload": ("with new settings; boxes go on", odc("down") + " && " + odc("up")),
-    "status": ("the whole cloud", gpu_dev("status")),
+    "status": ("all types and nodes", gpu_dev("status")),
     **dict.fromkeys(("logs", "log"), ("the log is odc.log in the state folder; what is wrong", odc("doctor"))),
     **dict.fromkeys(("users", "who"), ("who is recorded", odc("user list"))),
     **dict.fromkeys(("disks", "storage", "prune"), ("who takes what of the storage", odc("disk list"))),

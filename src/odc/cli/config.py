@@ -33,9 +33,9 @@ def config() -> None:
 @json_option
 @pass_session
 def show(session: Session, as_json: bool) -> None:
-    """Show who the cloud takes you for, your keys, and your files.
+    """Show your user name, your keys, and your files.
 
-    While the cloud does not answer: what is known here.
+    While the ODC daemon does not answer, only what is known locally.
     """
     me: Me | None = None
     views: tuple[ReservationView, ...] = ()

@@ -44,7 +44,9 @@ class WithCommand(click.Command):
         left = super().parse_args(ctx, args[:end])
         if left:
             meant = shlex.join([str(ctx.params["reference"]), "--", *left, *args[end + 1 :]])
-            raise InvalidRequest("a command for the box stands behind --", ("for example", gpu_dev(f"connect {meant}")))
+            raise InvalidRequest(
+                "separate the command for the box from the ID by --", ("for example", gpu_dev(f"connect {meant}"))
+            )
         return left
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -54,9 +56,7 @@ class WithCommand(click.Command):
 
 @click.command(cls=WithCommand, context_settings={"allow_extra_args": True})
 @click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
-@click.option(
-    "--diagnose", is_flag=True, help="Show which keys the box accepts, which you have, and whether ssh gets in."
-)
+@click.option("--diagnose", is_flag=True, help="Check your keys and ssh settings, and whether ssh can log in.")
 @click.pass_context
 def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
     """Open a shell in your box, or run COMMAND there. Waits while it is queued, or restarts.
@@ -203,13 +203,13 @@ def _run(way: Way, command: Sequence[str]) -> int:
 
 
 def _offline(session: Session, reference: str | None, command: tuple[str, ...], error: OdcError) -> int:
-    """Connect by the file that is there, while the cloud does not answer."""
+    """Connect by the file that is there, while the ODC daemon does not answer."""
     path = ssh_files.find_offline(session.folder, session.endpoint, reference) if reference else _only_file(session)
     if path is None:
         raise error
     name = ssh_names.name_of(path)
     seen = times.clock(local_state.written_at(session, path), session.now())
-    session.output.note(f"The cloud does not answer; connecting to {name} by what was known at {seen}.")
+    session.output.note(f"The ODC daemon does not answer; connecting to {name} by what was known at {seen}.")
     way, alone = _ways(session, path)
     code = _run(way, command)
     if code == REFUSED:
@@ -226,5 +226,5 @@ def _only_file(session: Session) -> Path | None:
     if len(files) < 2 or not session.output.can_prompt:
         return files[0] if len(files) == 1 else None
     lines = [(f"{ssh_names.name_of(path)} ({path.name.removesuffix(ssh_files.SUFFIX)})", path) for path in files]
-    path: Path = reservation_lookup.chosen(session, "The cloud does not answer. Which of the known ones?", lines)
+    path: Path = reservation_lookup.chosen(session, "The ODC daemon does not answer. Which of the known ones?", lines)
     return path

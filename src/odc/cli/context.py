@@ -67,20 +67,20 @@ class Session:
 
     def _note_slow(self) -> None:
         self.output.progress("")
-        self.note_once("Waiting for the cloud to answer.")
+        self.note_once("Waiting for the ODC daemon to answer.")
 
     def _endpoint_hints(self) -> tuple[Hint, ...]:
         """What says where the cloud is, and how to unsay it; nothing for the usual place and for what was typed."""
         if self.endpoint_typed:
             return ()
         if self.endpoint_variable:
-            return (Hint("GPU_DEV_ENDPOINT says so", "unset GPU_DEV_ENDPOINT"),)
+            return (Hint("endpoint from GPU_DEV_ENDPOINT", "unset GPU_DEV_ENDPOINT"),)
         if read_endpoint(self.folder):
-            return (Hint(f"{self.folder / FILE} says so", gpu_dev("config set endpoint ''")),)
+            return (Hint(f"endpoint from {self.folder / FILE}", gpu_dev("config set endpoint ''")),)
         return ()
 
     def _box_hints(self) -> tuple[Hint, ...]:
-        """How the boxes that are known here are reached while the cloud does not answer."""
+        """How the boxes that are known here are reached while the ODC daemon does not answer."""
         from odc.cli import ssh_files
 
         names = ssh_files.names_of(self.folder, self.endpoint)

@@ -75,13 +75,13 @@ class Follower:
         return "  making the disk safe …" if view.state is Status.ENDING and view.disk else ""
 
     def away(self) -> None:
-        """Say that the cloud does not answer."""
+        """Say that the ODC daemon does not answer."""
         self._session.output.progress("")
-        self._say("The cloud does not answer; waiting for it. The reservation stays.")
+        self._say("The ODC daemon does not answer; waiting for it. The reservation stays.")
 
     def back(self) -> None:
         """Say that it answers again."""
-        self._say("The cloud answers again.")
+        self._say("The ODC daemon answers again.")
 
     def _once(self, text: str) -> None:
         if text not in self._said:

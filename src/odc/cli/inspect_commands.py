@@ -15,10 +15,14 @@ from odc.domain.errors import ProviderUnavailable
 
 
 @click.command("list")
-@click.option("--all", "-a", "ended", is_flag=True, help="Ended ones too.")
-@click.option("--user", default="me", metavar="NAME|all", help="Another user's, or everyone's.")
-@click.option("--status", default="", metavar="STATUS", help="Only these states, such as queued,active.")
-@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds; q ends.")
+@click.option("--all", "-a", "ended", is_flag=True, help="Include ended reservations.")
+@click.option(
+    "--user", default="me", metavar="NAME|all", help="List the reservations of another user, or of all users."
+)
+@click.option(
+    "--status", default="", metavar="STATUS", help="Only reservations in these states, such as queued,active."
+)
+@click.option("--watch", "-w", is_flag=True, help="Refresh every 2 seconds; press q to quit.")
 @json_option
 @pass_session
 def list_(session: Session, ended: bool, user: str, status: str, watch: bool, as_json: bool) -> None:
@@ -57,13 +61,13 @@ def _show_stale(session: Session) -> None:
     if cached is None:
         return
     (seen, views), now = cached, session.now()
-    session.output.line(f"STALE, as of {times.clock(seen, now)}: the cloud does not answer now.")
+    session.output.line(f"STALE, as of {times.clock(seen, now)}: the ODC daemon does not answer.")
     session.output.lines(screens.list_lines(views, now, session.output))
 
 
 @click.command()
 @click.argument("reference", metavar="[ID]", required=False, shell_complete=completed)
-@click.option("--history", is_flag=True, help="Tell its whole story.")
+@click.option("--history", is_flag=True, help="Show its event history.")
 @json_option
 @pass_session
 def show(session: Session, reference: str | None, history: bool, as_json: bool) -> None:
@@ -91,7 +95,7 @@ def _disk_of(session: Session, view: ReservationView) -> DiskView | None:
 
 
 @click.command()
-@click.option("--watch", "-w", is_flag=True, help="Show it anew every 2 seconds; q ends.")
+@click.option("--watch", "-w", is_flag=True, help="Refresh every 2 seconds; press q to quit.")
 @json_option
 @pass_session
 def avail(session: Session, watch: bool, as_json: bool) -> None:
@@ -114,7 +118,7 @@ def avail(session: Session, watch: bool, as_json: bool) -> None:
 @json_option
 @pass_session
 def status(session: Session, as_json: bool) -> None:
-    """Show the whole cloud: its types and nodes."""
+    """Show all GPU types and nodes."""
     local_state.sync(session)
     answer = session.client().status()
     if as_json:

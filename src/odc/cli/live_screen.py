@@ -34,7 +34,7 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
                 last = output
                 lines = _drawn(draw, output)
                 if output.live:
-                    before = output.redraw(lines, output.paint("q or Ctrl+C ends", "dim"), before)
+                    before = output.redraw(lines, output.paint("press q or Ctrl+C to quit", "dim"), before)
                 else:
                     output.lines([f"{session.now():%H:%M:%S}", *lines, ""])
                 if pressed(REFRESH_INTERVAL_S):

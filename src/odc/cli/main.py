@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("odc.cli.cancel:cancel", "End a reservation; its disk is kept."),
     "wait": ("odc.cli.cancel:wait", "Wait until a reservation is ready."),
     "avail": ("odc.cli.inspect_commands:avail", "Show what is free now, or when."),
-    "status": ("odc.cli.inspect_commands:status", "Show the whole cloud."),
+    "status": ("odc.cli.inspect_commands:status", "Show all GPU types and nodes."),
     "config": ("odc.cli.config:config", "Show and set your keys and files."),
     "completion": ("odc.cli.completion:completion", "Let your shell complete commands and names."),
     "help": ("odc.cli.main:help_", "Show this help, or a command's."),
@@ -91,7 +91,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--endpoint", metavar="ADDRESS", help="The cloud to ask, such as unix:///run/odc/odc.sock.")
+@click.option("--endpoint", metavar="ADDRESS", help="Address of the ODC daemon, such as unix:///run/odc/odc.sock.")
 @click.version_option(__version__, prog_name="gpu-dev")
 @click.pass_context
 def main(ctx: click.Context, endpoint: str | None) -> None:

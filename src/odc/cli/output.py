@@ -69,7 +69,7 @@ class Output:
         self.out.flush()
 
     def lines(self, texts: Iterable[str]) -> None:
-        """Several."""
+        """Print several lines."""
         for text in texts:
             self.line(text)
 

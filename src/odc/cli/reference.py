@@ -14,7 +14,7 @@ _HEAD = """# The commands of `gpu-dev`
 
 Made from the commands by `make docs`; do not edit. What they are for: [the guide](../guide.md).
 
-Exit codes: 0 done; 1 it failed, or the cloud does not answer; 2 what was typed cannot be done; 70 a bug;
+Exit codes: 0 done; 1 it failed, or the ODC daemon does not answer; 2 what was typed cannot be done; 70 a bug;
 130 interrupted.
 With `--json` an error is JSON on standard error: `error`, `message`, `hint`.
 """

@@ -74,5 +74,5 @@ def chosen(session: Session, question: str, lines: Sequence[tuple[str, Any]]) ->
     try:
         return prompts.select(question, lines)
     except KeyboardInterrupt:
-        session.output.note("Nothing happened.")
+        session.output.note("Cancelled.")
         raise

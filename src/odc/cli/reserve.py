@@ -24,7 +24,7 @@ from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
 from odc.domain.status import ENDED, Status
 
-CANCELLED_NOTE = "Nothing happened: nothing was reserved."
+CANCELLED_NOTE = "Cancelled; nothing was reserved."
 MAX_PLAN_POLLS = 20
 
 
@@ -76,17 +76,20 @@ class LocalFilesWriter:
     metavar="TYPE",
     help="GPU type, such as h100 or cpu-x86; gpu-dev avail shows them.",
 )
-@click.option("--gpus", "-g", callback=gpus_of, metavar="N", help="GPUs: 1, 2, 4, 8, up to a whole node.")
+@click.option("--gpus", "-g", callback=gpus_of, metavar="N", help="Number of GPUs: 1, 2, 4, 8, up to a whole node.")
 @click.option("--hours", "-h", callback=hours_of, metavar="H", help="Hours: 0.0833 (5 minutes) to 24.")
-@click.option("--name", "-n", metavar="NAME", help="Its name; else the disk's.")
-@click.option("--disk", metavar="NAME|none", help="Your disk that is its home; none is temporary. Else: default.")
+@click.option("--name", "-n", metavar="NAME", help="Name of the reservation; by default the disk's.")
+@click.option(
+    "--disk", metavar="NAME|none", help="Disk to mount as the home; none for a temporary home. By default: default."
+)
 @click.option("--no-persist", is_flag=True, help="The same as --disk none.")
 @click.option(
-    "--like", metavar="ID|NAME", shell_complete=completed, help="As that reservation was; other options change it."
+    "--like",
+    metavar="ID|NAME",
+    shell_complete=completed,
+    help="Copy the options of an earlier reservation; other flags override them.",
 )
-@click.option(
-    "--wait/--no-wait", "wait", default=None, help="Wait until it is ready. On a terminal: wait; elsewhere: do not."
-)
+@click.option("--wait/--no-wait", "wait", default=None, help="Wait until it is ready; by default only on a terminal.")
 @yes_option
 @json_option
 @pass_session
@@ -119,7 +122,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
     try:
         view = session.client().reserve(request)
     except KeyboardInterrupt:
-        output.note("Interrupted while asking: it may be reserved or not. Look: gpu-dev list")
+        output.note("Interrupted; the reservation may or may not have been made. Check: gpu-dev list")
         sys.exit(130)
     _show_progress(session, view, mode)
 
@@ -137,7 +140,7 @@ def _request(session: Session, partial: PartialRequest, like: str | None, mode: 
             raise InvalidRequest(f"{screens.title(other)} is {other.owner}'s, not yours", ("the same GPUs", alike))
         partial = partial.like(other, frozenset(view.name for view in live))
     if mode.can_prompt:
-        # Nobody shall answer every question to hear at the end that a key is missing.
+        # Check for a key first, so that the user does not answer every prompt in vain.
         _ensure_key(session, mode)
     partial = _completed(session, partial, mode)
     partial.check()
@@ -226,7 +229,7 @@ def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> No
         output.note(f"End it: gpu-dev cancel {view.name}")
         sys.exit(130)
     except ProviderUnavailable as error:
-        known = ("it is asked for", gpu_dev(f"show {view.id[:8]}"))
+        known = ("it was requested", gpu_dev(f"show {view.id[:8]}"))
         raise ProviderUnavailable(error.message, *error.hints, known) from error
     _write_local_files(session, writer, view)
     failed = view.state in ENDED
@@ -256,7 +259,7 @@ def _planned(session: Session, view: ReservationView) -> ReservationView:
         if view.state is not Status.QUEUED or view.ready_by or view.estimate:
             return view
         if tries == 1:
-            session.output.note("Waiting for the cloud's plan.")
+            session.output.note("Waiting for the scheduler.")
         view = session.client().reservation(view.id, wait_s=1, version=view.version)
     return view
 
@@ -292,4 +295,4 @@ def _result(session: Session, view: ReservationView, name: str) -> list[str]:
         return [f"Connect when it is ready: gpu-dev connect {view.name}"]
     if view.state is Status.ENDING:
         return [screens.end_sentence(view, now)]
-    return [f"It is being made ready.   gpu-dev connect {view.name}"]
+    return [f"Starting up.   gpu-dev connect {view.name}"]

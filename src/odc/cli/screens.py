@@ -267,8 +267,8 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
 
 
 def unknown_me_lines() -> list[str]:
-    """The same while the cloud does not answer."""
-    unknown = "unknown: the cloud does not answer"
+    """The same while the ODC daemon does not answer."""
+    unknown = "unknown: the ODC daemon does not answer"
     return [f"you           {unknown}", f"github_user   {unknown}", f"keys          {unknown}"]
 
 

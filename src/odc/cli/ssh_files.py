@@ -175,7 +175,7 @@ def names_of(folder: Path, endpoint: str) -> list[str]:
 
 
 def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
-    """The file that a name or an id's beginning means, while the cloud does not answer."""
+    """The file that a name or an id's beginning means, while the ODC daemon does not answer."""
     for path in files_of(folder, endpoint):
         if path.name.startswith(short(reference)) and len(reference) >= 4:
             return path

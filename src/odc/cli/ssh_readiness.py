@@ -19,7 +19,7 @@ def wait_until_reachable(session: Session, view: ReservationView) -> Reservation
     """The reservation once its box answers, or as it has ended.
 
     Only boxes on this machine are tried: the way to another one may lead through the user's own ssh settings. After a
-    minute ssh itself shall say what is wrong.
+    minute, ssh runs anyway so that its own error is shown.
 
     Raises:
         ProviderUnavailable: the cloud was away for long.

@@ -1,7 +1,6 @@
-"""Lines that are longer than the terminal is wide: folded between words, below what they belong to. Pure.
+"""Wraps long lines at word boundaries and aligns continuations under their column. Pure.
 
-A command or an address is never folded: it stands on a line of its own and can be pasted, also where the terminal
-itself must break it.
+A command or an address is never wrapped: it has a line of its own and can be pasted, even if the terminal breaks it.
 """
 
 from __future__ import annotations

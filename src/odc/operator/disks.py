@@ -27,7 +27,7 @@ def read_storage(settings: Settings, keep: int = 1, owner: str = "", disk: str =
     """The storage as the daemon measured it last.
 
     Raises:
-        OdcError: the cloud does not answer, or the caller is not an operator.
+        OdcError: the ODC daemon does not answer, or the caller is not an operator.
     """
     client = Client(settings.socket)
     try:
@@ -71,7 +71,7 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         say: hears the lines.
 
     Raises:
-        OdcError: the cloud does not answer, or the caller is not an operator; or it was refused.
+        OdcError: the ODC daemon does not answer, or the caller is not an operator; or it was refused.
     """
     client = Client(settings.socket)
     try:
@@ -99,7 +99,7 @@ def recover(settings: Settings, asked: RecoverDisk, say: Say) -> None:
     """Give a disk its record back, or every disk that needs no further information.
 
     Raises:
-        OdcError: the cloud does not answer, the caller is not an operator, or it is not clear which disk is meant. Some
+        OdcError: the daemon is away, the caller is not an operator, or it is not clear which disk is meant. Some
             disks remain for which more must be given; the others have their records.
     """
     client = Client(settings.socket)

@@ -24,7 +24,7 @@ def read_users(settings: Settings) -> UserList:
     """Every user with a record.
 
     Raises:
-        OdcError: the cloud does not answer, or the caller is not an operator.
+        OdcError: the ODC daemon does not answer, or the caller is not an operator.
     """
     client = Client(settings.socket)
     try:

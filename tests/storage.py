@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +43,12 @@ class Storage(Protocol):
     def lose(self, disk_id: str) -> None:
         """The volume is not there any more, as when its file system is not mounted."""
 
+    def id_base(self, disk_id: str, place: str) -> int:
+        """First id of the range in which an attached volume's owners are seen; 0: the one in which they are stored."""
+
+    def in_use(self, disk_id: str, place: str) -> AbstractContextManager[object]:
+        """Something uses an attached volume meanwhile."""
+
 
 class MemoryStorage:
     def __init__(self) -> None:
@@ -66,6 +72,15 @@ class MemoryStorage:
 
     def lose(self, disk_id: str) -> None:
         self.memory.lose(disk_id)
+
+    def id_base(self, disk_id: str, place: str) -> int:
+        return self.memory.id_base(disk_id)
+
+    @contextmanager
+    def in_use(self, disk_id: str, place: str) -> Iterator[None]:
+        self.memory.keep_busy(disk_id, "process 1 (sleep)")
+        yield
+        self.memory.keep_busy(disk_id, None)
 
 
 class LocalStorage:
@@ -105,6 +120,19 @@ class LocalStorage:
     def lose(self, disk_id: str) -> None:
         folder = self.root / "volumes" / disk_id
         folder.rename(folder.with_name(f"{disk_id}.lost"))
+
+    def id_base(self, disk_id: str, place: str) -> int:
+        seen = Path(place).stat().st_uid
+        assert seen == Path(place, ".odc-disk").stat().st_uid + 1000
+        return 0 if seen == DEV else seen - 1000
+
+    @contextmanager
+    def in_use(self, disk_id: str, place: str) -> Iterator[None]:
+        with subprocess.Popen(["sleep", "60"], cwd=place) as user:
+            try:
+                yield
+            finally:
+                user.kill()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import an_id
-from tests.storage import MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import ID_BASE, MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storage, folders_storage
 
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
@@ -17,6 +17,7 @@ from odc.domain.storage import DiskUse
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ADAPTERS = ["memory", pytest.param("folders", marks=as_root), pytest.param("btrfs", marks=pytest.mark.btrfs)]
+OTHER_IDS = ID_BASE + 7 * 65536
 _numbers = itertools.count()
 
 
@@ -60,6 +61,33 @@ def test_attaching_again_for_the_same_holder_gives_the_same_place(storage: Stora
     assert storage.volumes.list_attached() == {disk: "r-1"}
     storage.volumes.detach(disk, "r-1")
     assert storage.volumes.list_attached() == {}
+
+
+def test_attaching_again_with_another_range_of_ids_gives_the_same_place_and_files(storage: Storage, disk: str) -> None:
+    storage.write(disk, "kept", 3)
+    place = storage.volumes.attach(disk, "r-1", OTHER_IDS)
+    assert storage.id_base(disk, place) == OTHER_IDS
+    assert storage.volumes.attach(disk, "r-1", OTHER_IDS) == place
+    assert storage.volumes.attach(disk, "r-1", OTHER_IDS + 65536) == place
+    assert storage.id_base(disk, place) == OTHER_IDS + 65536
+    assert storage.volumes.attach(disk, "r-1") == place
+    assert storage.id_base(disk, place) == 0
+    assert storage.volumes.list_attached() == {disk: "r-1"}
+    storage.volumes.detach(disk, "r-1")
+    assert storage.volumes.list_attached() == {}
+    assert storage.files(disk) == {"kept": 3}
+
+
+def test_a_volume_in_use_is_not_given_with_another_range_of_ids(storage: Storage, disk: str) -> None:
+    place = storage.volumes.attach(disk, "r-1", OTHER_IDS)
+    with storage.in_use(disk, place):
+        for other in (OTHER_IDS + 65536, 0):
+            with pytest.raises(ProviderUnavailable, match="still used by"):
+                storage.volumes.attach(disk, "r-1", other)
+        assert storage.volumes.attach(disk, "r-1", OTHER_IDS) == place
+        assert storage.id_base(disk, place) == OTHER_IDS
+    storage.volumes.attach(disk, "r-1", OTHER_IDS + 65536)
+    assert storage.id_base(disk, place) == OTHER_IDS + 65536
 
 
 def test_a_second_holder_does_not_get_a_volume_that_is_in_use(storage: Storage, disk: str) -> None:

@@ -238,7 +238,8 @@ def test_a_user_who_makes_their_home_read_only_locks_nobody_out(btrfs: Path) -> 
     with btrfs_storage(btrfs / an_id()) as storage:
         disk_id = an_id()
         storage.volumes.create(disk_id, 64 * MIB)
-        for step, act in enumerate((storage.volumes.attach, storage.volumes.snapshot)):
+        acts: list[Callable[[str, str], object]] = [storage.volumes.attach, storage.volumes.snapshot]
+        for step, act in enumerate(acts):
             storage.write(disk_id, f"work{step}", 5)
             storage.remove_marker(disk_id)
             subprocess.run(["btrfs", "property", "set", "-ts", storage.home(disk_id), "ro", "true"], check=True)

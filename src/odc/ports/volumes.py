@@ -60,16 +60,19 @@ class Volumes(Protocol):
         Cost: one small file for each volume.
         """
 
-    def attach(self, disk_id: str, holder: str) -> str:
+    def attach(self, disk_id: str, holder: str, id_base: int = 0) -> str:
         """Make the volume usable by a box, `nosuid,nodev`, and say where: the mount's path.
 
         Args:
             disk_id: a volume that exists.
             holder: `<reservation id>-<attempt>`. Attaching twice for the same holder gives the same path.
+            id_base: first host id of the box's range, in which the owners of files are seen; the files themselves keep
+                theirs. 0: the range that owners are stored in. Attaching again with another range changes what is
+                seen, if nothing uses the mount.
 
         Raises:
             ProviderRefused: the volume is gone, or what is in its place is another's.
-            ProviderUnavailable: another holder has it still.
+            ProviderUnavailable: another holder has it still, or it is in use in another range.
         """
 
     def detach(self, disk_id: str, holder: str) -> None:

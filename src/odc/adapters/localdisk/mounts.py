@@ -76,12 +76,13 @@ def bind(source: Path, target: Path) -> None:
 
 
 def make_safe(target: Path) -> None:
-    """Make a bind mount `nosuid,nodev`. Repeatable: its maker may have ended between the two.
+    """Make a bind mount `nosuid,nodev`, and private. Repeatable: its maker may have ended between the two.
 
     Raises:
         OSError: it could not be done.
     """
     _mount(None, target, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV)
+    _mount(None, target, _MS_PRIVATE)
 
 
 def detach(target: Path) -> None:

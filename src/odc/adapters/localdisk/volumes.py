@@ -11,6 +11,9 @@ Layout below a folder that only root may enter; the names never come from users:
     layers/<box>                  what a box writes outside its home (`layers.py`)
     mounts/<holder>               the volume while a reservation holds it, `nosuid,nodev`
 
+On disk, the owners of all homes are in one range of ids, so that snapshots, and a home that goes from box to box, need
+no change of owners. A box has a range of its own: its mount shifts the owners (`idmapped.py`).
+
 "Verified" is defined by the backend (`backends.py`); which one a folder gets, by `select_storage.py`.
 """
 
@@ -31,6 +34,7 @@ from odc.adapters.localdisk.btrfs_file import file_of, is_read_only, mounted_fil
 from odc.adapters.localdisk.disk_marker import read_marker, write_marker
 from odc.adapters.localdisk.errors import InUse, StorageReadOnly, storage_errors
 from odc.adapters.localdisk.file_listing import list_below
+from odc.adapters.localdisk.idmapped import mount_idmapped
 from odc.adapters.localdisk.layers import Layers
 from odc.adapters.localdisk.mounts import Mount, bind, make_safe, read_mounts, seen_elsewhere, unmount
 from odc.adapters.localdisk.select_storage import prepare_folder
@@ -55,7 +59,7 @@ class LocalVolumes:
         Args:
             root: only root may enter it.
             backend: how volumes are made and copied.
-            id_base: host uid of a box's root.
+            id_base: host uid, on disk, of a box's root.
             dev: uid of the user in the box.
         """
         self._root = root.resolve()
@@ -123,8 +127,9 @@ class LocalVolumes:
         with storage_errors("the volumes cannot be listed"):
             return read_labels(self._root)
 
-    def attach(self, disk_id: str, holder: str) -> str:
-        """Mount the volume for this holder."""
+    def attach(self, disk_id: str, holder: str, id_base: int = 0) -> str:
+        """Mount the volume for this holder, with its owners in this range."""
+        seen_from = id_base or self._box_root
         target = self._root / "mounts" / _checked(holder)
         with storage_errors(f"disk {disk_id} cannot be attached"):
             home = self._home(disk_id)
@@ -134,26 +139,50 @@ class LocalVolumes:
             self._backend.make_writable(home)
             self._check_marker(disk_id, home)
             found = self._attached().get(disk_id)
+            if found is not None and found.target != target:
+                raise ProviderUnavailable(f"disk {disk_id} is still attached to {found.target.name}")
+            if found is not None and not self._shows(found, home, seen_from):
+                # Of a box in another range, or unknown: no box gets a home whose files are not its own.
+                self._unmount_all(disk_id, target)
+                found = None
             if found is None:
                 target.mkdir(exist_ok=True)
-                bind(home, target)
-            elif found.target != target:
-                raise ProviderUnavailable(f"disk {disk_id} is still attached to {found.target.name}")
+                if seen_from == self._box_root:
+                    bind(home, target)
+                else:
+                    mount_idmapped(home, target, self._box_root, seen_from)
             make_safe(target)
         return str(target)
+
+    def _shows(self, mount: Mount, home: Path, seen_from: int) -> bool:
+        """Whether the mount shows the home's owners in the range that begins there.
+
+        The kernel does not tell a mount's mapping, only that there is one: the owner of the folder itself tells it.
+        """
+        is_shifted = "idmapped" in mount.options
+        shift = mount.target.stat().st_uid - home.stat().st_uid
+        return is_shifted == (seen_from != self._box_root) and shift == seen_from - self._box_root
 
     def detach(self, disk_id: str, holder: str) -> None:
         """Unmount the volume of this holder."""
         target = self._root / "mounts" / _checked(holder)
         with storage_errors(f"disk {disk_id} cannot be detached"):
-            while (found := self._attached().get(disk_id)) is not None and found.target == target:
-                user = seen_elsewhere(found)
-                if user is not None:
-                    raise InUse(f"disk {disk_id} is still used by {user}")
-                unmount(target)
+            self._unmount_all(disk_id, target)
             # Files in a folder without a mount belong to no disk, but were written by someone: keep them.
             with suppress(OSError):
                 target.rmdir()
+
+    def _unmount_all(self, disk_id: str, target: Path) -> None:
+        """Unmount the volume from this folder, however often it is mounted there.
+
+        Raises:
+            InUse: something uses it, which the message names; the mount that is used stays.
+        """
+        while (found := self._attached().get(disk_id)) is not None and found.target == target:
+            user = seen_elsewhere(found)
+            if user is not None:
+                raise InUse(f"disk {disk_id} is still used by {user}")
+            unmount(target)
 
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
         """Copy the volume, verify the copy as the backend says and by its marker, and say what it holds."""

@@ -24,6 +24,7 @@ class _Volume:
     vouched: bool = True
     label: VolumeLabel | None = None
     holder: str | None = None
+    id_base: int = 0
     user: str | None = None
     files: dict[str, FileEntry] = field(default_factory=dict)
 
@@ -69,14 +70,16 @@ class MemoryVolumes:
             found = sorted(self._volumes.items())
             return tuple(volume.label or VolumeLabel(disk_id=disk_id) for disk_id, volume in found)
 
-    def attach(self, disk_id: str, holder: str) -> str:
+    def attach(self, disk_id: str, holder: str, id_base: int = 0) -> str:
         """Give it to the holder."""
         with self.faults.around("attach"), self._lock:
             volume = self._get(disk_id)
             self._check_marker(disk_id, volume)
             if volume.holder not in (None, holder):
                 raise ProviderUnavailable(f"disk {disk_id} is still attached to {volume.holder}")
-            volume.holder = holder
+            if volume.holder and volume.user and volume.id_base != id_base:
+                raise ProviderUnavailable(f"disk {disk_id} is still used by {volume.user}")
+            volume.holder, volume.id_base = holder, id_base
         return f"/memory/mounts/{holder}"
 
     def detach(self, disk_id: str, holder: str) -> None:
@@ -166,6 +169,11 @@ class MemoryVolumes:
         """What a box would find in the home now: path to size."""
         with self._lock:
             return {path: entry.size for path, entry in self._get(disk_id).files.items()}
+
+    def id_base(self, disk_id: str) -> int:
+        """The range in which the volume's owners are seen now; 0: the stored one."""
+        with self._lock:
+            return self._get(disk_id).id_base
 
     def keep_busy(self, disk_id: str, user: str | None) -> None:
         """Let something use the mount, so that it cannot be detached; None ends that."""

@@ -34,6 +34,7 @@ from odc.adapters.engine.service import EngineService, inspect_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.catalog import Catalog
+from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 from odc.entrypoints.process_environment import cleaned
@@ -68,11 +69,13 @@ class Engine:
     held: IO[str] | None = None
 
     def spec(self, **changes: Any) -> BoxSpec:
-        """A box on the first node with one GPU and a port of its own."""
+        """A box on the first node with one GPU, and a port and a range of ids of its own."""
         rank = changes.pop("rank", 0)
         attempt = changes.pop("attempt", 1)
         name = BoxName(changes.pop("reservation_id", uuid.uuid4().hex), attempt, rank)
         node = self.nodes[0]
+        port = changes.get("ssh_port") or free_port(*self.options.ports)
+        ranges = IdRanges(base=ID_BASE, ports=self.options.ports, separate=True)
         defaults: dict[str, Any] = {
             "name": name,
             "node": node.name,
@@ -82,7 +85,8 @@ class Engine:
             "gpu_type": node.gpu_type,
             "units": 1,
             "resources": share_of(node.allocatable, 1, node.units),
-            "ssh_port": free_port(*self.options.ports),
+            "ssh_port": port,
+            "id_base": ranges.range_of(port),
             "home": None,
             "files": self.files(),
         }

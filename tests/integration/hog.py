@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable
 
@@ -46,12 +47,30 @@ def timer() -> object:
     return made
 
 
+def passed() -> object:
+    """A descriptor on its way through a Unix socket, which nobody receives."""
+    if not pairs or pairs[-1][1] == MOST_OF_A_SOCKET:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ends[0].setblocking(False)
+        pairs.append((ends, 0))
+    ends, count = pairs.pop()
+    try:
+        socket.send_fds(ends[0], [b"x"], [ends[1].fileno()])
+    finally:
+        pairs.append((ends, count + 1))
+    return ends
+
+
+MOST_OF_A_SOCKET = 10
+"""Messages that a datagram socket takes before they are read."""
+pairs: list[tuple[tuple[socket.socket, socket.socket], int]] = []
 KINDS: dict[str, Callable[[], object]] = {
     "inotify": lambda: call(294, 0),
     "pipe": pipe,
     "aio": aio,
     "timer": timer,
     "terminal": os.openpty,
+    "passed": passed,
     "file": lambda: os.open("/dev/null", os.O_RDONLY),
 }
 

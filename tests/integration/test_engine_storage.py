@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.builders import an_id
 from tests.engine import Engine, private_engine
 from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage
@@ -48,8 +49,8 @@ def a_box_with_a_disk(
     ):
         disk = an_id()
         storage.volumes.create(disk, size)
-        home = storage.volumes.attach(disk, "r-1")
-        spec = engine.spec(gpus=(), home=home, files={**engine.files(), "disk_id": f"{disk}\n".encode()})
+        spec = engine.spec(gpus=(), files={**engine.files(), "disk_id": f"{disk}\n".encode()})
+        spec = replace(spec, home=storage.volumes.attach(disk, "r-1", spec.id_base))
         uid = engine.up(spec)
         try:
             yield engine, spec, storage, disk

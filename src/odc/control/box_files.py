@@ -60,6 +60,7 @@ def box_spec(
         ssh_port=place.ssh_port,
         home=home,
         files=files,
+        id_base=place.id_base,
     )
 
 

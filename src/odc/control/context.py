@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from odc.domain.box import BoxSeen
 from odc.domain.catalog import Catalog
+from odc.domain.host_ids import IdRanges
 from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.storage import Level, Retention, StorageUse
@@ -32,6 +33,7 @@ class Policy:
         limits: per user and per step.
         image: the image of boxes, as the cluster names it.
         ssh_ports: the hosts' ports that lead to the boxes' SSH, first and last.
+        ids: the host ids that boxes have.
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
@@ -48,6 +50,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     image: str = "localhost/odc/box:1"
     ssh_ports: tuple[int, int] = (30000, 31999)
+    ids: IdRanges = field(default_factory=IdRanges)
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)

@@ -42,7 +42,7 @@ class FreeResources:
         Args:
             seen: with nodes and boxes; every box that is there holds its GPUs, whatever its record says.
             held: the live reservations.
-            policy: gives the ports.
+            policy: gives the ports, and a range of ids for each.
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
         occupying = [record for record in held if record.occupies]
@@ -55,8 +55,13 @@ class FreeResources:
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
         used |= seen.taken_ports
+        # The range of another port may be taken as well: that of a box from before the setting `ports` was changed.
+        ranges = {place.id_base for record in occupying for place in record.places} | {box.id_base for box in boxes}
+        self._ids, others = policy.ids, ranges - {0}
         first, last = policy.ssh_ports
-        self._ports = [port for port in range(first, last + 1) if port not in used]
+        self._ports = [
+            port for port in range(first, last + 1) if port not in used and policy.ids.range_of(port) not in others
+        ]
         self._why_no_port = f"all SSH ports from {first} to {last} are in use"
         if seen.taken_ports:
             self._why_no_port += f", {len(seen.taken_ports)} of them by other programs"
@@ -65,7 +70,10 @@ class FreeResources:
         """Take what the reservation needs on these nodes, or None (and nothing is taken) if it is not there."""
         if len(self._ports) < len(nodes) or any(not self._fits(record, name) for name in nodes):
             return None
-        return tuple(self._take_one(record, name) for name in nodes)
+        places = tuple(self._take_one(record, name) for name in nodes)
+        # The boxes of a gang share a home, whose files are seen in one range.
+        id_base = self._ids.range_of(places[0].ssh_port)
+        return tuple(replace(place, id_base=id_base) for place in places)
 
     def shortage(self, nodes: tuple[str, ...]) -> str:
         """What besides GPUs is not there for a reservation on these nodes, in words; empty if nothing."""

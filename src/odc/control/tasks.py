@@ -106,7 +106,7 @@ class Tasks:
                     ready.new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
                     self._ports.volumes.label(label_of(disk, record.user))
                 self._take_from_unknown(disk)
-                home = self._ports.volumes.attach(disk.id, holder_of(record))
+                home = self._ports.volumes.attach(disk.id, holder_of(record), record.places[0].id_base)
                 self._still_ours(record, disk)
         specs = self._specs(record, nodes, user, disk, home)
         with _phase(ready.phases, "box"):

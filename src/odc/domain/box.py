@@ -66,6 +66,7 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
         ssh_port: the port of the host that leads to the box's SSH.
         home: the attached volume's mount path; None for a temporary home.
         files: what the box reads under `/run/odc`; key: path below it, value: content.
+        id_base: first host id of the box's range; 0: the range that all boxes of the cloud share.
     """
 
     name: BoxName
@@ -79,6 +80,7 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
     ssh_port: int
     home: str | None
     files: Mapping[str, bytes]
+    id_base: int = 0
 
 
 class MemoryKills(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         exit_code: of an exited box.
         message: why it is not well, in the backend's or the box's last words; empty if it is.
         ssh_port: the port of the host that leads to its SSH.
+        id_base: first host id of its range; 0: the range that all boxes of the cloud share.
         memory_kills: what the kernel killed in it for memory; None if that is unknown.
         layer_used_bytes: what it has written outside its home; 0 if unknown.
         layer_bytes: what it may write there; 0 if there is no limit.
@@ -126,6 +129,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     message: str = ""
     ssh_port: int = 0
+    id_base: int = 0
     memory_kills: MemoryKills | None = None
     layer_used_bytes: int = 0
     layer_bytes: int = 0

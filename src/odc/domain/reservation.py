@@ -91,6 +91,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         ssh_port: the port of the host that leads to its SSH.
         uid: the backend's id of the box, once it is made.
         address: where its SSH is reached.
+        id_base: first host id of its range; the same for all boxes of a gang, which share a home. 0: the range that all
+            boxes of the cloud share.
     """
 
     node: str
@@ -98,6 +100,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     ssh_port: int = 0
     uid: str = ""
     address: str = ""
+    id_base: int = 0
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from odc.control.context import Policy
 from odc.control.observation import Observation
 from odc.control.queueing import FreeResources, advance_queue
 from odc.domain.box import BoxName
+from odc.domain.host_ids import IdRanges
 from odc.domain.records import Stored
 from odc.domain.reservation import Place, Reservation, State
 from odc.scheduling import Plan, Slot
@@ -94,6 +95,45 @@ def test_another_attempt_tries_another_port() -> None:
     assert first is not None
     assert second is not None
     assert first[0].ssh_port != second[0].ssh_port
+
+
+OWN = changed(POLICY, ssh_ports=(30000, 30001), ids=IdRanges(base=10**9, ports=(30000, 30001), separate=True))
+
+
+def test_each_box_gets_the_range_of_ids_of_its_port() -> None:
+    free = free_in(seen_with(), OWN)
+    places = [free.take(a_reservation(), ("node-1",)) for _ in range(2)]
+    given = {place[0].ssh_port: place[0].id_base for place in places if place}
+    assert given == {30000: 10**9 + 65536, 30001: 10**9 + 2 * 65536}
+
+
+@pytest.mark.parametrize("by", ["record", "box"])
+def test_a_range_of_ids_that_a_box_has_since_other_ports_were_set_is_not_given_again(by: str) -> None:
+    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=22000, id_base=10**9 + 65536)
+    if by == "record":
+        seen = seen_with(a_placed(places=(place,)))
+    else:
+        box = a_box(BoxName(a_reservation().id, 1), gpus=place.gpus, ssh_port=place.ssh_port, id_base=place.id_base)
+        seen = seen_with(boxes=(box,))
+    taken = free_in(seen, OWN).take(a_reservation(), ("node-1",))
+    assert taken is not None
+    assert (taken[0].ssh_port, taken[0].id_base) == (30001, 10**9 + 2 * 65536)
+
+
+def test_a_box_that_has_no_range_of_its_own_takes_none_from_others() -> None:
+    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=22000)
+    policy = changed(OWN, ssh_ports=(30000, 30000))
+    taken = free_in(seen_with(a_placed(places=(place,))), policy).take(a_reservation(), ("node-1",))
+    assert taken is not None
+    assert taken[0].id_base == 10**9 + 65536
+
+
+def test_the_boxes_of_a_gang_have_one_range_since_they_share_a_home() -> None:
+    free = free_in(seen_with(nodes=(a_node("node-1", units=2), a_node("node-2", units=2))), OWN)
+    places = free.take(a_reservation(spec=a_spec(gpus=2, units=2, nodes=2)), ("node-1", "node-2"))
+    assert places is not None
+    assert len({place.ssh_port for place in places}) == 2
+    assert {place.id_base for place in places} == {OWN.ids.range_of(places[0].ssh_port)}
 
 
 def test_a_gang_takes_all_or_nothing() -> None:

@@ -24,22 +24,25 @@ SECRETS = frozenset({"host_keys/ssh_host_ed25519_key"})
 class BoxFolders:
     """The folders of one cloud's boxes."""
 
-    def __init__(self, parent: Path, owner: int) -> None:
+    def __init__(self, parent: Path) -> None:
         """Name the place; nothing is made yet.
 
         Args:
             parent: of all folders.
-            owner: host uid and gid of the boxes' root.
         """
         self._parent = parent
-        self._owner = owner
 
     def path(self, name: BoxName) -> Path:
         """The box's folder."""
         return self._parent / str(name)
 
-    def make(self, name: BoxName, files: Mapping[str, bytes]) -> None:
+    def make(self, name: BoxName, files: Mapping[str, bytes], owner: int) -> None:
         """Make the folder with these files, or put them in the one that is there.
+
+        Args:
+            name: which box.
+            files: path below the folder to content.
+            owner: host uid and gid of the box's root.
 
         Raises:
             ProviderUnavailable: the host could not write them (it is full, say); some may be written.
@@ -48,8 +51,8 @@ class BoxFolders:
             self._parent.mkdir(parents=True, exist_ok=True)
             self._parent.chmod(0o700)
             self.path(name).mkdir(exist_ok=True)
-            self._own_folder(self.path(name))
-            self._put(self.path(name), files)
+            _own_folder(self.path(name), owner)
+            _put(self.path(name), files, owner)
 
     def replace(self, name: BoxName, files: Mapping[str, bytes]) -> None:
         """Put these files in the folder; others stay. Without the folder nothing happens.
@@ -61,7 +64,7 @@ class BoxFolders:
             if self.path(name).is_dir():
                 # The folder may go at any moment, when another thread cleans up: then nothing is to be written.
                 with contextlib.suppress(FileNotFoundError):
-                    self._put(self.path(name), files)
+                    _put(self.path(name), files, self.path(name).stat().st_uid)
 
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every folder that is there."""
@@ -80,26 +83,29 @@ class BoxFolders:
                     with contextlib.suppress(FileNotFoundError):
                         shutil.rmtree(folder)
 
-    def _put(self, folder: Path, files: Mapping[str, bytes]) -> None:
-        for path in sorted(files):
-            below = (folder / path).parent
-            if below != folder and not below.is_dir():
-                below.mkdir()
-                self._own_folder(below)
-            # What is there already stays, with its time: a box that looks for news of its settings finds none.
-            if not self._holds(folder / path, files[path]):
-                mode = 0o600 if path in SECRETS else 0o644
-                write_atomically(folder / path, files[path], mode, owner=self._owner)
 
-    def _own_folder(self, folder: Path) -> None:
-        os.chown(folder, self._owner, self._owner)
-        folder.chmod(0o755)
+def _put(folder: Path, files: Mapping[str, bytes], owner: int) -> None:
+    for path in sorted(files):
+        below = (folder / path).parent
+        if below != folder and not below.is_dir():
+            below.mkdir()
+            _own_folder(below, owner)
+        # What is there already stays, with its time: a box that looks for news of its settings finds none.
+        if not _holds(folder / path, files[path], owner):
+            mode = 0o600 if path in SECRETS else 0o644
+            write_atomically(folder / path, files[path], mode, owner=owner)
 
-    def _holds(self, path: Path, content: bytes) -> bool:
-        try:
-            return path.stat().st_uid == self._owner and path.read_bytes() == content
-        except FileNotFoundError:
-            return False
+
+def _own_folder(folder: Path, owner: int) -> None:
+    os.chown(folder, owner, owner)
+    folder.chmod(0o755)
+
+
+def _holds(path: Path, content: bytes, owner: int) -> bool:
+    try:
+        return path.stat().st_uid == owner and path.read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class EngineCluster:
         self._nodes = nodes
         self._options = options
         self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
-        self._folders = BoxFolders(files_parent(options), options.id_base)
+        self._folders = BoxFolders(files_parent(options))
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
         self._memory = MemoryWatch()
         self._host = HostChecks(api, options, self._own_address)
@@ -136,7 +136,7 @@ class EngineCluster:
             raise self._place_taken(f"port {spec.ssh_port} is in use by another program")
         with self._layer_made(spec.name):
             self._make_network(spec)
-            self._folders.make(spec.name, spec.files)
+            self._folders.make(spec.name, spec.files, spec.id_base or self._options.id_base)
             return self._create(spec)
 
     @contextmanager

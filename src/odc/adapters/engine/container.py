@@ -14,10 +14,10 @@ from odc.adapters.engine.firewall import SUBNET_BITS
 from odc.adapters.engine.resolver import Resolver
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.errors import ProviderRefused
+from odc.domain.host_ids import ID_COUNT
 from odc.domain.node import Node
 
 SSH_PORT = 22
-ID_COUNT = 65536
 OOM_SCORE = 500
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
@@ -33,7 +33,7 @@ class EngineOptions:
         listen: address at which boxes' SSH listens.
         ports: first and last SSH port.
         network: addresses for the boxes' networks.
-        id_base: first host uid and gid of the user namespace.
+        id_base: first host uid and gid of boxes that have no range of their own.
         cpus: the machine's cores, by number.
         open_files: limit for each process.
         processes: limit for each user.
@@ -158,7 +158,7 @@ def container_request(
         resolver: the DNS servers that it asks.
         core: the largest core file in bytes; None: whatever the engine gives.
     """
-    mapping = [{"container_id": 0, "host_id": options.id_base, "size": ID_COUNT}]
+    mapping = [{"container_id": 0, "host_id": spec.id_base or options.id_base, "size": ID_COUNT}]
     return {
         "name": container_name(options.cloud, spec.name),
         "image": spec.image,
@@ -234,6 +234,7 @@ def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
         "odc.gpus": ",".join(spec.gpus),
         "odc.units": str(spec.units),
         "odc.ssh_port": str(spec.ssh_port),
+        "odc.id_base": str(spec.id_base),
     }
 
 

@@ -39,6 +39,7 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
     try:
         name = BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"]))
         units, ssh_port = int(labels["odc.units"]), int(labels["odc.ssh_port"])
+        id_base = int(labels.get("odc.id_base", "0"))
         node, gpu_type, gpus = labels["odc.node"], labels["odc.gpu_type"], labels["odc.gpus"]
     except (KeyError, ValueError):
         return None
@@ -55,6 +56,7 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
         exit_code=code,
         message="" if code is None else exit_words(code),
         ssh_port=ssh_port,
+        id_base=id_base,
         memory_kills=kills,
     )
 

@@ -1,9 +1,10 @@
 """Limits of the kernel that all boxes share, raised on the host so that no box can use up what the others need.
 
-Boxes share one mapping of ids, and the kernel counts many things by host user, or for the whole machine. What is
-listed here is paid for with memory that the kernel charges to the box (its memory cgroup): once the count is out of
-reach, the box's own memory limit is what holds. What is not charged to the box is limited in other ways (terminals by
-the box's own mount, keys and connections by rules).
+The kernel counts many things for the user who made a user namespace (root, for every box) or for the whole machine, and
+some by host user, which boxes share where they cannot have ids of their own (`domain/host_ids.py`). What is listed here
+is paid for with memory that the kernel charges to the box (its memory cgroup): once the count is out of reach, the
+box's own memory limit is what holds. What is not charged to the box is limited in other ways (terminals by the box's
+own mount, keys and connections by rules).
 
 A limit is only raised, never lowered. What it was before is noted in a file of the machine that a reboot empties, as
 it resets the limits; the last cloud of the machine puts it back, unless somebody changed it meanwhile.

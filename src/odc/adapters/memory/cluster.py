@@ -210,6 +210,7 @@ class MemoryCluster:
             exit_code=None if silent else box.exit_code,
             message="its node does not answer" if silent else box.message,
             ssh_port=box.spec.ssh_port,
+            id_base=box.spec.id_base,
             memory_kills=MemoryKills(life=str(box.starts), count=box.kills, command="python"),
         )
 

@@ -152,7 +152,7 @@ class Backend(Protocol):
         """
 
     def check_immutable(self, last: Settings) -> None:
-        """Refuse another place for the disks than the one that has them.
+        """Refuse another place for the disks than the one that has them, and other ids than those of existing boxes.
 
         Args:
             last: what the cloud runs with, or ran with last.
@@ -162,7 +162,7 @@ class Backend(Protocol):
         """
 
     def check_ids(self) -> None:
-        """Refuse an id range that the files of existing disks and boxes do not belong to. The disks are mounted.
+        """Refuse an id range that the files of existing disks do not belong to. The disks are mounted.
 
         Raises:
             InvalidRequest: with the setting that fits. Nothing was changed.

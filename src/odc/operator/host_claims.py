@@ -24,7 +24,7 @@ FOLDER = Path("/run/odc/clouds")
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cloud has on its machine; each field as the setting of that name."""
+    """What a cloud has on its machine; each field as the setting of that name, `ids` the first and last host id."""
 
     cloud: str
     state: str
@@ -35,6 +35,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     disks: str
     database: str
     gpus: tuple[str, ...] = ()
+    ids: tuple[int, int] = (0, 0)
 
 
 def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
@@ -54,6 +55,7 @@ def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
         disks=str(settings.disks_folder.resolve()),
         database=settings.database,
         gpus=tuple(sorted(gpus)),
+        ids=(settings.id_ranges.base, settings.id_ranges.last),
     )
 
 
@@ -132,6 +134,11 @@ def _forget_deleted(folder: Path) -> None:
     for path, claim in _claims(folder):
         if not Path(claim.state).is_dir():
             path.unlink(missing_ok=True)
+
+
+def other_claims(settings: Settings, folder: Path = FOLDER) -> Iterator[Claim]:
+    """What the other clouds of the machine have; those that cannot be read are left out."""
+    return _others(claim_of(settings), folder)
 
 
 def _others(ours: Claim, folder: Path) -> Iterator[Claim]:

@@ -16,6 +16,7 @@ import msgspec
 
 from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
+from odc.domain.host_ids import IdRanges
 from odc.domain.limits import Limits
 from odc.domain.storage import Retention
 from odc.operator.settings_rules import (
@@ -223,8 +224,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     box_id_base: Annotated[
         int,
         setting(
-            "first host uid and gid of the boxes' user namespace; outside the ranges of the host's users; it "
-            "cannot change while there are disks.",
+            "first host uid and gid of the range of 65,536 that owns the files of homes. Each box has a range of its "
+            "own above it, one for each of `ports`: all of them outside the ids of the host's users and other clouds. "
+            "It cannot change while there are disks.",
             2000000000,
             ID_BASE,
         ),
@@ -303,6 +305,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Where SSH to boxes is reached; of a machine that listens everywhere, what holds on the machine itself."""
         return self.address or EVERYWHERE.get(self.listen, self.listen)
 
+    @property
+    def id_ranges(self) -> IdRanges:
+        """The host ids of boxes, if they share one range; the daemon finds out whether each can have its own."""
+        return IdRanges(base=self.box_id_base, ports=self.ports)
+
     def policy(self) -> Policy:
         """The settings as the control plane reads them."""
         limits = self.limits
@@ -320,6 +327,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             ),
             image=self.image,
             ssh_ports=self.ports,
+            ids=self.id_ranges,
             disk_bytes=int(self.disk_gib * 2**30),
             retention=Retention(**msgspec.structs.asdict(self.snapshots)),
             grace=timedelta(seconds=limits.grace_s),

@@ -2,13 +2,13 @@
 
 | setting | what depends on it |
 |---|---|
-| `box_id_base` | the owners of all files in homes, and of the files that boxes read |
+| `box_id_base` | the owners of all files in homes; the ids of boxes |
 | `disks` | where the volumes of all recorded disks are |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from odc.adapters.localdisk.btrfs_file import file_of
@@ -16,8 +16,8 @@ from odc.adapters.localdisk.disk_marker import MARKER
 from odc.adapters.localdisk.select_storage import INSIDE, outer_id_file
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest
+from odc.domain.host_ids import ID_COUNT
 
-BOX_IDS = 65536
 DEV = 1000
 
 
@@ -61,37 +61,54 @@ def _may_have_disks(folder: Path) -> bool:
     return file_of(folder).exists()
 
 
-def check_ids(wanted: int, disks: Path, boxes: Path) -> None:
-    """Refuse an id range other than the one that the files of homes and boxes belong to. The disks are mounted.
+def check_ids(wanted: int, disks: Path) -> None:
+    """Refuse an id range other than the one that the files of homes belong to. The disks are mounted.
 
     Args:
         wanted: the first id of the range.
         disks: the disks' folder.
-        boxes: the folder of the boxes' own files.
 
-    Cost: one look at each disk and box.
+    Cost: one look at each disk.
 
     Raises:
         InvalidRequest: with the setting that fits. Nothing was changed.
     """
-    wrong = [(what, base) for what, base in _bases(wanted, disks, boxes) if base != wanted]
-    if not wrong:
-        return
+    wrong = [(what, base) for what, base in _bases(wanted, disks) if base != wanted]
+    if wrong:
+        raise _does_not_fit(wanted, wrong)
+
+
+def check_box_ids(old: int, new: int, boxes: Path) -> None:
+    """Refuse another first id while there are boxes: their ids follow from that of the last start.
+
+    Args:
+        old: the first id of the last start.
+        new: the one of the settings.
+        boxes: the folder of the boxes' own files.
+
+    Raises:
+        InvalidRequest: with the setting that fits. Nothing was changed.
+    """
+    found = [(f"box {folder.name}", old) for folder in sorted(boxes.glob("*-*-*"))]
+    if found and old != new:
+        raise _does_not_fit(new, found)
+
+
+def _does_not_fit(wanted: int, wrong: Sequence[tuple[str, int]]) -> InvalidRequest:
+    """The error that names what is in the way, with the base that each needs."""
     base = wrong[0][1]
     shown = ", ".join(what for what, _ in wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    raise InvalidRequest(
+    return InvalidRequest(
         f"box_id_base = {wanted} does not fit {shown}: no box could use their files, which belong to ids from {base}",
         ("keep the ids", f"box_id_base = {base} in the settings"),
     )
 
 
-def _bases(wanted: int, disks: Path, boxes: Path) -> Iterator[tuple[str, int]]:
-    """Each home and box folder, and the id range that its owner is in; one in the wanted range has the wanted base."""
+def _bases(wanted: int, disks: Path) -> Iterator[tuple[str, int]]:
+    """Each home, and the id range that its owner is in; one in the wanted range has the wanted base."""
     for home in sorted(disks.glob("volumes/*/home")):
         owner = home.lstat().st_uid
-        yield f"disk {home.parent.name}", wanted if 0 <= owner - wanted < BOX_IDS else _base_of(home, owner)
-    for folder in sorted(boxes.glob("*-*-*")):
-        yield f"box {folder.name}", folder.lstat().st_uid
+        yield f"disk {home.parent.name}", wanted if 0 <= owner - wanted < ID_COUNT else _base_of(home, owner)
 
 
 def _base_of(home: Path, owner: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 SUBORDINATE = Path("/etc/subuid")
@@ -27,13 +28,20 @@ class SystemAccounts:
 
     def find_lender(self, uid: int, file: Path = SUBORDINATE) -> str | None:
         """The login whose subordinate uid this is, as `/etc/subuid` says; None if it is nobody's."""
-        try:
-            lines = file.read_text(errors="replace").splitlines()
-        except OSError:
-            return None
-        for line in lines:
-            login, _, numbers = line.strip().partition(":")
-            first, _, count = numbers.partition(":")
-            if first.isdecimal() and count.isdecimal() and int(first) <= uid < int(first) + int(count):
+        for login, first, count in lent_ranges(file):
+            if first <= uid < first + count:
                 return (self.find_login(int(login)) or login) if login.isdecimal() else login
         return None
+
+
+def lent_ranges(file: Path = SUBORDINATE) -> Iterator[tuple[str, int, int]]:
+    """The subordinate ids of the machine's users: login or uid, first id and count; none if the file cannot be read."""
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        login, _, numbers = line.strip().partition(":")
+        first, _, count = numbers.partition(":")
+        if first.isdecimal() and count.isdecimal():
+            yield login, int(first), int(count)

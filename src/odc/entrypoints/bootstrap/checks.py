@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, most_boxes
 from odc.adapters.engine.firewall import is_kept_apart
@@ -33,6 +34,7 @@ from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.adapters.system.known_gpus import gpus_file, lost_gpus
 from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap.cloud import engine_service, find_nodes
+from odc.entrypoints.bootstrap.host_ids import foreign_ids, why_shared
 from odc.operator.backend import Check
 from odc.operator.settings import EVERYWHERE, Settings
 
@@ -50,7 +52,7 @@ def machine_checks(settings: Settings, environment: Mapping[str, str], running: 
     """
     return {
         "cgroups": partial(_cgroups, settings, running),
-        "engine": partial(_engine, settings, environment),
+        "engine": partial(_engine, settings, environment, running),
         "programs": partial(_programs, settings, running),
         "GPUs": partial(_gpus, settings),
         "ports": partial(_ports, settings),
@@ -108,19 +110,37 @@ def _kernel(settings: Settings, running: bool) -> Finding:
     return Finding("warn", "kernel", f"one box can use up what all share: {names}", f"run: sudo sysctl -w {command}")
 
 
-def _engine(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _engine(settings: Settings, environment: Mapping[str, str], running: bool) -> Iterator[Finding]:
     if os.geteuid() != 0:
         yield _only_root("engine")
         yield _only_root("image")
         return
     with _some_engine(settings, environment) as service:
-        version = (service.ensure().get("/version") or {}).get("Version", "?")
+        info = service.ensure().get("/info") or {}
+        version = info.get("version", {}).get("Version", "?")
         yield Finding("ok", "engine", f"podman {version} with {inspect_machine().runtime}")
+        yield _host_ids(settings, info, running)
         if service.is_outdated():
             text = "podman was replaced since its service started, as by an upgrade"
             yield Finding("warn", "engine", text, "to use the new one: odc down && odc up (boxes go on)")
         known = Images(service.environment)
         yield _image(settings, known.version_of(settings.image), known.oh_my_zsh_of(settings.image))
+
+
+def _host_ids(settings: Settings, engine: Mapping[str, Any], running: bool) -> Finding:
+    """Whether what the kernel counts by user is counted for each box alone."""
+    why = why_shared(settings, engine, has_disks=running)
+    if why:
+        text = f"all boxes share one range of host ids, and with it what the kernel counts by user: {why}"
+        return Finding("warn", "host ids", text, "what that means: docs/security.md, Ids")
+    ranges = settings.id_ranges
+    text = f"{ranges.base} to {ranges.last}: a range for homes, and one for each box"
+    others = list(foreign_ids(settings))
+    if not others:
+        return Finding("ok", "host ids", text)
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    choose = "a cloud without disks can have others: box_id_base = NUMBER in the settings"
+    return Finding("warn", "host ids", f"{text}; the same ids are those of {others[0]}{more}", choose)
 
 
 @contextlib.contextmanager

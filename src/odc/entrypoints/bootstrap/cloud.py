@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -32,12 +35,16 @@ from odc.adapters.system.host_keys import OpensshHostKeys
 from odc.adapters.system.known_gpus import broken_gpus, machine_gpus, note_gpus
 from odc.adapters.system.wake import LocalWake
 from odc.control.context import Policy, Ports
+from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
+from odc.entrypoints.bootstrap.host_ids import why_shared
 from odc.host import write_atomically
 from odc.operator.backend import Cloud
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.settings import Settings
+
+log = logging.getLogger(__name__)
 
 NVIDIA_KIND = "nvidia.com/gpu"
 
@@ -87,7 +94,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         note_gpus(state)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
-    check_ids(settings.box_id_base, settings.disks_folder, state / "boxes")
+    check_ids(settings.box_id_base, settings.disks_folder)
     api = engine_service(settings, environment).ensure(renew=True)
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program, smi = _install_box_programs(state)
@@ -95,6 +102,8 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         write_devices(settings.cloud, nodes, policy.catalog, state, smi)
     kernel = wanted_limits(most_boxes(nodes))
     raise_limits(kernel)
+    engine = api.get("/info") or {}
+    policy = dataclasses.replace(policy, ids=_id_ranges(settings, engine))
     limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     machine = inspect_machine()
     options = _options(settings, environment, machine, nodes, limits, program)
@@ -111,7 +120,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         clock=SystemClock(),
         accounts=accounts,
     )
-    version = (api.get("/version") or {}).get("Version", "?")
+    version = engine.get("version", {}).get("Version", "?")
     return Cloud(
         settings=settings,
         policy=policy,
@@ -123,6 +132,14 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         close=store.close,
         engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
     )
+
+
+def _id_ranges(settings: Settings, engine: Mapping[str, Any]) -> IdRanges:
+    """The host ids of boxes: a range for each, where that works."""
+    why = why_shared(settings, engine, has_disks=True)
+    if why:
+        log.warning("all boxes share one range of host ids: %s", why)
+    return replace(settings.id_ranges, separate=not why)
 
 
 def _options(

@@ -11,7 +11,7 @@ from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.adapters.engine.tcp_ports import check_listen
-from odc.adapters.localdisk.immutable_settings import check_disks_folder, check_ids
+from odc.adapters.localdisk.immutable_settings import check_box_ids, check_disks_folder, check_ids
 from odc.adapters.localdisk.volumes import read_labels
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
@@ -53,12 +53,13 @@ class LocalBackend:
 
     def check_immutable(self, last: Settings) -> None:
         """The disks' folder, and the boxes' ids if they are others than those of the last start."""
+        boxes = self._settings.state_folder / "boxes"
         check_disks_folder(last.disks_folder, self._settings.disks_folder)
+        check_box_ids(last.box_id_base, self._settings.box_id_base, boxes)
 
     def check_ids(self) -> None:
-        """The ids of the files of homes and boxes. The disks are mounted."""
-        boxes = self._settings.state_folder / "boxes"
-        check_ids(self._settings.box_id_base, self._settings.disks_folder, boxes)
+        """The ids of the files of homes. The disks are mounted."""
+        check_ids(self._settings.box_id_base, self._settings.disks_folder)
 
     def build(self) -> Cloud:
         """The cloud, with everything started that serves boxes."""

@@ -271,6 +271,14 @@ def test_closing_lets_go_of_the_file_and_keeps_it(folder: Path) -> None:
     assert work_of(opened(folder), disk_id) == "precious"
 
 
+def test_closing_waits_for_a_program_that_still_reads_the_storage(folder: Path) -> None:
+    volumes = opened(folder)
+    with subprocess.Popen(["sh", "-c", "echo reads; exec sleep 1"], cwd=folder, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == b"reads\n"
+        volumes.close()
+    assert not os.path.ismount(folder)
+
+
 def test_a_folder_reached_by_a_link_is_the_same_folder(folder: Path, tmp_path: Path) -> None:
     disk_id = with_work(opened(folder))
     (tmp_path / "link").symlink_to(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from odc.adapters.localdisk.errors import InUse
 from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderUnavailable
+from odc.host import POLL_S
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NAMED = 3
@@ -105,18 +107,28 @@ def _check(result: int, path: Path) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
 
-def unmount(target: Path) -> None:
+def unmount(target: Path, patience_s: float = 0.0) -> None:
     """Unmount.
+
+    Args:
+        target: what is mounted there.
+        patience_s: how long to wait for programs that use it, such as one of btrfs that the daemon left running.
 
     Raises:
         InUse: the message names what uses it.
         ProviderUnavailable: it could not be unmounted, as when nothing is mounted there.
     """
-    try:
-        run("umount", str(target))
-    except InUse as error:
-        users = ", ".join(_users(target))
-        raise InUse(f"{target.name} is still used by {users}" if users else error.message) from error
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            run("umount", str(target))
+        except InUse as error:
+            if time.monotonic() < deadline:
+                time.sleep(POLL_S)
+                continue
+            users = ", ".join(_users(target))
+            raise InUse(f"{target.name} is still used by {users}" if users else error.message) from error
+        return
 
 
 def _users(target: Path) -> list[str]:

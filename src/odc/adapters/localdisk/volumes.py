@@ -46,6 +46,8 @@ from odc.domain.storage import StorageUse, gib_text
 from odc.host import sync_folder, write_atomically
 from odc.ports.volumes import FileEntry
 
+CLOSE_PATIENCE_S = 5.0
+"""How long a program may still use the storage after its daemon has stopped."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _LOOK = ("look closer", odc("doctor"))
 
@@ -231,9 +233,9 @@ class LocalVolumes:
         with storage_errors("the disks' mounts"):
             for mount in reversed(read_mounts()):
                 if mount.target.parent == self._root / "mounts":
-                    unmount(mount.target)
+                    unmount(mount.target, CLOSE_PATIENCE_S)
             if mounted_file(self._root) is not None:
-                unmount(self._root)
+                unmount(self._root, CLOSE_PATIENCE_S)
 
     @contextmanager
     def _alone(self, disk_id: str) -> Iterator[None]:

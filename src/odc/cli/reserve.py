@@ -168,7 +168,7 @@ def _completed(session: Session, partial: PartialRequest, mode: RunMode) -> Part
 
 
 def _ensure_key(session: Session, mode: RunMode) -> None:
-    """Without a key nobody could enter the box: offer what is here, before anything is queued."""
+    """Without a key the user could not log in: offer what is here, before anything is queued."""
     if session.client().me().keys:
         return
     from odc.cli.config import set_key_file, set_keys

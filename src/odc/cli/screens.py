@@ -38,12 +38,12 @@ def title(view: ReservationView) -> str:
 
 
 def simulated(flag: bool) -> str:
-    """What stands beside GPUs that are pretended."""
+    """What stands beside GPUs that are simulated."""
     return " (simulated)" if flag else ""
 
 
 def simulated_line(types: Iterable[str]) -> list[str]:
-    """What a table says below it when some of its GPUs are pretended."""
+    """What a table says below it when some of its GPUs are simulated."""
     names = sorted(set(types))
     return [f"Simulated: {', '.join(names)}."] if names else []
 
@@ -259,7 +259,7 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
     if view.ended_by:
         why = f"it was cancelled by {view.ended_by}"
     elif view.expires_at and view.expires_at <= now and view.cause is not EndCause.CANCELLED:
-        why = f"its time was over at {times.clock(view.expires_at, now)}"
+        why = f"it expired at {times.clock(view.expires_at, now)}"
     else:
         why = view.reason or "it was cancelled"
     safe = f"Its disk {view.disk} is being made safe: gpu-dev show {view.name}"
@@ -283,5 +283,5 @@ def me_lines(me: Me) -> list[str]:
         words = filter(None, (key.fingerprint, key.kind, key.comment, f"({key.source})"))
         lines.append(f"{label:<13} {' '.join(words)}")
     if not me.keys:
-        lines.append("keys          none: nobody could enter a box of yours")
+        lines.append("keys          none; you cannot log in to a box without one")
     return lines

@@ -48,12 +48,7 @@ def new_reservation(
     # Names first, because the hints of later errors repeat them as commands to paste.
     check_names(request)
     spec = check_spec(request, policy, status)
-    if not user.keys:
-        raise InvalidRequest(
-            "you have set no SSH key, so nobody could enter the box",
-            ("GitHub's", gpu_dev("config set github_user NAME")),
-            ("a file", gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub")),
-        )
+    _check_keys(user)
     own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=1000))
     # Without those that are ending for good: a user who cancels may reserve again at once.
     held = sum(_gpus(record.spec) for record in own if record.holds_name)
@@ -73,18 +68,31 @@ def new_reservation(
         host_key=ports.host_keys.make(f"odc-{short(reservation_id)}"),
         created_at=now,
     )
+    event = _asked(caller, record, disk)
+    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(event,))
+
+
+def _check_keys(user: User) -> None:
+    """Refuse a user without a key, who could not log in to the box."""
+    if not user.keys:
+        raise InvalidRequest(
+            "you have set no SSH key; you cannot log in to the box without one",
+            ("GitHub's", gpu_dev("config set github_user NAME")),
+            ("a file", gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub")),
+        )
+
+
+def _asked(caller: Principal, record: Reservation, disk: Disk | None) -> AuditEvent:
+    """The first event of a reservation: what was requested."""
+    spec = record.spec
     where = f"disk {disk.name}" if disk else "a temporary home"
-    if disk is not None and disk.holder != reservation_id:
+    if disk is not None and disk.holder != record.id:
         where += ", once it is safe after the reservation that is ending"
     count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
-    event = AuditEvent(
-        reservation_id=reservation_id,
-        at=now,
-        actor=caller.user,
-        kind=EventKind.ASKED,
-        text=f"asked for {count}, {hours_text(spec.hours)}, {where}",
+    text = f"asked for {count}, {hours_text(spec.hours)}, {where}"
+    return AuditEvent(
+        reservation_id=record.id, at=record.created_at, actor=caller.user, kind=EventKind.ASKED, text=text
     )
-    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(event,))
 
 
 def check_names(request: Reserve) -> None:

@@ -274,7 +274,7 @@ class Tasks:
             user = self._refetch(user)
         if user is None or not user.keys:
             hint = ("set one", gpu_dev("config set github_user NAME"))
-            raise ProviderRefused(f"{record.user} has no SSH key: nobody could enter the box", hint)
+            raise ProviderRefused(f"{record.user} has no SSH key and could not log in to the box", hint)
         return user
 
     def _stale(self, user: User) -> bool:

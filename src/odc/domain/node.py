@@ -35,7 +35,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         ready: False while the node is silent: it takes nothing new and keeps all its claims.
         cordoned: takes nothing new.
         profiling: takes only requests that ask for profiling.
-        simulated: its GPUs are pretended; every screen that shows them says so.
+        simulated: its GPUs are simulated; every screen that shows them says so.
         address: where SSH to its boxes is reached.
         held_by_others: GPU to who holds it, of those that something other than this cloud uses now: they are not lent.
         unusable: GPU to the cause, of those that do not answer or that the engine cannot hand out: they are not lent.

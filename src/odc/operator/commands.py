@@ -40,7 +40,7 @@ simulate_option = click.option(
     "--simulate",
     metavar="TYPE=NODESxGPUS,…|none",
     callback=lambda _ctx, _param, value: "" if value == "none" else value,
-    help="Pretend these nodes instead of the machine's own GPUs.",
+    help="Simulate these nodes instead of the machine's own GPUs.",
 )
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
 

@@ -143,7 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ()
     simulate: Annotated[
-        str, setting("pretended nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.", "h100=2x8,t4=1x4")
+        str, setting("simulated nodes instead of the machine's GPUs, as `h100=2x8,t4=1x4`.", "h100=2x8,t4=1x4")
     ] = ""
     listen: Annotated[str, setting("address of the host at which boxes' SSH listens.", "0.0.0.0", LISTEN)] = "127.0.0.1"  # noqa: S104  # an example
     address: Annotated[

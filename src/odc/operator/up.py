@@ -50,7 +50,7 @@ def up(
         say: hears what is being done; the last line is what there is.
 
     Raises:
-        OdcError: it does not come up, with the daemon's own reason. What was started for it has been stopped again.
+        OdcError: it did not start, with the daemon's own reason. What was started for it has been stopped again.
     """
     low = backend.low_kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
@@ -211,7 +211,7 @@ def _reason(settings: Settings, since: int) -> ProviderError:
     said = why_not_started(log, since)
     message, hints = said or ("it ended without a word", ())
     look = (("look closer", "sudo " + odc("doctor")), ("its log", f"less {log}"))
-    return ProviderRefused(f"the cloud does not come up: {message}", *(hints or look))
+    return ProviderRefused(f"the ODC daemon did not start: {message}", *(hints or look))
 
 
 def _say_differences(wanted: Settings, running: Settings, options: Mapping[str, str], say: Say) -> None:

@@ -233,7 +233,7 @@ def test_one_that_was_never_active_left_its_disk_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"expires_at": NOW}, "its time was over at 14:04. Its disk train is being made safe: gpu-dev show train"),
+        ({"expires_at": NOW}, "it expired at 14:04. Its disk train is being made safe: gpu-dev show train"),
         ({"cause": EndCause.CANCELLED, "expires_at": NOW}, "it was cancelled. Its disk train"),
         ({}, "it was cancelled. Its disk train is being made safe: gpu-dev show train"),
         (

@@ -158,8 +158,9 @@ def container_request(
         resolver: the DNS servers that it asks.
         core: the largest core file in bytes; None: whatever the engine gives.
     """
-    mapping = [{"container_id": 0, "host_id": spec.id_base or options.id_base, "size": ID_COUNT}]
     return {
+        **_user_namespace(options, spec),
+        **_network(options, spec, resolver),
         "name": container_name(options.cloud, spec.name),
         "image": spec.image,
         "entrypoint": ["/usr/local/bin/odc-box", "run"],
@@ -169,27 +170,6 @@ def container_request(
         "work_dir": "/",
         "env": {"ODC_GRACE": str(options.grace_s)},
         "labels": _labels(options, spec),
-        "userns": {"nsmode": "private"},
-        "idmappings": {
-            "UIDMap": mapping,
-            "GIDMap": mapping,
-            "HostUIDMapping": False,
-            "HostGIDMapping": False,
-        },
-        "netns": {"nsmode": "bridge"},
-        "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
-        "portmappings": [
-            {
-                # An empty address means all of them; 0.0.0.0 would match nothing.
-                "host_ip": "" if is_everywhere(options.listen) else options.listen,
-                "host_port": spec.ssh_port,
-                "container_port": SSH_PORT,
-                "protocol": "tcp",
-            }
-        ],
-        # What is empty, the engine copies from the host's file.
-        "dns_server": list(resolver.servers),
-        "dns_search": list(resolver.search),
         "mounts": _mounts(options, spec, shown),
         # What an image declares as volumes is a part of the limited writable layer, not a volume of the engine.
         "image_volume_mode": "ignore",
@@ -214,6 +194,35 @@ def container_request(
         # Packets made by hand could carry others' addresses, and fill the host's tables of neighbours and connections.
         "cap_drop": ["NET_RAW"],
         **({"seccomp_profile_path": str(options.limits.seccomp)} if options.limits.seccomp else {}),
+    }
+
+
+def _user_namespace(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
+    """The box's user namespace: its root is one id of the range, and nobody on the host."""
+    mapping = [{"container_id": 0, "host_id": spec.id_base or options.id_base, "size": ID_COUNT}]
+    return {
+        "userns": {"nsmode": "private"},
+        "idmappings": {"UIDMap": mapping, "GIDMap": mapping, "HostUIDMapping": False, "HostGIDMapping": False},
+    }
+
+
+def _network(options: EngineOptions, spec: BoxSpec, resolver: Resolver) -> dict[str, Any]:
+    """The network of the box's reservation, its published SSH port, and its DNS servers."""
+    return {
+        "netns": {"nsmode": "bridge"},
+        "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
+        "portmappings": [
+            {
+                # An empty address means all of them; 0.0.0.0 would match nothing.
+                "host_ip": "" if is_everywhere(options.listen) else options.listen,
+                "host_port": spec.ssh_port,
+                "container_port": SSH_PORT,
+                "protocol": "tcp",
+            }
+        ],
+        # The engine copies from the host's file what is empty here.
+        "dns_server": list(resolver.servers),
+        "dns_search": list(resolver.search),
     }
 
 

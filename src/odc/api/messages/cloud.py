@@ -36,7 +36,7 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
         queued: reservations that wait.
         first_queued: the first in line; None if nobody waits.
         waiting: the same for people: `user, 8 x h100`.
-        simulated: its GPUs are pretended.
+        simulated: its GPUs are simulated.
         node_units: GPUs (or units) of its largest node.
         choices: for 1, 2, 4, 8, … up to a node's GPUs.
     """
@@ -77,7 +77,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
         free: of them, now.
         ready: it answers.
         cordoned: nothing new starts there.
-        simulated: its GPUs are pretended.
+        simulated: its GPUs are simulated.
         boxes: that run there.
         held_by_others: GPUs that something other than this cloud uses; they are not lent.
     """
@@ -119,7 +119,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         version: of ODC.
         cloud: the cloud's name.
         types: GPUs (or units) by type.
-        simulated: some GPUs are pretended.
+        simulated: some GPUs are simulated.
         storage: where disks lie, in words.
         engine: what runs the boxes, in words.
         problems: what keeps it from being ready, as sentences.

@@ -151,7 +151,7 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         ready_by: the promise; None if there is only an estimate, or none is needed any more.
         estimate: when it may start, while only nodes that do not exist yet could serve it.
         queue_position: place in its pool's queue, from 1; None when it is not queued.
-        simulated: its GPUs are pretended.
+        simulated: its GPUs are simulated.
         mine: whether the caller owns it.
         version: goes up with every change; what `?wait=` compares.
         cause: why it ended, or why it goes back to the queue; None while all is well.

@@ -50,7 +50,7 @@ NVIDIA_KIND = "nvidia.com/gpu"
 
 
 def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
-    """The nodes that the settings pretend, or the machine itself.
+    """The nodes that the settings simulate, or the machine itself.
 
     Raises:
         InvalidRequest: what is to be simulated is not understood.
@@ -89,9 +89,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
     nodes = find_nodes(settings, policy)
     state = settings.state_folder
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not settings.simulate:
-        note_nodes(state, {node.gpu_type: node.name for node in nodes})
-        note_gpus(state)
+    _note_hardware(settings, nodes)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
     check_ids(settings.box_id_base, settings.disks_folder)
@@ -132,6 +130,13 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         close=store.close,
         engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
     )
+
+
+def _note_hardware(settings: Settings, nodes: Iterable[Node]) -> None:
+    """Note real nodes and GPUs in the state folder: names stay, and a GPU that is lost later is missed."""
+    if not settings.simulate:
+        note_nodes(settings.state_folder, {node.gpu_type: node.name for node in nodes})
+        note_gpus(settings.state_folder)
 
 
 def _id_ranges(settings: Settings, engine: Mapping[str, Any]) -> IdRanges:

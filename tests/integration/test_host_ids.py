@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from odc.entrypoints.bootstrap.host_ids import foreign_ids, why_shared
+from odc.entrypoints.bootstrap.id_checks import foreign_ids, why_shared
 from odc.operator.host_claims import claimed
 from odc.operator.settings import Settings
 

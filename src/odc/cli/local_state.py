@@ -1,7 +1,7 @@
 """The files in `~/.gpu-dev` that follow the user's live reservations: entries for ssh, and the cached list.
 
 The list is shown while the daemon does not answer. `list.json` is as old as the last command that read it unchanged.
-Only this module writes these files; queries are in `reservation_lookup.py` and `ssh_setup.py`.
+Commands that write them call this module; queries are in `reservation_lookup.py` and `ssh_setup.py`.
 """
 
 from __future__ import annotations

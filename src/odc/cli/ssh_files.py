@@ -1,4 +1,6 @@
-"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work. Every command updates them.
+"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work.
+
+Commands that ask for the user's reservations update them.
 
 The host key is pinned under the reservation's whole id, so a box is never taken for an earlier one of the same name.
 Values from the server go into these files only if they cannot mean anything else to ssh. What a block contains:

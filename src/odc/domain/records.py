@@ -85,8 +85,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     Every record carries the version that was read (0: it must not exist); it is stored with that version plus one.
 
     Attributes:
-        pools: GPU type to the plan version that was read; each is stored plus one. Whatever changes the occupancy
-            or the promises of a pool names it here.
+        pools: GPU type to the plan version that was read; each is stored plus one. Whatever takes or frees units
+            of a pool, or promises them, names it here. The end of a queued reservation only withdraws a promise: it
+            need not.
         reservations: records to write.
         disks: records to write.
         users: records to write.

@@ -46,7 +46,8 @@ def up(
         settings: with the options on top.
         backend: of these settings.
         file: the settings file, to be named again in the daemon's command.
-        options: settings that the command line gives; they are written to the file when the cloud has come up.
+        options: settings that the command line gives; they are written to the file before the start; a start that
+            fails restores the file.
         say: hears what is being done; the last line is what there is.
 
     Raises:

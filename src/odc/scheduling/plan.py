@@ -38,7 +38,7 @@ Start with `plan_pool`. The comment below explains how it works. Pure: the time 
 #   the slot that has it; step 5 moves a slot only to an earlier start, into what is free.
 # * A held slot stays feasible from plan to plan. Its units were free in the last plan. Since then, time has passed,
 #   requests have arrived (they got what was left), reservations have ended early (that only frees), slots have become
-#   allocations which end when the slot would have ended, and extensions were granted up to the next slot only
+#   allocations which end when the slot would have ended, and extensions would be granted up to the next slot only
 #   (`latest_end`). Anything else is a fault: a node is lost or cordoned, a box outlives its limit.
 # * A pass comes a little late to every start. A slot that has been due for less than `START_GRACE` keeps its own
 #   interval, in the past: moved to the present it would overlap the slot that was planned against its end.

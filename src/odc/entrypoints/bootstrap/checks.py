@@ -34,7 +34,7 @@ from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.adapters.system.known_gpus import gpus_file, lost_gpus
 from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap.cloud import engine_service, find_nodes
-from odc.entrypoints.bootstrap.host_ids import foreign_ids, why_shared
+from odc.entrypoints.bootstrap.id_checks import foreign_ids, why_shared
 from odc.operator.backend import Check
 from odc.operator.settings import EVERYWHERE, Settings
 

@@ -38,7 +38,7 @@ from odc.control.context import Policy, Ports
 from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
-from odc.entrypoints.bootstrap.host_ids import why_shared
+from odc.entrypoints.bootstrap.id_checks import why_shared
 from odc.host import write_atomically
 from odc.operator.backend import Cloud
 from odc.operator.daemon_state import known_nodes, note_nodes

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from odc.adapters.engine.id_mapping import layers_folder, why_layers_are_copied
+from odc.adapters.engine.layer_sharing import layers_folder, why_layers_are_copied
 from odc.adapters.localdisk.idmapped import has_idmapped_mounts
 from odc.adapters.system.accounts import SUBORDINATE, lent_ranges
 from odc.domain.host_ids import LARGEST_ID, IdRanges

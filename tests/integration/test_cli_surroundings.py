@@ -194,7 +194,7 @@ def test_what_is_no_file_holds_nobody_up(ada: Person) -> None:
     settings = ada.home / ".gpu-dev/config.toml"
     settings.unlink(missing_ok=True)
     os.mkfifo(settings)
-    assert f"{settings} is no file" in ada.gpu_dev("list", timeout=20).err
+    assert f"{settings} is not a file" in ada.gpu_dev("list", timeout=20).err
 
 
 def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What developers and operators type and see."""
+"""`gpu-dev`, the command line of users, and terminal output that `odc` shares."""

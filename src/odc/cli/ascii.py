@@ -69,7 +69,7 @@ def shows_utf8(environment: Mapping[str, str]) -> bool:
 
 
 def fit_streams(environment: Mapping[str, str]) -> None:
-    """Let standard output and error write ASCII alone where the user's locale has no UTF-8, whoever writes to them."""
+    """Restrict standard output and error to ASCII, for all writers, if the user's locale is not UTF-8."""
     if shows_utf8(environment):
         return
     codecs.register(lambda name: _CODEC if name == _CODEC.name else None)

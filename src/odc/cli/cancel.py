@@ -20,7 +20,7 @@ from odc.domain.status import ENDED, LIVE, Status
 
 CANCELLED_NOTE = "Nothing was cancelled."
 MAX_HINTS = 5
-"""Lines to paste when a script did not say which one."""
+"""Return the commands to paste when a script did not name a reservation."""
 
 
 @click.command()
@@ -62,7 +62,7 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
 def _chosen(
     session: Session, wanted: Sequence[str], everything: bool, can_prompt: bool, yes: bool
 ) -> Sequence[ReservationView]:
-    """What is to end; every name is resolved before anything ends."""
+    """Return the reservations to cancel; every name is resolved before the first is cancelled."""
     if wanted and everything:
         raise InvalidRequest("--all and an ID together; give one of them")
     if wanted:
@@ -80,7 +80,7 @@ def _chosen(
 
 
 def _hints_for(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
-    """A command for each, the harmless look first; all of them at once only last."""
+    """Return one command per reservation, and the one that cancels all of them last."""
     hints: list[tuple[str, str]] = [
         ("this one" if number == 0 else "or", gpu_dev(f"cancel {view.name}")) for number, view in enumerate(live)
     ]
@@ -91,7 +91,7 @@ def _hints_for(live: Sequence[ReservationView]) -> list[tuple[str, str]]:
 
 
 def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
-    """The reservations of these names, each once.
+    """Return the reservations of these names, each once.
 
     Raises:
         RequestError: one of them does not exist or is ambiguous; nothing was cancelled.
@@ -127,13 +127,13 @@ def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence
 
 
 def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything: bool, can_prompt: bool) -> None:
-    """Ask once more; Enter alone ends nothing.
+    """Ask for confirmation; Enter alone cancels nothing.
 
-    Where nobody can be asked, only the user's own reservations end, and only those that were named.
+    Without a terminal only the user's own reservations are cancelled, and only if they were named.
 
     Raises:
-        KeyboardInterrupt: the user does not want it.
-        InvalidRequest: it must be confirmed, and nobody can be asked; nothing was cancelled.
+        KeyboardInterrupt: the user declined.
+        InvalidRequest: confirmation is required and there is no terminal; nothing was cancelled.
     """
     if can_prompt:
         if not prompts.confirm(f"End {reservation_lookup.listed(views)}?", default=False):
@@ -153,14 +153,14 @@ def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything
 def _cancel_each(
     session: Session, views: Sequence[ReservationView]
 ) -> tuple[list[ReservationView], list[tuple[ReservationView, OdcError]]]:
-    """Cancel one after another; what became of those that ended, and why the others did not."""
+    """Cancel one after another; return the views of the cancelled ones, and the errors of the others."""
     ended: list[ReservationView] = []
     failed: list[tuple[ReservationView, OdcError]] = []
     for number, view in enumerate(views):
         try:
             ended.append(_cancel_one(session, view))
         except ProviderUnavailable as error:
-            # Nobody answers: each further one would wait as long in vain.
+            # The daemon does not answer: every further request would wait for the same timeout.
             return ended, [*failed, *((left, error) for left in views[number:])]
         except OdcError as error:
             failed.append((view, error))
@@ -168,7 +168,7 @@ def _cancel_each(
 
 
 def _combined_error(failed: Sequence[tuple[ReservationView, OdcError]], of: int) -> OdcError:
-    """One error that says which were not cancelled, and why; of one reservation, its own."""
+    """Return an error that lists the failed reservations with reasons; for a single one, its own error."""
     first = failed[0][1]
     if of == 1:
         return first

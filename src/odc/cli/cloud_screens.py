@@ -1,4 +1,6 @@
-"""What `gpu-dev avail` and `gpu-dev status` show, as lines of text. Pure: the time and the terminal are arguments."""
+"""The screens of `gpu-dev avail` and `gpu-dev status`, as lines of text. Pure: the time and the terminal are
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def fits_now(choice: ChoiceView, server_now: datetime) -> bool:
 
 
 def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime, by: str = "by ") -> str:
-    """`now`, `now, 3 h`, `by 14:20`, or `-` for what never fits; without the `by` where there is no room for it."""
+    """Return `now`, `now, 3 h`, `by 14:20`, or `-` if it never fits; without the `by` in a narrow column."""
     if choice is None or choice.start is None:
         return "-"
     if choice.start > server_now:
@@ -107,20 +109,20 @@ def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now:
 
 
 def sooner_line(avail: Availability, queued: ReservationView) -> str:
-    """A real alternative that starts at once: `Sooner: 4 x h100 now for 3 h      gpu-dev cancel …`; or empty.
+    """Return `Sooner: 4 x h100 now for 3 h`, with the commands, if a smaller request could start at once; else empty.
 
-    Of the same type: as many GPUs as can be had, for as long as they can be had. It takes the name and the disk, so the
-    queued one is given up for it.
+    Of the same type: the largest count that is free, for the longest time. It reuses the name and the disk, so the
+    queued reservation is cancelled first.
 
     Args:
-        avail: what could be had.
-        queued: what waits.
+        avail: the counts and times that are available.
+        queued: the queued reservation.
     """
     view = next((view for view in avail.types if view.name == queued.gpu_type), None)
     if view is None or queued.ready_by is None or queued.ready_by <= avail.now:
         return ""
     wished = (queued.gpus, queued.hours)
-    alone = view.queued == 1  # then only its own promise bounds what is free now, and that is given up
+    alone = view.queued == 1  # the free window then ends only at this reservation's own slot, which cancelling it frees
     for choice in sorted(view.choices, key=lambda choice: -choice.gpus):
         choice = msgspec.structs.replace(choice, until=None) if alone else choice
         if choice.gpus > queued.gpus or not fits_now(choice, avail.now):
@@ -133,7 +135,7 @@ def sooner_line(avail: Availability, queued: ReservationView) -> str:
 
 
 def _instead_of(queued: ReservationView, gpus: int, hours: float) -> str:
-    """What one types to have this at once in place of what waits."""
+    """Return the command that cancels the queued reservation and reserves these GPUs at once."""
     disk = queued.disk or NO_DISK
     name = queued.name if queued.name != disk else None
     command = reserve_command(queued.gpu_type, gpus, hours, name, disk if disk != DEFAULT_DISK else None)
@@ -141,7 +143,7 @@ def _instead_of(queued: ReservationView, gpus: int, hours: float) -> str:
 
 
 def _whole_steps(length: timedelta) -> float:
-    """The hours in whole quarters, rounded down: what is typed a minute later must still fit."""
+    """Return the hours rounded down to quarters: the command must still fit when it is typed a minute later."""
     return int((length - timedelta(minutes=1)) / timedelta(hours=_STEP_H)) * _STEP_H
 
 

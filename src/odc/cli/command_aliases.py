@@ -1,4 +1,4 @@
-"""Words that people know from other tools: what does the same here. Tables only."""
+"""Command names of other tools, and the commands that do the same here. Tables only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REPLACEMENTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("snapshot", "snapshots"), ("a disk's last snapshot is shown by", gpu_dev("show NAME"))),
     "watch": ("a list that is refreshed", gpu_dev("list --watch")),
 }
-"""Word to what one types to `gpu-dev` instead: what it is, and the command."""
+"""Word to its replacement in `gpu-dev`: a description and the command."""
 
 OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     "start": ("start the cloud", odc("up")),
@@ -58,18 +58,18 @@ OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("build", "images"), ("make the image of boxes", odc("image build"))),
     **dict.fromkeys(("config", "settings"), ("check the settings", odc("doctor"))),
 }
-"""Word to what an operator types instead."""
+"""Word to its replacement in `odc`: a description and the command."""
 
 
 def suggested_commands(
     word: str, table: Mapping[str, tuple[str, str]], known: Collection[str]
 ) -> list[tuple[str, str]]:
-    """The hints for a command that does not exist: what does the same, or what is written nearly so.
+    """Return the hints for a command that does not exist: the commands that do the same, or those with a similar name.
 
     Args:
-        word: what was typed.
+        word: the command as typed.
         table: words of other tools.
-        known: the commands that there are.
+        known: the existing commands.
     """
     if word.lower() in table:
         return [table[word.lower()]]

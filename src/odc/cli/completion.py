@@ -1,6 +1,6 @@
-"""Completion by the Tab key: the shell's script, and the names that it offers.
+"""Shell completion: the script for the shell, and the names that it offers.
 
-Names come from the list that the last command kept: the cloud is not asked, so that Tab never waits for it.
+Names come from the list that the last command cached: the daemon is not asked, so that Tab never waits for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def script(command: click.Command, program: str, shell: str) -> str:
-    """What the shell reads to complete the words of a program.
+    """Return the script that the shell reads to complete the words of a program.
 
     Args:
         command: the program's.
@@ -31,17 +31,17 @@ def script(command: click.Command, program: str, shell: str) -> str:
 
 
 def reservations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The user's live reservations as they were seen last: names, and ids once a part of one is typed."""
+    """Return the user's live reservations from the cached list: names, and ids once a part of one is typed."""
     session = ctx.find_object(Session)
     if session is None:
         return []
     from odc.cli import local_state, screens
 
-    # The shell's question runs no command, so that nobody has taken the option to the session.
+    # The shell's completion runs no command, so the option has not been copied to the session.
     session.endpoint_typed = session.endpoint_typed or ctx.find_root().params.get("endpoint") or ""
     try:
         cached = local_state.find_cached(session)
-    except OdcError:  # settings that cannot be read: the next command says so
+    except OdcError:  # the settings cannot be read: the next command reports it
         return []
     taken = ctx.params.get(param.name or "") or ()
     found: list[CompletionItem] = []
@@ -61,7 +61,7 @@ def completion_command() -> click.Command:
     @click.argument("shell", type=click.Choice(SHELLS))
     @click.pass_context
     def printed(ctx: click.Context, shell: str) -> None:
-        """Print what lets a shell complete commands, options and names by Tab."""
+        """Print the script that lets a shell complete commands, options and names."""
         root = ctx.find_root()
         click.echo(script(root.command, root.info_name or "gpu-dev", shell))
 

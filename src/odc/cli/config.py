@@ -1,4 +1,4 @@
-"""`gpu-dev config`: who you are to the cloud, your keys, and your SSH configuration."""
+"""`gpu-dev config`: the user's name and keys as the daemon knows them, and the SSH configuration."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
     in_use = set(map(str, ssh_include.files_in_use(session.home)))
     for file in (file for file in files if file["path"] in in_use):
         state = "includes your reservations" if file["included"] else "does not include your reservations"
-        state += ", but something in it stands in the way" if file["in_effect"] is False else ""
+        state += ", but another setting in it prevents that" if file["in_effect"] is False else ""
         state = "cannot be read" if ssh_include.unreadable(Path(str(file["path"]))) else state
         output.line(f"ssh           {file['path']} {state}")
     if session.account_home not in (None, session.home):
@@ -86,7 +86,9 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
 
 
 def _ssh_file(folder: Path, path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
-    """A file of ssh's settings: whether it includes ours; and whether that works, None while there is no box to try."""
+    """Return whether an SSH configuration file includes ours, and whether that is in effect (None without a box to
+    try).
+    """
     included = ssh_include.is_included(path)
     ssh = next(((view, view.boxes[0].ssh) for view in views if view.boxes and view.boxes[0].ssh), None)
     works = None
@@ -98,7 +100,7 @@ def _ssh_file(folder: Path, path: Path, views: Iterable[ReservationView]) -> dic
 
 
 def _first_key(session: Session) -> str:
-    """What to set so that boxes open to a key: the one that lies here, else GitHub's."""
+    """Return the setting that lets the user log in to boxes: the key on this machine, else GitHub's."""
     found = find_public_keys(session.home)
     return f"ssh_key {in_home(session.home, found[0])}" if found else "github_user NAME"
 
@@ -144,14 +146,14 @@ def _set_github_user(session: Session, login: str) -> str:
 
 
 def set_key_file(session: Session, path: Path) -> str:
-    """Make the key in this file the user's own; what was done, as a sentence."""
+    """Make the key in this file the user's own; return a sentence about it."""
     keys = read_keys(path)
     read_settings(session.folder)  # settings that are broken are refused before anything is done
     told = set_keys(session, keys)
     try:
         write_setting(session.folder, "ssh_key", str(path))
     except OSError as error:
-        session.note_once(f"Where the key lies cannot be remembered: {error.filename}: {error.strerror}")
+        session.note_once(f"The key's path cannot be saved: {error.filename}: {error.strerror}")
     return f"{in_home(session.home, path)}: {told}"
 
 
@@ -206,7 +208,7 @@ def enable(session: Session, block: bool) -> None:
     if session.account_home not in (None, session.home):
         there = ssh_include.ssh_file(session.account_home or session.home)
         line = ssh_include.LINE.replace("~/.gpu-dev", str(session.folder))
-        session.output.note(f"ssh reads {there}: it does not look at HOME. At the top of that file: {line}")
+        session.output.note(f"ssh reads {there}: it ignores HOME. At the top of that file: {line}")
     session.output.line(_next_step(session, ready))
 
 

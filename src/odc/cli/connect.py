@@ -31,13 +31,13 @@ _COMMAND = "odc.connect.command"
 
 
 class WithCommand(click.Command):
-    """What stands behind `--` is a command for the box and never an ID: a slip in an ID must not run as a command."""
+    """Arguments after `--` are a command for the box, never an ID: a mistyped ID must not run as a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what stands behind the first `--` as it is.
+        """Keep the arguments after the first `--` unchanged.
 
         Raises:
-            InvalidRequest: a command stands there without `--`.
+            InvalidRequest: a command was given without `--`.
         """
         end = args.index("--") if "--" in args else len(args)
         ctx.meta[_COMMAND] = tuple(args[end + 1 :])
@@ -95,7 +95,7 @@ def connect(ctx: click.Context, reference: str | None, diagnose: bool) -> None:
 
 
 def _follow(session: Session, advice: Advice, alone: Way, command: Sequence[str]) -> int:
-    """Say what is wrong, and try again if that helps; the exit code."""
+    """Explain the failure, and try again if that can help; return the exit code."""
     for line in advice.lines:
         session.output.note(line)
     return _run(alone, command) if advice.without_settings else REFUSED
@@ -115,7 +115,7 @@ def _diagnose(session: Session, view: ReservationView) -> None:
 
 @contextmanager
 def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
-    """What ssh must know of the reservation, as a file; in a folder for this command alone if the home takes no files.
+    """Yield the reservation's SSH configuration file; it is in a temporary folder if the home is not writable.
 
     Raises:
         InvalidRequest: it is not the user's, or the file cannot be written.
@@ -133,7 +133,8 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
     except OSError as error:
         hint = ("another folder for it", "TMPDIR=/dev/shm " + gpu_dev(f"connect {view.name}"))
         text = (
-            f"{session.folder} cannot hold what ssh must know of {screens.title(view)}, and no temporary folder either"
+            f"the SSH configuration of {screens.title(view)} can be written neither to {session.folder} "
+            "nor to a temporary folder"
         )
         raise InvalidRequest(text, hint) from error
     with folder:
@@ -141,14 +142,16 @@ def _entry(session: Session, view: ReservationView) -> Iterator[Path]:
         path = ssh_files.config_path(Path(folder.name), view.id)
         if not path.exists():
             hint = ("its address", gpu_dev(f"show {view.id[:8]}"))
-            raise InvalidRequest(f"ssh cannot be told of {screens.title(view)}: it has no usable address or key", hint)
+            raise InvalidRequest(
+                f"ssh cannot be configured for {screens.title(view)}: it has no usable address or key", hint
+            )
         yield path
 
 
 def _ways(session: Session, path: Path) -> tuple[Way, Way]:
-    """How to call ssh: with the user's own settings, which hold where ours say nothing; and without them.
+    """Return the ssh command with the user's own settings, for options that ours do not set, and the one without them.
 
-    Settings that ssh refuses must not lock their user out; then both are without.
+    If ssh refuses the user's settings both commands are without them, so that the user is not locked out.
 
     Raises:
         InvalidRequest: ssh is not installed, or cannot work for this user at all.
@@ -193,7 +196,7 @@ def _run(way: Way, command: Sequence[str]) -> int:
     arguments = [*way.words, way.name]
     if command:
         line = command[0] if len(command) == 1 else shlex.join(command)
-        # The output of a command must arrive unchanged in a file, whatever RequestTTY says.
+        # The output of a command must arrive in a file unchanged, so RequestTTY of the user's settings is overridden.
         terminal = [] if sys.stdout is not None and sys.stdout.isatty() else ["-T"]
         arguments = [*way.words, *way.for_command, *terminal, way.name, "--", line]
     try:
@@ -221,7 +224,7 @@ def _offline(session: Session, reference: str | None, command: tuple[str, ...], 
 
 
 def _only_file(session: Session) -> Path | None:
-    """The only file that is there, or the one that the user picks; None if there is none, or nobody can be asked."""
+    """Return the only file, or the one that the user picks; None if there is none, or there is no terminal."""
     files = ssh_files.files_of(session.folder, session.endpoint)
     if len(files) < 2 or not session.output.can_prompt:
         return files[0] if len(files) == 1 else None

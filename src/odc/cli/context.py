@@ -1,4 +1,4 @@
-"""What every command of `gpu-dev` works with."""
+"""The context of one `gpu-dev` command: the daemon's address, settings, terminal and time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Session:
 
     Attributes:
         home: the user's home folder.
-        output: where people look.
+        output: the terminal.
         now: the time, in the user's zone.
         agent: address of the user's SSH agent, from the environment; empty for none.
         account_home: the home of the user's account, which ssh uses whatever HOME says; None without an account.
-        endpoint_typed: from the command line; empty if it was not said.
+        endpoint_typed: from the command line; empty if it was not given.
         endpoint_variable: from the environment; empty if it is not set.
         as_json: errors are JSON too.
     """
@@ -53,12 +53,12 @@ class Session:
 
     @property
     def endpoint(self) -> str:
-        """Where the cloud is asked: the command line, then the environment, then the settings, then the usual place."""
+        """The daemon's address: from the command line, else the environment, else the settings, else the default."""
         return self.endpoint_typed or self.endpoint_variable or read_endpoint(self.folder) or DEFAULT_ENDPOINT
 
     @property
     def endpoint_source(self) -> str:
-        """What says where the cloud is, in words; empty for the usual place."""
+        """The source of the daemon's address, in words; empty for the default."""
         if self.endpoint_typed:
             return " (by --endpoint)"
         if self.endpoint_variable:
@@ -70,7 +70,7 @@ class Session:
         self.note_once("Waiting for the ODC daemon to answer.")
 
     def _endpoint_hints(self) -> tuple[Hint, ...]:
-        """What says where the cloud is, and how to unsay it; nothing for the usual place and for what was typed."""
+        """The source of the daemon's address and how to remove it; empty for the default and for the command line."""
         if self.endpoint_typed:
             return ()
         if self.endpoint_variable:
@@ -87,13 +87,13 @@ class Session:
         return tuple(Hint("your boxes", gpu_dev(f"connect {name}")) for name in names[:_MAX_BOX_HINTS])
 
     def note_once(self, text: str) -> None:
-        """Say beside the answer what need not be said again."""
+        """Print a note next to the answer, at most once."""
         if text not in self._noted:
             self._noted.add(text)
             self.output.note(text)
 
     def client(self) -> Client:
-        """The connection to the cloud; made when first asked for."""
+        """The connection to the daemon; created on first use."""
         if self._client is None:
             from odc.api.client import Client
 

@@ -42,7 +42,7 @@ _CAUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("UNKNOWN port|resolve|timed out|refused|closed", ("proxyjump", "proxycommand", "hostname", "bindaddress")),
 )
-"""What ssh says when it gives up, to the options that may be the cause, the likely ones first."""
+"""Message with which ssh gives up, to the options that may be the cause, the likely ones first."""
 
 
 _NO_CONNECTION = "refused|timed out|timeout|closed|reset|no route|unreachable|no connection"
@@ -57,14 +57,14 @@ class Way(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """What to say, and whether to try again without the user's own settings."""
+    """The explanation, and whether to try again without the user's own settings."""
 
     lines: list[str]
     without_settings: bool = False
 
 
 class Probe(Enum):
-    """What became of a try to get in."""
+    """The result of one attempt to connect."""
 
     IN = "in"
     REFUSED = "refused"
@@ -79,7 +79,7 @@ class Tried(NamedTuple):
 
 
 def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_command: bool) -> Advice:
-    """What to do after ssh gave up.
+    """Return what to do after ssh gave up.
 
     Args:
         session: the command's.
@@ -91,7 +91,7 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
     try:
         view = session.client().reservation(view.id)
     except ProviderUnavailable as error:
-        return Advice([f"{error.message}; your box goes on. Again: gpu-dev connect {view.name}"])
+        return Advice([f"{error.message}; your box keeps running. Again: gpu-dev connect {view.name}"])
     if view.state in (Status.ENDING, *ENDED):
         return Advice([screens.end_sentence(view, session.now())])
     if view.state is not Status.ACTIVE:
@@ -111,7 +111,7 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
 
 
 def settings_advice(session: Session, way: Way, alone: Way, result: Tried) -> Advice | None:
-    """What to do if a setting of the user's is in the way; None if it is not. Arguments as for `explain`."""
+    """Return what to do if one of the user's settings is the cause; None if it is not. Arguments as for `explain`."""
     if result.probe is Probe.IN or way == alone or tried(alone).probe is not Probe.IN:
         return None
     mark = session.output.paint("error: ", "red")
@@ -167,7 +167,7 @@ def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
 
 
 def not_there(session: Session, view: ReservationView) -> list[str]:
-    """Why there is no box to connect to: the reservation is not active, or somebody else's."""
+    """Return why there is no box to connect to: the reservation is not active, or belongs to another user."""
     if not view.mine:
         return [f"{screens.title(view)} is {view.owner}'s, not yours."]
     if view.state in (Status.ENDING, *ENDED):
@@ -203,7 +203,7 @@ def tried(way: Way) -> Tried:
 
 
 def _last_line(text: str) -> str:
-    """The line in which ssh says why it gave up; what it says about the lost connection afterwards is less."""
+    """Return the line in which ssh gives its reason; its later lines about the lost connection are less specific."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if _cause_of(line) and not line.startswith("Disconnected from")]
     return (telling or lines or ["it does not say why"])[-1][:_MAX_LINE]
@@ -234,7 +234,7 @@ def _batch_mode(session: Session, way: Way) -> list[str]:
 
 
 def no_way_in(view: ReservationView, last: str) -> list[str]:
-    """What to say where ssh got no answer that it could use.
+    """Return the explanation for a connection that got no usable answer.
 
     Args:
         view: the reservation.
@@ -256,7 +256,7 @@ def no_way_in(view: ReservationView, last: str) -> list[str]:
 
 
 def key_lines(session: Session) -> list[str]:
-    """Which keys the box accepts, which the agent and the files have, and what would help."""
+    """Return the keys that the box accepts, those of the agent and of the files, and what would help."""
     me = session.client().me()
     held = agent_keys(agent_socket(session.agent, session.account_home or session.home))
     files = key_files(session.home, read_settings(session.folder).get("ssh_key", ""))

@@ -1,4 +1,4 @@
-"""Following a reservation until it is what one waits for: shows what is waited for, and each phase with its time."""
+"""Follow a reservation until it reaches a state: prints what it waits for, and each phase with its duration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY_S = 0.5
 
 
 class Follower:
-    """Tells each thing once, on standard error: the answer itself may be for a script."""
+    """Prints each change once, to standard error: standard output may be read by a script."""
 
     def __init__(self, session: Session, known: ReservationView | None = None) -> None:
         self._session = session
@@ -26,7 +26,7 @@ class Follower:
         self._attempt = 0
 
     def tell(self, view: ReservationView) -> None:
-        """Say what is new in the view."""
+        """Print the changes since the last view."""
         self._session.output.progress("")
         if view.attempt != self._attempt:
             self._begin(view)
@@ -40,7 +40,7 @@ class Follower:
         self._session.output.progress(self._under_way(view))
 
     def _begin(self, view: ReservationView) -> None:
-        """Another attempt; of one that ends already the start is no news."""
+        """Report a new attempt, unless the reservation is already ending."""
         self._attempt, self._phases = view.attempt, 0
         if view.state is Status.ENDING:
             self._phases = len(_done(view.phases))
@@ -48,7 +48,7 @@ class Follower:
             self._placed(view)
 
     def _tell_phases(self, phases: tuple[PhaseView, ...]) -> None:
-        """Every phase that is done and was not told yet."""
+        """Print every finished phase that was not printed yet."""
         done = _done(phases)
         for phase in done[self._phases :]:
             self._say(f"  {phase.name:<8} {phase.seconds:.1f} s   {phase.detail}".rstrip())
@@ -64,7 +64,7 @@ class Follower:
             self._say(screens.promise_line(view, self._session.now()))
 
     def _under_way(self, view: ReservationView) -> str:
-        """What is waited for now; on a terminal it stands below the rest."""
+        """Return what the reservation waits for now: on a terminal, the last line."""
         if view.state is Status.QUEUED:
             return f"  waiting in the queue, position {view.queue_position}" if view.queue_position else "  waiting"
         running = [phase.name for phase in view.phases if phase.seconds is None]
@@ -75,12 +75,12 @@ class Follower:
         return "  making the disk safe …" if view.state is Status.ENDING and view.disk else ""
 
     def away(self) -> None:
-        """Say that the ODC daemon does not answer."""
+        """Report that the ODC daemon does not answer."""
         self._session.output.progress("")
         self._say("The ODC daemon does not answer; waiting for it. The reservation stays.")
 
     def back(self) -> None:
-        """Say that it answers again."""
+        """Report that the ODC daemon answers again."""
         self._say("The ODC daemon answers again.")
 
     def _once(self, text: str) -> None:
@@ -97,13 +97,13 @@ def _done(phases: tuple[PhaseView, ...]) -> list[PhaseView]:
 
 
 def _promise_of(view: ReservationView) -> str:
-    """What makes a promise another one: to the minute, or who is ahead."""
+    """Return the parts by which promises are compared: the time to the minute, and who is ahead."""
     moment = view.ready_by or view.estimate
     return f"promise {moment:%d %H:%M} {view.ahead}" if moment else f"no promise {view.ahead}"
 
 
 def wait_for(session: Session, view: ReservationView, until: tuple[Status, ...]) -> ReservationView:
-    """Follow it, unless it is there already: then there is nothing to tell. Raises as `follow` does."""
+    """Follow the reservation unless it is in one of these states already. Raises as `follow` does."""
     return view if view.state in until else follow(session, view, until)
 
 
@@ -118,20 +118,20 @@ def follow(
     known: ReservationView | None = None,
     meanwhile: Callable[[ReservationView], None] = _nothing,
 ) -> ReservationView:
-    """Wait until the reservation is in one of these states, telling what happens meanwhile.
+    """Wait until the reservation is in one of these states, and print its progress; return its view.
 
-    A cloud that goes away for a while is waited for.
+    If the daemon stops answering it is waited for, up to two minutes.
 
     Args:
         session: the command's.
         view: as it is now.
         until: states.
         known: a view whose promise the user has read already.
-        meanwhile: called with each view that is waited on; may raise ProviderUnavailable as the cloud does.
+        meanwhile: called with each view that is waited on; may raise ProviderUnavailable as the connection does.
 
     Raises:
-        ProviderUnavailable: the cloud has been away for two minutes; the reservation goes on.
-        KeyboardInterrupt: the user went away; the reservation goes on.
+        ProviderUnavailable: the daemon has not answered for two minutes; the reservation continues.
+        KeyboardInterrupt: the user interrupted; the reservation continues.
     """
     follower = Follower(session, known)
     away_since: float | None = None

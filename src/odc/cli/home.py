@@ -20,7 +20,7 @@ _WRITTEN_FOLDERS = (GPU_DEV_FOLDER, ".ssh", ".cursor")
 
 
 class Home(NamedTuple):
-    """A home folder, and what its user should know about the choice; empty if there is nothing to say."""
+    """A home folder, and a note to the user about the choice; empty for no note."""
 
     folder: Path
     note: str = ""
@@ -49,7 +49,7 @@ def choose_home(named: str) -> Home:
 
 
 def home_of_account(folder: Path) -> Path | None:
-    """The home that ssh uses, whatever HOME says; None if this uid has no account.
+    """Return the home that ssh uses, which ignores HOME; None if this uid has no account.
 
     Args:
         folder: the chosen home; returned if it is the same folder by another path.
@@ -59,7 +59,9 @@ def home_of_account(folder: Path) -> Path | None:
 
 
 def _own(folder: Path) -> Home:
-    """The folder; with a word if what `gpu-dev` needs in it is another user's, as after a `sudo gpu-dev` of old."""
+    """Return the folder, with a note if files that `gpu-dev` needs in it belong to another user, as after an earlier
+    `sudo gpu-dev`.
+    """
     ours = folder / GPU_DEV_FOLDER
     owner = _other_owner(ours)
     if not owner or not ours.is_dir():
@@ -71,7 +73,7 @@ def _own(folder: Path) -> Home:
 
 
 def _others(home: Path) -> str:
-    """Who else decides what is in a home, or in a folder of it that is written; empty if nobody does."""
+    """Return which other users can change a home, or a folder in it that is written; empty if none can."""
     try:
         if home.is_dir() and home.stat().st_mode & stat.S_IWOTH:
             return "everybody"

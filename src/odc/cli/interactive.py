@@ -1,6 +1,6 @@
-"""The questions of `gpu-dev reserve`: what is free now or when stands beside each answer.
+"""The questions of `gpu-dev reserve`; each answer shows whether it is free now, or when.
 
-Esc or Ctrl+C at any question: nothing happened.
+Esc or Ctrl+C at any question aborts before anything is reserved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEFAULT_HOURS = "2"
 
 
 def with_known_type(partial: PartialRequest, avail: Availability) -> PartialRequest:
-    """The request with a type that the cloud has, if one was said; a type without GPUs needs no count.
+    """Return the request with a type that the cloud has, if one was given; a type without GPUs needs no count.
 
     Raises:
         NotFound: the cloud has no such type.
@@ -48,7 +48,7 @@ def with_known_type(partial: PartialRequest, avail: Availability) -> PartialRequ
 
 
 def example(partial: PartialRequest, avail: Availability) -> PartialRequest:
-    """The request with a likely value for what is open."""
+    """Return the request with a default for every open field."""
     first = next((view for view in avail.types if view.has_gpus), avail.types[0])
     partial = replace(partial, gpu_type=partial.gpu_type or first.name, hours=partial.hours or float(DEFAULT_HOURS))
     partial = with_known_type(partial, avail)
@@ -60,13 +60,13 @@ def _type_of(partial: PartialRequest, avail: Availability) -> TypeView | None:
 
 
 def prompt_for_missing(session: Session, partial: PartialRequest, avail: Availability, yes: bool) -> PartialRequest:
-    """Ask for what is open, show the command that would do the same, and ask once more.
+    """Ask for the open fields, show the equivalent command, and ask for confirmation; return the request.
 
     Args:
         session: the command's.
-        partial: settled.
-        avail: what could be had.
-        yes: do not ask once more.
+        partial: the request so far, with a known type.
+        avail: the counts and times that are available.
+        yes: do not ask for confirmation.
 
     Raises:
         KeyboardInterrupt: the user gave up.
@@ -90,7 +90,7 @@ def prompt_for_missing(session: Session, partial: PartialRequest, avail: Availab
 
 
 def type_lines(avail: Availability, now: datetime) -> list[tuple[str, str]]:
-    """Each type with what is free, or when the first of it will be."""
+    """Return the types to choose from, each with its free count, or the time of the first free GPU."""
     width = max(len(view.name) for view in avail.types)
     return [(f"{view.name:<{width}}  {_type_text(view, avail, now)}", view.name) for view in avail.types]
 
@@ -109,7 +109,7 @@ def count_lines(view: TypeView, avail: Availability, now: datetime) -> list[tupl
 
 
 def hours_fault(text: str) -> str:
-    """Empty if these hours may be asked for, else what is wrong."""
+    """Return the fault of these hours; empty if they are allowed."""
     try:
         check_hours(float(text))
     except ValueError:
@@ -120,7 +120,7 @@ def hours_fault(text: str) -> str:
 
 
 def disk_name_fault(text: str) -> str:
-    """Empty if a disk may have this name, else what is wrong."""
+    """Return the fault of this disk name; empty if it is allowed."""
     try:
         check_name(text, "disk")
     except InvalidRequest as error:
@@ -147,7 +147,7 @@ def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]
     if disk is None:
         return prompts.Line(f"{name}  (new)", name)
     users = [view for view in live if view.disk == name]
-    # One that is on its way to its end gives the disk to the next reservation, which waits for the snapshot.
+    # An ending reservation passes its disk on: the next one waits for the snapshot, so the disk can be chosen.
     blocking = [view for view in users if view.state is not Status.ENDING or view.requeue]
     if blocking:
         return prompts.Line(name, name, f"in use by {blocking[-1].name}")

@@ -1,7 +1,7 @@
-"""A file that a user names as their key: its public keys, or what it really is and the command that helps.
+"""A file that a user gives as their key: its public keys, or the actual format and the command that converts it.
 
-A file that a Windows editor or shell wrote (a byte order mark, UTF-16, CRLF) is read as it is meant. Nothing of a
-private key is sent or repeated.
+The encodings of Windows editors and shells (byte order mark, UTF-16, CRLF) are accepted. No part of a private key is
+sent or printed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _FOREIGN = {
     "-----BEGIN CERTIFICATE-----": "an X.509 certificate",
     "-----BEGIN PGP ": "a PGP key",
 }
-"""How a file begins that has no SSH key in it, and what it is."""
+"""First bytes of files without an SSH key, and the name of the format."""
 _CONVERTED = {
     "---- BEGIN SSH2 PUBLIC KEY ----": ("a public key in the format of ssh.com and PuTTY", "ssh-keygen -i -f"),
     "-----BEGIN PUBLIC KEY-----": ("a public key in PEM format", "ssh-keygen -i -m PKCS8 -f"),
     "-----BEGIN RSA PUBLIC KEY-----": ("a public key in PEM format", "ssh-keygen -i -m PEM -f"),
 }
-"""How a public key in another format begins: what it is, and the command that prints it in OpenSSH's."""
+"""First line of public keys in other formats, to the format's name and the command that prints the key in OpenSSH's."""
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
-    """The public keys in a file, which mostly has one; comments and empty lines between them are left out.
+    """Return the public keys in a file, usually one; comments and empty lines between them are left out.
 
     Raises:
         InvalidRequest: there is none, or a line is not a public key; what the file is instead, and what to type.
@@ -53,7 +53,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
 
 
 def _text_of(path: Path) -> str:
-    """The file as text, whatever wrote it."""
+    """Return the file as text, in any of the accepted encodings."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -78,7 +78,7 @@ def _text_of(path: Path) -> str:
 
 
 def _check_format(path: Path, text: str) -> None:
-    """Refuse what is not a list of OpenSSH's public keys, by its true name."""
+    """Refuse a file that is not a list of OpenSSH public keys, and name its actual format."""
     first = next((line.strip() for line in _LINES.split(text) if line.strip()), "")
     if text.startswith("PuTTY-User-Key-File-"):
         raise InvalidRequest(
@@ -111,7 +111,7 @@ def _key(path: Path, number: int, line: str) -> str:
 
 
 def _without_options(path: Path) -> Hint:
-    """The command that takes the keys without what is in front of them."""
+    """Return the command that extracts the keys without their prefixes."""
     kinds = "|".join(re.escape(kind) for kind in sorted(KINDS))
     return _piped(f"grep -oE {shlex.quote(f'({kinds}) AAAA.*')}", path)
 

@@ -1,4 +1,4 @@
-"""`--watch`: a screen that is drawn anew every two seconds, in place on a terminal, until q or Ctrl+C."""
+"""`--watch`: a screen that is redrawn in place every two seconds, until q or Ctrl+C."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def watch(session: Session, draw: Callable[[Output], list[str]]) -> None:
             while True:
                 output = session.output.measured()
                 if output.live and output != last:
-                    # The terminal has another size, and has moved what stood there.
+                    # The terminal was resized and has moved the old lines.
                     before = output.clear()
                 last = output
                 lines = _drawn(draw, output)
@@ -52,7 +52,7 @@ def _drawn(draw: Callable[[Output], list[str]], output: Output) -> list[str]:
 
 @contextmanager
 def _keys(output: Output) -> Iterator[Callable[[float], bool]]:
-    """Gives what waits for some seconds and says whether the user pressed q meanwhile."""
+    """Yield a function that waits some seconds and returns whether the user pressed q."""
     if not (output.live and output.can_prompt):
         yield _only_wait
         return

@@ -36,7 +36,9 @@ def find_public_keys(home: Path) -> list[Path]:
 
 
 class KeyFile(NamedTuple):
-    """A key on this machine: its fingerprint, the file that says so, and the private half if it is here."""
+    """A key on this machine: its fingerprint, the file that the fingerprint is from, and the private half if it is
+    here.
+    """
 
     fingerprint: str
     path: Path
@@ -44,7 +46,7 @@ class KeyFile(NamedTuple):
 
 
 def key_files(home: Path, own: str) -> list[KeyFile]:
-    """The keys in `~/.ssh`, with a public half beside them or without, and the one that the user has set.
+    """Return the keys in `~/.ssh`, with or without a public half next to them, and the key that the user has set.
 
     Args:
         home: the user's.
@@ -62,7 +64,7 @@ def key_files(home: Path, own: str) -> list[KeyFile]:
 
 
 def _fingerprint_of_private(path: Path) -> str:
-    """The fingerprint of a private key's file, which says it without its passphrase; empty if it does not."""
+    """Return the fingerprint of a private key's file; empty if it cannot be read without the passphrase."""
     try:
         done = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -77,7 +79,7 @@ def in_home(home: Path, path: Path) -> str:
 
 
 def agent_socket(variable: str, home: Path) -> str:
-    """The socket of the agent that ssh uses: what `IdentityAgent` says for every host, else the environment's.
+    """Return the socket of the agent that ssh uses: `IdentityAgent` as set for every host, else the environment's.
 
     Args:
         variable: SSH_AUTH_SOCK; empty for none.
@@ -98,7 +100,7 @@ def agent_socket(variable: str, home: Path) -> str:
 
 
 def agent_keys(agent: str) -> list[str]:
-    """The public keys of what the agent holds; none without an agent.
+    """Return the public keys in the agent; none without an agent.
 
     Args:
         agent: the agent's socket; empty for none.
@@ -119,7 +121,7 @@ def agent_keys(agent: str) -> list[str]:
 
 
 def is_agent_silent(agent: str) -> bool:
-    """Whether the agent takes questions and does not answer, as one that was forwarded over a dead connection.
+    """Whether the agent accepts requests but does not answer, as one that was forwarded over a dead connection.
 
     Args:
         agent: the agent's socket; empty for none.

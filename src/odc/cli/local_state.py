@@ -75,7 +75,7 @@ def update_ssh_files(session: Session, views: Sequence[ReservationView]) -> bool
 
 
 def write_entry(session: Session, view: ReservationView, folder: Path) -> None:
-    """Write what ssh must know of a reservation into another folder than the user's own."""
+    """Write the SSH configuration of one reservation into a folder other than the user's own."""
     try:
         keys = identities(session, (view,), folder)
     except InvalidRequest:
@@ -100,9 +100,9 @@ def identities(session: Session, views: Sequence[ReservationView], folder: Path)
 
 
 def update(session: Session, views: Sequence[ReservationView]) -> None:
-    """Write the files for ssh and the cached list, from all of the user's live reservations that were just read.
+    """Write the SSH configuration files and the cached list from the user's live reservations, which were just read.
 
-    Cost: the file is written only if something is new; else only its time changes.
+    Cost: the list is written only if it has changed; otherwise only its modification time is updated.
     """
     if not update_ssh_files(session, views):
         return

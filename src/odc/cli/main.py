@@ -37,19 +37,21 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is needed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does; what is no text is refused, but for a command that goes to the box as it is."""
+        """As click does; refuses arguments that are not UTF-8, except in a command for the box, which is passed
+        unchanged.
+        """
         try:
             "".join(args[: args.index("--")] if "--" in args else args).encode()
         except UnicodeEncodeError:
-            ctx.fail("what was typed is not UTF-8 text")
+            ctx.fail("the command line is not UTF-8 text")
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order in which people need them."""
+        """Return the commands in the order in which people need them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """Return the command of this name or alias; None if there is none."""
         if cmd_name not in COMMANDS:
             from odc.cli.command_aliases import ALIASES
 
@@ -68,7 +70,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """As click does; a word of another tool runs, or names, what does the same here."""
+        """As click does; an unknown command is refused with the equivalent or similar commands."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
             from odc.cli.command_aliases import REPLACEMENTS, suggested_commands
@@ -80,7 +82,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin so, from the table alone."""
+        """Return the commands with this prefix, from the table alone."""
         from click.shell_completion import CompletionItem
 
         options = click.Command.shell_complete(self, ctx, incomplete)

@@ -1,4 +1,4 @@
-"""The name of a new reservation, for ssh too: one that already leads to another machine is not taken without a word."""
+"""The name of a new reservation: a name that ssh already connects to another machine is not used silently."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ TEMPORARY = "temporary"
 
 
 def resolve_name(session: Session, partial: PartialRequest, can_prompt: bool, yes: bool) -> PartialRequest:
-    """The request with a name that `ssh NAME` can use.
+    """Return the request with a name that `ssh NAME` can use.
 
-    A name that the user gave is asked about, or refused without a terminal; --yes takes it, and then ssh reaches the
-    box as `NAME.ID`. In place of the usual name another one is taken, with a note.
+    If the user gave a name that is in use, ask, or refuse without a terminal; with --yes the name is kept and ssh
+    reaches the box as `NAME.ID`. A default name is replaced by a free one, with a note.
 
     Args:
         session: the command's.
-        partial: complete.
-        can_prompt: whether the user can be asked.
-        yes: the user does not want to be asked.
+        partial: the complete request.
+        can_prompt: whether there is a terminal to ask on.
+        yes: keep the name without asking.
 
     Raises:
-        InvalidRequest: the name is in use, and nobody can be asked.
+        InvalidRequest: the name is in use, and there is no terminal to ask on.
         KeyboardInterrupt: the user gave up.
     """
     name = partial.name or (TEMPORARY if partial.disk == NO_DISK else partial.disk or DEFAULT_DISK)

@@ -18,10 +18,10 @@ pass_session = click.pass_obj
 
 
 def hours_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Hours as people type them; whether they may be asked for is checked later.
+    """Parse hours as people type them; the allowed range is checked later.
 
     Raises:
-        InvalidRequest: this is no number.
+        InvalidRequest: it is not a number.
     """
     if value is None:
         return None
@@ -49,10 +49,10 @@ def gpu_type_of(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 
 def gpus_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """A count of GPUs; which counts there are is the cloud's matter.
+    """Parse a count of GPUs; the daemon checks which counts its nodes can serve.
 
     Raises:
-        InvalidRequest: this is no whole number.
+        InvalidRequest: it is not a whole number.
     """
     if value is None:
         return None
@@ -64,10 +64,10 @@ def gpus_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> i
 
 
 def refuse_watched_json(watch: bool, as_json: bool) -> None:
-    """A screen that is drawn anew is for people.
+    """Refuse `--watch` together with `--json`: a redrawn screen cannot be parsed.
 
     Raises:
-        InvalidRequest: both are wanted.
+        InvalidRequest: both are given.
     """
     if watch and as_json:
         raise InvalidRequest("--watch and --json together; give one of them")

@@ -1,6 +1,6 @@
 """The terminal as a port: what it can show, tables, colour with meaning, errors. Light: nothing is imported to draw.
 
-Piped output is plain: the same facts, no colour, no redraw, nothing cut. Nothing that a server says can steer the
+Piped output is plain: the same facts, no colour, no redraw, nothing cut. Text from a server cannot control the
 terminal: control characters are shown as `?`, and only our own colours pass.
 """
 
@@ -35,20 +35,20 @@ NO_GPUS = "(no GPUs)"
 
 @dataclass(frozen=True)
 class Output:
-    """Where people look.
+    """The terminal of one command.
 
     Attributes:
-        out: what was asked for.
-        err: what went wrong, and progress.
+        out: standard output, for the answer.
+        err: standard error, for errors, notes and progress.
         colour: whether `out` shows colours.
         width: columns of the terminal; None when piped: nothing is cut.
         height: lines of the terminal; None when piped.
         live: whether `out` is a terminal that can be redrawn.
-        err_is_terminal: whether `err` is one: in a file there are no colours, and no line writes over another.
+        err_is_terminal: whether `err` is a terminal: in a file there are no colours, and no line overwrites another.
         can_prompt: whether questions can be asked: both ends are terminals.
-        quiet: nothing but errors stands beside the answer: a script reads that too.
-        endpoint: the cloud that `--endpoint` names; commands that are shown name it too, so that they can be pasted.
-        operator: gives `odc` as its operator types it for this cloud; asked when such a command is shown.
+        quiet: suppress notes, for scripts that read standard error too.
+        endpoint: the value of `--endpoint`; it is added to commands that are shown, so that they can be pasted.
+        operator: returns `odc` as the operator types it for this cloud; called only when such a command is shown.
     """
 
     out: TextIO
@@ -64,7 +64,7 @@ class Output:
     operator: Callable[[], str] = lambda: "odc"
 
     def line(self, text: str = "") -> None:
-        """One line of what was asked for."""
+        """Print one line of the answer."""
         self.out.write("".join(f"{fit(part, self.out)}\n" for part in self._wrapped(text)))
         self.out.flush()
 
@@ -74,7 +74,7 @@ class Output:
             self.line(text)
 
     def note(self, text: str) -> None:
-        """One line beside: it does not belong to the answer."""
+        """Print one line to standard error, unless quiet: it is not part of the answer."""
         if self.quiet:
             return
         self._write_err(text)
@@ -85,23 +85,25 @@ class Output:
         self.err.flush()
 
     def progress(self, text: str) -> None:
-        """A line beside that the next note writes over; only on a terminal. An empty one takes it away."""
+        """Show a progress line on standard error that the next one overwrites; only on a terminal. Empty text clears
+        it.
+        """
         if self.err_is_terminal:
             self.err.write("\r\x1b[K" + fit(text, self.err)[: (self.width or 80) - 1])
             self.err.flush()
 
     def json(self, value: object) -> None:
-        """The answer for scripts."""
+        """Print the answer as JSON."""
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
         self.out.write(_json_for(self.out, text) + "\n")
         self.out.flush()
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, where colours are shown."""
+        """Return the text in a colour if colours are on."""
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.colour and colour and text else text
 
     def measured(self) -> Output:
-        """The same, with the terminal's size as it is now."""
+        """Return a copy with the terminal's current size."""
         if self.width is None:
             return self
         import shutil
@@ -113,12 +115,12 @@ class Output:
         """Replace the last rows by lines, as many as the terminal has room for.
 
         Args:
-            lines: what is to stand there.
-            footer: the last line; there is always room for it.
-            before: rows that stand there now.
+            lines: the new lines.
+            footer: the last line; it is always shown.
+            before: the number of rows to replace.
 
         Returns:
-            The rows that stand there then.
+            The number of rows that were drawn.
         """
         room = (self.height or len(lines) + 2) - 1 - self._rows(footer)
         shown: list[str] = []
@@ -132,14 +134,14 @@ class Output:
                 break
             shown.append(text)
             rows += needed
-        # In one piece, each line over the old one: nobody sees the screen half drawn, or empty.
+        # One write, each line over the old one: the screen never flickers.
         drawn = "".join(f"{fit(text, self.out)}{self._rest_away(text)}\n" for text in (*shown, footer))
         self.out.write((f"\x1b[{before}F" if before else "") + drawn + "\x1b[J")
         self.out.flush()
         return rows + self._rows(footer)
 
     def clear(self) -> int:
-        """Take away everything on the terminal; the rows that stand there then: none."""
+        """Clear the terminal; return the rows that are drawn then: 0."""
         self.out.write("\x1b[H\x1b[2J")
         return 0
 
@@ -161,7 +163,7 @@ class Output:
         return USERS_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
 
     def _rest_away(self, text: str) -> str:
-        """What takes away the rest of a line that stood there; behind a full row it would take the last character."""
+        """Return the code that clears the rest of a line; after a full row it would delete the last character."""
         return "" if self.width and plain(text) and len(plain(text)) % self.width == 0 else "\x1b[K"
 
     def _rows(self, text: str) -> int:
@@ -170,12 +172,12 @@ class Output:
         return max(1, -(-length // self.width)) if self.width else 1
 
     def error(self, error: OdcError, as_json: bool, message: str = "") -> None:
-        """An error, with what to do next.
+        """Print an error with its hints.
 
         Args:
-            error: what is wrong.
+            error: the error.
             as_json: for scripts.
-            message: for people, if it is not the error's own: with its time in their zone.
+            message: replaces the error's own message in text output: the same with times in the user's zone.
         """
         if as_json:
             first = self._typed(error.hints[0].command) if error.hints else ""

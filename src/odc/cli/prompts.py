@@ -17,11 +17,11 @@ _ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 
 
 class Line(NamedTuple):
-    """A line to choose from.
+    """One choice of a menu.
 
     Attributes:
-        text: what it says.
-        value: what is chosen by it.
+        text: the label.
+        value: the value that choosing it returns.
         taken: why it cannot be chosen; empty if it can.
     """
 
@@ -31,9 +31,9 @@ class Line(NamedTuple):
 
 
 def confirm(question: str, default: bool = True) -> bool:
-    """Whether the user agrees: y or n and Enter, or Enter alone for the default. Anything else is asked again.
+    """Ask a yes-or-no question: y or n and Enter, or Enter alone for the default. Any other answer is asked again.
 
-    A whole line is read: what follows the first key would otherwise answer the next question.
+    A whole line is read: further keys after the first would otherwise answer the next question.
 
     Raises:
         KeyboardInterrupt: the user gave up.
@@ -51,7 +51,7 @@ def confirm(question: str, default: bool = True) -> bool:
 
 
 def select(question: str, lines: Iterable[tuple[str, Any] | Line]) -> Any:
-    """The value of the line that the user chooses by arrow keys; those that are taken cannot be chosen.
+    """Return the value that the user chooses by arrow keys; taken lines cannot be chosen.
 
     Args:
         question: what is asked.
@@ -83,14 +83,14 @@ def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]
 def text(
     question: str, fault: Callable[[str], str], tell: Callable[[str], None], default: str = "", keep: bool = False
 ) -> str:
-    """What the user types; asked again until nothing is wrong with it.
+    """Return the text that the user types; ask again until it is valid.
 
     Args:
         question: what is asked.
         fault: what is wrong with an answer; empty if nothing is.
-        tell: says it, however long it is.
-        default: what Enter alone means; shown beside the question and never a part of what is typed.
-        keep: leave a wrong answer there to be edited: right for what is long to type.
+        tell: prints the fault in full.
+        default: the answer for Enter alone; shown next to the question, and not part of the typed text.
+        keep: leave an invalid answer in place to be edited, for long answers.
 
     Raises:
         KeyboardInterrupt: the user gave up.
@@ -108,12 +108,12 @@ def text(
 
 
 def _fit(text: str) -> str:
-    """The text as this terminal can show it."""
+    """Return the text in characters that this terminal can show."""
     return text if is_utf8(sys.stdout.encoding) else to_ascii(text)
 
 
 def _library() -> Any:
-    """The library; where the terminal has no UTF-8, with marks that can be told apart there."""
+    """Return the prompt library, with ASCII marks where the terminal has no UTF-8."""
     import questionary
 
     if not is_utf8(sys.stdout.encoding):
@@ -123,7 +123,7 @@ def _library() -> Any:
 
 
 def _answer(question: Any) -> Any:
-    """The answer; Esc gives up as Ctrl+C does."""
+    """Return the answer; Esc aborts as Ctrl+C does."""
     from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
     from prompt_toolkit.keys import Keys
 
@@ -135,6 +135,6 @@ def _answer(question: Any) -> Any:
 
     application = question.application
     application.key_bindings = merge_key_bindings([application.key_bindings or KeyBindings(), escape])
-    # A lone Esc is told from an arrow key by what follows it: at once, or nothing.
+    # An arrow key sends Esc and more bytes at once; a lone Esc is followed by nothing.
     application.ttimeoutlen = 0.1
     return question.unsafe_ask()

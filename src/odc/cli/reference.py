@@ -21,7 +21,7 @@ With `--json` an error is JSON on standard error: `error`, `message`, `hint`.
 
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Every command below this one with its whole name, groups before what is in them."""
+    """Return every command below this one with its full name, groups before their commands."""
     if not isinstance(command, click.Group):
         return
     for name in command.list_commands(context):

@@ -1,4 +1,4 @@
-"""Which reservation is meant when a command is typed without an ID: the only live one, or one that is picked."""
+"""Finds the reservation of a command that was typed without an ID: the only live one, or one that the user picks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from odc.domain.status import LIVE, Status
 def find(
     session: Session, reference: str | None, live: Sequence[ReservationView], states: Sequence[Status] = LIVE
 ) -> ReservationView:
-    """The reservation that is meant. Writes nothing.
+    """Return the reservation that a command is about. Writes nothing.
 
     Args:
         session: the command's.
@@ -41,7 +41,7 @@ def find(
 
 
 def listed(views: Sequence[ReservationView]) -> str:
-    """`train (b1946ac9), big (5e0d22b7) of user2`: one that is not the reader's with its owner."""
+    """Return `train (b1946ac9), big (5e0d22b7) of user2`: other users' reservations with the owner."""
     return ", ".join(screens.title(view) + ("" if view.mine else f" of {view.owner}") for view in views)
 
 
@@ -61,7 +61,7 @@ def pick(session: Session, views: Sequence[ReservationView], question: str) -> R
 
 
 def chosen(session: Session, question: str, lines: Sequence[tuple[str, Any]]) -> Any:
-    """The value of the line that the user chooses.
+    """Return the value of the line that the user chooses.
 
     Args:
         session: the command's.

@@ -128,7 +128,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
 
 
 def _request(session: Session, partial: PartialRequest, like: str | None, mode: RunMode) -> Reserve:
-    """The partial request as a request; whatever is open is settled before anything is queued."""
+    """Return the partial request as a complete one; open fields are asked for before anything is queued."""
     partial.check()
     if like is not None:
         from odc.cli import local_state, reservation_lookup
@@ -152,7 +152,7 @@ def _request(session: Session, partial: PartialRequest, like: str | None, mode: 
 
 
 def _completed(session: Session, partial: PartialRequest, mode: RunMode) -> PartialRequest:
-    """With what is open asked for, or refused by name without a terminal."""
+    """Ask for the open fields; without a terminal, raise `InvalidRequest` that names them."""
     if not partial.missing:
         return partial
     from odc.cli import interactive
@@ -163,12 +163,12 @@ def _completed(session: Session, partial: PartialRequest, mode: RunMode) -> Part
         return partial
     if not mode.can_prompt:
         example = ("for example", interactive.example(partial, avail).command())
-        raise InvalidRequest(f"missing: {', '.join(partial.missing)}", example, ("what there is", gpu_dev("avail")))
+        raise InvalidRequest(f"missing: {', '.join(partial.missing)}", example, ("available types", gpu_dev("avail")))
     return interactive.prompt_for_missing(session, partial, avail, mode.yes)
 
 
 def _ensure_key(session: Session, mode: RunMode) -> None:
-    """Without a key the user could not log in: offer what is here, before anything is queued."""
+    """Offer a key of this machine if the user has set none, before anything is queued: the box has no other login."""
     if session.client().me().keys:
         return
     from odc.cli.config import set_key_file, set_keys
@@ -213,7 +213,7 @@ def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) ->
 
 
 def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> None:
-    """Show what became of it, and wait for it if that is wanted."""
+    """Show the reservation, and wait until it is ready if the user asked to."""
     output = session.output
     writer = LocalFilesWriter(session)
     try:
@@ -254,7 +254,7 @@ def _write_local_files(session: Session, writer: LocalFilesWriter, view: Reserva
 
 
 def _planned(session: Session, view: ReservationView) -> ReservationView:
-    """The view once the cloud has given it a promise or a place; that takes a moment, not a queue."""
+    """Return the view once the scheduler has given it a promise or a place, which takes one pass."""
     for tries in range(MAX_PLAN_POLLS):
         if view.state is not Status.QUEUED or view.ready_by or view.estimate:
             return view
@@ -265,7 +265,7 @@ def _planned(session: Session, view: ReservationView) -> ReservationView:
 
 
 def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list[str]:
-    """What was asked for; and while it is queued and waited for, how to wait elsewhere."""
+    """Return the lines that repeat the request; while it is queued, its promise and how to wait for it later."""
     disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
     what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {hours_text(view.hours)}"
     word = "Queued" if view.state is Status.QUEUED else "Reserved"

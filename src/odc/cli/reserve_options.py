@@ -1,4 +1,4 @@
-"""What a user wants to reserve, as far as it is said; and the command that says all of it. Pure."""
+"""A request that may have open fields, and the `gpu-dev reserve` command that is equivalent to it. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from odc.domain.requests import Reserve, reserve_command
 
 @dataclass(frozen=True)
 class PartialRequest:
-    """What the user has said so far; None for what is still open."""
+    """The options given so far; None for an open field."""
 
     gpu_type: str | None = None
     gpus: int | None = None
@@ -34,7 +34,7 @@ class PartialRequest:
         return [option for option, value in options if value is None]
 
     def like(self, other: ReservationView, taken: frozenset[str]) -> PartialRequest:
-        """With what is open taken from another reservation; its name too, unless a live one has it.
+        """Return a copy with open fields taken from another reservation; its name too, unless a live one has it.
 
         Args:
             other: the reservation to repeat.
@@ -50,7 +50,7 @@ class PartialRequest:
         )
 
     def check(self) -> None:
-        """Refuse what the server would refuse too, before anything is sent.
+        """Refuse before sending what the server would refuse.
 
         Raises:
             InvalidRequest: hours out of range, no GPUs, or a name that may not be one.
@@ -86,7 +86,7 @@ class PartialRequest:
 
 @contextmanager
 def _instead(better: Callable[[], PartialRequest]) -> Iterator[None]:
-    """A refusal inside says which command would be taken."""
+    """Add to an `InvalidRequest` raised inside the command that would be accepted."""
     try:
         yield
     except InvalidRequest as error:
@@ -94,14 +94,14 @@ def _instead(better: Callable[[], PartialRequest]) -> Iterator[None]:
 
 
 def _near_hours(hours: float | None) -> float:
-    """The nearest that may be asked for."""
+    """Return the nearest allowed number of hours."""
     if hours is None or not math.isfinite(hours):
         return 2.0
     return min(max(hours, MIN_HOURS), MAX_HOURS)
 
 
 def allowed_name(text: str, otherwise: str) -> str:
-    """A name like this text that may be one, else the other one."""
+    """Return an allowed name similar to this text; `otherwise` if there is none."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     name = re.sub("[^a-z0-9]+", "-", ascii_text)[:MAX_NAME].strip("-")
     try:

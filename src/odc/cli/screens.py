@@ -1,5 +1,5 @@
-"""What `gpu-dev` shows of reservations, as lines of text from the server's views. Pure: the time and the terminal are
-arguments. One in full: `show_screen.py`; the cloud as a whole: `cloud_screens.py`.
+"""The screens of reservations, as lines of text from the server's views. Pure: the time and the terminal are
+arguments. The details of one reservation: `show_screen.py`; the whole cloud: `cloud_screens.py`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ SOON = timedelta(minutes=15)
 HOME = "/home/dev"
 _RESERVE = "Next: gpu-dev reserve"
 OOM_TITLE = " "
-"""Title of the column that says `OOM 1`; it is only there when some reservation has it."""
+"""Title of the column with `OOM 1`; the column is shown only if a reservation has a memory kill."""
 
 
 def count_text(gpus: int, gpu_type: str) -> str:
-    """`4 x h100`, or the type alone where there are no GPUs."""
+    """Return `4 x h100`, or the type alone if it has no GPUs."""
     return f"{gpus} x {gpu_type}" if gpus else gpu_type
 
 
 def count_of(view: ReservationView) -> str:
-    """The same of a reservation."""
+    """Return `count_text` of a reservation."""
     return count_text(view.gpus, view.gpu_type)
 
 
 def title(view: ReservationView) -> str:
-    """`train (b1946ac9)`; others' reservations have no name."""
+    """Return `train (b1946ac9)`; other users' reservations have no name."""
     return f"{view.name} ({short(view.id)})" if view.name else short(view.id)
 
 
 def simulated(flag: bool) -> str:
-    """What stands beside GPUs that are simulated."""
+    """Return the suffix for simulated GPUs; empty for real ones."""
     return " (simulated)" if flag else ""
 
 
 def simulated_line(types: Iterable[str]) -> list[str]:
-    """What a table says below it when some of its GPUs are simulated."""
+    """Return the line below a table that names its simulated types; none if all are real."""
     names = sorted(set(types))
     return [f"Simulated: {', '.join(names)}."] if names else []
 
 
 def state_colour(view: ReservationView, now: datetime) -> str:
-    """The colour that goes with the state."""
+    """Return the colour of the state."""
     if view.state is Status.FAILED:
         return "red"
     if view.state is Status.ACTIVE:
@@ -59,12 +59,12 @@ def state_colour(view: ReservationView, now: datetime) -> str:
 
 
 def end_of(view: ReservationView) -> datetime | None:
-    """When an ended one ended, for its user: an expired one at its time, and not when its disk was safe."""
+    """Return when it ended, for its user: the expiry time, even if the snapshot took longer, else the actual end."""
     return view.expires_at if view.state is Status.EXPIRED and view.expires_at else view.ended_at
 
 
 def until_cell(view: ReservationView, now: datetime) -> str:
-    """What comes next for it, or when it ended."""
+    """Return the time of its next change, or of its end."""
     if view.state is Status.ACTIVE and view.expires_at:
         if view.expires_at <= now:
             return times.over(view.expires_at, now)
@@ -96,7 +96,7 @@ def oom_cell(view: ReservationView) -> str:
 
 
 def nothing_lines(user: str, status: str, ended: bool) -> list[str]:
-    """What `gpu-dev list` says when nothing is left of what was asked for: which of them were asked for.
+    """Return the lines of `gpu-dev list` for an empty result; they name the filter.
 
     Args:
         user: `me`, `all`, or a user's name.
@@ -120,7 +120,7 @@ def nothing_lines(user: str, status: str, ended: bool) -> list[str]:
 def list_lines(
     views: Sequence[ReservationView], now: datetime, output: Output, nothing: Sequence[str] = ()
 ) -> list[str]:
-    """The table of `gpu-dev list`; or, if there are none, what that means."""
+    """Return the table of `gpu-dev list`, or the lines for an empty result."""
     if not views:
         return list(nothing) or nothing_lines("me", "", ended=False)
     others = any(not view.mine for view in views)
@@ -149,7 +149,7 @@ def list_lines(
 def _with_places(
     header: Sequence[str], rows: Sequence[list[str]], views: Sequence[ReservationView], output: Output
 ) -> list[str]:
-    """The table; where it has no room for the nodes, with each place in the queue beside the time, else below it."""
+    """Return the table; if the node column does not fit, the queue position is next to the time."""
     spare = ("NODE", "DISK")
     lines = output.table(header, rows, spare=spare)
     queued = [view for view in views if view.queue_position]
@@ -190,7 +190,7 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
 
 
 def ahead_text(view: ReservationView) -> str:
-    """What it waits for: `user2, 8 x h100`, `you, 8 x h100`, or `the snapshot of disk proj`."""
+    """Return what it waits for: `user2, 8 x h100`, `you, 8 x h100`, or `the snapshot of disk proj`."""
     found = view.waits_for
     if found is None or (found.reservation is None and found.kind is not WaitsFor.DISK):
         return view.ahead  # from an older server, or a kind that only a newer one knows
@@ -216,7 +216,7 @@ def promise_line(view: ReservationView, now: datetime) -> str:
 
 
 def left_text(view: ReservationView) -> str:
-    """What stays when one stops waiting, and how to come back."""
+    """Return the line for a user who stops waiting: the reservation's state, and the command to resume."""
     stays = "stays queued" if view.state is Status.QUEUED else "goes on"
     return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}"
 
@@ -251,7 +251,7 @@ def ended_sentence(view: ReservationView, now: datetime) -> str:
 
 
 def end_sentence(view: ReservationView, now: datetime) -> str:
-    """Why one that is not live any more, or not for long, is so; and what to type next."""
+    """Return why a reservation is ending or has ended, and the next command."""
     if view.state is not Status.ENDING:
         return ended_sentence(view, now)
     if view.requeue:
@@ -273,7 +273,7 @@ def unknown_me_lines() -> list[str]:
 
 
 def me_lines(me: Me) -> list[str]:
-    """Who the server takes the caller for, and the keys that open the caller's boxes."""
+    """Return the caller as the server identifies them, and the keys that open the caller's boxes."""
     lines = [f"you           {me.user} ({me.principal}){', operator' if me.admin else ''}"]
     lines.append(f"github_user   {me.github_user or 'not set'}")
     if me.github_fault:

@@ -11,14 +11,14 @@ FILE = "config.toml"
 
 
 def read_settings(folder: Path) -> dict[str, str]:
-    """Every setting; none if there is no file.
+    """Return every setting; none if there is no file.
 
     Raises:
         InvalidRequest: the file cannot be read; it stays as it is.
     """
     path = folder / FILE
     if path.exists() and not path.is_file():
-        raise InvalidRequest(f"{path} is no file", ("look", f"ls -l {path}"))
+        raise InvalidRequest(f"{path} is not a file", ("look", f"ls -l {path}"))
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -40,13 +40,13 @@ def read_endpoint(folder: Path) -> str:
 
 
 def read_identity(folder: Path) -> Path | None:
-    """The private half of the key that the user has set, if it lies on this machine."""
+    """Return the private half of the key that the user has set; None if it is not on this machine."""
     public = read_settings(folder).get("ssh_key", "")
     return private_half(Path(public)) if public else None
 
 
 def private_half(public: Path) -> Path | None:
-    """The private key beside a public one, if it is there."""
+    """Return the private key next to a public one; None if there is none."""
     private = public.with_suffix("")
     return private if public.suffix == ".pub" and is_file(private) else None
 

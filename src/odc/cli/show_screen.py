@@ -1,5 +1,5 @@
-"""What `gpu-dev show` says of one reservation, while it lives and afterwards, and its story. Pure: the time and the
-terminal are arguments.
+"""The screen of `gpu-dev show`: one reservation, live or ended, and its history. Pure: the time and the terminal are
+arguments.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def show_lines(
     by_name: str = "",
     otherwise: str = ENABLE,
 ) -> list[str]:
-    """The screen of `gpu-dev show`.
+    """Return the lines of `gpu-dev show`.
 
     Args:
         view: the reservation.
         now: in the reader's zone.
         output: the terminal.
-        disk: its disk as `gpu-dev` knows it beside; None if it was not asked for.
+        disk: its disk, from the list of disks; None if that was not requested.
         by_name: the name by which the reader's ssh reaches it; empty if there is none.
-        otherwise: the command that helps if there is none.
+        otherwise: the command to show if there is no such name.
     """
     if not view.name:
         return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
@@ -204,11 +204,11 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
 
 
 def history_lines(history: History, me: str, now: datetime) -> list[str]:
-    """The story of a reservation; the day stands above its first event.
+    """Return the history of a reservation; each day is printed above its first event.
 
     Args:
         history: the events.
-        me: the reader's name as an actor; empty if the reader is none of them.
+        me: the reader's name as an actor; empty if the reader does not appear in it.
         now: in the reader's zone.
     """
     width = max((len(_actor(event.actor, me)) for event in history.events), default=0)

@@ -1,6 +1,6 @@
 """The `Host` blocks of a reservation, which make `ssh NAME`, scp, VS Code and Cursor work. Pure.
 
-ssh takes the first value that it finds for an option, so what a block sets wins over the user's `Host *`. A block sets
+ssh takes the first value that it finds for an option, so a block's values override the user's `Host *`. A block sets
 every option that could keep the user out of the box, and leaves all others to the user. Only options that OpenSSH 7.3
 and later know are used: one that ssh does not know would make it refuse the whole configuration. Newer ones:
 `ssh_newer_options.py`.
@@ -46,7 +46,7 @@ A port can accept connections while its box restarts: ConnectTimeout ends a hand
 
 
 def quoted(path: Path) -> str:
-    """A path as ssh reads it whatever is in it: `%` begins a token there."""
+    """Return a path escaped for ssh, in which `%` begins a token."""
     return '"' + str(path).replace("%", "%%") + '"'
 
 
@@ -98,10 +98,10 @@ def _no_detour(host: str) -> str:
 
 
 def refusal(name: str, ids: list[str]) -> str:
-    """A block that connects to nothing and says which names there are instead.
+    """Return a block that refuses to connect and names the reservations to use instead.
 
     Args:
-        name: what several reservations are called.
+        name: the common name of several reservations.
         ids: of these reservations.
     """
     others = " or ".join(f"ssh {alias(name, view_id)}" for view_id in ids)

@@ -1,14 +1,14 @@
-"""`~/.gpu-dev/<id>-sshconfig`: what makes `ssh NAME`, scp, VS Code and Cursor work.
+"""`~/.gpu-dev/<id>-sshconfig`: configuration for `ssh NAME`, scp, VS Code and Cursor.
 
-Commands that ask for the user's reservations update them.
+Commands that ask for the user's reservations update it.
 
 The host key is pinned under the reservation's whole id, so a box is never taken for an earlier one of the same name.
-Values from the server go into these files only if they cannot mean anything else to ssh. What a block contains:
+Values from the server are written to these files only if ssh cannot misread them. What a block contains:
 `ssh_entry.py`; the keys in it: `ssh_identities.py`.
 
-The last lines of a file say which reservation and which cloud it belongs to: a command removes ended reservations of
-its own cloud only, and of other clouds what is of no use any more. No name leads to the wrong machine: a host of the
-user's own keeps its name, and a name that two clouds use connects to neither of them (`ssh_names.py`).
+The last lines of a file name its reservation and cloud: a command removes the files of ended reservations of its own
+cloud, and obsolete files of other clouds. No name connects to the wrong machine: a host of the user's own keeps its
+name, and a name that two clouds use connects to neither of them (`ssh_names.py`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _none(_names: Sequence[str]) -> Collection[str]:
 
 
 def is_reachable(view: ReservationView) -> bool:
-    """Whether the reservation has boxes of the user's that ssh can be told of."""
+    """Whether the reservation has boxes of the user's with an address and key that ssh can use."""
     return bool(view.mine and view.state in _REACHABLE and view.boxes and view.host_key)
 
 
@@ -57,14 +57,14 @@ def sync(
 ) -> None:
     """Make the folder contain the files of exactly these live reservations of a cloud, and of other clouds' live ones.
 
-    Files that another command has written since these were asked for stay: they are of newer reservations. The managed
+    Files that another command wrote after `asked_at` are kept: they belong to newer reservations. The managed
     block in the user's SSH configurations follows.
 
     Args:
         folder: `~/.gpu-dev`; made if it is not there.
         views: all of the user's live reservations there.
         endpoint: of the cloud.
-        asked_at: when the cloud was asked for them, in seconds since 1970.
+        asked_at: when the views were requested, in seconds since 1970.
         identities: the keys to name, and other lines for each block.
         own: which of some names are hosts of the user's own.
     """

@@ -1,8 +1,8 @@
-"""Which keys ssh shall offer to a box: those that the box accepts, wherever the user keeps them, and no others.
+"""Selects the keys that ssh offers to a box: only those that the box accepts, from files, agents and cards alike.
 
 A server gives up after a few keys that it does not accept, and ssh offers the agent's keys before most others. So the
-public half of every accepted key is written to a file that ssh is told of, together with `IdentitiesOnly yes`: then ssh
-takes exactly that key from an agent, a smart card or a security key, and ignores the others there.
+public half of every accepted key is written to a file that the entry names, together with `IdentitiesOnly yes`: then
+ssh takes exactly that key from an agent, a smart card or a security key, and ignores the others there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from odc.domain.errors import InvalidRequest
 KEY = "-key"
 PUBLIC = f"{KEY}.pub"
 DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk")
-"""What ssh tries by itself; those that need a touch come last."""
+"""The files that ssh tries by default; keys that need a touch come last."""
 
 
 class Identities(NamedTuple):
@@ -81,7 +81,9 @@ def _default_identities(home: Path) -> list[Path]:
 
 
 def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
-    """Private keys that are accepted, or might be because no public half says what they are; touched ones last."""
+    """Return private keys that are accepted, or that might be because they have no public half; keys that need a touch
+    last.
+    """
     found = []
     for home in homes:
         kinds = {private: _kinds(path) for path in find_public_keys(home) if (private := private_half(path))}

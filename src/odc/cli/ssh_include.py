@@ -1,9 +1,8 @@
 """The line `Include ~/.gpu-dev/*-sshconfig` in the SSH configurations of OpenSSH (and VS Code) and Cursor.
 
-It must stand before any Host block, so it goes to the top. For editors that do not follow an Include, a managed block
-may stand there instead: the reservations themselves between two marks, written anew by every command. A user's file
-is never damaged: it is written whole, keeps its mode, a link stays a link, and what enable adds is exactly what disable
-takes away.
+It must precede every Host block, so it goes to the top. For editors that do not follow an Include, a managed block can
+replace it: the entries themselves between two marks, rewritten by every command. A user's file is never damaged: it is
+replaced atomically, keeps its mode, a link stays a link, and disable removes exactly what enable has added.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
 _MAY_NAME = re.compile(r"\s*(host|match|include)\b", re.IGNORECASE)
 _MANAGED = re.compile(f"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
 _FOR_ALL = "Host *\n"
-"""Ends the block: what the user has said for every host must not belong to the last reservation."""
+"""Ends the block, so that the user's options for every host do not become part of the last entry."""
 
 
 def ssh_file(home: Path) -> Path:
-    """What OpenSSH and VS Code read."""
+    """Return the file that OpenSSH and VS Code read."""
     return home / ".ssh" / "config"
 
 
@@ -52,7 +51,7 @@ class Unreadable(NamedTuple):
 
 
 def unreadable(file: Path) -> Unreadable | None:
-    """What keeps this configuration from being read: its folder, or the file; None if nothing does."""
+    """Return the folder or file that ssh cannot read, with the command that repairs it; None if it can read all."""
     for path, access, mode in ((file.parent, os.R_OK | os.X_OK, "700"), (file, os.R_OK, "600")):
         if path.exists() and not os.access(path, access):
             own = path.stat().st_uid == os.getuid()
@@ -93,7 +92,7 @@ def enable(path: Path, block: bool = False) -> bool:
 
 
 def disable(path: Path) -> bool:
-    """Take away what `enable` put there; False if nothing is there. A line that is not at the top is the user's own.
+    """Remove what `enable` has added; False if it is not there. A line that is not at the top is the user's own.
 
     Raises:
         InvalidRequest: the file cannot be written; it stays as it is.
@@ -182,7 +181,7 @@ def is_known(name: str, view_id: str) -> bool:
 
 
 def _shown(words: list[str]) -> str:
-    """What ssh prints; empty if it is not installed, refuses, or does not end."""
+    """Return what ssh prints; empty if it is not installed, fails, or does not end."""
     import subprocess
 
     try:

@@ -1,4 +1,4 @@
-"""What `gpu-dev connect` shows of keys when a box accepts none of them. Pure."""
+"""The explanation of `gpu-dev connect` when a box accepts none of the user's keys. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GITHUB = "https://github.com/settings/keys"
 
 
 def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path, repair: str = "") -> list[str]:
-    """Which keys the box accepts, which the agent and the files have, and what would help.
+    """Return the keys that the box accepts, those of the agent and of the files, and what would help.
 
     Args:
         me: with the keys that the box accepts.

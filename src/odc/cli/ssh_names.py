@@ -1,9 +1,9 @@
-"""Which names the files for ssh give to boxes: never one that leads to another machine than the user means.
+"""Chooses the names of boxes in the SSH configuration files, so that no name connects to an unintended machine.
 
-A name that reservations of two clouds have connects to neither: a file that sorts first refuses it and names both by
-`NAME.ID`. An entry of another cloud stays while it may be needed: until its box is long past its end, or the cloud's
-socket is gone and nothing listens where the box was. Machines that share a home have clouds on sockets of one path, so
-an entry names the machine too.
+A name that is used in two clouds connects to neither: a file that sorts first refuses it and lists both as `NAME.ID`.
+An entry of another cloud stays while it may be needed: until its box is long past its end, or the cloud's socket is
+gone and nothing listens where the box was. Machines that share a home have clouds on sockets of one path, so an entry
+names the machine too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def trailer(view: ReservationView, cloud: str) -> str:
 
 
 def machine_id() -> str:
-    """What tells this machine from others that share the home; empty where nothing does, as in most containers.
+    """Return an id that distinguishes this machine from others that share the home; empty if it has none, as in most
+    containers.
 
     Not the host's name: that may change, and a container has one of its own.
     """
@@ -51,7 +52,7 @@ def machine_id() -> str:
 
 
 def _of_this_machine() -> str:
-    """What follows a cloud's socket in its entries: the machine's name, for people, and its id."""
+    """Return the suffix of a cloud's socket in its entries: the machine's name, for people, and its id."""
     name, machine = socket.gethostname(), machine_id()
     return f"{_OF}{name if ssh_entry.WORD.fullmatch(name) else 'another-machine'} {machine}" if machine else ""
 
@@ -75,13 +76,15 @@ def blocks_of(path: Path) -> str:
 
 
 def cloud_of(endpoint: str) -> str:
-    """The cloud as a file names it: its socket; empty for one whose name a line cannot contain."""
+    """Return the cloud as files name it: its socket; empty if a line cannot contain that."""
     path = endpoint.removeprefix("unix://")
     return path if ssh_entry.QUOTABLE.fullmatch(path) else ""
 
 
 def cloud_in(path: Path) -> str | None:
-    """The cloud that the file names: its socket, with the machine if that is another one; None if it names none."""
+    """Return the cloud that the file names: its socket, with the machine if it is a different one; None if it names
+    none.
+    """
     before, mark, cloud = text_of(path).rpartition(_CLOUD)
     where, of, machine = cloud.strip().rpartition(_OF)
     name, _, known = machine.partition(" ")
@@ -103,7 +106,7 @@ def hosts_in(path: Path) -> list[str]:
 
 
 def ssh_name(path: Path) -> str:
-    """By what name ssh reaches the reservation's first box; empty if it has no entry."""
+    """Return the name by which ssh reaches the reservation's first box; empty if it has no entry."""
     first = next(iter(hosts_in(path)), "")
     return ssh_entry.alias(first, path.name) if first in hosts_in(path.with_name(DUPLICATE_NAMES_FILE)) else first
 
@@ -142,7 +145,7 @@ def elsewhere(folder: Path, cloud: str, name: str) -> str:
 
 
 def refuse_duplicate_names(folder: Path) -> None:
-    """Write the file that refuses names of several entries; without any, there is no such file."""
+    """Write the file that refuses names of several entries; delete it if there are none."""
     owners: dict[str, list[Path]] = defaultdict(list)
     for path in entries(folder):
         for name in hosts_in(path):

@@ -20,7 +20,7 @@ from odc.cli.ssh_include import ssh_file, without_managed_block
 NEWER = {"SessionType": "default", "StdinNull": "no", "ForkAfterAuthentication": "no", "KnownHostsCommand": "none"}
 """Option to the value that lets the user in. OpenSSH 8.5 and 8.7 introduced them."""
 FOR_EVERY_HOST = {"RemoteCommand": "none"}
-"""The same, but an option of this kind that is set for one reservation only is what the user wants there."""
+"""The same, but an option of this kind that is set for one reservation only is intended and kept."""
 MACHINE_FILE = Path("/etc/ssh/ssh_config")
 _OPTION = re.compile(r"\s*([A-Za-z0-9]+)[\s=]+(.*)")
 _MAX_DEPTH = 16

@@ -1,4 +1,4 @@
-"""Before ssh: whether the box on this machine answers now. One that is restarting is waited for, with words."""
+"""Before ssh: wait, with a note, until a box on this machine that is restarting answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PROBE_INTERVAL_S = 1.0
 
 
 def wait_until_reachable(session: Session, view: ReservationView) -> ReservationView:
-    """The reservation once its box answers, or as it has ended.
+    """Return the reservation once its box answers, or it has ended.
 
     Only boxes on this machine are tried: the way to another one may lead through the user's own ssh settings. After a
     minute, ssh runs anyway so that its own error is shown.
 
     Raises:
-        ProviderUnavailable: the cloud was away for long.
+        ProviderUnavailable: the daemon has not answered for two minutes.
         KeyboardInterrupt: the user gave up.
     """
     end = time.monotonic() + PATIENCE_S
@@ -39,7 +39,7 @@ def wait_until_reachable(session: Session, view: ReservationView) -> Reservation
 
 
 def wait_until_active(session: Session, view: ReservationView) -> ReservationView:
-    """The reservation once it is active or has ended; what happens meanwhile is told."""
+    """Return the reservation once it is active or has ended, and print its progress."""
     going_back = view.state is Status.ENDING and view.requeue
     return wait_for(session, view, (Status.ACTIVE, *ENDED, *(() if going_back else (Status.ENDING,))))
 

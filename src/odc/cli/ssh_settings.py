@@ -23,8 +23,8 @@ from odc.cli.ssh_include import BEGIN, END
 
 TIMEOUT_S = 10.0
 OWN_HOSTS_TIMEOUT_S = 2.0
-"""How long a look at the user's own hosts takes at most, in seconds: every command takes one, and a `Match exec` of
-the user's can wait for a network.
+"""Time limit in seconds for reading the user's own hosts: every command does it, and a `Match exec` of the user's can
+wait for a network.
 """
 _READ = re.compile(r"debug1: Reading configuration data (.+)")
 _HOST_APPLIES = re.compile(r"debug1: (.+) line (\d+): Applying options for ")
@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What `ssh -G` printed for a name.
+    """The output of `ssh -G` for a name.
 
     Attributes:
         code: its exit code; -1 if it did not run or did not end in time; then there is only what it printed so far.
@@ -77,7 +77,7 @@ class Trace(NamedTuple):
 
 
 def trace(ssh: Sequence[str], name: str) -> Trace:
-    """What ssh makes of a name.
+    """Return how ssh resolves a name; nothing is connected.
 
     Args:
         ssh: the ssh command with everything but the name.
@@ -113,7 +113,7 @@ def _start(words: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End ssh and what it has started: a `Match exec` that goes on would hold the pipes open."""
+    """End ssh and its children: a running `Match exec` would keep the pipes open."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -224,7 +224,7 @@ def _only_adds(place: Place) -> bool:
 
 
 def find_option(seen: Trace, keys: Iterable[str], ours: Path) -> tuple[Place, str] | None:
-    """Where the user sets one of these options for the traced name, and the line; None if it is set nowhere.
+    """Return the place and line that sets one of these options for the traced name; None if none is set.
 
     Args:
         seen: the trace of the name.

@@ -1,4 +1,4 @@
-"""What ssh makes of a reservation's name on this machine: queries, which write nothing."""
+"""How ssh on this machine resolves a reservation's name: queries, which write nothing."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def names_command(session: Session, view: ReservationView) -> str:
 
 
 def unreadable(session: Session) -> ssh_include.Unreadable | None:
-    """What keeps ssh from reading the user's configuration; None if nothing does."""
+    """Return why ssh cannot read the user's configuration; None if it can."""
     return ssh_include.unreadable(ssh_include.ssh_file(session.account_home or session.home))

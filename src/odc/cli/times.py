@@ -1,4 +1,4 @@
-"""Times as people read them: local, with the day when it is not today, and a duration beside."""
+"""Times for people: local, with the day if it is not today, and a duration next to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LocalZone(tzinfo):
         return local.replace(fold=int(self._guess(local) != local - moment))
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
-        """What was added to UTC. Of a time that is there twice, `fold` names the second."""
+        """Return the offset from UTC. Of an ambiguous local time, `fold` selects the second."""
         if moment is None:
             return _ZERO
         first = self._guess(moment)
@@ -30,7 +30,7 @@ class LocalZone(tzinfo):
         return self._offset((moment.replace(tzinfo=UTC) - _EPOCH - first).total_seconds() + 3600)
 
     def dst(self, moment: datetime | None) -> timedelta | None:
-        """Not told apart from the offset."""
+        """Return None: daylight saving time is part of the offset."""
         return None
 
     def tzname(self, moment: datetime | None) -> str:
@@ -38,7 +38,7 @@ class LocalZone(tzinfo):
         return "local"
 
     def _guess(self, moment: datetime) -> timedelta:
-        """The offset of a local time; of one that is there twice, the earlier reading's."""
+        """Return the offset of a local time; of an ambiguous one, the earlier."""
         stamp = (moment.replace(tzinfo=UTC) - _EPOCH).total_seconds()
         early = self._offset(stamp - 86400)
         late = self._offset(stamp - early.total_seconds())
@@ -47,7 +47,7 @@ class LocalZone(tzinfo):
     @staticmethod
     def _offset(stamp: float) -> timedelta:
         length = timedelta(seconds=time.localtime(stamp).tm_gmtoff)
-        # A TZ that is nonsense gives an offset that no place on earth has.
+        # An invalid TZ can give an offset of a day or more, which `datetime` refuses.
         return length if abs(length) < timedelta(days=1) else _ZERO
 
 

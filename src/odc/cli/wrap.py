@@ -44,7 +44,7 @@ def wrap_line(text: str, width: int) -> list[str]:
 
 
 def _words(part: str, room: int) -> list[str]:
-    """What may not be broken: a part for which there is room; else words and short asides in brackets, or a whole
+    """Return the parts that are not broken: a fact that fits; else words and short asides in brackets, or a whole
     command or address, with the words before it.
     """
     if 0 < len(plain(part)) <= room:

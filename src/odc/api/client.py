@@ -52,20 +52,20 @@ SEND_TRIES = 3
 RESEND_DELAY_S = 0.2
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
-"""How long a client that asks too often waits before it says so."""
+"""How long a rate-limited client waits silently before it reports that."""
 _LONGEST_PATH = 4096
 View = TypeVar("View")
 
 
 def socket_path(endpoint: str, *hints: Hint) -> str:
-    """The socket of an endpoint: `unix:///path`, or the path itself.
+    """Return the socket of an endpoint: `unix:///path`, or the path itself.
 
     Args:
-        endpoint: as it was set.
-        hints: more to say if it is none.
+        endpoint: as the user set it.
+        hints: further hints for the error.
 
     Raises:
-        InvalidRequest: it is neither.
+        InvalidRequest: the endpoint is neither.
     """
     path = endpoint.removeprefix("unix://")
     if not path.startswith("/"):
@@ -81,9 +81,9 @@ def settings_note(socket: str) -> Path:
 
 
 def operator_command(socket: str) -> str:
-    """`odc` for the cloud of this socket, with its settings file if it noted one.
+    """Return `odc` for the cloud of this socket, with its settings file if one is noted.
 
-    A note counts only if nobody but root can have written it: what is shown is pasted behind `sudo`.
+    A note is used only if only root can have written it: the command is pasted after `sudo`.
     """
     note = settings_note(socket)
     try:
@@ -108,7 +108,7 @@ def _is_missing(path: str) -> bool:
 
 
 def _start_hints(socket: str) -> tuple[Hint, ...]:
-    """How an operator starts the cloud of this socket; of an unknown one, which settings file it has is open."""
+    """Return the command that starts the cloud of this socket; without a note, its settings file is left open."""
     odc = operator_command(socket)
     if odc == "odc" and socket != DEFAULT_SOCKET:
         return (Hint("start it", "sudo odc --config FILE up"),)
@@ -133,17 +133,17 @@ class Client:
         offline_hints: Callable[[], tuple[Hint, ...]] = tuple,
         on_slow: Callable[[], None] | None = None,
     ) -> None:
-        """Connects when something is asked.
+        """Prepare a client; it connects with the first request.
 
         Args:
             endpoint: the socket.
             timeout_s: how long an answer may take.
-            endpoint_hints: what to say of the endpoint when nothing answers there.
-            offline_hints: what can be done while nothing answers; asked only then.
+            endpoint_hints: hints about the endpoint, for errors when nothing answers there.
+            offline_hints: returns what can be done while nothing answers; called only then.
             on_slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
 
         Raises:
-            InvalidRequest: the endpoint is none.
+            InvalidRequest: the endpoint is malformed.
         """
         self._endpoint_hints = endpoint_hints
         self._offline_hints = offline_hints
@@ -152,7 +152,7 @@ class Client:
         self._timeout_s = timeout_s
         self._connection: UnixConnection | None = None
         self.asked_at = 0.0
-        """When the last question was asked, in seconds since 1970: the answer knows nothing of what came later."""
+        """When the last query was sent, in seconds since 1970: later changes are not in its answer."""
 
     def reserve(self, request: Reserve) -> ReservationView:
         """Queue a reservation; the answer is its record, before any pass has seen it."""
@@ -249,7 +249,7 @@ class Client:
         return self._ask("GET", "/v1/users", UserList)
 
     def health(self) -> Health:
-        """Whether the cloud takes requests."""
+        """Return whether the daemon accepts requests."""
         return self._ask("GET", "/v1/health", Health)
 
     def close(self) -> None:
@@ -292,7 +292,7 @@ class Client:
             timer.cancel()
 
     def _paced(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        """The answer; a server that says when to come back is asked again then, for a time."""
+        """Return the answer; a request that the server asks to send later is repeated then, for a limited time."""
         end = time.monotonic() + PATIENCE_S
         while True:
             status, raw, retry_after_s = self._exchange(method, path, body)
@@ -318,7 +318,7 @@ class Client:
         # A server that refuses early has answered before it closed, with the rest of the request unread or not.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, path, body=body, headers=headers)
-        # Closed here: what the interpreter closes by itself swallows a Ctrl+C that comes at that moment.
+        # Closed explicitly: a Ctrl+C that arrives while the garbage collector closes it would be lost.
         with connection.getresponse() as answer:
             seconds = answer.getheader("Retry-After", "0")
             return answer.status, answer.read(), float(seconds) if seconds.isdecimal() else 0.0

@@ -55,7 +55,7 @@ def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Res
 
 
 def _path(request: Request[Any, Any, Any]) -> str:
-    """What was asked for. Not from `request.url`, which is made of what the client calls this host."""
+    """Return the path of the request. Not from `request.url`, which contains the client's Host header."""
     return shown(str(request.scope["path"]))
 
 
@@ -71,7 +71,7 @@ def _words(request: Request[Any, Any, Any], error: HTTPException) -> str:
 
 
 def _fields(extra: Any) -> Iterable[str]:
-    """What is wrong with each parameter, from the framework's list."""
+    """Return the fault of each parameter, from the framework's list."""
     for entry in extra if isinstance(extra, list) else ():
         yield f"{entry.get('key', '')}: {entry.get('message', '')}"
 

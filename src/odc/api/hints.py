@@ -1,4 +1,4 @@
-"""Hints over the wire: the command as text for people, and with its parts for whoever fills in options."""
+"""Hints over the wire: the command as text for people, and in parts for clients that fill in options."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class WakeListener:
 
     @property
     def closed(self) -> bool:
-        """Whether the server is stopping: nobody should wait any more."""
+        """Whether the server is stopping, so that requests must not wait any more."""
         return self._closed
 
     def next_wake(self) -> asyncio.Event:

@@ -1,7 +1,7 @@
-"""The last check before the framework: what the HTTP parser lets through and the framework cannot cope with.
+"""The last check before the framework: refuses requests that the HTTP parser accepts and the framework cannot handle.
 
 Nothing here needs the Host header, since the transport is a unix socket and no answer names an address. Its value is
-checked as RFC 9112 asks, and the framework then sees one of our own: it builds URLs from it and fails on odd ones.
+checked as RFC 9112 requires and then replaced by our own: the framework builds URLs from it and fails on odd ones.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _OURS = (b"host", b"odc")
 
 
 def shown(text: str) -> str:
-    """As much of what a client sent as may be repeated."""
+    """Return the client's text, shortened so that it can be repeated in a message."""
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def refusal(scope: Any, error: str, reason: str) -> dict[str, str]:
-    """What the log says of a refused request: whose it was, what was asked for, and why it was refused.
+    """Return the log line of a refused request: the user, the method and path, and the reason.
 
     Args:
-        scope: the request's; the path is not from a URL, which is made of what the client calls this host.
+        scope: the request's; the path is taken from here, since a URL would contain the client's Host header.
         error: the kind of error.
         reason: its message.
     """
@@ -46,7 +46,7 @@ def refusal(scope: Any, error: str, reason: str) -> dict[str, str]:
 
 
 class WellFormed:
-    """An ASGI application that passes on what is well formed, and answers the rest, and failures, in JSON."""
+    """An ASGI application that passes on well-formed requests, and answers malformed ones, and failures, in JSON."""
 
     def __init__(self, app: Any) -> None:
         """Prepare.
@@ -86,7 +86,7 @@ class WellFormed:
 
 
 def fault_of(scope: Any) -> str:
-    """What is malformed in a request's head; empty if nothing is."""
+    """Return what is malformed in a request's head; empty if nothing is."""
     version = scope["http_version"]
     if not version.startswith("1."):
         return f"HTTP/{version[:8]} is not supported; use HTTP/1.1"
@@ -106,7 +106,7 @@ async def _answer(error: OdcError, send: Any) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        # Where one request is malformed, nobody knows where the next one begins.
+        # After a malformed request, the beginning of the next one on this connection is unknown.
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": http_status(error), "headers": headers})

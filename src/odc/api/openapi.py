@@ -29,7 +29,7 @@ CONFIG = OpenAPIConfig(
 
 
 class ClosedMessages(OpenAPISchemaPlugin):
-    """Says of the messages that take no unknown field that they take none; the framework leaves it out."""
+    """Marks messages that refuse unknown fields as such, which the framework leaves out."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         """Whether it is such a message."""

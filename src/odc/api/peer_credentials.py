@@ -1,7 +1,7 @@
-"""HTTP on a unix socket whose peer the kernel has named (SO_PEERCRED): the only identity that there is.
+"""HTTP on a unix socket whose peer is identified by the kernel (SO_PEERCRED); callers have no other identity.
 
-One user cannot take the server from the others: connections are counted by uid, and one that does not bring its
-request in time, or does not take its answer, is closed.
+One user cannot block the server for others: connections are limited by uid, and closed if the request does not arrive
+or the answer is not read in time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from odc.domain.user import unnamed
 
 log = logging.getLogger(__name__)
 _failures = logging.getLogger(f"{__name__}.failures")
-# A refused request is one line of ours, with its user; the server's own warnings do not say whose it was.
+# A refused request is logged by us with its user; the server's own warnings do not name the user.
 _failures.setLevel(logging.ERROR)
 
 CONNECTIONS_PER_USER = 256
@@ -43,7 +43,7 @@ def _of_nobody(_uid: int) -> str | None:
 
 
 def recognizer(admins: frozenset[str], lender_of: Callable[[int], str | None] = _of_nobody) -> Recognize:
-    """What makes a principal of a uid: root and the named users are operators.
+    """Return the function that makes a principal of a uid: root and the named users are operators.
 
     Args:
         admins: logins of operators.
@@ -76,11 +76,11 @@ def peer_uid(peer: socket.socket) -> int:
 
 @dataclass(slots=True)
 class ConnectionLimits:
-    """What all connections of one server share.
+    """State that all connections of one server share.
 
     Attributes:
         recognize: makes a principal of the peer's uid.
-        most: connections of one user at once; more are told so and closed.
+        most: connections of one user at once; further ones are answered with an error and closed.
         open: connections by uid.
     """
 
@@ -179,20 +179,22 @@ class PeerProtocol(H11Protocol):
         self._taking.stop()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close what nobody uses, with what nobody took."""
+        """Close idle connections, and drop answers that were not read."""
         super().timeout_keep_alive_handler()
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser refuses is answered in JSON, too; called while it handles the parser's error."""
+        """Answer requests that the parser refuses in JSON; called while the parser's error is handled."""
         reason = str(sys.exc_info()[1] or "").rstrip(".")[:MAX_REASON]
         self._refuse(InvalidRequest("this is not a valid HTTP request" + (f": {reason}" if reason else "")))
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: a server may ignore an upgrade (RFC 9110, 7.8), and answers what was asked for as before."""
+        """Do nothing: a server may ignore an upgrade (RFC 9110, 7.8) and answer the request as usual."""
 
     def _refuse(self, error: OdcError) -> None:
-        """Answer without the application, and close. If it is at work for this connection, it is told of the end."""
+        """Answer without the application, and close. An application that is serving this connection is told that it has
+        ended.
+        """
         refusal = {"uid": self._uid, "error": type(error).__name__, "reason": error.message}
         log.info("refused", extra=refusal)
         if self.cycle is not None:
@@ -211,7 +213,7 @@ class PeerProtocol(H11Protocol):
         self._close()
 
     def _close(self) -> None:
-        """Close when the peer has taken what is written; if it does not take it in time, all the same."""
+        """Close when the peer has read the written data, or after a timeout."""
         self._arrival.stop()
         self.transport.close()
         self._taking.start()

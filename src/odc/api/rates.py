@@ -1,7 +1,7 @@
-"""How often one user may ask: a token bucket for each user and kind of message, far above what honest clients need.
+"""Rate limits: a token bucket for each user and kind of message, far above the needs of honest clients.
 
-A dozen terminals with `--watch`, an editor and a few scripts in loops stay below. Who passes the rate is answered 429
-at once, before anything is read or looked up, with the time to come back (`Retry-After`); our own client waits for it.
+A dozen terminals with `--watch`, an editor and a few scripts in loops stay below. A user above the rate is answered 429
+at once, before anything is read or looked up, with the time to wait (`Retry-After`); our own client waits for it.
 Operators have no rate.
 """
 
@@ -31,7 +31,7 @@ class Rate:
 
 QUESTIONS = Rate(burst=2000, per_s=100)
 REQUESTS = Rate(burst=300, per_s=1)
-"""What is written. A request's record is kept for a day, so this bounds what one user adds to the records."""
+"""Requests that write. A request's record is kept for a day, so this limits how much one user adds to the records."""
 FETCHES = Rate(burst=20, per_s=1 / 180)
 """GitHub logins that are set: each asks GitHub, whose API answers 60 questions an hour for the whole machine."""
 _MOST_BUCKETS = 10_000
@@ -77,7 +77,7 @@ class Rates:
         return 0.0
 
     def _forget_full(self, now: float) -> None:
-        """Drop the buckets that have filled up again: they say nothing."""
+        """Drop the buckets that are full again: they are equal to new ones."""
         self._buckets = {
             key: (tokens, at)
             for key, (tokens, at) in self._buckets.items()

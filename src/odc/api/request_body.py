@@ -21,7 +21,7 @@ _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
 class RequestAborted(InvalidRequest):
-    """The request ended before its body did: nobody hears the answer, and the transport has logged it."""
+    """The request ended before its body did: there is no client to answer, and the transport has logged it."""
 
 
 def decode_request(body: bytes) -> Envelope:
@@ -42,11 +42,11 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON is an `Envelope` or nothing."""
 
     async def body(self) -> bytes:
-        """Every byte.
+        """Return the complete body.
 
         Raises:
-            InvalidRequest: there are none, or they do not come in time.
-            RequestAborted: the client has gone, or what it sends is not HTTP any more.
+            InvalidRequest: it is empty, or did not arrive in time.
+            RequestAborted: the client has closed the connection, or sends invalid HTTP.
         """
         try:
             async with asyncio.timeout(ARRIVAL_S):

@@ -31,7 +31,7 @@ class Threads:
         self._of: dict[str, CapacityLimiter] = {}
 
     async def run(self, caller: Principal, work: Callable[P, Found], *args: P.args, **kwargs: P.kwargs) -> Found:
-        """What the work returns, or raises."""
+        """Return the result of the work, or raise its exception."""
         if self._all is None:  # made here: it belongs to the loop that runs
             self._all = CapacityLimiter(self._total)
         own = self._of.setdefault(caller.id, CapacityLimiter(self._per_user))

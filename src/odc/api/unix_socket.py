@@ -1,4 +1,4 @@
-"""The API on a unix socket; `peers` says who calls."""
+"""The API on a unix socket; `peer_credentials.py` identifies the callers."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class UnixServer:
     """Serves an application on a unix socket, in a thread of its own."""
 
     def __init__(self, app: Any, path: Path, recognize: Recognize) -> None:
-        """Prepare to serve; nothing happens yet.
+        """Prepare to serve; the socket is not opened yet.
 
         Args:
-            app: the ASGI application; its `state.wake` is closed first, so that nobody waits when it stops.
+            app: the ASGI application; its `state.wake` is closed first, so that no request waits when it stops.
             path: the socket; every user of the machine may connect.
             recognize: makes a principal of the peer's uid.
         """
@@ -118,7 +118,7 @@ class UnixServer:
             if is_served(self._path):
                 raise ProviderRefused(f"a cloud is up on {self._path} already", ("stop it", odc("down")))
             if not stat.S_ISSOCK(self._path.stat().st_mode):
-                raise ProviderRefused(f"{self._path} is there and is no socket")
+                raise ProviderRefused(f"{self._path} exists and is not a socket")
             self._path.unlink()
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self._path))
@@ -165,7 +165,7 @@ class UnixServer:
         self._server.servers.append(server)
 
     def stop(self) -> None:
-        """Release those who wait, answer what is under way, and end."""
+        """End all long polls, finish the requests in progress, and stop."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(self._app.state.wake.close(), loop)

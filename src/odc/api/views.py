@@ -48,7 +48,9 @@ _HAS_BOXES = (State.PREPARING, State.ACTIVE, State.ENDING)
 
 
 def error_view(error: OdcError) -> ErrorView:
-    """An error on the wire; short whatever the client sent. A command that would have to be cut is left out."""
+    """Return an error for the wire, shortened whatever the client sent. A command that would have to be cut is left
+    out.
+    """
     kept = [hint for hint in error.hints if len(hint.command) <= MOST_WORDS]
     hints = tuple(hint_view(hint) for hint in kept)
     first = hints[0].command if hints else ""
@@ -164,7 +166,7 @@ def _trouble(record: Reservation) -> str:
 
 
 def _snapshot_of(record: Reservation, disk: Disk) -> SnapshotView | None:
-    """The disk's last snapshot; of a reservation that has ended, the one that was taken at its end."""
+    """Return the disk's last snapshot; of an ended reservation, the one taken at its end."""
     if record.state is not State.ENDED:
         return snapshot_view(disk.last_snapshot) if disk.last_snapshot else None
     own = next((one for one in disk.snapshots if one.id == holder_of(record)), None)
@@ -191,7 +193,7 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
         resources = share_of(node.allocatable, record.spec.units, node.units) if node else None
         indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
         unreachable = (node is not None and not node.ready) or bool(record.unreachable)
-        # As it was when the box was made: there it listens, whatever the settings say since.
+        # As it was when the box was made: the box listens there even if the settings have changed since.
         host = place.address or "127.0.0.1"
         views.append(
             BoxView(
@@ -292,12 +294,12 @@ def type_view(outlook: TypeAvailability) -> TypeView:
 
 
 def availability_view(outlooks: Iterable[TypeAvailability], now: datetime) -> Availability:
-    """What could be had, by type."""
+    """Return availability by type."""
     return Availability(now=now, types=tuple(type_view(outlook) for outlook in outlooks))
 
 
 def status_view(outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime) -> StatusView:
-    """The cloud as a whole."""
+    """Return the view of the whole cloud."""
     held: dict[str, int] = {}
     boxes: dict[str, int] = {}
     for outlook in outlooks:

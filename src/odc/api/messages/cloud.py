@@ -15,7 +15,7 @@ class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         gpus: on one node; 0 for a type without GPUs.
         start: when SSH would answer at the latest; equal to the answer's `now` for at once; None if it never fits.
-        until: a reservation that starts then may last until here at most; None if there is no end in sight.
+        until: a reservation that starts then must end by this time; None if there is no limit.
     """
 
     gpus: int
@@ -29,12 +29,12 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: the type.
         has_gpus: False for a type whose boxes take units instead.
-        free: GPUs (or units) that can be had now.
+        free: GPUs (or units) that are free now.
         total: GPUs (or units) of all its nodes.
-        cordoned: of them, those on nodes that take nothing new.
+        cordoned: of them, those on cordoned nodes.
         live: reservations that hold some.
         queued: reservations that wait.
-        first_queued: the first in line; None if nobody waits.
+        first_queued: the first in line; None if the queue is empty.
         waiting: the same for people: `user, 8 x h100`.
         simulated: its GPUs are simulated.
         node_units: GPUs (or units) of its largest node.
@@ -101,7 +101,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
         types: every type that has nodes or live reservations.
         nodes: every node by name.
         quarantined: boxes without a record, as sentences; they are counted as occupied and left alone.
-        warnings: what the operator should know, as sentences.
+        warnings: messages for the operator, as sentences.
     """
 
     now: datetime
@@ -112,7 +112,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the cloud takes requests, and what it is made of.
+    """Whether the daemon accepts requests, and the components of the cloud.
 
     Attributes:
         ready: a pass has seen the cluster.
@@ -120,9 +120,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         cloud: the cloud's name.
         types: GPUs (or units) by type.
         simulated: some GPUs are simulated.
-        storage: where disks lie, in words.
-        engine: what runs the boxes, in words.
-        problems: what keeps it from being ready, as sentences.
+        storage: the kind of disk storage, in words.
+        engine: the container engine, in words.
+        problems: why it is not ready, as sentences.
     """
 
     ready: bool

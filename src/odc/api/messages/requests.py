@@ -32,12 +32,12 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HintView(msgspec.Struct, frozen=True, kw_only=True):
-    """One way on: a few words, and the command to paste.
+    """A command to type next, with a label.
 
     Attributes:
         label: what it is for.
-        command: what to type.
-        parts: the same in pieces, for whoever fills in options such as `--endpoint`.
+        command: the command to paste.
+        parts: the same in parts, for clients that fill in options such as `--endpoint`.
     """
 
     label: str
@@ -50,11 +50,11 @@ class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         error: the error's class, such as `NotFound`.
-        message: what, and which id.
-        text: the message without the time that it ends with; empty if there is none.
+        message: what is wrong, and of which id.
+        text: the message without the time at its end; empty if there is no such time.
         when: that time; None if there is none.
-        hint: the first thing to do next, as a command; empty if there is none.
-        hints: everything that can be done next.
+        hint: the first command to type next; empty if there is none.
+        hints: all commands to type next.
     """
 
     error: str
@@ -66,6 +66,6 @@ class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that has no reservation: what was done, as a sentence."""
+    """The answer to a request that is not about a reservation: a sentence about what was done."""
 
     message: str

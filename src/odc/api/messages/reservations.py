@@ -39,8 +39,8 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
         cpus: what `nproc` prints.
         memory_gib: what `free` shows, rounded down to a tenth.
         ssh: None until the box is placed, and for others' reservations.
-        layer_used_bytes: what it has written outside the home; None if unknown.
-        layer_bytes: what it may write there; None if there is no limit.
+        layer_used_bytes: bytes that it has written outside the home; None if unknown.
+        layer_bytes: bytes that it may write there; None if there is no limit.
     """
 
     rank: int
@@ -62,7 +62,7 @@ class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: `disk`, `box`, `ssh`, and at the end `detach`, `snapshot`, `listing`.
         seconds: how long it took; None while it runs.
-        detail: what it found, in words.
+        detail: its result, in words.
     """
 
     name: str
@@ -71,12 +71,12 @@ class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutOfMemoryView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel killed in the boxes because they were out of memory.
+    """The processes that the kernel killed in the boxes because they were out of memory.
 
     Attributes:
         kills: processes, since the reservation began.
         last_at: when the last one was.
-        command: its name; empty if the kernel did not say it.
+        command: its name; empty if the kernel did not report it.
         stopped: whether the last kill stopped the box, so that it was started again.
     """
 
@@ -92,8 +92,8 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: its name in the storage.
         taken_at: when.
-        verified: it was read back and is whole.
-        used_bytes: what the files took then.
+        verified: it was read back and is complete.
+        used_bytes: size of its files.
     """
 
     id: str
@@ -103,7 +103,7 @@ class SnapshotView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublicView(msgspec.Struct, frozen=True, kw_only=True):
-    """What everybody may see of a reservation that others wait for.
+    """The part of a reservation that users who wait for it can see.
 
     Attributes:
         user: its owner's name.
@@ -147,15 +147,15 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         created_at: when it was asked for.
         active_at: when SSH first answered.
         expires_at: when it ends.
-        ended_at: when nothing was left of it.
+        ended_at: when it had ended and was cleaned up.
         ready_by: the promise; None if there is only an estimate, or none is needed any more.
         estimate: when it may start, while only nodes that do not exist yet could serve it.
         queue_position: place in its pool's queue, from 1; None when it is not queued.
         simulated: its GPUs are simulated.
         mine: whether the caller owns it.
-        version: goes up with every change; what `?wait=` compares.
+        version: increases with every change; `?wait=` compares it.
         cause: why it ended, or why it goes back to the queue; None while all is well.
-        ended_by: the operator who ended it; empty if nobody or its owner did.
+        ended_by: the operator who ended it; empty if it ended otherwise.
         reason: the cause with its details, for people; empty while all is well.
         waits_for: what it waits for; None when it is not queued, or waits for no other reservation.
         ahead: the same for people: `user, 8 x h100`.
@@ -164,12 +164,12 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: the disk's last snapshot; of an ended reservation its own, None if that is not kept any more.
         boxes: in rank order.
         phases: of getting ready, then of ending.
-        trouble_kind: what keeps it from going on now, or its user from its box; None when nothing does.
+        trouble_kind: the current problem with it or with access to its box; None if there is none.
         trouble: the same with its details, for people; empty when there is none.
         attempt: the number of the current try at starting.
-        requeue: it is ending only to be queued again.
+        requeue: it is ending in order to be queued again.
         host_key: public SSH host key of its boxes.
-        out_of_memory: what the kernel killed in its boxes for memory; None if nothing.
+        out_of_memory: processes in its boxes that the kernel killed for memory; None if there are none.
     """
 
     id: str
@@ -221,9 +221,9 @@ class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened: when, who did it, what kind, and the sentence.
+    """One event of a reservation: time, actor, kind, and a sentence.
 
-    `when` is a time that the sentence is about, to be shown behind it.
+    `when` is a time that the sentence is about, to be shown after it.
 
     Attributes:
         at: when it happened.

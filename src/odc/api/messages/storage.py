@@ -14,14 +14,14 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: as the owner calls it.
-        size_bytes: what it may hold.
-        used_bytes: what its files took when they were counted last; None if unknown.
-        history_bytes: what only its snapshots take; None if unknown.
+        size_bytes: the limit of its files.
+        used_bytes: size of its files at the last measurement; None if unknown.
+        history_bytes: bytes that only its snapshots use; None if unknown.
         created_at: when it was first asked for.
         holder: name of the reservation that has it, None when it is free.
         holder_id: its id.
         snapshot: the last one.
-        fault: what is wrong with it; empty when nothing is.
+        fault: its current fault; empty if there is none.
     """
 
     name: str
@@ -51,10 +51,10 @@ class SnapshotUseView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: `<reservation id>-<attempt>`.
         taken_at: when.
-        verified: whether it was found whole.
-        used_bytes: what its files took.
-        frees_bytes: what would be free if only this one were deleted; None if unknown.
-        goes: whether the prune that was asked about deletes it.
+        verified: whether it was found complete.
+        used_bytes: size of its files.
+        frees_bytes: bytes that deleting only this one would free; None if unknown.
+        goes: whether the requested prune would delete it.
     """
 
     id: str
@@ -72,9 +72,9 @@ class DiskUseView(msgspec.Struct, frozen=True, kw_only=True):
         id: 32 hexadecimal digits; its folder has this name.
         name: as its owner calls it.
         owner: the owner's name.
-        size_bytes: what its files may take.
-        files_bytes: what its files take now; None if unknown.
-        history_bytes: what only its snapshots take; None if unknown.
+        size_bytes: the limit of its files.
+        files_bytes: size of its files now; None if unknown.
+        history_bytes: bytes that only its snapshots use; None if unknown.
         holder: id of the reservation that has it; None when it is free.
         snapshots: oldest first.
         deleting: snapshots whose deletion is under way.
@@ -96,13 +96,13 @@ class StorageView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         now: the server's clock.
-        level: ok, low or full; with full no new disk is made.
+        level: ok, low or full; while full, new disks are refused.
         total_bytes: its size.
-        free_bytes: what can still be written.
-        sizes_bytes: what all disks may hold together.
+        free_bytes: bytes that can still be written.
+        sizes_bytes: the limits of all disks together.
         settling: deleted snapshots are still being freed.
-        disks: those of the user who takes most first.
-        problems: what is wrong, as sentences.
+        disks: those of the user who uses most first.
+        problems: faults of the storage, as sentences.
     """
 
     now: datetime

@@ -33,7 +33,7 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the caller is, as the server sees it.
+    """The caller, as the server identifies them.
 
     Attributes:
         user: the name that people read.
@@ -56,7 +56,7 @@ class UserView(msgspec.Struct, frozen=True, kw_only=True):
     """One user, as operators see them.
 
     Attributes:
-        principal: what the user's records belong to: `unix:UID`, or `former:…` for one who was forgotten.
+        principal: the id that owns the user's records: `unix:UID`, or `former:…` for a forgotten user.
         uid: None for a former user.
         name: the login that is recorded.
         login: the login that has the uid now; None if there is none.

@@ -138,7 +138,7 @@ def test_a_state_folder_that_is_open_to_others_is_refused(spare_cloud: Cloud) ->
     folder.mkdir(mode=0o755)
     refused = stranger(spare_cloud, "open").odc("up", check=False)
     assert refused.code == 1
-    assert f"the state folder {folder} is open to others than root" in refused.err
+    assert f"the state folder {folder} is open to users other than root" in refused.err
     assert f"sudo chmod 700 {folder}" in refused.err
     assert list(folder.iterdir()) == []
 

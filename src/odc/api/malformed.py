@@ -33,7 +33,7 @@ def shown(text: str) -> str:
 
 
 def refusal(scope: Any, error: str, reason: str) -> dict[str, str]:
-    """Return the log line of a refused request: the user, the method and path, and the reason.
+    """Return the log fields of a refused request: its user and path, and why it was refused.
 
     Args:
         scope: the request's; the path is taken from here, since a URL would contain the client's Host header.

@@ -137,7 +137,7 @@ def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: C
     meant = f"did you mean {near}? It has" if near else "it has"
     text = f"this cloud has no {name[:40]!r}; {meant} {', '.join(has) or 'no nodes'}"
     that_one = [("that one", command(near))] if near else []
-    return NotFound(text, *that_one, ("what there is", gpu_dev("avail")))
+    return NotFound(text, *that_one, ("available types", gpu_dev("avail")))
 
 
 def _only_beginning(name: str, types: Iterable[str]) -> str | None:

@@ -25,7 +25,7 @@ from odc.operator.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 5.0
-"""How often the daemon looks whether its socket is still there."""
+"""How often the daemon checks that its socket still exists."""
 
 
 def serve(settings: Settings, backend: Backend, file: Path | None = None) -> None:
@@ -37,12 +37,12 @@ def serve(settings: Settings, backend: Backend, file: Path | None = None) -> Non
         file: where the settings are; None for the usual place.
 
     Raises:
-        OdcError: the cloud cannot start, with what to do.
+        OdcError: the cloud cannot start; the message says what to do.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # Every user of the machine comes to the socket, whatever the umask of the shell that ran `odc up`.
+    # Every user of the machine must reach the socket, regardless of the umask of the shell that ran `odc up`.
     os.umask(0o022)
     check_before_start(settings, backend)
     with only_one(settings.state_folder):
@@ -62,7 +62,7 @@ def serve(settings: Settings, backend: Backend, file: Path | None = None) -> Non
 def _run(cloud: Cloud, gpus: tuple[str, ...], stop: threading.Event) -> None:
     runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
-    # Not the process: the lock of the state folder says that an earlier daemon of it is dead, so its lease is ours.
+    # Not the process id: we have the lock of the state folder, so an earlier daemon is dead and its lease is ours.
     loop = plane.pass_loop(holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
     app = build_app(plane, cloud.subscribe, lambda: cloud.health(plane.status.current))
     server = UnixServer(
@@ -80,11 +80,11 @@ def _run(cloud: Cloud, gpus: tuple[str, ...], stop: threading.Event) -> None:
 
 
 def _keep_run_files(settings: Settings, gpus: tuple[str, ...], server: UnixServer) -> None:
-    """Make again what somebody deleted from `/run`: the socket, and the note of what this cloud has."""
+    """Restore files that were deleted from `/run`: the socket, and this cloud's host claim."""
     try:
         server.restore()
         if keep_claim(settings, gpus):
-            log.warning("the note of what this cloud has was gone and was made again")
+            log.warning("the host claim of this cloud was missing and was written again")
     except OSError as error:
         log.warning("files in /run cannot be made again", extra={"reason": str(error)})
 

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _operator_of(session: Session) -> str:
-    """`odc` for the cloud that is asked, as its operator types it."""
+    """Return `odc` for the cloud of this session, as its operator types it."""
     from odc.api.client import operator_command, socket_path
 
     try:
@@ -57,12 +57,12 @@ def _operator_of(session: Session) -> str:
 
 
 def run(session: Session, arguments: list[str], note: str = "") -> int:
-    """Run one command; its exit code. Errors go to standard error and never end with 0.
+    """Run one command and return its exit code. Errors go to standard error and never return 0.
 
     Args:
         session: of this run.
         arguments: as they were typed.
-        note: what the user should know before the answer; empty for nothing.
+        note: printed before the answer; empty for none.
     """
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     session.as_json = "--json" in ours
@@ -91,7 +91,7 @@ def run(session: Session, arguments: list[str], note: str = "") -> int:
 
 
 def _command(session: Session, arguments: list[str]) -> int:
-    """Run one command; without one, the help is what was asked for."""
+    """Run one command; without arguments, print the help."""
     out = sys.stdout
     try:
         return int(group.main(args=arguments, prog_name="gpu-dev", obj=session, standalone_mode=False) or 0)
@@ -99,25 +99,25 @@ def _command(session: Session, arguments: list[str]) -> int:
         click.echo(error.format_message())
         return 0
     except SystemExit:
-        # When nobody reads the answer any more click puts another stream in its place, and ends with 1: but whoever
-        # read it has seen enough.
+        # When the reader closes the pipe click replaces the stream and exits with 1. The reader has seen enough, so it
+        # is not a failure.
         if sys.stdout is not out:
             return 0
         raise
 
 
 def _tell(session: Session, error: OdcError) -> None:
-    """Show the error, to people with its time in their time zone."""
+    """Print the error; in text output its time is in the user's time zone."""
     message = f"{error.text} {clock(error.when, session.now())}" if error.when else error.message
     try:
         session.output.error(error, session.as_json, message)
     except OSError:
-        # Nobody can be told; the exit code says it.
+        # Standard error is closed too; only the exit code can report it.
         _give_up(sys.stderr)
 
 
 def _can_be_written() -> bool:
-    """Whether standard output takes what was written to it; what it does not take is given up."""
+    """Whether standard output accepts the buffered output; otherwise the output is discarded."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -128,24 +128,24 @@ def _can_be_written() -> bool:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let the interpreter end without a complaint about what is still to be written."""
+    """Let the interpreter exit without an error about buffered output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidRequest:
-    """What was typed wrong, in our form, with the help that belongs to it."""
+    """Return click's usage error in ODC's form, with the command's help as a hint."""
     message = _message_of(error)
     context = getattr(error, "ctx", None)
     typed = next((f"gpu-dev {word}" for word in arguments if word in COMMANDS), "gpu-dev")
     path = context.command_path if context is not None else typed
     is_there = not isinstance(error, click.NoSuchOption)
     is_type = is_there and getattr(error, "option_name", None) in ("-t", "--gpu-type")
-    values = [("what there is", gpu_dev("avail"))] if is_type else []
+    values = [("available types", gpu_dev("avail"))] if is_type else []
     return InvalidRequest(message[:1].lower() + message[1:], *values, ("its help", f"{path} --help"))
 
 
 def _message_of(error: click.ClickException) -> str:
-    """What is wrong; of a slip in an option, with the nearest one that there is."""
+    """Return the message; for an unknown option, with the most similar one."""
     if not isinstance(error, click.NoSuchOption):
         return " ".join(error.format_message().split()).rstrip(".")
     from odc.cli.command_aliases import similar_options
@@ -155,7 +155,7 @@ def _message_of(error: click.ClickException) -> str:
 
 
 def _options_of(error: click.NoSuchOption) -> list[str]:
-    """Every long option of the command that was typed."""
+    """Return every long option of the command that was typed."""
     if error.ctx is None:
         return []
     names = [name for param in error.ctx.command.get_params(error.ctx) for name in (*param.opts, *param.secondary_opts)]

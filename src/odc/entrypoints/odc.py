@@ -24,9 +24,9 @@ def main() -> None:
         raise SystemExit(ENDED)
 
     ignored = clean_own(os.environ)
-    # What a command has begun is taken back also when it is ended by `kill`; the daemon has its own way.
+    # A command that is ended by `kill` must clean up too; the daemon has its own signal handling.
     signal.signal(signal.SIGTERM, end)
-    if "serve" not in sys.argv[1:]:  # its log keeps what it is told
+    if "serve" not in sys.argv[1:]:  # the daemon's log is not restricted to ASCII
         fit_streams(started_with())
     program = Program(
         make_backend=_make_backend,
@@ -38,7 +38,9 @@ def main() -> None:
 
 
 def _make_backend(settings: Settings) -> Backend:
-    """The backend, imported only now: a light installation has none, and `odc` says so when one is needed."""
+    """Return the backend, imported only now: the client-only installation has none, and `odc` reports that when one is
+    needed.
+    """
     from odc.entrypoints.bootstrap import LocalBackend
 
     return LocalBackend(settings, dict(os.environ))

@@ -1,8 +1,8 @@
-"""The environment and standard files that a process inherits, made fit for a daemon and for what it starts.
+"""Cleans the inherited environment and standard files for a daemon and its child processes.
 
 Variables that lead the container engine elsewhere, a folder for temporary files that is not there, a search path
-without the programs of root, closed standard files: each of them breaks something far from its cause. Harmful variables
-are taken away, and the caller is told which.
+without the programs of root, closed standard files: each of them causes failures far from their cause. Harmful
+variables are removed and reported to the caller.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENGINE = (
     "_CONTAINERS_",
     "_PODMAN_",
 )
-"""Beginnings of variables that change what Podman does. Source: podman(1), containers.conf(5), storage.conf(5)."""
+"""Prefixes of variables that change Podman's behaviour. Source: podman(1), containers.conf(5), storage.conf(5)."""
 _ALSO = (
     "REGISTRY_AUTH_FILE",
     "XDG_RUNTIME_DIR",
@@ -48,14 +48,14 @@ _TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 
 
 def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The environment for programs that ODC starts.
+    """Return the environment for programs that ODC starts.
 
     Args:
         environment: as it was inherited.
 
     Returns:
-        The environment to use, and what was left out and may surprise the user who set it: each variable's name, with
-        the reason where it needs one.
+        The environment to use, and the removed variables that the user may miss, each with the reason where it needs
+        one.
     """
     kept, told = {}, []
     for name, value in environment.items():
@@ -71,7 +71,7 @@ def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 
 def clean_own(environment: MutableMapping[str, str]) -> list[str]:
-    """Clean this process's own environment, umask and standard files; the variables that were taken away."""
+    """Clean this process's own environment, umask and standard files; return the removed variables."""
     _open_standard_files()
     # Files of ours can always be read and written by their owner, and never written by others.
     os.umask(os.umask(0o022) & 0o077 | 0o022)
@@ -83,7 +83,7 @@ def clean_own(environment: MutableMapping[str, str]) -> list[str]:
 
 
 def started_with() -> Mapping[str, str]:
-    """The environment as this process was given it: Python may have changed `LC_CTYPE` in its own since."""
+    """Return the environment as it was at the process's start: Python may have changed its own `LC_CTYPE` since."""
     try:
         raw = Path("/proc/self/environ").read_bytes()
     except OSError:
@@ -93,7 +93,7 @@ def started_with() -> Mapping[str, str]:
 
 
 def _harm(name: str, value: str) -> str | None:
-    """Why a variable is left out, in words that follow its name; None if it stays."""
+    """Return why a variable is removed, in words that follow its name; None if it is kept."""
     if name.startswith(_ENGINE) or name in _ALSO:
         return ""
     if name in _TEMPORARY and not (Path(value).is_absolute() and os.access(value, os.W_OK | os.X_OK)):
@@ -104,13 +104,13 @@ def _harm(name: str, value: str) -> str | None:
 
 
 def _is_needed(python_path: str) -> bool:
-    """Whether ODC itself is found by it."""
+    """Whether ODC itself is imported from it."""
     own = Path(__file__).parents[2]
     return any(Path(entry).absolute() == own for entry in python_path.split(os.pathsep) if entry)
 
 
 def _search_path(path: str) -> str:
-    """The absolute folders of the path, and those of root's programs behind them."""
+    """Return the absolute folders of the path, followed by those of root's programs."""
     given = [folder for folder in path.split(os.pathsep) if folder.startswith("/")]
     return os.pathsep.join(_once((*given, *FOLDERS)))
 
@@ -127,7 +127,7 @@ def _home() -> str:
 
 
 def _open_standard_files() -> None:
-    """Let 0, 1 and 2 be open: else the next file that is opened would be one of them."""
+    """Open the descriptors 0, 1 and 2 if they are closed: otherwise the next opened file would become one of them."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)

@@ -1,1 +1,1 @@
-"""The operator's commands, `odc`: what each does, and the settings that they read."""
+"""The operator's commands, `odc`, and the settings that they read."""

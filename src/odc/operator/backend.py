@@ -1,4 +1,4 @@
-"""What the operator's commands need of a backend: the machine or cluster that runs boxes and keeps disks and records.
+"""The backend as the operator's commands use it: the machine or cluster that runs boxes and keeps disks and records.
 
 The commands name no adapter. `odc.entrypoints.bootstrap` makes the backend of one set of settings; a second kind of
 backend implements these protocols and needs no other `odc up`, `odc down` or `odc doctor`.
@@ -33,15 +33,15 @@ class Cloud:
     """A working cloud.
 
     Attributes:
-        settings: that it was built with.
+        settings: the settings that it was built with.
         policy: the settings as the control plane reads them.
         ports: its adapters.
         nodes: its nodes, as they were when it was built.
-        engine: what runs boxes, in a few words for people.
-        subscribe: calls a listener at every wake, until what it returns is called.
-        find_lender: the login whose subordinate uid this is; None if it is nobody's.
+        engine: the container engine, in a few words for people.
+        subscribe: calls a listener at every wake; returns the function that unsubscribes it.
+        find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
         check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
-        close: lets go of the records; boxes, their disks and what serves them go on.
+        close: closes the records; boxes, their disks and the engine's service keep running.
     """
 
     settings: Settings
@@ -55,7 +55,7 @@ class Cloud:
     close: Callable[[], None]
 
     def health(self, status: ClusterStatus) -> Health:
-        """Whether the cloud takes requests, and what it is made of.
+        """Return whether the cloud accepts requests, and its components.
 
         Args:
             status: the cluster as the last pass observed it.
@@ -76,22 +76,22 @@ class Cloud:
 
 
 class BoxImage(Protocol):
-    """The image of boxes. Every method raises `ProviderError` if what keeps images does not work."""
+    """The image of boxes. Every method raises `ProviderError` if the image store does not work."""
 
     def version(self) -> str | None:
-        """What the image was made from; empty if ODC did not make it; None if there is none."""
+        """Return the digest of the image's sources; empty if ODC did not make it; None if there is no image."""
 
     def current_version(self) -> str:
-        """What this installation would make it from."""
+        """Return the digest of the sources in this installation."""
 
     def lacks_oh_my_zsh(self) -> bool:
         """Whether the image lacks the oh-my-zsh that the settings name, as when it could not be fetched."""
 
     def build(self, say: Say) -> None:
-        """Make the image. Repeatable; running boxes keep the one that they have.
+        """Make the image. Repeatable; running boxes keep their image.
 
         Args:
-            say: hears each step.
+            say: called with each step, as a sentence.
 
         Raises:
             ProviderRefused: a program is missing or a step failed; an image that was there is still there.
@@ -102,7 +102,7 @@ class Records(Protocol):
     """The records, for commands that read or replace them without a daemon."""
 
     def exist(self) -> bool:
-        """Whether there are records. Looks only; nothing is created."""
+        """Whether there are records. Read-only; nothing is created."""
 
     def open(self) -> AbstractContextManager[StateStore]:
         """The store, closed at the end of the block.
@@ -123,7 +123,7 @@ class Records(Protocol):
 
 
 class Backend(Protocol):
-    """The backend of one set of settings. Making it looks at nothing; only root may call most methods."""
+    """The backend of one set of settings. The constructor reads nothing; most methods need root."""
 
     @property
     def image(self) -> BoxImage:
@@ -145,20 +145,20 @@ class Backend(Protocol):
         """
 
     def check_listen(self) -> None:
-        """Whether boxes can listen where the settings say.
+        """Check that boxes can listen at the configured address and ports.
 
         Raises:
             InvalidRequest: they cannot. Nothing was changed.
         """
 
     def check_immutable(self, last: Settings) -> None:
-        """Refuse another place for the disks than the one that has them, and other ids than those of existing boxes.
+        """Refuse a disk folder or id range that differs from the one of existing disks and boxes.
 
         Args:
-            last: what the cloud runs with, or ran with last.
+            last: the settings of the running daemon, or of the last one.
 
         Raises:
-            InvalidRequest: with the ways to go on. Nothing was changed.
+            InvalidRequest: with the possible commands. Nothing was changed.
         """
 
     def check_ids(self) -> None:
@@ -169,44 +169,47 @@ class Backend(Protocol):
         """
 
     def build(self) -> Cloud:
-        """Open the records and disks, start what serves boxes, and put all of it together.
+        """Open the records and disks, start the services that boxes need, and return the cloud.
 
         Raises:
-            ProviderError, InvalidRequest: what is missing, with what to do.
+            ProviderError, InvalidRequest: a component is missing; the message says what to do.
         """
 
     def low_kernel_limits(self) -> int:
-        """How many limits of the kernel are lower than boxes need; `build` raises them.
+        """Return how many kernel limits are lower than boxes need; `build` raises them.
 
         Raises:
             InvalidRequest: what is to be simulated is not understood.
         """
 
     def rollback(self) -> Callable[[], None]:
-        """What takes back everything that comes to the machine from now on besides files in the state folder.
+        """Return a function that removes everything added to the machine from now on, except files in the state folder.
 
-        It never raises: what cannot be taken away stays.
+        It never raises; what cannot be removed stays.
         """
 
     def boxes(self) -> AbstractContextManager[Cluster | None]:
-        """The cloud's boxes, to list and to end; None if nothing was ever started. What is started for it ends again.
+        """Return the cloud's boxes, to list and to delete; None if nothing was ever started. Services started for it
+        are stopped again.
 
         Raises:
             ProviderError: the engine does not start.
         """
 
     def teardown(self, alone: bool) -> None:
-        """Stop what serves boxes and unmount the disks. Repeatable. Boxes are gone before; records and disks stay.
+        """Stop the services of boxes and unmount the disks. Repeatable. All boxes must be deleted; records and disks
+        stay.
 
         Args:
             alone: no other cloud uses this machine, so that its kernel limits are put back.
         """
 
     def volume_labels(self) -> tuple[VolumeLabel, ...]:
-        """What is written next to each volume, by disk id; nothing if the storage is not mounted."""
+        """Return the label of each volume, by disk id; empty if the storage is not mounted."""
 
     def checks(self, running: bool) -> Mapping[str, Check]:
-        """What `odc doctor` looks at: subject to check, in the order in which they are shown. Nothing is changed.
+        """Return the checks of `odc doctor`, subject to check, in the order in which they are shown. Nothing is
+        changed.
 
         Args:
             running: a daemon of this cloud runs.

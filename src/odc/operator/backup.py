@@ -16,10 +16,10 @@ from odc.operator.settings import Settings
 
 
 def back_up(settings: Settings, backend: Backend, target: Path, say: Say) -> None:
-    """Copy the records to a new file that only root may read, as of one moment. The cloud goes on meanwhile.
+    """Copy the records to a new file that only root may read, as of one moment. The cloud keeps running.
 
     Raises:
-        ProviderRefused: there is nothing to back up, the file exists, or it cannot be made. No half file is left.
+        ProviderRefused: there are no records, the file exists, or it cannot be made. No partial file is left.
     """
     if not backend.records.exist():
         raise ProviderRefused(f"there are no records in {settings.state_folder}", ("start it", odc("up")))

@@ -1,4 +1,4 @@
-"""The group of `odc`: commands that do not exist are refused with what does the same."""
+"""The click group of `odc`: commands that do not exist are refused with the equivalent command."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from odc.domain.errors import InvalidRequest
 
 
 class OperatorGroup(click.Group):
-    """A group that knows what other tools call its commands."""
+    """A group that knows the names that other tools use for its commands."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """As click does; a command that does not exist is refused with what does the same."""
+        """As click does; a command that does not exist is refused with the equivalent or similar commands."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.commands:
             if name == "version":

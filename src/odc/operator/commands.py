@@ -1,6 +1,6 @@
 """`odc`, the operator's command: its subcommands, and how they end.
 
-Commands import what they need when they run: a light installation has `odc` too, and says what it lacks.
+Commands import their modules when they run: the client-only installation has `odc` too, and reports what is missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The operator's consent to what cannot be undone: a question on a terminal, `--yes` elsewhere."""
+"""Confirmation of actions that cannot be undone: a question on a terminal, `--yes` elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from odc.domain.errors import InvalidRequest
 
 
 def confirm(what: str, yes: bool) -> None:
-    """Return if the operator agrees. Enter alone does not.
+    """Return if the operator confirms. Enter alone declines.
 
     Args:
-        what: what will happen, as the beginning of a sentence: `this ends every reservation of every user`.
-        yes: the operator has agreed on the command line.
+        what: the effect, as the beginning of a sentence: `this ends every reservation of every user`.
+        yes: the operator has confirmed on the command line.
 
     Raises:
-        InvalidRequest: it must be confirmed, and nobody can be asked; nothing was done.
-        SystemExit: the operator does not want it (130).
+        InvalidRequest: confirmation is required and there is no terminal; nothing was done.
+        SystemExit: the operator declined (130).
     """
     if yes:
         return

@@ -19,7 +19,7 @@ from odc.host import is_locked, locked, write_atomically
 from odc.operator.settings import Settings
 
 PATIENCE_S = 1.0
-"""Whoever asks who holds the lock takes it for a moment: a start must not fail for that."""
+"""A query of the holder takes the lock for a moment: a start must not fail because of that."""
 
 
 @contextlib.contextmanager
@@ -48,15 +48,18 @@ def _noted(lock: Path) -> int:
 
 
 def daemon_pid(state: Path) -> int | None:
-    """The process that holds the cloud's lock; 0 if it has not noted itself yet; None if nobody holds it."""
+    """Return the id of the process that holds the cloud's lock; 0 if it has not written it yet; None if the lock is
+    free.
+    """
     lock = state / "daemon.lock"
     return _noted(lock) if is_locked(lock) else None
 
 
 @contextlib.contextmanager
 def noted(settings: Settings) -> Iterator[None]:
-    """Write down what the daemon runs with; only root may read it. If what is done inside fails, the note of before is
-    there again: these settings never were in effect."""
+    """Record the daemon's settings in a file that only root may read. If the block fails the previous file is restored:
+    these settings never were in effect.
+    """
     path = _settings_file(settings.state_folder)
     before = running_settings(settings.state_folder)
     _write(path, settings)
@@ -71,14 +74,14 @@ def noted(settings: Settings) -> Iterator[None]:
 
 
 def note_nodes(state: Path, names: Mapping[str, str]) -> None:
-    """Write down what the machine's nodes are called, by GPU type; those that are known keep their names."""
+    """Record the names of the machine's nodes, by GPU type; known nodes keep their names."""
     known = known_nodes(state)
     if names.items() - known.items():
         _write(_nodes_file(state), known | dict(names))
 
 
 def known_nodes(state: Path) -> dict[str, str]:
-    """What the machine's nodes are called, by GPU type; nothing if nobody knows."""
+    """Return the names of the machine's nodes, by GPU type; empty if none are recorded."""
     return _read(_nodes_file(state))
 
 
@@ -94,7 +97,7 @@ def _write(path: Path, what: object) -> None:
 
 
 def running_settings(state: Path) -> Settings | None:
-    """What the daemon of this state folder runs with, or ran with last; None if nobody knows."""
+    """Return the settings of this state folder's running or last daemon; None if none are recorded."""
     try:
         return msgspec.json.decode(_settings_file(state).read_bytes(), type=Settings)
     except (OSError, msgspec.MsgspecError):

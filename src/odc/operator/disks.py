@@ -1,4 +1,4 @@
-"""`odc disk`: who takes what of the disk storage, and deleting older snapshots."""
+"""`odc disk`: usage of the disk storage by user, and deleting older snapshots."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def space_text(view: StorageView) -> str:
 
 
 def overcommit_text(view: StorageView) -> str:
-    """What all disks may hold together, against what there is."""
+    """Return the line that compares the limits of all disks with the size of the storage."""
     text = f"{len(view.disks)} disks may hold {gib_text(view.sizes_bytes)} together"
     if view.sizes_bytes > view.total_bytes > 0:
         return f"{text}: {view.sizes_bytes / view.total_bytes:.1f} times what the storage has"
@@ -67,8 +67,8 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         settings: of the cloud.
         asked: which snapshots.
         dry_run: only show them.
-        confirm: asks; raises if the answer is no.
-        say: hears the lines.
+        confirm: asks the operator; raises if the answer is no.
+        say: called with each line.
 
     Raises:
         OdcError: the ODC daemon does not answer, or the caller is not an operator; or it was refused.
@@ -120,12 +120,13 @@ def _wait(client: Client) -> StorageView:
         time.sleep(PAUSE_S)
         view = client.storage()
         busy = view.settling or any(disk.deleting for disk in view.disks)
-        # The first measurement after the last deletion may be older than what it freed.
+        # The first measurement after the last deletion may not include the freed space yet.
         quiet = 0 if busy else quiet + 1
         if quiet * PAUSE_S > 3:
             return view
     raise ProviderUnavailable(
-        f"the space is not free after {WAIT.total_seconds() / 60:.0f} min; it goes on", ("look again", odc("disk list"))
+        f"the space is not free after {WAIT.total_seconds() / 60:.0f} min; deletion continues",
+        ("look again", odc("disk list")),
     )
 
 

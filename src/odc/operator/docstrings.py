@@ -6,7 +6,7 @@ import inspect
 
 
 def meanings(kind: type) -> dict[str, str]:
-    """What each attribute of a class is for, by name, in the docstring's order.
+    """Return the description of each attribute of a class, by name, in the docstring's order.
 
     Args:
         kind: a class whose docstring has a section `Attributes`, one `name: text` each, longer texts indented further.

@@ -1,6 +1,6 @@
 """`odc doctor`: everything that the cloud needs, each as one line that is ok or says what to do.
 
-It changes nothing and leaves nothing running, and looks at whatever it may: what only root can see, it says.
+It changes nothing and leaves nothing running. Without root it checks what it can read, and lists what needs root.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from odc.operator.users import advice, read_users
 
 
 def examine(settings: Settings, make_backend: MakeBackend) -> tuple[Finding, ...]:
-    """Look at everything, as the daemon has it if one runs; one failing check never hides another."""
+    """Run all checks, with the daemon's settings if one runs; a failing check never hides another."""
     # Only root may see whether a daemon runs.
     running = os.geteuid() == 0 and daemon_pid(settings.state_folder) is not None
     if running:
@@ -74,7 +74,7 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
 
 
 def _users(settings: Settings, backend: Backend, running: bool) -> Iterator[Finding]:
-    """Only what an operator has to decide is worth a line; without a daemon nobody is refused."""
+    """Report only users that an operator has to decide about; without a daemon no user is refused."""
     for name in settings.admins:
         if backend.accounts.find_uid(name) is None:
             text = f"admins names {name}, which is not a login of this machine"
@@ -84,7 +84,7 @@ def _users(settings: Settings, backend: Backend, running: bool) -> Iterator[Find
     try:
         users = read_users(settings).users
     except ProviderUnavailable:
-        return  # the daemon's own line says so
+        return  # reported by the daemon's own line
     for user in users:
         text, hints = advice(user)
         if user.held or (user.login is None and user.reservations):
@@ -96,7 +96,7 @@ def _users(settings: Settings, backend: Backend, running: bool) -> Iterator[Find
 
 
 def _host_claims(settings: Settings, backend: Backend) -> Iterator[Finding]:
-    """Only a clash with another cloud of the machine is worth a line."""
+    """Report only a conflict with another cloud of the machine."""
     if os.geteuid() == 0:
         check_claim(settings, backend.lent_gpus())
     yield from ()

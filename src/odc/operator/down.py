@@ -29,15 +29,15 @@ PAUSE_S = 0.05
 
 
 def down(settings: Settings, make_backend: MakeBackend, file: Path | None, everything: bool, say: Say) -> None:
-    """Stop the daemon, and forget that it starts at boot; with `everything`, end all reservations first.
+    """Stop the daemon and disable its start at boot; with `everything`, end all reservations first.
 
     Args:
-        settings: of the cloud; what the daemon runs with comes before them.
-        make_backend: for the settings that count.
+        settings: of the cloud; those of a running daemon override them.
+        make_backend: makes the backend of the settings in effect.
         file: the settings file.
-        everything: end every reservation as if it was cancelled, then boxes that no record knows, and leave nothing
-            running or mounted. Records and disks stay.
-        say: hears what is done.
+        everything: cancel every reservation, then delete boxes without a record, and leave nothing running or mounted.
+            Records and disks stay.
+        say: called with each step, as a sentence.
 
     Raises:
         ProviderError: something does not end; nothing was removed by force.
@@ -63,7 +63,7 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
 
 
 def _settings_of(settings: Settings, was_up: bool) -> Settings:
-    """What the daemon runs with; for one that is to run, the given settings with the options of the last one."""
+    """Return the settings of the running daemon; if none runs, the given settings with the options of the last one."""
     last = running_settings(settings.state_folder)
     if last is None or was_up:
         return last or settings
@@ -73,7 +73,7 @@ def _settings_of(settings: Settings, was_up: bool) -> Settings:
 
 
 def _end_reservations(settings: Settings, backend: Backend, file: Path | None, was_up: bool, say: Say) -> None:
-    """End every reservation in order, which only a daemon can; if none runs, one is started for it."""
+    """End every reservation. Only a daemon can do that, so one is started if none runs."""
     if was_up:
         wait_until_ready(settings, 0, lambda: daemon_pid(settings.state_folder) is None)
         _end_all(settings, say)
@@ -90,13 +90,13 @@ def _end_reservations(settings: Settings, backend: Backend, file: Path | None, w
 
 
 def _forget_boot(settings: Settings) -> None:
-    """No daemon starts by itself any more."""
+    """Disable the daemon's start at boot."""
     if systemd.is_enabled(settings.cloud):
         systemd.disable(settings.cloud)
 
 
 def _live_records(backend: Backend) -> int:
-    """How many reservations are not ended, by the records; no records are none."""
+    """Return how many recorded reservations are not ended; 0 without records."""
     if not backend.records.exist():
         return 0
     with backend.records.open() as store:
@@ -132,10 +132,10 @@ def _end_all(settings: Settings, say: Say) -> None:
 
 
 def _stop_daemon(settings: Settings) -> None:
-    """Stop the daemon and wait for its end; nothing happens if none runs.
+    """Stop the daemon and wait until it has exited; does nothing if none runs.
 
     Raises:
-        ProviderUnavailable: it does not end; the message says how to end it by force, which harms nothing.
+        ProviderUnavailable: it does not exit; the message says how to kill it, which is safe.
     """
     _forget_boot(settings)
 
@@ -164,7 +164,7 @@ def _end_strays(settings: Settings, backend: Backend, say: Say) -> None:
 
 
 def _leave_nothing(settings: Settings, backend: Backend) -> None:
-    """Take down what serves boxes, and give back the names. Boxes are gone; records and disks stay."""
+    """Stop the services of boxes and remove the host claim. All boxes are deleted; records and disks stay."""
     backend.teardown(is_alone(settings))
     forget_claim(settings)
     settings_note(settings.socket).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How `odc` tells what went wrong."""
+"""How `odc` reports errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def failed(error: OdcError) -> int:
 
 
 def as_ours(error: click.ClickException) -> InvalidRequest:
-    """What was typed wrong, in our form, with the help that belongs to it."""
+    """Return click's usage error in ODC's form, with the command's help as a hint."""
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "odc"

@@ -1,4 +1,4 @@
-"""Commands that an operator's screen names, so that they reach the cloud that it is about."""
+"""Commands in the operator's output, with the options that address the right cloud."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _typed_file() -> str:
 
 
 def note_settings_file(settings: Settings, file: Path | None) -> None:
-    """Note next to the socket which settings file the cloud has: `gpu-dev` says how it is started when it is down.
+    """Record the cloud's settings file next to the socket: `gpu-dev` shows the command that starts a stopped cloud.
 
     Args:
         settings: of the cloud.
@@ -75,7 +75,7 @@ def note_settings_file(settings: Settings, file: Path | None) -> None:
 
 
 def gpu_dev(settings: Settings) -> str:
-    """`gpu-dev` for this cloud: with its address, unless it is where `gpu-dev` looks by itself."""
+    """Return `gpu-dev` for this cloud: with its address, unless that is the default."""
     return _gpu_dev(settings.socket)
 
 

@@ -1,8 +1,8 @@
-"""Several clouds on one machine: what one has, no other may have.
+"""Several clouds on one machine: no two may use the same names, folders, ports, addresses, ids or GPUs.
 
-Each cloud notes its name, state folder, socket, ports, addresses and disks in a folder of the machine, when its daemon
-starts, until `odc down --all`: its boxes go on while its daemon is down. The folder is emptied by a reboot, and every
-daemon notes itself again.
+Each cloud writes a claim with its name, state folder, socket, ports, addresses and disks to a folder of the machine
+when its daemon starts. The claim stays until `odc down --all`, since boxes keep running while the daemon is down. A
+reboot empties the folder, and every daemon writes its claim again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ FOLDER = Path("/run/odc/clouds")
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cloud has on its machine; each field as the setting of that name, `ids` the first and last host id."""
+    """The resources of the machine that a cloud uses; each field as the setting of that name, `ids` the first and last
+    host id.
+    """
 
     cloud: str
     state: str
@@ -39,7 +41,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
-    """What a cloud of these settings has.
+    """Return the claim of a cloud with these settings.
 
     Args:
         settings: of the cloud.
@@ -60,7 +62,7 @@ def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
 
 
 def check_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> None:
-    """Refuse what another cloud has.
+    """Refuse resources that another cloud uses.
 
     Raises:
         ProviderRefused: the message names that cloud and the setting to change.
@@ -72,10 +74,11 @@ def check_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = F
 
 @contextlib.contextmanager
 def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> Iterator[None]:
-    """Check, and note what this cloud has; a new note is taken back if what is done inside fails.
+    """Check, and write this cloud's claim; a new claim is removed if the block fails.
 
     Raises:
-        ProviderRefused: another cloud has it; nothing was noted. Of two clouds that start at once one succeeds.
+        ProviderRefused: another cloud uses a resource; nothing was written. Of two clouds that start at once one
+            succeeds.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     path = _file(settings.state_folder, folder)
@@ -93,8 +96,7 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
 
 
 def keep_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> bool:
-    """Note again what this running cloud has, if somebody deleted the note, as by a clean-up of `/run`; whether it had
-    to."""
+    """Write this running cloud's claim again if it was deleted, as by a clean-up of `/run`; return whether it was."""
     path = _file(settings.state_folder, folder)
     if path.exists():
         return False
@@ -109,19 +111,19 @@ def _write(path: Path, claim: Claim) -> None:
 
 
 def is_alone(settings: Settings, folder: Path = FOLDER) -> bool:
-    """Whether no other cloud of the machine has noted itself; one that cannot be read counts."""
+    """Whether no other cloud of the machine has a claim; an unreadable claim counts as one."""
     own = _file(settings.state_folder, folder)
     gone = {path for path, claim in _claims(folder) if not Path(claim.state).is_dir()}
     return not set(folder.glob("*.json")) - gone - {own}
 
 
 def is_claimed(settings: Settings, folder: Path = FOLDER) -> bool:
-    """Whether this cloud has noted itself."""
+    """Whether this cloud has a claim."""
     return _file(settings.state_folder, folder).exists()
 
 
 def forget_claim(settings: Settings, folder: Path = FOLDER) -> None:
-    """What this cloud had is free."""
+    """Remove this cloud's claim."""
     _file(settings.state_folder, folder).unlink(missing_ok=True)
 
 
@@ -130,14 +132,14 @@ def _file(state: Path, folder: Path) -> Path:
 
 
 def _forget_deleted(folder: Path) -> None:
-    """A cloud whose state folder was deleted is none any more."""
+    """Remove the claims of clouds whose state folder was deleted."""
     for path, claim in _claims(folder):
         if not Path(claim.state).is_dir():
             path.unlink(missing_ok=True)
 
 
 def other_claims(settings: Settings, folder: Path = FOLDER) -> Iterator[Claim]:
-    """What the other clouds of the machine have; those that cannot be read are left out."""
+    """Return the claims of the machine's other clouds; unreadable ones are left out."""
     return _others(claim_of(settings), folder)
 
 

@@ -7,7 +7,7 @@ from odc.operator.settings import Settings
 
 
 def ensure_image(settings: Settings, image: BoxImage, say: Say) -> None:
-    """Make the image if there is none; one that is older than this ODC works, and is only named.
+    """Make the image if there is none; an image older than this ODC is kept, with a note.
 
     Raises:
         ProviderRefused: a program is missing or a step failed.
@@ -20,14 +20,14 @@ def ensure_image(settings: Settings, image: BoxImage, say: Say) -> None:
 
 
 def build_image(settings: Settings, image: BoxImage, fresh: bool, say: Say, confirm: Say) -> None:
-    """Make the image unless it is current. Boxes that run keep the one that they have.
+    """Make the image unless it is current. Running boxes keep their image.
 
     Args:
         settings: of the cloud.
         image: of its boxes.
-        fresh: also if it is current, with the packages of today.
-        say: hears what is being done.
-        confirm: returns if the operator agrees to what it is told.
+        fresh: make it even if it is current, with today's packages.
+        say: called with each step, as a sentence.
+        confirm: returns if the operator confirms the described effect; raises otherwise.
 
     Raises:
         ProviderRefused: a program is missing or a step failed; an image that was there is still there.

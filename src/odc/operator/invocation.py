@@ -1,4 +1,4 @@
-"""One run of `odc`: what its commands are given, and how they write to the terminal."""
+"""One run of `odc`: the context of its commands, and their terminal output."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the program gives to every command.
+    """The context that the program passes to every command.
 
     Attributes:
         make_backend: for a set of settings.
         serve: runs the daemon until it is stopped, with settings and their file; None for the usual file.
-        ignored: variables that were set when the process began and that it does not use, as the operator reads them.
-        settings_file: that the environment names; empty if it names none.
+        ignored: inherited variables that are not used, described for the operator.
+        settings_file: the file named by the environment; empty if it names none.
     """
 
     make_backend: MakeBackend
@@ -56,24 +56,25 @@ class Invocation:
     file: Path | None
 
     def settings(self, **changes: object) -> Settings:
-        """The settings of the cloud, with the command line's changes on top.
+        """Return the settings of the cloud, overridden by the command line.
 
         Raises:
-            InvalidRequest: they cannot work, or name the state folder of another cloud.
+            InvalidRequest: they are invalid, or name the state folder of another cloud.
         """
         settings = read_settings(self.file, changes)
         check_owner(settings)
         return settings
 
     def root_settings(self, options: Mapping[str, str]) -> Settings:
-        """The settings for a command that starts or ends things; what version 0.1.0 remembered is in their file then.
+        """Return the settings for a command that changes the cloud; options remembered by version 0.1.0 are moved to
+        the settings file.
 
         Args:
             options: settings that the command line gives.
 
         Raises:
             InvalidRequest: as `settings`.
-            ProviderRefused: the settings file should be changed and cannot be.
+            ProviderRefused: the settings file has to be changed and cannot be written.
         """
         settings = self.settings(**options)
         if take_over(settings, self.file or DEFAULT_FILE, options, say):
@@ -82,7 +83,7 @@ class Invocation:
 
 
 def say(text: str) -> None:
-    """One line; on a terminal folded between words, so that a command in it can still be pasted."""
+    """Print one line; on a terminal it is wrapped so that a command in it can still be pasted."""
     text = pasteable(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in wrap_line(text, width) if width else [text]:
@@ -90,7 +91,7 @@ def say(text: str) -> None:
 
 
 def echo_json(value: object) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     text = msgspec.json.encode(value).decode()
     click.echo(text if is_utf8(sys.stdout.encoding) else escaped(text))
 

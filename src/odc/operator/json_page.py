@@ -74,7 +74,7 @@ _PLAIN = {
 
 
 def structs() -> list[type[msgspec.Struct]]:
-    """Every object that a command prints, each before what is in it."""
+    """Return every object that a command prints, each before its parts."""
     found: list[type[msgspec.Struct]] = []
     for kind in COMMANDS.values():
         found += [inner for inner in _with_parts(kind) if inner not in found]

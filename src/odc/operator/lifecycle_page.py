@@ -17,7 +17,7 @@ Made from `TRANSITIONS` in `src/odc/domain/lifecycle.py` by `make docs`; do not 
 
 """
 _CONDITIONS = {None: "", False: "it ends for good", True: "it should be queued again"}
-"""What the value of `requeue` means that a transition requires."""
+"""The meaning of the `requeue` value that a transition requires."""
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""Keeps refused requests from pushing everything else out of the log, whose size is bounded.
+"""Rate limit of log lines about refused requests: they must not displace the rest of the log, whose size is bounded.
 
 A user can be refused thousands of times a second, by malformed requests or too many connections. Beyond a rate these
 are counted instead of written; the user's next line says how many were left out.

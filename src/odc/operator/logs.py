@@ -42,8 +42,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to standard error. If that is the given file, puts its contents aside when it is full, and opens it again
-    when it was moved or deleted, as `logrotate` does: nobody needs to tell the daemon."""
+    """Writes to standard error. If that is the given file, rotates it when it is full, and opens it again when it was
+    moved or deleted, as by `logrotate`: the daemon needs no signal.
+    """
 
     def __init__(self, file: Path | None, full_bytes: int = FULL_BYTES) -> None:
         super().__init__(sys.stderr)
@@ -66,11 +67,11 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
             self._file = None
 
     def _open_again(self, file: Path) -> None:
-        """Let standard error, and with it whatever this process and its programs say, be the file of this name."""
+        """Redirect standard error of this process and its children to the file of this name."""
         try:
             fresh = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError:
-            return  # the folder is gone, or the host is full: the old file goes on
+            return  # the folder is gone, or the host is full: keep writing to the old file
         try:
             os.dup2(fresh, self.stream.fileno())
         finally:
@@ -88,9 +89,9 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
     """Send every log of the process to standard error.
 
     Args:
-        level: what is less important is left out.
-        file: the file that standard error may be.
-        full_bytes: size at which that file is put aside.
+        level: the lowest level that is logged.
+        file: the log file, if standard error is one.
+        full_bytes: size at which that file is rotated.
     """
     handler = StderrHandler(file, full_bytes)
     handler.setFormatter(JsonFormatter())
@@ -101,17 +102,17 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
 
 
 def log_cannot_start(error: OdcError) -> None:
-    """Say why the daemon ends, so that the process that started it can read it back with `why_not_started`."""
+    """Log why the daemon exits, so that the process that started it can read the reason with `why_not_started`."""
     hints = msgspec.json.encode([hint_view(hint) for hint in error.hints]).decode()
     logging.getLogger(__name__).critical(CANNOT_START, extra={"error": error.message, "hints": hints})
 
 
 def why_not_started(log: Path, since: int) -> tuple[str, tuple[Hint, ...]] | None:
-    """What a daemon said when it could not start: message and hints; for a bug, its last line and none; else None.
+    """Return why a daemon could not start: message and hints; for a bug, its last line and no hints; else None.
 
     Args:
         log: its log.
-        since: the byte at which its part begins; what an earlier daemon said does not count.
+        since: the byte at which its part begins; earlier daemons' lines are ignored.
     """
     try:
         lines = log.read_bytes()[since:].decode(errors="replace").strip().splitlines()

@@ -1,8 +1,8 @@
 """A state folder belongs to one cloud, which is named in it.
 
-Containers, networks, the systemd unit, simulated GPUs and firewall rules carry the cloud's name; the state folder holds
-the records that say what they are. Settings that name the folder and another cloud, such as a renamed or copied file,
-would take live boxes for strangers' and lend their GPUs again, so every `odc` command refuses them.
+Containers, networks, the systemd unit, simulated GPUs and firewall rules carry the cloud's name; the state folder has
+the records that describe them. Settings that name the folder and another cloud, such as a renamed or copied file, would
+take live boxes for strangers' and lend their GPUs again, so every `odc` command refuses them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from odc.operator.settings import Settings
 
 
 def owner_of(state: Path) -> str | None:
-    """The cloud that a state folder belongs to; None for a folder without a cloud, or one that may not be read."""
+    """Return the cloud that a state folder belongs to; None for a folder without a cloud, or an unreadable one."""
     try:
         return _owner_file(state).read_text().strip() or None
     except OSError:

@@ -1,6 +1,6 @@
-"""What must hold before a cloud starts, looked at before anything is started or made: fast, clear refusals.
+"""Checks that run before a cloud starts, before anything is started or created, so that refusals are fast and clear.
 
-The daemon looks again; `odc up` looks first, so that its user reads the reason at once.
+`odc up` runs them first, so that the operator sees the reason at once; the daemon repeats them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from odc.operator.host_claims import check_claim
 from odc.operator.settings import Settings
 
 ROOM = 64 * 2**20
-"""What records, logs and boxes' files need of the state folder's file system to begin with."""
+"""Free space that records, logs and boxes' files initially need in the state folder's file system."""
 
 
 def check_before_start(settings: Settings, backend: Backend) -> None:
-    """Look at the state folder, the address, and the machine's other clouds.
+    """Check the state folder, the address, and the claims of the machine's other clouds.
 
     Raises:
-        OdcError: the first obstacle, and the command to type. Nothing was started.
+        OdcError: the first failed check, with the command to type. Nothing was started.
     """
     check_claim(settings, backend.lent_gpus())
     if (last := running_settings(settings.state_folder)) is not None:
@@ -35,7 +35,7 @@ def check_before_start(settings: Settings, backend: Backend) -> None:
 
 
 def check_folder(state: Path) -> None:
-    """Make the state folder, and try to write there.
+    """Create the state folder, and check that it is private and writable.
 
     Raises:
         ProviderRefused: it cannot be used.
@@ -43,7 +43,7 @@ def check_folder(state: Path) -> None:
     with _explained(state):
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         if state.stat().st_mode & 0o077:
-            text = f"the state folder {state} is open to others than root: the records lie there"
+            text = f"the state folder {state} is open to users other than root, and the records are in it"
             own = ("or choose one of its own", 'state = "/…" in the settings')
             raise ProviderRefused(text, ("close it", f"sudo chmod 700 {state}"), own)
         probe = state / ".writable"
@@ -72,7 +72,7 @@ def _other_place(state: Path) -> tuple[tuple[str, str], ...]:
 
 
 def reachable_by_all(path: Path) -> Path | None:
-    """The first folder above the path that other users may not enter; None if they may enter all."""
+    """Return the first folder above the path that other users may not enter; None if they may enter all."""
     for folder in reversed(path.parents):
         try:
             if not folder.stat().st_mode & 0o001:

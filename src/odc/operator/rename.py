@@ -14,7 +14,7 @@ from odc.operator.settings import Settings
 
 
 def rename(settings: Settings, new: str, make_backend: MakeBackend) -> str:
-    """Give the cloud of a state folder another name. Repeatable; the new name is in effect with one file's exchange.
+    """Rename the cloud of a state folder. Repeatable; the new name takes effect when one file is replaced.
 
     Args:
         settings: name the state folder; their `cloud` may be the old or the new name.

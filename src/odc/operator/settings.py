@@ -287,12 +287,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def state_folder(self) -> Path:
-        """Where the cloud keeps its own things."""
+        """The folder of the cloud's own files."""
         return Path(self.state)
 
     @property
     def disks_folder(self) -> Path:
-        """Where the users' disks lie."""
+        """The folder of the users' disks."""
         return Path(self.disks) if self.disks else self.state_folder / "disks"
 
     @property
@@ -302,7 +302,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def box_address(self) -> str:
-        """Where SSH to boxes is reached; of a machine that listens everywhere, what holds on the machine itself."""
+        """The address of SSH to boxes; if boxes listen on every address, the loopback address."""
         return self.address or EVERYWHERE.get(self.listen, self.listen)
 
     @property
@@ -339,7 +339,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def host_timezone() -> str:
-    """The host's time zone as an IANA name; `UTC` if it does not say."""
+    """Return the host's time zone as an IANA name; `UTC` if it is not set."""
     link = Path("/etc/localtime")
     target = os.path.realpath(link) if link.exists() else ""
     _, found, name = target.partition("/zoneinfo/")

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words that name the setting, what it may be, and an example."""
+"""Validates settings; messages name the setting, the allowed values, and an example."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def unknown_key(values: Mapping[str, Any], kind: type[msgspec.Struct], where: st
     """Refuse a key that is not a setting.
 
     Args:
-        values: as the file has them.
+        values: as read from the file.
         kind: the class of these settings.
         where: the file, for the message.
         inside: the table that the values are in; empty at the top.
 
     Raises:
-        InvalidRequest: the first unknown key, with the one that was probably meant.
+        InvalidRequest: the first unknown key, with the most similar known one.
     """
     known = kind.__struct_fields__
     for key in values:
@@ -70,7 +70,7 @@ def unknown_key(values: Mapping[str, Any], kind: type[msgspec.Struct], where: st
 
 
 def wrong_type(error: msgspec.ValidationError, where: str, settings: type[msgspec.Struct]) -> InvalidRequest:
-    """The error that says which setting has a value of the wrong type, and what it may be."""
+    """Return the error that names the setting with a value of the wrong type, and the allowed values."""
     found = _EXPECTED.match(str(error))
     words, path = (found["words"], found["path"] or "") if found else (str(error), "")
     for technical, plain in _KINDS.items():
@@ -86,10 +86,10 @@ def wrong_type(error: msgspec.ValidationError, where: str, settings: type[msgspe
 
 
 def check_settings(settings: Settings, where: str) -> None:
-    """Refuse values that could never work.
+    """Refuse invalid values.
 
     Raises:
-        InvalidRequest: the first of them, with what it may be.
+        InvalidRequest: the first of them, with the allowed values.
     """
     check_name(settings.cloud, "cloud")
     _check_rules(settings, f"{where}:")
@@ -111,7 +111,7 @@ def _check_rules(table: msgspec.Struct, where: str) -> None:
 
 
 def _check_paths(settings: Settings, where: str) -> None:
-    """Sockets have short paths, whatever the file system allows."""
+    """Refuse a socket path that is longer than socket addresses allow."""
     engine = settings.state_folder / "engine" / "podman.sock"
     for name, value, socket in (("socket", settings.socket, settings.socket), ("state", settings.state, str(engine))):
         length = len(os.fsencode(socket))

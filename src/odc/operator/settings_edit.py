@@ -1,7 +1,7 @@
 """Writes options of `odc up` to the settings file, where an operator can read and change them.
 
-Comments and all other lines stay as they are. A line is changed as text, and the result is compared with what was
-meant: a file that is written in another way, such as with a text of several lines, is refused and not changed.
+Comments and all other lines stay as they are. A line is changed as text, and the result is parsed and compared with the
+intended settings: a file in an unsupported form, such as one with multi-line strings, is refused and not changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def with_settings(text: str, changes: Mapping[str, str]) -> str:
     for name, value in changes.items():
         _set(lines, name, as_toml(name, value), end)
     fresh = "".join(lines)
-    # Lines inside a text or a list of several lines can look like a key or the beginning of a table.
+    # Lines inside a multi-line string or list can look like a key or a table header.
     with contextlib.suppress(tomllib.TOMLDecodeError):
         if tomllib.loads(fresh) == wanted:
             return fresh
@@ -73,17 +73,17 @@ def _place_for_new(top: list[str], is_all: bool) -> int:
 
 @contextlib.contextmanager
 def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
-    """Have the options in the settings file. If what is done inside fails, the file is as it was.
+    """Write the options to the settings file. If the block fails, the file is restored.
 
     Args:
         file: made with its folder if it is not there.
         options: setting to value.
 
     Yields:
-        What was written, as TOML; empty if the file says it already.
+        The written lines, as TOML; empty if the file has them already.
 
     Raises:
-        InvalidRequest, ProviderRefused: the file cannot be changed. It is as it was.
+        InvalidRequest, ProviderRefused: the file cannot be changed. It is unchanged.
     """
     path = file.resolve()
     old = path.read_bytes() if path.exists() else None
@@ -122,8 +122,8 @@ def take_over(settings: Settings, file: Path, given: Collection[str], say: Calla
     Args:
         settings: as the file and the command line have them.
         file: the settings file.
-        given: options that are given now, which count more.
-        say: hears what was written.
+        given: options of this call, which override them.
+        say: called with what was written.
 
     Returns:
         Whether the settings file was changed.

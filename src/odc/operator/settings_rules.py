@@ -1,4 +1,4 @@
-"""What the value of a setting may be: each rule is a test and the words that say it in a refusal."""
+"""Rules for the values of settings: each is a predicate, and its wording for error messages."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
 class Rule(NamedTuple):
-    """What a value must fulfil, and that in words."""
+    """A predicate for a value, and its wording."""
 
     allows: Callable[[Any], bool]
     words: str
 
 
 def setting(description: str, example: object = None, rule: Rule | None = None) -> msgspec.Meta:
-    """The declaration of a setting, for `Annotated`.
+    """Return the declaration of a setting, for `Annotated`.
 
     Args:
         description: what it is, with its unit and what an empty value means; a sentence.
         example: a value other than the default, for the reference page; None for a table.
-        rule: what a value of the right type must fulfil; None: every one is allowed.
+        rule: a condition for values of the right type; None: all are allowed.
     """
     examples = [] if example is None else [example]
     return msgspec.Meta(description=description, examples=examples, extra={"rule": rule})
@@ -62,21 +62,22 @@ def rule_of(declaration: msgspec.Meta) -> Rule | None:
 
 
 def number(least: float, most: float = math.inf, words: str = "") -> Rule:
-    """A finite number in a range.
+    """Return the rule of a finite number in a range.
 
     Args:
-        least: allowed.
-        most: allowed.
-        words: empty for the range in words.
+        least: the lowest allowed number.
+        most: the highest allowed number.
+        words: wording for messages; empty for the range in words.
     """
     said = words or (f"at least {least}" if most == math.inf else f"from {least} to {most}")
     return Rule(lambda value: math.isfinite(value) and least <= value <= most, said)
 
 
 def _is_plain_path(path: str) -> bool:
-    """Whether every program that is given the path takes it as it is: URLs, mount options and lists of them among them.
+    """Whether the path can be used unquoted everywhere that ODC passes it, including URLs, mount options and lists of
+    paths.
 
-    Whether it ends in a slash or has a double one does not matter; one that climbs with `..` does.
+    Trailing and double slashes are allowed; `..` is not.
     """
     parts = Path(path).parts[1:]
     return Path(path).is_absolute() and bool(parts) and all(map(_PATH_PART.fullmatch, parts)) and ".." not in parts

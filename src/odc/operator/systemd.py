@@ -27,17 +27,17 @@ def unit_name(cloud: str) -> str:
 def unit_text(command: list[str], log: Path, folders: Iterable[Path]) -> str:
     """The unit's file.
 
-    Rule: only the daemon belongs to it: boxes and the engine's service live on when it stops (`KillMode`). It starts
-    when the file systems of its folders are there, and tries again for ever, but not with wrong settings. What boxes
-    could inherit is left alone: no mount namespace of its own, since boxes' disks are mounts of the host; no system
-    call filter and no `NoNewPrivileges`, since sudo works in boxes. What is taken away from all of them are rights
-    over the whole machine that no box has anyway. Dollars in the command are dollars (the colon): doubled ones would
-    not be halved in the program's own path.
+    Rule: only the daemon belongs to it: boxes and the engine's service keep running when it stops (`KillMode`). It
+    starts when the file systems of its folders are mounted, and restarts without limit, except after invalid settings.
+    What boxes could inherit is left alone: no mount namespace of its own, since boxes' disks are mounts of the host; no
+    system call filter and no `NoNewPrivileges`, since sudo works in boxes. Only rights over the whole machine, which no
+    box has anyway, are removed. Dollars in the command are dollars (the colon): doubled ones would not be halved in the
+    program's own path.
 
     Args:
         command: the daemon's. systemd takes no program with a quote or a backslash in its path.
-        log: what it says is appended there.
-        folders: what it cannot be without.
+        log: its output is appended to this file.
+        folders: the folders that must be mounted before it starts.
 
     Source: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5).
     """
@@ -93,7 +93,7 @@ def enable(cloud: str, command: list[str], log: Path, folders: Iterable[Path]) -
 
 
 def is_enabled(cloud: str) -> bool:
-    """Whether the cloud has a unit here."""
+    """Whether the cloud has a unit on this machine."""
     return has_systemd() and (UNITS / unit_name(cloud)).exists()
 
 

@@ -1,4 +1,4 @@
-"""`odc up`: start the daemon, wait until it is ready, and say what there is and what comes next."""
+"""`odc up`: start the daemon, wait until it is ready, and print its status and the next commands."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def up(
     options: Mapping[str, str],
     say: Say,
 ) -> None:
-    """Start the cloud and wait until it is ready; if it is up, say so, and which of these settings it does not have.
+    """Start the cloud and wait until it is ready; if it is up already, report that, and which of these settings differ.
 
     Args:
         settings: with the options on top.
         backend: of these settings.
-        file: the settings file, to be named again in the daemon's command.
+        file: the settings file, for the daemon's command line.
         options: settings that the command line gives; they are written to the file before the start; a start that
             fails restores the file.
-        say: hears what is being done; the last line is what there is.
+        say: called with each step; the last line is the cloud's status.
 
     Raises:
-        OdcError: it did not start, with the daemon's own reason. What was started for it has been stopped again.
+        OdcError: it did not start, with the daemon's own reason. Everything started for it has been stopped again.
     """
     low = backend.low_kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
@@ -90,18 +90,18 @@ def up(
 def started(
     settings: Settings, backend: Backend, file: Path | None, changes: Mapping[str, object], at_boot: bool = True
 ) -> Iterator[tuple[int, Callable[[], bool]]]:
-    """A daemon that was started, where systemd is for every boot. If what is done inside fails, it is stopped, and what
-    it has mounted or started is taken back.
+    """Start the daemon; with systemd, also at every boot. If the block fails, the daemon is stopped, and its mounts and
+    services are removed.
 
     Args:
         settings: of the cloud.
         backend: of these settings.
         file: the settings file.
         changes: the command line's.
-        at_boot: False for a daemon that is to do one thing.
+        at_boot: False for a daemon that runs for one command only.
 
     Yields:
-        The byte of its log at which it begins, and what says whether it has ended.
+        The byte of the log at which its output begins, and a function that returns whether it has exited.
     """
     command = _serve_command(file, changes)
     log = log_file(settings)
@@ -127,7 +127,7 @@ def started(
 
 
 def log_file(settings: Settings) -> Path:
-    """What the daemon says, when `odc up` has started it."""
+    """Return the file with the daemon's output, if `odc up` started it."""
     return settings.state_folder / "odc.log"
 
 
@@ -207,7 +207,7 @@ def _health(settings: Settings) -> Health:
 
 
 def _reason(settings: Settings, since: int) -> ProviderError:
-    """What the daemon said at its end, with its own hints, or where to look."""
+    """Return the error of a daemon that exited, with its own hints, or the command that shows its log."""
     log = log_file(settings)
     said = why_not_started(log, since)
     message, hints = said or ("it ended without a word", ())

@@ -1,4 +1,6 @@
-"""`odc user`: who is recorded, whose uid another login has taken, and what becomes of those who leave."""
+"""`odc user`: lists users and uids that changed their login, and removes or transfers the records of users who
+leave.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def read_users(settings: Settings) -> UserList:
 
 
 def table(users: Iterable[UserView]) -> list[str]:
-    """The users as lines, with what an operator has to decide below them."""
+    """Return the users as lines, followed by the decisions that an operator has to make."""
     shown = tuple(users)
     rows = [_HEAD, *(_row(user) for user in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
@@ -57,7 +59,7 @@ def _login(user: UserView) -> str:
 
 
 def advice(user: UserView) -> tuple[str, tuple[Hint, ...]]:
-    """What an operator has to decide about this user, and the commands; empty while all is well."""
+    """Return the decision that an operator has to make about this user, with the commands; empty if there is none."""
     if user.held and user.login:
         text = f"{user.name}: uid {user.uid} is {user.login} now, whose requests are refused"
         same = Hint("the same person", odc(f"user move {user.uid} {shlex.quote(user.login)}"))
@@ -79,10 +81,10 @@ def _advice_lines(user: UserView) -> list[str]:
 
 
 def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
-    """Take the user's record and keys away, end their reservations, and keep their disks aside.
+    """Delete the user's record and keys, end their reservations, and keep their disks for a later owner.
 
     Raises:
-        OdcError: there is no such user, or nobody has said yes; nothing was changed.
+        OdcError: there is no such user, or the operator has not confirmed; nothing was changed.
     """
     _find(settings, user)
     _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", f"odc user forget {user}", yes)
@@ -90,10 +92,10 @@ def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
 
 
 def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
-    """Give everything of a user to a login.
+    """Transfer everything of a user to a login.
 
     Raises:
-        OdcError: there is no such user or login, or nobody has said yes; nothing was changed.
+        OdcError: there is no such user or login, or the operator has not confirmed; nothing was changed.
     """
     _find(settings, user)
     _ask(f"Give the disks and reservations of {user} to {to}?", f"odc user move {user} {to}", yes)
@@ -101,7 +103,7 @@ def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
 
 
 def _find(settings: Settings, user: str) -> None:
-    """Refuse a name that nobody has before anything is asked; the server checks again."""
+    """Refuse an unknown user before asking for confirmation; the server checks again."""
     known = read_users(settings).users
     if not any(user in (one.name, one.principal, one.principal.removeprefix("unix:")) for one in known):
         near = near_match(cut(user), [one.name for one in known])
@@ -114,7 +116,7 @@ def _ask(question: str, command: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InvalidRequest(
-            "this needs a yes, and there is no terminal to ask on", ("without asking", f"{command} --yes")
+            "this must be confirmed, and there is no terminal to ask on", ("without asking", f"{command} --yes")
         )
     click.confirm(question, abort=True)
 

@@ -1,6 +1,6 @@
-"""What `odc doctor` looks at on a machine that runs boxes itself: the engine, GPUs, ports, disks, records, the network.
+"""The checks of `odc doctor` on a machine that runs boxes itself: the engine, GPUs, ports, disks, records, the network.
 
-It changes nothing and leaves nothing running. What only root can see is said to be so.
+They change nothing and leave nothing running. Checks that need root say so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LEAST_FILES = 4096
 
 
 def machine_checks(settings: Settings, environment: Mapping[str, str], running: bool) -> dict[str, Check]:
-    """Subject to check, in the order in which they are shown.
+    """Return subject to check, in the order in which they are shown.
 
     Args:
         settings: of the cloud.
@@ -89,7 +89,7 @@ def _limits(machine: Machine) -> Iterator[Finding]:
     again = "and then: odc down && odc up"
     if machine.open_files < LEAST_FILES:
         yield Finding("warn", "limits", text, f"raise the hard limit: ulimit -Hn 1048576, {again}")
-    # Others than root may not raise limits, and cannot see what the daemon may.
+    # Only root may raise limits, and other users cannot read the daemon's limits.
     elif os.geteuid() == 0 and locked_memory() != UNLIMITED:
         text += f"; only {locked_memory() // 2**20} MiB of locked memory, and RDMA and NCCL may need more"
         yield Finding("warn", "limits", text, f"run the daemon with CAP_SYS_RESOURCE, or: ulimit -l unlimited, {again}")
@@ -98,7 +98,7 @@ def _limits(machine: Machine) -> Iterator[Finding]:
 
 
 def _kernel(settings: Settings, running: bool) -> Finding:
-    """What one box could take from all others, unless the host's limits are high."""
+    """Check the kernel limits that all boxes share, which one box could use up."""
     wanted = wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
     low = low_limits(wanted)
     if not low:
@@ -128,7 +128,7 @@ def _engine(settings: Settings, environment: Mapping[str, str], running: bool) -
 
 
 def _host_ids(settings: Settings, engine: Mapping[str, Any], running: bool) -> Finding:
-    """Whether what the kernel counts by user is counted for each box alone."""
+    """Check whether each box has its own host ids, so that the kernel's limits by user apply to each box alone."""
     why = why_shared(settings, engine, has_disks=running)
     if why:
         text = f"all boxes share one range of host ids, and with it what the kernel counts by user: {why}"
@@ -145,7 +145,7 @@ def _host_ids(settings: Settings, engine: Mapping[str, Any], running: bool) -> F
 
 @contextlib.contextmanager
 def _some_engine(settings: Settings, environment: Mapping[str, str]) -> Iterator[EngineService]:
-    """The cloud's own service if it runs, else one for the moment."""
+    """Yield the cloud's own service if it runs, else a temporary one."""
     own = engine_service(settings, environment)
     if own.answers():
         yield own

@@ -50,7 +50,7 @@ NVIDIA_KIND = "nvidia.com/gpu"
 
 
 def find_nodes(settings: Settings, policy: Policy) -> tuple[Node, ...]:
-    """The nodes that the settings simulate, or the machine itself.
+    """Return the simulated nodes of the settings, or the machine itself.
 
     Raises:
         InvalidRequest: what is to be simulated is not understood.
@@ -80,10 +80,10 @@ def engine_service(settings: Settings, environment: Mapping[str, str]) -> Engine
 
 
 def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
-    """Open the records and disks, start the engine's service, and put all of it together.
+    """Open the records and disks, start the engine's service, and return the cloud.
 
     Raises:
-        ProviderError, InvalidRequest: what is missing, with what to do.
+        ProviderError, InvalidRequest: a component is missing; the message says what to do.
     """
     policy = settings.policy()
     nodes = find_nodes(settings, policy)
@@ -187,7 +187,7 @@ def _options(
 
 
 def _kept_files(settings: Settings, nodes: Iterable[Node]) -> tuple[Path, ...]:
-    """What boxes get mounted from the host besides their own files."""
+    """Return the host's files that are mounted into boxes in addition to their own files."""
     programs = settings.state_folder / "programs"
     files = [programs / "odc-box", programs / "nvidia-smi-simulated"]
     if settings.simulate:
@@ -204,7 +204,7 @@ def _gpu_paths(settings: Settings, nodes: Iterable[Node]) -> dict[str, str]:
 
 
 def present_boxes(settings: Settings, environment: Mapping[str, str]) -> EngineCluster:
-    """The cloud's boxes as the engine has them, to look at and to end; none can be made with it.
+    """Yield the cloud's boxes as the engine lists them, to read and to delete; it cannot create boxes.
 
     Raises:
         ProviderError: the engine does not start.
@@ -214,7 +214,9 @@ def present_boxes(settings: Settings, environment: Mapping[str, str]) -> EngineC
 
 
 def _install_box_programs(state: Path) -> tuple[Path, Path]:
-    """Copy what boxes mount to the state folder: an upgrade of ODC must not pull it from under running boxes."""
+    """Copy the files that boxes mount to the state folder: an upgrade of ODC must not remove them from running
+    boxes.
+    """
     folder = state / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,6 +1,7 @@
-"""What a cloud has on the machine besides files in the state folder: taken back after a failed start, and at teardown.
+"""The cloud's mounts, processes and rules on the machine outside its state folder; removed after a failed start and at
+teardown.
 
-Only what was not there before is taken back: boxes of an earlier run keep their disks, rules and helpers.
+After a failed start only new ones are removed: boxes of an earlier run keep their disks, rules and helpers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from odc.operator.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class HostFootprint:
-    """What a cloud has on the machine at one moment."""
+    """The footprint of a cloud on the machine at one moment."""
 
     mounts: frozenset[Path]
     rules: bool
@@ -31,7 +32,7 @@ class HostFootprint:
 
     @classmethod
     def of(cls, settings: Settings, service: EngineService) -> HostFootprint:
-        """Look; nothing is started or changed."""
+        """Return the current footprint; nothing is started or changed."""
         return cls(
             mounts=frozenset(_mounts(settings)),
             rules=is_kept_apart(settings.cloud),
@@ -40,7 +41,7 @@ class HostFootprint:
         )
 
     def take_back(self, settings: Settings, service: EngineService) -> None:
-        """Take away what has come since. What cannot be taken away stays; the error of the start is what counts."""
+        """Remove what was added since. Failures are ignored, so that the error of the start is reported."""
         with contextlib.suppress(ProviderError, OSError):
             if not self.engine:
                 service.stop()
@@ -59,13 +60,13 @@ class HostFootprint:
 
 
 def _mounts(settings: Settings) -> list[Path]:
-    """Mount points of the cloud's own folders, in the order in which they were mounted."""
+    """Return mount points of the cloud's own folders, in the order in which they were mounted."""
     places = (settings.state_folder.resolve(), settings.disks_folder.resolve())
     return [mount.target for mount in read_mounts() if any(mount.target.is_relative_to(place) for place in places)]
 
 
 def teardown(settings: Settings, service: EngineService, alone: bool) -> None:
-    """Stop what serves boxes and unmount the disks. Repeatable; boxes are gone, records and disks stay.
+    """Stop the services of boxes and unmount the disks. Repeatable. All boxes must be deleted; records and disks stay.
 
     Args:
         settings: of the cloud.

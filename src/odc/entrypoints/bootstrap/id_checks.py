@@ -16,12 +16,12 @@ from odc.operator.settings import Settings
 
 
 def why_shared(settings: Settings, engine: Mapping[str, Any], has_disks: bool, release: str | None = None) -> str:
-    """Why all boxes of this cloud share one range of ids; empty if each has its own.
+    """Return why all boxes of this cloud share one range of ids; empty if each has its own.
 
     Args:
         settings: of the cloud.
         engine: what Podman's `info` says.
-        has_disks: whether the disk storage is mounted; otherwise it is not looked at.
+        has_disks: whether the disk storage is mounted; otherwise it is not checked.
         release: of the kernel; None: of this one.
     """
     ranges = settings.id_ranges
@@ -40,11 +40,11 @@ def why_shared(settings: Settings, engine: Mapping[str, Any], has_disks: bool, r
 
 
 def foreign_ids(settings: Settings, clouds: Path = FOLDER, lent: Path = SUBORDINATE) -> Iterator[str]:
-    """Who else has ids of the cloud's ranges: the kernel counts theirs and those of boxes together.
+    """Return the other users of ids in the cloud's ranges: the kernel counts them together with boxes.
 
     Args:
         settings: of the cloud.
-        clouds: where the clouds of the machine are noted.
+        clouds: the folder with the claims of the machine's clouds.
         lent: the machine's file of subordinate ids.
     """
     ours = settings.id_ranges

@@ -30,7 +30,7 @@ class LocalBackend:
     """See `odc.operator.backend.Backend`."""
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
-        """Look at nothing yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             settings: of the cloud.
@@ -44,7 +44,7 @@ class LocalBackend:
         self.accounts = SystemAccounts()
 
     def lent_gpus(self) -> tuple[str, ...]:
-        """The machine's own GPUs that the cloud lends."""
+        """Return the machine's own GPUs that the cloud lends."""
         return lent_gpus(self._settings)
 
     def check_listen(self) -> None:
@@ -62,7 +62,7 @@ class LocalBackend:
         check_ids(self._settings.box_id_base, self._settings.disks_folder)
 
     def build(self) -> Cloud:
-        """The cloud, with everything started that serves boxes."""
+        """Return the cloud, with all services of boxes started."""
         return build_cloud(self._settings, self._environment)
 
     def low_kernel_limits(self) -> int:
@@ -97,7 +97,7 @@ class LocalBackend:
         return read_labels(self._settings.disks_folder)
 
     def checks(self, running: bool) -> Mapping[str, Check]:
-        """What `odc doctor` looks at."""
+        """Return the checks of `odc doctor`."""
         return machine_checks(self._settings, self._environment, running)
 
 

@@ -1,7 +1,8 @@
-"""What boxes read under `/run/odc`: one folder on the host for each box, plain files, each replaced whole.
+"""The files that boxes read under `/run/odc`: one folder on the host for each box, plain files, each replaced
+atomically.
 
-The folders' parent is only root's to enter, so that no user of the host reads another's keys there. In the box the
-files are root's, and the mount is read-only.
+Only root may enter the folders' parent, so that no user of the host reads another's keys there. In the box the files
+belong to root, and the mount is read-only.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class BoxFolders:
         return self._parent / str(name)
 
     def make(self, name: BoxName, files: Mapping[str, bytes], owner: int) -> None:
-        """Make the folder with these files, or put them in the one that is there.
+        """Create the folder with these files, or write them to an existing one.
 
         Args:
             name: which box.
@@ -45,7 +46,7 @@ class BoxFolders:
             owner: host uid and gid of the box's root.
 
         Raises:
-            ProviderUnavailable: the host could not write them (it is full, say); some may be written.
+            ProviderUnavailable: they could not be written, for example to a full host; some may be written.
         """
         with _host_errors(f"the files of box {name} could not be written"):
             self._parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def _put(folder: Path, files: Mapping[str, bytes], owner: int) -> None:
         if below != folder and not below.is_dir():
             below.mkdir()
             _own_folder(below, owner)
-        # What is there already stays, with its time: a box that looks for news of its settings finds none.
+        # Unchanged files keep their modification time, by which a box notices new settings.
         if not _holds(folder / path, files[path], owner):
             mode = 0o600 if path in SECRETS else 0o644
             write_atomically(folder / path, files[path], mode, owner=owner)

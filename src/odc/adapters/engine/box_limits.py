@@ -1,4 +1,4 @@
-"""What each box may have of the things that the kernel counts for all boxes together."""
+"""Limits of each box for resources that the kernel counts for all boxes together."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class BoxLimits:
 
     Attributes:
         terminals: pseudo-terminals of the box.
-        locked_memory: bytes that each process may lock; `UNLIMITED`: the box's memory limit holds.
+        locked_memory: bytes that each process may lock; `UNLIMITED`: only the box's memory limit applies.
         signals: timers and queued signals of each user.
         seccomp: profile of system calls; None: the engine's own.
         kernel: limits of the kernel that must be so high while boxes run, by name.
         socket_bytes_per_unit: memory of network sockets, for each GPU or unit of the box.
-        noted: the machine's file of what raised limits were before.
+        noted: the machine's file with the previous values of raised limits.
     """
 
     terminals: int = TERMINALS
@@ -118,12 +118,12 @@ def signals_of_all_boxes() -> int | None:
 
 
 def core_limit(pattern: Path = CORE_PATTERN) -> int | None:
-    """The largest core file of a box's process in bytes; None: whatever the engine gives.
+    """Return the largest core file of a box's process in bytes; None for the engine's default.
 
-    The kernel has one pattern for all processes of the machine. One that begins with `|` or `@` hands the memory of
-    whatever crashes to a program or a socket of the host, with the host's rights, cores and storage, and whatever the
-    limit is, except 1, by which the kernel tells that nothing is to be handed on. A process may lower it to 0: then the
-    program is run, and told that it may keep nothing. Source: core(5), `fs/coredump.c`.
+    The kernel has one pattern for all processes of the machine. One that begins with `|` or `@` passes the memory of a
+    crashed process to a program or socket of the host, which uses the host's rights, cores and storage. The kernel does
+    that for every limit except 1. A process may lower the limit to 0: then the program is run, and told not to store
+    anything. Source: core(5), `fs/coredump.c`.
     """
     try:
         leaves = pattern.read_bytes()[:1] in (b"|", b"@")
@@ -134,10 +134,11 @@ def core_limit(pattern: Path = CORE_PATTERN) -> int | None:
 
 
 def limit_engine(pid: int) -> None:
-    """Set the limits of the engine's service that become those of every user namespace that it makes.
+    """Set the limits of the engine's service that every user namespace made by it inherits.
 
-    The kernel keeps the soft limits of the process that makes a namespace, and compares them with what the namespace's
-    users have together with root of the host, and with all other boxes. Source: user_namespaces(7), `kernel/ucount.c`.
+    The kernel keeps the soft limits of the process that makes a namespace, and compares them with the usage of the
+    namespace's users together with root of the host, and with all other boxes. Source: user_namespaces(7),
+    `kernel/ucount.c`.
     """
     for kind, share in ((resource.RLIMIT_SIGPENDING, (3, 4)), (resource.RLIMIT_MSGQUEUE, (3, 4))):
         soft, hard = resource.prlimit(pid, kind)

@@ -62,12 +62,12 @@ _CANNOT_RUN = ("exec format error", "no such file or directory", "permission den
 
 
 class EngineCluster:
-    """See `odc.ports.cluster`. The engine's labels say which containers are this cloud's; no other is touched."""
+    """See `odc.ports.cluster`. The engine's labels mark this cloud's containers; no others are changed."""
 
     def __init__(
         self, api: PodmanApi, nodes: tuple[Node, ...], options: EngineOptions, layers: BoxLayers | None = None
     ) -> None:
-        """Put together; nothing is asked yet.
+        """Store the arguments; the engine is not called yet.
 
         Args:
             api: of the engine.
@@ -86,7 +86,9 @@ class EngineCluster:
         self._host = HostChecks(api, options, self._own_address)
 
     def list_nodes(self) -> tuple[Node, ...]:
-        """The machine's nodes, each with the GPUs that containers of others hold now, and those that cannot be used."""
+        """Return the machine's nodes, each with the GPUs that other containers hold now, and those that cannot be
+        used.
+        """
         if not any(node.gpus for node in self._nodes):
             return self._nodes
         held = self._foreign.held(self._api.get("/containers/json", LIST_LIMIT_S, all=True) or ())
@@ -172,10 +174,10 @@ class EngineCluster:
         return PlaceTaken(message, ports=taken_ports(self._options.listen, others))
 
     def _inspect(self, name: BoxName) -> dict[str, Any] | None:
-        """What the engine knows of the box.
+        """Return the engine's description of the box.
 
         Raises:
-            ProviderRefused: a container of this name is there that is not this cloud's.
+            ProviderRefused: a container of this name exists that does not belong to this cloud.
         """
         known: dict[str, Any] | None = self._api.get(f"/containers/{container_name(self._options.cloud, name)}/json")
         if known is not None and not self._is_ours(known, name):
@@ -194,17 +196,17 @@ class EngineCluster:
         return self._state(name, uid) is not None
 
     def _state(self, name: BoxName, uid: str) -> str | None:
-        """What the engine says that the box of this name and uid does; None if it is not there."""
+        """Return the engine's state of the box of this name and uid; None if there is none."""
         known = self._find(name, uid)
         return None if known is None else state_of(known)
 
     def _find(self, name: BoxName, uid: str) -> dict[str, Any] | None:
-        """What the engine knows of the box of this name and uid; None if it is not there."""
+        """Return the engine's description of the box of this name and uid; None if there is none."""
         known: dict[str, Any] | None = self._api.get(f"/containers/{uid}/json")
         return known if known is not None and known["Id"] == uid and self._is_ours(known, name) else None
 
     def _make_network(self, spec: BoxSpec) -> None:
-        """Make the attempt's network; one that is there stays."""
+        """Create the attempt's network unless it exists."""
         with suppress(EngineConflict):
             self._api.post("/networks/create", network_request(self._options, spec))
 
@@ -262,9 +264,10 @@ class EngineCluster:
             self._layers.mount(name, upper.parent, pid_file.parent)
 
     def _is_stuck(self, uid: str) -> bool:
-        """Whether a box that the engine takes for running has neither its first process nor a monitor to say so.
+        """Whether a box that the engine reports as running has neither its first process nor a monitor that could
+        report the end.
 
-        The last word of a monitor that ended in good order comes before its end: the second look would see it.
+        A monitor that exits normally reports first, so the second read would see that report.
         """
         for _ in range(2):
             state = (self._api.get(f"/containers/{uid}/json") or {}).get("State", {})
@@ -305,7 +308,7 @@ class EngineCluster:
         return telling.removeprefix("odc-box: ") or "it printed nothing"
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
-        """Replace what the box reads."""
+        """Replace the files that the box reads."""
         self._folders.replace(name, files)
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
@@ -340,8 +343,8 @@ class EngineCluster:
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of this attempt and earlier ones.
 
-        A network in which an operator put a container of their own stays, with that container: the engine's answer
-        says so each time.
+        A network to which an operator has added a container of their own is kept, with that container: the engine
+        refuses to delete it.
         """
         known = self._api.get("/networks/json", filters=self._label_filter(f"odc.reservation={reservation_id}"))
         names = {network_name(self._options.cloud, reservation_id, number) for number in range(attempt + 1)}
@@ -353,7 +356,7 @@ class EngineCluster:
             self._layers.remove(reservation_id, attempt)
 
     def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
-        """Check what running boxes need of the host, and put back what is missing."""
+        """Check the host's rules, mounts and limits that running boxes need, and restore missing ones."""
         return self._host.check(boxes, ports)
 
 

@@ -1,4 +1,4 @@
-"""A box as a request to the engine. Pure; what a box may do is described in `docs/box.md` and `docs/security.md`."""
+"""A box as a request to the engine. Pure; the rights of a box are described in `docs/box.md` and `docs/security.md`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_PIDS, LEAST_PIDS = 16384, 512
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What the machine and the operator give to every box.
+    """Options of the machine and the operator for every box.
 
     Attributes:
         cloud: the cloud's name.
@@ -43,16 +43,17 @@ class EngineOptions:
         program: `odc-box` on the host.
         gpu_kind: CDI kind of the GPUs.
         gpu_paths: GPU to the path that only a container with this GPU has.
-        ignored_containers: names of others' containers that may see GPUs without holding them.
+        ignored_containers: names of other containers that may see GPUs without holding them.
         grace_s: seconds that processes have to end.
         metadata: whether boxes may reach link-local addresses and metadata services.
-        limits: what each box may have of what the kernel counts for all boxes.
+        limits: limits of each box for resources that the kernel counts for all boxes.
         image: the cloud's image of boxes.
-        kept_files: files on the host that boxes are given; they are written again when somebody deletes them.
+        kept_files: files on the host that boxes use; they are written again if they are deleted.
         environment: of the engine's own commands.
-        dns: servers that boxes ask; empty: those that the host asks.
+        dns: DNS servers of boxes; empty: those of the host.
         dns_search: domains in which boxes look up short names; empty: the host's.
-        broken_gpus: looks at the machine's GPUs; GPU to the cause, of those that cannot be lent now. May take seconds.
+        broken_gpus: checks the machine's GPUs; returns GPU to the cause, for those that cannot be lent now. May take
+            seconds.
     """
 
     cloud: str
@@ -83,10 +84,11 @@ class EngineOptions:
 
 
 def pids_per_unit(machine_pids: int, nodes: Iterable[Node]) -> int:
-    """The share of one GPU or unit: whatever all boxes do together, the host keeps a quarter of its processes.
+    """Return the process limit for one GPU or unit: all boxes together leave a quarter of the machine's processes to
+    the host.
 
     Args:
-        machine_pids: processes and threads that the kernel counts to.
+        machine_pids: the kernel's limit of processes and threads.
         nodes: all nodes of the machine.
     """
     return machine_pids * 3 // 4 // max(sum(node.units for node in nodes), 1)
@@ -127,7 +129,8 @@ def subnet_of(options: EngineOptions, ssh_port: int) -> str:
 
 
 def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """The attempt's own isolated network; its addresses follow from its SSH port, so no two live ones share any.
+    """Return the attempt's own isolated network; its addresses are computed from its SSH port, so no two live ones
+    share any.
 
     Raises:
         ProviderRefused: the setting's addresses do not reach as far as its ports.
@@ -149,14 +152,14 @@ def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
 def container_request(
     options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path], resolver: Resolver, core: int | None = None
 ) -> dict[str, Any]:
-    """The box's container.
+    """Return the request for the box's container.
 
     Args:
         options: what every box gets.
-        spec: what this one gets.
-        shown: what it sees in place of the kernel's files: path in the box to path on the host.
-        resolver: the DNS servers that it asks.
-        core: the largest core file in bytes; None: whatever the engine gives.
+        spec: of this box.
+        shown: files that replace the kernel's: path in the box to path on the host.
+        resolver: its DNS servers.
+        core: the largest core file in bytes; None for the engine's default.
     """
     return {
         **_user_namespace(options, spec),
@@ -171,7 +174,7 @@ def container_request(
         "env": {"ODC_GRACE": str(options.grace_s)},
         "labels": _labels(options, spec),
         "mounts": _mounts(options, spec, shown),
-        # What an image declares as volumes is a part of the limited writable layer, not a volume of the engine.
+        # Volumes that an image declares are part of the limited writable layer, not volumes of the engine.
         "image_volume_mode": "ignore",
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),

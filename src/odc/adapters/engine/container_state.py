@@ -1,4 +1,4 @@
-"""What the engine says of boxes, in ODC's words."""
+"""Maps the engine's description of a container to a box."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _STATES = {
 
 
 def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxSeen | None:
-    """A box from one entry of the engine's list; None if its labels are not those of a box.
+    """Return the box of one entry of the engine's list; None if its labels are not those of a box.
 
     Args:
-        entry: as the engine gives it.
-        kills: what the kernel killed in it for memory; None if that is unknown.
+        entry: as returned by the engine.
+        kills: its processes that the kernel killed for memory; None if that is unknown.
     """
     labels = entry.get("Labels") or {}
     try:
@@ -62,17 +62,19 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
 
 
 def exit_words(code: int) -> str:
-    """What an exit code of a box says: the first process's own (`docs/box.md`), or 128 and a signal's number."""
+    """Return the meaning of a box's exit code: the first process's own (`docs/box.md`), or 128 plus a signal's
+    number.
+    """
     return _EXITS.get(code, f"it ended with code {code}")
 
 
 def is_dead(entry: Mapping[str, Any]) -> bool:
-    """Whether the engine takes a box for running whose first process is gone, and with it all others of the box."""
+    """Whether the engine reports a box as running although its first process, and so every other, has ended."""
     return entry.get("State") == "running" and not runs(entry.get("Pid", 0))
 
 
 def runs(pid: int) -> bool:
-    """Whether the process is there, or the engine names none."""
+    """Whether the process exists, or the engine names none."""
     return pid <= 0 or Path(f"/proc/{pid}").exists()
 
 
@@ -82,7 +84,7 @@ def is_ending(known: Mapping[str, Any]) -> bool:
     Source: libpod's `ContainerStateStopped` and `ContainerStateExited`.
 
     Args:
-        known: what the engine says of the one box.
+        known: the engine's description of the box.
     """
     state = known["State"]
     dies = state_of(known) == "running" and not runs(state["Pid"]) and runs(state.get("ConmonPid", 0))
@@ -90,7 +92,7 @@ def is_ending(known: Mapping[str, Any]) -> bool:
 
 
 def state_of(known: Mapping[str, Any]) -> str:
-    """What the box does, in the engine's word."""
+    """Return the engine's name of the box's state."""
     return str(known["State"]["Status"]).lower()
 
 

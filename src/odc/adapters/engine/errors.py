@@ -71,7 +71,7 @@ BY_WORDS: tuple[tuple[type[ProviderError], tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Class to what the engine says, in lower case, whatever the status. The first match wins."""
+"""Class to patterns of the engine's message, in lower case, for any HTTP status. The first match wins."""
 
 BY_STATUS: dict[int, type[ProviderError]] = {400: ProviderRefused, 404: NotThere, 409: EngineConflict}
 """Class to the status of an answer whose words are in no row of `BY_WORDS`."""
@@ -94,7 +94,7 @@ def error_of(status: int, words: str) -> ProviderError:
     return kind(f"the engine: {words}; {_BUILD}" if kind is ImageUnknown else f"the engine: {words}")
 
 
-# The engine wraps causes in causes; these say only where in the engine something happened.
+# The engine nests causes; these prefixes only name the place in the engine.
 _WRAPPING = re.compile(
     r"^(preparing container \S+ for attach|(crun|runc)( create failed)?|unable to start container process"
     r"|error during container init|(container|failed to) create|error (creating|starting) \S+|creating \S+"
@@ -103,7 +103,7 @@ _WRAPPING = re.compile(
 
 
 def telling_line(text: str) -> str:
-    """The last line of what the engine said, without the steps that it was in, shortened.
+    """Return the last line of the engine's message without these prefixes, shortened.
 
     Args:
         text: a message of the engine, of any length.

@@ -1,14 +1,14 @@
-"""Nobody enters a cloud's boxes but through their published ports, and no box reaches what listens on the machine's own
-loopback, or a metadata service: rules of the host's packet filter for each cloud.
+"""Packet filter rules of each cloud: boxes are reachable only by their published ports, and cannot reach the machine's
+loopback or a metadata service.
 
-The engine's own isolation is not enough. netavark takes the rule that leads to it away whenever any network ends, and
-does nothing against containers that are not isolated themselves. And so that ports can be published on 127.0.0.1 it
-lets the kernel route to the loopback from the boxes' bridges, which a box with raw sockets can use (CVE-2020-8558).
-The rules are in `mangle`, which is evaluated before every `ACCEPT` of `filter`, and match by destination: a forged
-sender does not pass them.
+The engine's own isolation is not enough. netavark removes the jump to it whenever any network is deleted, and does not
+restrict containers that are not isolated themselves. To publish ports on 127.0.0.1 it also lets the kernel route from
+the boxes' bridges to the loopback, which a box with raw sockets can use (CVE-2020-8558). The rules are in `mangle`,
+which is evaluated before every `ACCEPT` of `filter`, and match by destination, so a forged sender address does not
+evade them.
 
-Boxes do not reach link-local addresses and the metadata services of cloud providers either, which hand out the
-machine's own credentials. DNS stays open there: some providers' resolver has the same address.
+Link-local addresses and the metadata services of cloud providers are blocked too, since they return the machine's own
+credentials. DNS stays open there: some providers' resolver has the same address.
 
 Source: netavark 1.4, `firewall/varktables/types.rs` (the jump to NETAVARK_ISOLATION_1 has the policy OnComplete),
 `network/bridge.rs` (route_localnet).
@@ -36,10 +36,10 @@ NEW_CONNECTIONS, CONNECTION_BURST = 1000, 5000
 
 
 def keep_apart(cloud: str, network: str, metadata: bool = False) -> bool:
-    """Drop what is routed into the cloud's networks, unless it answers a box or comes by a published port; what is
-    for the machine's loopback and comes from elsewhere; and what boxes send to metadata services. Repeatable.
+    """Drop packets routed into the cloud's networks, except answers to boxes and those to published ports; packets to
+    the machine's loopback from other interfaces; and those from boxes to metadata services. Repeatable.
 
-    Boxes of one reservation share a bridge: what they send each other is not routed.
+    Boxes of one reservation share a bridge, so packets between them are not routed.
 
     Args:
         cloud: names the rules.
@@ -50,7 +50,7 @@ def keep_apart(cloud: str, network: str, metadata: bool = False) -> bool:
         Whether a rule was missing.
 
     Raises:
-        ProviderUnavailable: a rule could not be made; no box is to be started.
+        ProviderUnavailable: a rule could not be made; no box may be started.
     """
     program = _program()
     if program is None:
@@ -95,8 +95,8 @@ def _wanted(cloud: str, network: str, metadata: bool) -> list[list[str]]:
 
 
 def _too_many(cloud: str) -> list[str]:
-    """Matches new connections of one reservation's network beyond its rate: the kernel's table of connections is one
-    for all, and when it is full nobody reaches the machine. Connections that were never answered leave it in 2 minutes.
+    """Match new connections of one reservation's network above its rate: all share the kernel's connection table, and
+    when it is full the machine is unreachable. Connections that were never answered are removed after 2 minutes.
     """
     rate = ["--hashlimit-above", f"{NEW_CONNECTIONS}/sec", "--hashlimit-burst", str(CONNECTION_BURST)]
     group = ["--hashlimit-mode", "srcip", "--hashlimit-srcmask", str(SUBNET_BITS)]
@@ -104,13 +104,13 @@ def _too_many(cloud: str) -> list[str]:
 
 
 def is_kept_apart(cloud: str) -> bool:
-    """Whether the cloud's rules are there."""
+    """Whether the cloud's rules exist."""
     program = _program()
     return program is not None and {rule[0] for rule in _rules(program, cloud)} == {"FORWARD", "PREROUTING"}
 
 
 def read_rules() -> list[str]:
-    """Every rule of the packet filter as iptables writes it; none where iptables cannot say."""
+    """Return every rule of the packet filter as iptables writes it; none if iptables fails."""
     program = _program()
     save = f"{program}-save" if program is not None else None
     if save is None or shutil.which(save) is None:
@@ -123,7 +123,7 @@ def read_rules() -> list[str]:
 
 
 def forget_rules(cloud: str) -> None:
-    """Take the cloud's rules away, when no box is left; there may be none."""
+    """Delete the cloud's rules, if any. No box may be left."""
     program = _program()
     if program is not None:
         for rule in _rules(program, cloud):
@@ -135,13 +135,13 @@ def _comment(cloud: str) -> str:
 
 
 def _rules(program: str, cloud: str) -> list[list[str]]:
-    """The rules that carry the cloud's name, also those for addresses that the settings do not name any more."""
+    """Return the rules with the cloud's name, including those for addresses of earlier settings."""
     lines = [shlex.split(line) for line in _run(program, "-S").stdout.splitlines()]
     return [words[1:] for words in lines if words[:1] == ["-A"] and _comment(cloud) in words]
 
 
 def _place(rule: list[str]) -> tuple[str, ...]:
-    """The chain, addresses, protocol and whether that is negated, which tell a cloud's rules apart."""
+    """Return the chain, addresses, protocol and its negation, by which a cloud's rules are distinguished."""
     found = (rule[rule.index(word) + 1] if word in rule else "" for word in ("-s", "-d", "-p"))
     negated = "-p" in rule and rule[rule.index("-p") - 1] == "!"
     return rule[0], *found, "!" if negated else ""

@@ -1,9 +1,9 @@
-"""GPUs that containers of others hold: those that the engine runs and that are not this cloud's.
+"""GPUs held by other containers: those that the engine runs and that do not belong to this cloud.
 
-What a container was given is read from the configuration that the engine wrote for its runtime, not from labels: a box
-of a cloud that had another name, and a container that the operator started by hand, are found alike. A privileged
-container sees every device of the machine and is not taken to hold any. Neither is one that the operator names, such
-as a monitoring exporter.
+Devices of a container are read from the configuration that the engine wrote for its runtime, not from labels: this
+finds both a box of a cloud that had another name and a container that the operator started by hand. A privileged
+container sees every device of the machine and does not count as holding any. Nor do containers that the operator names,
+such as a monitoring exporter.
 
 Source: the OCI runtime specification, `mounts` and `linux.devices`; CDI devices are edits of both.
 """
@@ -34,15 +34,16 @@ class _Linux(msgspec.Struct, frozen=True):
 
 
 class _RuntimeConfig(msgspec.Struct, frozen=True):
-    """The part of `config.json` that is looked at."""
+    """The part of `config.json` that is read."""
 
     mounts: tuple[_Mount, ...] | None = None
     linux: _Linux = _Linux()
 
 
 class ForeignContainers:
-    """Which GPUs are held by containers of others. What a container has does not change while it runs, so each is
-    looked at once."""
+    """Finds the GPUs that other containers hold. A container's devices do not change while it runs, so each is read
+    once.
+    """
 
     def __init__(self, api: PodmanApi, cloud: str, gpu_paths: Mapping[str, str], ignored: Collection[str]) -> None:
         """Put together; nothing is asked yet.
@@ -84,7 +85,7 @@ class ForeignContainers:
         return bool(self._gpus) and not ours and state in _HOLDING and _name(entry) not in self._ignored
 
     def _given(self, uid: str) -> frozenset[str]:
-        """The GPUs among what the container was given; none for one that has just gone."""
+        """Return the GPUs among the container's devices; none if it has just ended."""
         known = self._api.get(f"/containers/{uid}/json")
         if known is None or (known.get("HostConfig") or {}).get("Privileged"):
             return frozenset()

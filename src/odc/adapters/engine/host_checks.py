@@ -1,12 +1,12 @@
 """Checks the host's part of running boxes (packet filter, mounts, limits), and repairs it.
 
-Whatever reloads the host's packet filter (`firewall-cmd --reload`, `ufw reload`, `nft flush ruleset`) takes away the
-rules that lead to boxes and those that keep them apart, and nobody tells the engine. Each check therefore looks at the
-few things that a box depends on. The rules that keep boxes apart come first.
+A reload of the host's packet filter (`firewall-cmd --reload`, `ufw reload`, `nft flush ruleset`) removes the rules that
+lead to boxes and those that isolate them, and the engine does not notice. Each run therefore checks everything that a
+box depends on. The isolation rules come first.
 
-What was there is compared with what is there, and not with what netavark is known to write: its rules differ from
-version to version. `podman network reload` makes a box's network again; connections that are open then end, so it is
-done only for boxes that cannot be reached.
+The current rules are compared with the earlier ones, not with a list of netavark's rules, which differ from version to
+version. `podman network reload` creates a box's network again and closes its open connections, so it is done only for
+boxes that cannot be reached.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NO_ANSWER = "its SSH server does not answer; nothing is wrong on the host's side
 
 @dataclass(slots=True)
 class _Facts:
-    """What is known of a running box: its first process, its network namespace's mount, its address and network."""
+    """Facts about a running box: its first process, its network namespace's mount, its address and network."""
 
     pid: int
     namespace: Path
@@ -62,10 +62,10 @@ class _Facts:
 
 
 class HostChecks:
-    """See `Cluster.check_host`. Keeps what it saw of each box, so that it notices what is gone."""
+    """See `Cluster.check_host`. Keeps the facts of each box, so that it notices what is missing."""
 
     def __init__(self, api: PodmanApi, options: EngineOptions, address: str) -> None:
-        """Put together; nothing is asked yet.
+        """Store the arguments; the engine is not called yet.
 
         Args:
             api: of the engine.
@@ -82,7 +82,7 @@ class HostChecks:
         self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
 
     def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
-        """Check, and put back."""
+        """Check the host and repair it."""
         repaired: list[str] = []
         problems: list[str] = []
         blocked = self._isolate(repaired)
@@ -98,7 +98,7 @@ class HostChecks:
                 repaired += repair()
             except (OSError, ProviderError) as error:
                 problems.append(str(error))
-        for box in boxes:  # one that was started again by hand has lost it
+        for box in boxes:  # a box that was restarted by hand has lost the limit
             limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
         problems += self._survey()
         problems += self._find_address()
@@ -114,14 +114,15 @@ class HostChecks:
         )
 
     def _find_address(self) -> Iterable[str]:
-        """Without it no port can be opened, which looks as if others had them all."""
+        """Check the listening address: without it no port can be opened, as if other programs used all of them."""
         listen = self._options.listen
         if not has_address(listen):
             yield f"this machine has lost its address {listen} (listen), so no box can start: see ip -brief address"
 
     def _survey(self) -> Iterable[str]:
-        """Look at the GPUs from time to time, in a thread of its own: a driver that hangs must keep nothing else from
-        being checked. What is wrong with the driver now."""
+        """Check the GPUs from time to time, in a separate thread: a hanging driver must not block other checks. Yield
+        the current faults of the driver.
+        """
         since = time.monotonic() - self._surveyed_at
         if self._surveyor is not None and self._surveyor.is_alive():
             if since > SURVEY_LIMIT_S:
@@ -212,7 +213,7 @@ class HostChecks:
         return unreachable, reachable
 
     def _learn(self, box: BoxSeen) -> _Facts | None:
-        """What the engine knows of a box that was not checked before; None if it has gone meanwhile."""
+        """Return the facts of a box that was not checked before; None if it has ended meanwhile."""
         try:
             known: Mapping[str, Any] | None = self._api.get(f"/containers/{box.uid}/json")
         except ProviderError:
@@ -330,7 +331,7 @@ def _is_link(name: str) -> bool:
 
 
 def _has_interface(pid: int) -> bool:
-    """Whether the process has a network interface besides its loopback."""
+    """Whether the process has a network interface other than the loopback."""
     try:
         lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     except OSError:

@@ -1,6 +1,6 @@
 """The base image of boxes: made from Debian's packages by one provisioning script, without any registry.
 
-The image carries the digest of what it was made from, so that ODC can say whether it is current.
+The image is labelled with the digest of its sources, by which ODC finds out whether it is current.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ SUITE = "bookworm"
 LABEL = "odc.box.version"
 ZSH_LABEL = "odc.box.oh-my-zsh"
 INPUTS = ("packages", "provision.sh", "terminfo", "apt-get")
-"""What goes into the image in addition to `skel`."""
+"""Files of the image in addition to `skel`."""
 BUILD_LIMIT_S = 1200
 QUESTION_LIMIT_S = 60
 _ABOUT = ("build it", "sudo " + odc("image build"))
 # Source: podman-image-exists(1), podman(1) on exit codes.
 _IS_MISSING, _ENGINE_ERROR = 1, 125
-# The host never sees what is mounted in there, the host's own /dev/shm among it; all of it ends with the first process.
+# Mounts in there, such as the host's own /dev/shm, are never visible on the host, and end with the first process.
 _APART = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 def box_files() -> Path:
-    """The folder with what boxes are made from: inside the installed package, or next to it in a checkout.
+    """Return the folder with the image's sources: inside the installed package, or next to it in a checkout.
 
     Raises:
         ProviderRefused: the installation lacks them.
@@ -50,7 +50,9 @@ def box_files() -> Path:
 
 
 def box_version() -> str:
-    """The digest of everything that goes into the image; what boxes mount instead (`odc-box`) is not part of it."""
+    """Return the digest of everything that goes into the image; files that boxes mount (`odc-box`) are not part of
+    it.
+    """
     digest = hashlib.sha256(SUITE.encode())
     folder = box_files()
     for path in sorted([*(folder / name for name in INPUTS), *(folder / "skel").rglob("*")]):
@@ -74,7 +76,7 @@ class Images:
         self._arguments = arguments
 
     def version_of(self, image: str) -> str | None:
-        """The digest that the image was made from; empty if it is not ODC's; None if there is no such image.
+        """Return the digest of the image's sources; empty if it is not ODC's; None if there is no such image.
 
         Raises:
             ProviderUnavailable: the engine does not work, with its last message.
@@ -102,7 +104,7 @@ class Images:
     def build(
         self, image: str, say: Callable[[str], None], zsh: OhMyZsh | None = None, files: Path | None = None
     ) -> None:
-        """Make the base image and give it this name. Repeatable; an older one keeps running in its boxes.
+        """Make the base image with this name. Repeatable; running boxes keep an older image.
 
         Args:
             image: the name.
@@ -164,7 +166,7 @@ class Images:
 def _fetch_oh_my_zsh(
     zsh: OhMyZsh | None, folder: Path, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> str:
-    """Put oh-my-zsh into the folder; its commit, or an empty text, and then `say` gets the reason."""
+    """Put oh-my-zsh into the folder; return its commit, or empty text after `say` was called with the reason."""
     if zsh is None or not zsh.address:
         return ""
     say(f"fetching oh-my-zsh {zsh.commit[:12]} from {zsh.address}")
@@ -195,14 +197,14 @@ def _run_whole(
         stderr=subprocess.PIPE,
         env=environment,
         start_new_session=True,
-        umask=0o022,  # what is made inside the image is for all its users
+        umask=0o022,  # files made inside the image are for all its users
     ) as process:
         try:
             said, told = process.communicate(timeout=limit_s)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()  # until the last one that could say something has ended
+            process.communicate()  # until the last process that could write to it has ended
             raise
     return subprocess.CompletedProcess(command, process.returncode, said, told)
 

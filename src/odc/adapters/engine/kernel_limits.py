@@ -1,13 +1,13 @@
 """Limits of the kernel that all boxes share, raised on the host so that no box can use up what the others need.
 
 The kernel counts many things for the user who made a user namespace (root, for every box) or for the whole machine, and
-some by host user, which boxes share where they cannot have ids of their own (`domain/host_ids.py`). What is listed here
-is paid for with memory that the kernel charges to the box (its memory cgroup): once the count is out of reach, the
-box's own memory limit is what holds. What is not charged to the box is limited in other ways (terminals by the box's
-own mount, keys and connections by rules).
+some by host user, which boxes share where they cannot have ids of their own (`domain/host_ids.py`). The resources
+listed here use memory that the kernel charges to the box (its memory cgroup): with a high count, the box's own memory
+limit applies first. Resources that are not charged to the box are limited in other ways (terminals by the box's own
+mount, keys and connections by rules).
 
-A limit is only raised, never lowered. What it was before is noted in a file of the machine that a reboot empties, as
-it resets the limits; the last cloud of the machine puts it back, unless somebody changed it meanwhile.
+A limit is only raised, never lowered. Its previous value is stored in a file that a reboot deletes, as it resets the
+limits; the last cloud of the machine restores it, unless it was changed meanwhile.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _UNLIMITED_AT_ZERO = frozenset({"fs.pipe-user-pages-soft"})
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """A raised limit: what it was before, and what it was raised to."""
+    """A raised limit: its previous and its new value."""
 
     before: int
     raised: int
 
 
 def wanted_limits(boxes: int) -> dict[str, int]:
-    """What the limits must be at least, by name.
+    """Return the lowest acceptable value of each limit, by name.
 
     Args:
         boxes: that may run at once on this machine.
@@ -70,7 +70,7 @@ def wanted_limits(boxes: int) -> dict[str, int]:
 
 
 def low_limits(wanted: Mapping[str, int], system: Path = SYSTEM) -> dict[str, tuple[int, int]]:
-    """The limits that are lower than wanted, by name: what they are and what they should be."""
+    """Return the limits that are lower than wanted, by name: the current and the wanted value."""
     found = {name: _read(name, system) for name in wanted}
     return {
         name: (value, wanted[name])
@@ -80,15 +80,16 @@ def low_limits(wanted: Mapping[str, int], system: Path = SYSTEM) -> dict[str, tu
 
 
 def raise_limits(wanted: Mapping[str, int], noted: Path = NOTED, system: Path = SYSTEM) -> dict[str, tuple[int, int]]:
-    """Raise what is lower. Repeatable, also by several clouds at once. What cannot be written stays, with a warning.
+    """Raise the limits that are lower. Repeatable, also by several clouds at once. A limit that cannot be written is
+    left, with a warning.
 
     Args:
         wanted: by name.
-        noted: the machine's file of earlier values; made with its folder if need be.
+        noted: the machine's file of previous values; created with its folder if needed.
         system: where the kernel shows its settings.
 
     Returns:
-        What was raised, by name: from and to.
+        The raised limits, by name: from and to.
     """
     low = low_limits(wanted, system)
     if not low:
@@ -112,7 +113,7 @@ def raise_limits(wanted: Mapping[str, int], noted: Path = NOTED, system: Path = 
 
 
 def restore_limits(noted: Path = NOTED, system: Path = SYSTEM) -> None:
-    """Put back what was raised and nobody has changed since; when no cloud of the machine is left."""
+    """Restore the raised limits, except those changed since. No cloud of the machine may be left."""
     if not noted.exists():
         return
     with _locked(noted):

@@ -18,7 +18,7 @@ LEAST_PODMAN = (4, 2)
 
 
 def why_layers_are_copied(engine: Mapping[str, Any], release: str | None = None) -> str:
-    """What keeps the engine from mapping layers, in words; empty if nothing does but perhaps their file system.
+    """Return why the engine cannot map layers; empty if it can, as far as their file system allows.
 
     Args:
         engine: what Podman's `info` says.
@@ -35,7 +35,7 @@ def why_layers_are_copied(engine: Mapping[str, Any], release: str | None = None)
 
 
 def layers_folder(engine: Mapping[str, Any]) -> Path:
-    """Where the engine keeps the layers of images.
+    """Return the folder of the engine's image layers.
 
     Args:
         engine: what Podman's `info` says.

@@ -1,8 +1,8 @@
 """lxcfs: makes `free` and its like show a box's own limits. A process that outlives the daemon.
 
-Boxes look through it at files of it that were mounted when they were started. If it dies, those files fail until the
-box is started again; a new one serves what is started from then on. One that hangs is worse: readers of its files
-block until it ends. So nobody here reads them without a limit, and one that does not answer in time is ended.
+Boxes read its files, which are mounted when they start. If it dies, those files fail until the box is started again; a
+new lxcfs serves boxes started from then on. If it hangs, readers of its files block until it ends. So its files are
+read here only with a time limit, and an lxcfs that does not answer in time is killed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg
 
 
 def lxcfs_files(folder: Path | None) -> dict[str, Path]:
-    """What a box is to see in place of the kernel's files: path in the box to path on the host.
+    """Return the files that replace the kernel's in a box: path in the box to path on the host.
 
-    A dead lxcfs is started again; where none can be started, boxes do without.
+    A dead lxcfs is started again; if none can be started, the result is empty.
 
     Args:
         folder: of this cloud's own lxcfs; None: no lxcfs is used.
@@ -48,9 +48,10 @@ def lxcfs_files(folder: Path | None) -> dict[str, Path]:
 
 
 def ensure_lxcfs(folder: Path) -> Path | None:
-    """The folder of a running lxcfs: the system's, or one of this cloud's, started if need be; None without lxcfs.
+    """Return the folder of a running lxcfs: the system's, or this cloud's, which is started if needed; None without
+    lxcfs.
 
-    Running boxes look through it: it is never restarted while it answers. One of this cloud that hangs is ended.
+    It is never restarted while it answers, since running boxes use it. This cloud's own is killed if it hangs.
     Several processes may call at once.
     """
     found = _running(folder)
@@ -90,7 +91,7 @@ def has_died(folder: Path) -> bool:
 
 
 def stop_lxcfs(folder: Path) -> None:
-    """End this cloud's own lxcfs, alive or dead, and wait for its end; only when no box is left."""
+    """Stop this cloud's own lxcfs, alive or dead, and wait until it has ended. No box may be left."""
     _end_if_hung(folder)
     _unmount(folder)
     # It ends by itself once its mount is gone, unless others still see the mount.
@@ -106,12 +107,12 @@ def stop_lxcfs(folder: Path) -> None:
 
 
 def _pid_file(folder: Path) -> PidFile:
-    """Where lxcfs writes down its process; it deletes the file when it ends."""
+    """Return the file in which lxcfs writes its process id; it deletes the file when it ends."""
     return PidFile(folder.with_suffix(".pid"), str(folder))
 
 
 class _State(Enum):
-    """What an lxcfs does."""
+    """The state of an lxcfs."""
 
     ANSWERS = "answers"
     DEAD = "dead"
@@ -120,7 +121,7 @@ class _State(Enum):
 
 
 class _Look:
-    """One look at the files of an lxcfs, in a thread of its own, which may have to wait until the process ends."""
+    """One read of an lxcfs's files, in a separate thread, which may block until the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "proc" / "meminfo"
@@ -136,13 +137,13 @@ class _Look:
             self._found = _State.DEAD if error.errno == errno.ENOTCONN else _State.ABSENT
 
     def wait(self, seconds: float) -> _State:
-        """What it does; it hangs if that is not known in time."""
+        """Return the state; `HANGS` if it is not known in time."""
         self.thread.join(seconds)
         return self._found
 
 
 _hung: dict[Path, _Look] = {}
-"""Looks that still wait: another one would only wait as well."""
+"""Reads that still block: another one would block too."""
 
 
 def _state(folder: Path) -> _State:
@@ -159,7 +160,7 @@ def _state(folder: Path) -> _State:
 
 
 def _end_if_hung(folder: Path) -> None:
-    """End this cloud's own lxcfs if it hangs; then whatever waits for it, here and in boxes, gets an error."""
+    """Kill this cloud's own lxcfs if it hangs; blocked readers, here and in boxes, then get an error."""
     noted = _pid_file(folder)
     if noted.running() is None or _state(folder) is not _State.HANGS:
         return
@@ -170,6 +171,6 @@ def _end_if_hung(folder: Path) -> None:
 
 
 def _unmount(folder: Path) -> None:
-    """Take away every mount of a dead or finished lxcfs; there may be none."""
+    """Remove every mount of a dead or finished lxcfs; there may be none."""
     while subprocess.run(["umount", "-l", str(folder)], capture_output=True).returncode == 0:
         pass

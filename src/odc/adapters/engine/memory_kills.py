@@ -32,7 +32,7 @@ _KILL = re.compile(r"oom-kill:.*?,task_memcg=[^,]*?([0-9a-f]{64})[^,]*,task=(.*)
 
 
 def counter_file(pid: int, uid: str, proc: Path = Path("/proc")) -> Path | None:
-    """The file with the counter of a box; None if the kernel does not say.
+    """Return the file with the kill counter of a box; None if there is none.
 
     Args:
         pid: of the box's first process.
@@ -97,22 +97,22 @@ class Kill:
 
 
 class KernelLog:
-    """The kills that the kernel's log told of, by container id. Several threads may ask at once."""
+    """The kills in the kernel's log, by container id. Several threads may call at once."""
 
     def __init__(self, path: Path = KERNEL_LOG) -> None:
-        """Name the log; it is opened when it is first asked."""
+        """Store the path; the log is opened by the first `update`."""
         self._path = path
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._kills: dict[str, list[Kill]] = {}
 
     def kills(self, uid: str) -> tuple[Kill, ...]:
-        """What was told of this container, oldest first; nothing if the log cannot be read. Call `update` before."""
+        """Return the kills of this container, oldest first; none if the log cannot be read. Call `update` first."""
         with self._lock:
             return tuple(self._kills.get(uid, ()))
 
     def update(self) -> None:
-        """Read what the log has got since the last time."""
+        """Read the lines that were logged since the last call."""
         with self._lock:
             live = self._descriptor is not None
             if self._descriptor is None:
@@ -133,9 +133,10 @@ class KernelLog:
                     self._take(line, live)
 
     def _take(self, line: str, live: bool) -> None:
-        """Note a line, `priority,number,microseconds since boot,…;text`, if it tells of a kill in a container.
+        """Record a line, `priority,number,microseconds since boot,…;text`, if it reports a kill in a container.
 
-        The log's clock drifts from the wall clock by up to a minute a month: a line that has just come is of now.
+        The log's clock drifts from the wall clock by up to a minute a month, so a line that was just logged gets the
+        current time.
         """
         head, _, text = line.partition(";")
         found = _KILL.match(text)
@@ -151,7 +152,7 @@ class KernelLog:
 
 
 class MemoryWatch:
-    """Says of each box how often its processes were killed for memory since its last start."""
+    """Counts the memory kills of each box since its last start."""
 
     def __init__(self, log: KernelLog | None = None) -> None:
         """Nothing is read yet."""
@@ -159,16 +160,16 @@ class MemoryWatch:
         self._files: dict[str, tuple[int, Path | None]] = {}
 
     def begin(self, uids: frozenset[str]) -> None:
-        """Read the log for a list of boxes, and forget what is not in it."""
+        """Read the log for a list of boxes, and forget boxes that are not in it."""
         self._log.update()
         self._files = {uid: known for uid, known in self._files.items() if uid in uids}
 
     def of(self, entry: Mapping[str, Any], was_killed: Callable[[], bool]) -> MemoryKills | None:
-        """The kills of one box; None if nothing is known, as of one that was never started.
+        """Return the kills of one box; None if they are unknown, as for a box that was never started.
 
         Args:
             entry: of the engine's list.
-            was_killed: asks the engine whether memory was the end of a box, where nothing else can say it.
+            was_killed: asks the engine whether the box ended for lack of memory; called if there is no other source.
         """
         uid, started = str(entry["Id"]), entry.get("StartedAt") or 0
         if started <= 0:

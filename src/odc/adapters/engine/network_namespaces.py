@@ -1,9 +1,9 @@
-"""Where the boxes' network namespaces are mounted: shared, so that the engine's clean-up of a box sees them.
+"""The folder where boxes' network namespaces are mounted: shared, so that the engine's clean-up of a box sees them.
 
-A box with a user namespace is started, and later cleaned up after, in a mount namespace of the engine's own, which sees
-what was mounted meanwhile only below a shared mount. systemd shares everything; elsewhere the engine shares this folder
-when it starts its first container without a user namespace, and ODC's boxes all have one. Then the clean-up found no
-network, and bridges, addresses and port rules of ended boxes were left behind.
+The engine starts and cleans up a box with a user namespace in a separate mount namespace, which sees later mounts only
+below a shared mount. systemd shares everything; elsewhere the engine shares this folder when it starts its first
+container without a user namespace, but ODC's boxes all have one. Without the shared mount the clean-up finds no
+network, and bridges, addresses and port rules of ended boxes are left behind.
 
 Source: Podman 4.3, `libpod/oci_conmon_linux.go` (createRootlessContainer), `pkg/netns/netns_linux.go` (NewNS).
 """
@@ -21,10 +21,10 @@ FOLDER = Path("/run/netns")
 
 
 def share_namespaces(folder: Path = FOLDER) -> None:
-    """Make the folder a shared mount, with what is mounted in it. Repeatable, also by several processes at once.
+    """Make the folder, with the mounts in it, a shared mount. Repeatable, also by several processes at once.
 
     Raises:
-        ProviderUnavailable: the folder cannot be made or mounted; boxes' networks could not be taken away.
+        ProviderUnavailable: the folder cannot be made or mounted, so boxes' networks could not be removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)

@@ -55,22 +55,22 @@ class _Division:
 
 
 def machine_capacity() -> Capacity:
-    """What the machine has: the cores that this process may use, and all memory."""
+    """Return the machine's resources: the cores that this process may use, and all memory."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Capacity(cpu_millis=len(os.sched_getaffinity(0)) * 1000, memory_bytes=pages)
 
 
 def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capacity) -> tuple[Node, ...]:
-    """Simulated nodes.
+    """Return simulated nodes.
 
     Args:
         text: `TYPE=NODESxUNITS`, joined by commas: `h100=2x8,t4=1x4` is two nodes of eight h100 and one of four t4.
         catalog: the known types.
-        machine: what is divided among the nodes, by their units.
+        machine: the resources that are divided among the nodes, by their units.
         kept: the host's part of it.
 
     Raises:
-        InvalidRequest: the text is not of that form, or asks for nothing or too much.
+        InvalidRequest: the text does not have that form, or has no units or too many.
     """
     wanted = [_parse(part, catalog) for part in text.split(",") if part.strip()]
     if not wanted:
@@ -116,19 +116,19 @@ def machine_nodes(
     kept_types: Collection[str] = (),
     known: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Node, ...]:
-    """The machine as nodes: one for each type of GPU that it lends, since a node is of one type.
+    """Return the machine as nodes: one for each type of GPU that it lends, since a node has one type.
 
     Cores and memory are divided among them by their GPUs. The node of the most frequent type gets the machine's name,
     the others that and their type. A machine that lends no GPU serves the CPU type of its processor.
 
     Args:
-        gpus: what was found.
+        gpus: the GPUs of the machine.
         catalog: the known types.
-        machine: what is divided among the nodes.
+        machine: the resources that are divided among the nodes.
         kept: the host's part of it.
         kept_types: types that are not lent, such as that of the machine's display.
-        known: type to name, of the nodes that there were before: boxes run on them, so nothing renames them, neither a
-            machine that is called otherwise nor GPUs that were added.
+        known: type to name, of earlier nodes: boxes run on them, so they keep their names if the machine is renamed or
+            GPUs are added.
 
     Returns:
         By name.

@@ -1,6 +1,6 @@
 """oh-my-zsh for the image of boxes: fetched by git from the operator's address at one pinned commit, and verified.
 
-The network may not allow it. Then boxes get the small loader in `images/box/skel`, and the build says so.
+If it cannot be fetched, boxes get the small loader in `images/box/skel`, and the build reports that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIMIT_S = 180
 QUICK_S = 60
 """For the commit alone, some 3 MB. A network that drops packets without an answer costs the build no more than this."""
 _UNREACHABLE = re.compile(r"resolve host|onnect|timed out|unreachable", re.IGNORECASE)
-"""What git says when its server does not answer; everything else is the server's refusal."""
+"""Messages of git for a server that does not answer; all others are refusals by the server."""
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
@@ -49,8 +49,8 @@ class OhMyZsh:
             environment: of the git commands: that of the process, and proxies.
 
         Raises:
-            NotFetched: git is missing, the address does not answer, or what came is not this commit. The folder may
-                be there, incomplete.
+            NotFetched: git is missing, the address does not answer, or it returned a different commit. The folder may
+                exist, incomplete.
         """
         if shutil.which("git") is None:
             raise NotFetched("git is not installed (sudo apt-get install git)")

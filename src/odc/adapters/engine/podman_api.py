@@ -1,7 +1,7 @@
 """Podman's own API over a unix socket. Errors are mapped to classes in `errors.py`.
 
-The idle connections are kept for the next requests. One that the service has closed, as when it was started again, is
-replaced; a request itself is never sent twice.
+Idle connections are kept for the next requests. A connection that the service has closed, as after its restart, is
+replaced; a request is never sent twice.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class PodmanApi:
     """Asks the engine behind one socket. May be used by several threads at once."""
 
     def __init__(self, address: Path, revive: Callable[[], None] | None = None) -> None:
-        """Name the engine; nothing is asked yet.
+        """Store the arguments; the engine is not called yet.
 
         Args:
             address: the socket of the engine's service.
-            revive: called when nobody listens there; it brings the service back for later calls.
+            revive: called if the socket refuses connections; it starts the service again for later calls.
         """
         self._socket = address
         self._revive = revive

@@ -12,7 +12,7 @@ from odc.host import PidFile, poll_until
 
 
 def start_detached(command: Sequence[str], log_file: Path, environment: Mapping[str, str] | None = None) -> int:
-    """Start a program in a session of its own: what ends the caller and its process group does not reach it.
+    """Start a program in its own session, so that signals to the caller's process group do not reach it.
 
     Args:
         command: the program and its arguments.

@@ -1,8 +1,8 @@
-"""Which DNS servers boxes ask.
+"""Finds the DNS servers for boxes.
 
 A host often asks a resolver on its own loopback (systemd-resolved on 127.0.0.53, dnsmasq, unbound), which boxes cannot
-reach. Podman then gives boxes 8.8.8.8, which a closed lab cannot reach either. So the servers that the host's resolver
-asks itself are looked up where it keeps them. Boxes have IPv4 only, so servers with IPv6 addresses do not count.
+reach. Podman then gives boxes 8.8.8.8, which a closed lab cannot reach either. So the upstream servers of the host's
+resolver are read from its files. Boxes have IPv4 only, so servers with IPv6 addresses do not count.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ UNBOUND_FILES = ("etc/unbound/unbound.conf", "etc/unbound/unbound.conf.d/*")
 MOST_SERVERS, MOST_SEARCH = 3, 6
 """More are not read by the C library. Source: resolv.conf(5), `MAXNS`."""
 PUBLIC = ("8.8.8.8", "8.8.4.4")
-"""What Podman gives to boxes when it finds no server."""
+"""Podman's default servers for boxes if it finds none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """What a box's `/etc/resolv.conf` names.
+    """The contents of a box's `/etc/resolv.conf`.
 
     Attributes:
         servers: IPv4 addresses; empty: none is known, and the engine gives `PUBLIC`.
@@ -54,11 +54,11 @@ class Resolver:
 
 
 def find_resolver(servers: Sequence[str], search: Sequence[str], root: Path = Path("/")) -> Resolver:
-    """The servers for new boxes, as the host has them now: it may have moved to another network.
+    """Return the servers for new boxes, from the host's current files: it may have moved to another network.
 
     Args:
-        servers: of the setting; empty: what the host asks.
-        search: of the setting; empty: what the host searches.
+        servers: of the setting; empty: the host's.
+        search: of the setting; empty: the host's.
         root: of the host's files.
     """
     if servers:
@@ -77,7 +77,7 @@ def find_resolver(servers: Sequence[str], search: Sequence[str], root: Path = Pa
 
 
 def _read(path: Path) -> list[list[str]]:
-    """The words of each line that says something."""
+    """Yield the words of each line that is not empty or a comment."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
@@ -106,7 +106,9 @@ def _files(root: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def _dnsmasq(root: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """What dnsmasq is told to ask: `server=ADDRESS[#PORT]` for every name, `resolv-file=PATH`. Source: dnsmasq(8)."""
+    """Return the upstream servers of dnsmasq: `server=ADDRESS[#PORT]` for every name, `resolv-file=PATH`. Source:
+    dnsmasq(8).
+    """
     found = []
     for path in _files(root, DNSMASQ_FILES):
         for line in path.read_text(errors="replace").splitlines():
@@ -121,7 +123,7 @@ def _dnsmasq(root: Path) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _unbound(root: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """What unbound is told to ask: `forward-addr: ADDRESS`. Source: unbound.conf(5)."""
+    """Return the upstream servers of unbound: `forward-addr: ADDRESS`. Source: unbound.conf(5)."""
     found = []
     for path in _files(root, UNBOUND_FILES):
         servers = _usable(line[1] for line in _read(path) if line[0] == "forward-addr:")

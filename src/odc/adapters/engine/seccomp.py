@@ -35,12 +35,12 @@ def write_profile(target: Path, nested: bool, sources: Iterable[Path] = SOURCES)
     """Write the boxes' profile.
 
     Args:
-        target: the file to write; its folder is there.
+        target: the file to write; its folder exists.
         nested: whether boxes may make user namespaces.
-        sources: where to look for the engine's profile.
+        sources: paths of the engine's profile, in order of preference.
 
     Returns:
-        The target; None if the engine has no profile file, so that boxes keep what the engine has built in.
+        The target; None if the engine has no profile file, so that its built-in profile applies.
 
     Raises:
         ProviderUnavailable: the engine's profile cannot be read or understood, or the target not be written.
@@ -57,7 +57,7 @@ def write_profile(target: Path, nested: bool, sources: Iterable[Path] = SOURCES)
 
 
 def restricted(profile: dict[str, Any], nested: bool) -> dict[str, Any]:
-    """The profile without what boxes may not do.
+    """Return the profile without the calls that boxes may not use.
 
     Args:
         profile: the engine's.
@@ -91,7 +91,7 @@ def _denied(nested: bool) -> list[dict[str, Any]]:
     rules.append({"names": ["socket"], "args": [_argument(0, "SCMP_CMP_EQ", _AF_VSOCK)], **unsupported})
     if nested:
         return rules
-    # The flags of clone3 are in memory, where no filter looks: the C library falls back to clone when it is missing.
+    # The flags of clone3 are in memory, which filters cannot read: without it the C library falls back to clone.
     rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS, "errno": "ENOSYS"})
     for name, index, where in (
         ("unshare", 0, {}),

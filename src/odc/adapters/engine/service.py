@@ -37,11 +37,10 @@ _CHOSEN = Path("/var/lib/containers/storage/defaultNetworkBackend")
 # Podman lowers its own process limit to this, and no box may have more than its engine.
 PROCESSES = 32768
 OPEN_FILES = 1_048_576
-# ssh sends its first messages in small pieces, and waits with each for the last one's acknowledgement, which the kernel
-# holds back for 40 ms once a connection looks like questions and answers. A box takes that for granted later: a login
-# is 40 ms quicker.
-# The boxes' networks have IPv4 only. A link-local IPv6 address would reach what the host serves on all addresses, and
-# would let one box fill the kernel's table of IPv6 neighbours, which all network namespaces share.
+# ssh sends its first messages in small pieces and waits for the acknowledgement of each, which the kernel delays by
+# 40 ms on interactive connections. With a higher threshold the kernel assumes that later: a login is 40 ms faster.
+# The boxes' networks have IPv4 only. A link-local IPv6 address would reach services of the host that listen on all
+# addresses, and would let one box fill the kernel's table of IPv6 neighbours, which all network namespaces share.
 # Boxes have no raw sockets: every group of theirs may ping by the kernel's own kind of socket.
 SYSCTLS = {
     "net.ipv4.tcp_pingpong_thresh": "16",
@@ -52,16 +51,16 @@ SYSCTLS = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the machine has that the engine's configuration and the boxes depend on.
+    """Facts about the machine on which the engine's configuration and the boxes depend.
 
     Attributes:
-        systemd: it runs the machine.
+        systemd: it is the init system.
         cgroup_v2: the only cgroup hierarchy is the unified one.
-        runtime: what starts containers.
+        runtime: the OCI runtime.
         open_files: limit for each process.
         processes: limit for each user.
-        pids: processes and threads that the kernel counts to.
-        sysctls: the kernel's network settings that boxes want and this kernel knows, by name.
+        pids: the kernel's limit of processes and threads.
+        sysctls: the network settings of boxes that this kernel supports, by name.
     """
 
     systemd: bool
@@ -74,7 +73,7 @@ class Machine:
 
 
 def inspect_machine() -> Machine:
-    """Read what the machine has. Without systemd and cgroup v2, the engine uses runc and plain cgroup folders.
+    """Read the facts about the machine. Without systemd and cgroup v2, the engine uses runc and plain cgroup folders.
 
     Raises:
         ProviderRefused: no container runtime is installed.
@@ -145,7 +144,7 @@ class EngineService:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the engine's own commands, so that they see what the service sees."""
+        """The environment of the engine's commands, so that they use the service's configuration."""
         return {**self._environment, "CONTAINERS_CONF": str(self._folder / "containers.conf")}
 
     def ensure(self, renew: bool = False) -> PodmanApi:
@@ -185,7 +184,7 @@ class EngineService:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def revive(self) -> None:
-        """Start the service if nobody listens on its socket, at most once in a few seconds.
+        """Start the service if its socket refuses connections, at most once in a few seconds.
 
         Waits neither for the service nor for another process that is starting it.
         """
@@ -229,7 +228,7 @@ class EngineService:
         self._write_configuration()
         command = [program, "system", "service", "--time", "0", f"unix://{self.socket}"]
         pid = start_detached(command, self._folder / "podman.log", self.environment)
-        with contextlib.suppress(ProcessLookupError):  # it has ended; its log says why
+        with contextlib.suppress(ProcessLookupError):  # it has ended; its log has the reason
             limit_engine(pid)
         self._pid_file.write(pid)
 

@@ -43,7 +43,7 @@ def write_devices(cloud: str, nodes: Iterable[Node], catalog: Catalog, state: Pa
     for node in nodes:
         memory_mib = catalog.get_type(node.gpu_type).gpu_memory_gib * 1024
         for index, gpu in enumerate(node.gpus):
-            # In place: running boxes look at this very file.
+            # In place: running boxes have this file mounted.
             facts_file(state, gpu).write_text(f"{node.gpu_type} {memory_mib // 1024}GB\n{memory_mib}\n{gpu}\n")
             mounts = [
                 {"hostPath": "/dev/null", "containerPath": f"/dev/simgpu{index}", "options": ["bind"]},

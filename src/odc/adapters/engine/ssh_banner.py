@@ -11,7 +11,7 @@ from contextlib import suppress
 Place = tuple[str, int]
 """Address and port."""
 BANNER = b"SSH-2.0-odc-probe\r\n"
-"""A client without one is an error in the server's log; one that leaves after it is an ordinary line."""
+"""Our own banner: without one the server logs an error; a client that closes after its banner is a normal line."""
 _IN_PROGRESS = (0, 36, 115)  # EINPROGRESS on BSD and Linux
 
 

@@ -17,7 +17,7 @@ def taken_ports(listen: str, ports: Iterable[int]) -> list[int]:
 
 
 def has_address(address: str) -> bool:
-    """Whether the address is this machine's. False only if the kernel says so."""
+    """Whether the address belongs to this machine. False only if the kernel reports that it does not."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         try:
             probe.bind((address, 0))
@@ -29,7 +29,7 @@ def has_address(address: str) -> bool:
 def is_free(address: str, port: int) -> bool:
     """Whether the engine could listen there."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        # As the engine binds: what is only left of closed connections does not count.
+        # With the engine's socket option, so that connections in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

@@ -51,7 +51,7 @@ class GitHubKeySource:
         name = check_github_user(login)
         text = self._read(f"{self._base}/{name}.keys", name)
         if text.lstrip().startswith("<"):
-            # A page, such as a network's own log-in: it says nothing about the login's keys.
+            # A page, such as a network's login portal, is not a statement about the user's keys.
             raise ProviderUnavailable(f"the answer of {self._base} is not a list of keys of {name}")
         keys = tuple(dict.fromkeys(key for line in text.splitlines() if (key := _key(line))))
         if not keys:
@@ -63,7 +63,7 @@ class GitHubKeySource:
         return FetchedKeys(user_id=0 if keys == known else self._number(name), keys=keys)
 
     def find_login(self, user_id: int) -> str:
-        """The login that this number has now; empty if GitHub does not say."""
+        """Return the current login of this number; empty if GitHub does not report it."""
         try:
             login = json.loads(self._read(f"{self._api}/user/{int(user_id)}", str(user_id)))["login"]
             return check_github_user(login) if isinstance(login, str) else ""
@@ -71,7 +71,7 @@ class GitHubKeySource:
             return ""
 
     def _number(self, name: str) -> int:
-        """The login's number; 0 while the API does not say."""
+        """Return the login's number; 0 if the API does not report it."""
         try:
             number = json.loads(self._read(f"{self._api}/users/{name}", name))["id"]
         except (ProviderUnavailable, NotFound, ValueError, KeyError, TypeError):

@@ -24,13 +24,13 @@ class StorageBackend(Protocol):
     """Whether a volume cannot grow beyond its size."""
 
     def make(self, path: Path, size_bytes: int) -> None:
-        """Make an empty volume that may hold so much; one that is there gets the limit only."""
+        """Make an empty volume with this size limit; an existing volume only gets the limit."""
 
     def identity(self, volume: Path) -> str:
-        """What no other folder has, whatever its name: it tells an unmounted or replaced volume from the right one."""
+        """Return an identity that no other folder has, by which an unmounted or replaced volume is recognised."""
 
     def make_writable(self, volume: Path) -> None:
-        """Take back what its user may have done to the volume as a whole, so that it can be used and copied."""
+        """Undo changes that its user may have made to the volume as a whole, so that it can be used and copied."""
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
         """Copy the volume, exactly and durably, to a target that is not there; then verify it.
@@ -46,13 +46,13 @@ class StorageBackend(Protocol):
         """
 
     def used_bytes(self, volume: Path) -> int | None:
-        """What the volume's files take, if that can be said cheaply."""
+        """Return the size of the volume's files; None if that is expensive to find out."""
 
     def delete(self, path: Path) -> None:
         """Delete a volume or a copy, if it exists."""
 
     def measure(self, root: Path) -> StorageUse:
-        """How full the storage is, and what each disk takes of it, if that can be said cheaply."""
+        """Return the usage of the storage, and of each disk if that is cheap to find out."""
 
 
 class Btrfs:
@@ -108,7 +108,7 @@ class Btrfs:
         return self.used_bytes(volume) or 0
 
     def used_bytes(self, volume: Path) -> int | None:
-        """What the quota group counts; None while it is being counted."""
+        """Return the bytes of the quota group; None while it is being counted."""
         lines = run("btrfs", "qgroup", "show", "--raw", "-f", str(volume)).splitlines()
         words = lines[-1].split() if lines else []
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
@@ -122,7 +122,7 @@ class Btrfs:
                 self._counts.note_deleted(number)
 
     def measure(self, root: Path) -> StorageUse:
-        """What quota groups count."""
+        """The counts of quota groups."""
         if self._counts is None:
             self._counts = Counts(root)
         return self._counts.measure()
@@ -131,7 +131,7 @@ class Btrfs:
 class Folders:
     """Plain folders, without limits. A snapshot is a copy of the stopped volume.
 
-    Files that are as they were in the snapshot before are hard links to it, never to the live volume. Verified when
+    Files that are unchanged since the previous snapshot are hard links to it, never to the live volume. Verified when
     after a sync a second comparison (kind, size, times, mode, owner, links, ACLs, extended attributes) finds no
     difference.
     """
@@ -162,7 +162,7 @@ class Folders:
             if doubtful.tell():
                 given = f"--files-from={doubtful.name}"
                 run(*self._SAME, "--checksum", "--from0", given, f"{volume}/", f"{target}/")
-                # The folders around what was exchanged have a new time now.
+                # The exchange has changed the modification times of the parent folders.
                 run(*self._SAME, f"{volume}/", f"{target}/")
         run("sync", "-f", str(target))
         different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{volume}/", f"{target}/").strip()
@@ -186,11 +186,11 @@ class Folders:
 
 
 def _compare(volume: Path, copy: Path, before: Path | None, before_at: float, doubtful: IO[bytes]) -> int:
-    """The bytes that the files take. Writes down the paths of linked files that were touched since the snapshot before,
-    each with a NUL after it.
+    """Return the bytes of the files. Write the paths of linked files that were changed since the previous snapshot,
+    each followed by a NUL.
 
-    A program can set a file's time back: then size and time are as before, and only ctime tells that the contents may
-    not be. Memory grows with the folders and the hard-linked files only.
+    A program can set a file's modification time back: then size and time are unchanged, and only ctime shows that the
+    contents may differ. Memory grows with the folders and the hard-linked files only.
     """
     used, seen = 0, set()
     for path in _files_below(volume):

@@ -33,23 +33,23 @@ def mounted_file(folder: Path) -> Mount | None:
 
 
 def mount_file(folder: Path, size_bytes: int) -> None:
-    """Mount the folder's file there; make it if it is not there, and let it grow to a larger size. Repeatable.
+    """Mount the folder's btrfs file there; create it if needed, and grow it to a larger size. Repeatable.
 
     A file system that became read-only after an error, such as a full host, is mounted again if no box uses it.
 
     Args:
         folder: exists.
-        size_bytes: what the file may take; never more than 90 % of what the host has free when it is made or grows,
-            since a host that fills up would stop all disks.
+        size_bytes: size of the file; at most 90 % of the host's free space when it is made or grows, since a full host
+            would stop all disks.
 
     Raises:
-        ProviderUnavailable: a step failed; a file that was there keeps its contents.
+        ProviderUnavailable: a step failed; an existing file keeps its contents.
     """
     file = file_of(folder)
     with storage_errors(f"the disks' file {file}"):
         if mounted_file(folder) is not None and not (is_read_only(folder) and _let_go(folder)):
             return
-        # One that stopped and is still mounted somewhere would only be found again.
+        # If the stopped file system is still mounted somewhere, a new mount would return the same one.
         unmount_copies(folder)
         grown = _grow(file, size_bytes) if file.exists() else _make(file, size_bytes)
     run("mount", "-o", "loop,noatime,nosuid,nodev", str(file), str(folder))
@@ -95,7 +95,7 @@ def _make(file: Path, size_bytes: int) -> bool:
 
 
 def _grow(file: Path, size_bytes: int) -> bool:
-    """Let the unmounted file be as large as the setting says; it never shrinks."""
+    """Grow the unmounted file to the size of the setting; it never shrinks."""
     facts = file.stat()
     size = min(size_bytes, facts.st_blocks * 512 + _room(file))
     if size <= facts.st_size:

@@ -1,4 +1,4 @@
-"""btrfs's own system calls for what a start needs: the `btrfs` program takes several milliseconds for each.
+"""btrfs's ioctl calls that are needed to start a box: the `btrfs` program takes several milliseconds for each.
 
 All functions raise OSError as the kernel answers: ENOSPC and EDQUOT for a full storage, EROFS for a read-only
 one, ENOTTY for a path that is not on btrfs.
@@ -33,7 +33,7 @@ _LEVEL_SHIFT = 48
 
 
 class Subvolume(NamedTuple):
-    """What btrfs says of a subvolume; `parent_uuid` is empty for one that is not a snapshot."""
+    """btrfs's facts about a subvolume; `parent_uuid` is empty if it is not a snapshot."""
 
     uuid: str
     parent_uuid: str
@@ -58,7 +58,7 @@ def create_subvolume(path: Path) -> None:
 
 
 def read_subvolume(path: Path) -> Subvolume:
-    """What btrfs says of the subvolume at this path."""
+    """Return btrfs's facts about the subvolume at this path."""
     with _opened(path) as descriptor:
         answer = bytearray(_INFO.size)
         fcntl.ioctl(descriptor, _SUBVOL_INFO, answer)
@@ -80,7 +80,7 @@ def make_writable(path: Path) -> None:
 
 
 def limit_subvolume(path: Path, size_bytes: int) -> None:
-    """Limit what a subvolume's files may take; replaces an earlier limit. Quotas are on."""
+    """Set the size limit of a subvolume; replaces an earlier limit. Quotas must be on."""
     with _opened(path) as descriptor:
         # Group 0 means the subvolume's own. Source: btrfs_ioctl_qgroup_limit in fs/btrfs/ioctl.c.
         fcntl.ioctl(
@@ -89,14 +89,15 @@ def limit_subvolume(path: Path, size_bytes: int) -> None:
 
 
 def create_group(anywhere: Path, number: int) -> None:
-    """Make the quota group `1/NUMBER` of the file system that holds this folder; one that is there stays."""
+    """Create the quota group `1/NUMBER` of this folder's file system unless it exists."""
     with _opened(anywhere) as descriptor:
         _ignoring_exists(descriptor, _QGROUP_CREATE, struct.pack("QQ", 1, _first_level(number)))
 
 
 def assign_group(anywhere: Path, member: int, number: int) -> None:
-    """Put the subvolume of this number into the quota group `1/NUMBER`; one that is in it stays. Nothing is
-    recounted: an empty subvolume needs no count."""
+    """Add the subvolume of this number to the quota group `1/NUMBER` unless it is a member. Nothing is recounted: the
+    subvolume must be empty.
+    """
     with _opened(anywhere) as descriptor:
         _ignoring_exists(descriptor, _QGROUP_ASSIGN, struct.pack("QQQ", 1, member, _first_level(number)))
 

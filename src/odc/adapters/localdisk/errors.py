@@ -1,14 +1,14 @@
-"""Failures of the disk storage as error classes: the only place that knows the words of btrfs-progs and umount.
+"""Failures of the disk storage as error classes: the only module with messages of btrfs-progs and umount.
 
     ProviderError
     ├── ProviderUnavailable
     │   ├── StorageFull       no space, or a quota is used up
     │   ├── StorageReadOnly   the file system stopped writing after an error, or is mounted read-only
-    │   ├── InUse             something uses what is to be unmounted or deleted
-    │   └── QuotasOff         somebody turned the file system's quotas off
+    │   ├── InUse             a program uses the mount or file to be removed
+    │   └── QuotasOff         the file system's quotas were turned off
     └── ProviderRefused       a program is not installed
 
-Programs run in the C locale, so their words are those of the table.
+Programs run in the C locale, so that their messages match the table.
 
 Source: btrfs-progs 6.2 (`cmds/qgroup.c`), util-linux 2.38 (`sys-utils/umount.c`), errno(3).
 """
@@ -25,7 +25,7 @@ from odc.domain.errors import ProviderUnavailable
 
 
 class StorageFull(ProviderUnavailable):
-    """The disk storage, or the quota of what was written to, is full."""
+    """The disk storage, or the quota of the written files, is full."""
 
 
 class StorageReadOnly(ProviderUnavailable):
@@ -52,7 +52,7 @@ BY_WORDS: tuple[tuple[type[ProviderUnavailable], tuple[str, ...]], ...] = (
     (InUse, (os.strerror(errno.EBUSY), "target is busy")),
     (QuotasOff, ("quotas not enabled",)),
 )
-"""Class to what programs print on stderr. The first match wins."""
+"""Class to messages of programs on stderr. The first match wins."""
 
 _MEANING = {StorageFull: "the disk storage is full", StorageReadOnly: "the disk storage is read-only"}
 _HINT = ("find the cause", odc("doctor"))

@@ -1,8 +1,8 @@
-"""The files below a folder, by path, in bounded memory and time, whatever a user put there.
+"""Lists the files below a folder by path, in bounded memory and time for any contents.
 
-A home may hold ten million names in one folder, or names nested until a path is 4,095 bytes long. At any moment only as
-many names are kept as may still be listed, and the rest of a listing that is too large or takes too long is left out.
-Any name that Linux allows is fine; only text goes out.
+A home may hold ten million names in one folder, or names nested until a path is 4,095 bytes long. Only as many names
+are kept in memory as may still be listed, and a listing that is too large or takes too long is cut. All names that
+Linux allows are accepted; the output is text.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class _Budget:
 
 
 def list_below(top: Path, most: int = MOST_ENTRIES, seconds: float = MOST_SECONDS) -> Iterator[FileEntry]:
-    """The entries, each folder before what it holds, names in the order of their bytes; the marker is left out.
+    """Yield the entries, each folder before its contents, names in the order of their bytes; the marker is left out.
 
-    A name that is not UTF-8 has U+FFFD for the bytes that are not text. What is nested too deep to be named in one
-    path is listed as `o`, without what it holds.
+    A name that is not UTF-8 has U+FFFD for the bytes that are not text. A folder that is nested too deep for one path
+    is listed as `o`, without its contents.
 
     Args:
         top: a folder that does not change meanwhile.

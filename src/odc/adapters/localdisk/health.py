@@ -25,14 +25,14 @@ _ROOM = "free some space there, or choose another folder: odc up --disks FOLDER"
 
 
 def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
-    """Look at the storage of a cloud that runs or is to run.
+    """Check the storage of a cloud that runs or is about to start.
 
     Args:
         folder: of the disks, which need not exist yet.
-        file_bytes: the size that a btrfs file would get.
+        file_bytes: the configured size of a btrfs file.
 
     Raises:
-        ProviderUnavailable: it cannot be looked at.
+        ProviderUnavailable: it cannot be read.
     """
     if os.geteuid() != 0:
         return (Finding("warn", "disks", "only root can look", "run: sudo odc doctor"),)

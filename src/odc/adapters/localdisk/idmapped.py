@@ -1,12 +1,12 @@
 """Idmapped mounts: a folder seen with its files' owners shifted from one range of ids to another.
 
 The files on disk keep their owners. A process whose ids are in the second range, such as one of a box, reads and
-writes them through the mount as if its own ids were stored. A file whose owner is outside the first range is seen as
-nobody's, and a process outside the second range cannot make files there.
+writes them through the mount as if its own ids were stored. A file whose owner is outside the first range appears to
+belong to `nobody`, and a process outside the second range cannot make files there.
 
-The mapping of a mount is that of a user namespace. One is made for each mount by a short-lived child, and lives as
-long as the mount does. The mount gets its mapping and its flags before it is attached to a folder, so no one ever
-sees it with other ones.
+The mapping of a mount is that of a user namespace. A short-lived child makes one for each mount, and it exists as long
+as the mount. The mount gets its mapping and its flags before it is attached to a folder, so it is never visible without
+them.
 
 Source: mount_setattr(2), user_namespaces(7), linux/mount.h.
 """
@@ -80,7 +80,7 @@ def has_idmapped_mounts(folder: Path) -> bool:
 
 @contextmanager
 def _idmapped_tree(source: Path, stored: int, seen: int) -> Iterator[int]:
-    """The descriptor of a mount of the folder that is attached nowhere yet."""
+    """Return the descriptor of a detached mount of the folder."""
     with _user_namespace(stored, seen) as namespace:
         tree = _clone(source)
         try:

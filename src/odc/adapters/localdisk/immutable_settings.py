@@ -1,4 +1,4 @@
-"""Settings that files of the cloud depend on: they may not change while those files are there.
+"""Settings that must not change while files of the cloud depend on them.
 
 | setting | what depends on it |
 |---|---|
@@ -22,14 +22,14 @@ DEV = 1000
 
 
 def check_disks_folder(old: Path, new: Path) -> None:
-    """Refuse another folder for the disks than the one that has them. A folder that was moved with its disks is fine.
+    """Refuse a folder for the disks other than the current one. A folder that was moved with its disks is accepted.
 
     Args:
         old: the disks' folder of the last start.
         new: the one of the settings.
 
     Raises:
-        InvalidRequest: with the ways to go on. Nothing was changed.
+        InvalidRequest: with the possible commands. Nothing was changed.
     """
     old, new = old.resolve(), new.resolve()
     has = _id_of(old)
@@ -62,13 +62,13 @@ def _may_have_disks(folder: Path) -> bool:
 
 
 def check_ids(wanted: int, disks: Path) -> None:
-    """Refuse an id range other than the one that the files of homes belong to. The disks are mounted.
+    """Refuse an id range other than that of the files in homes. The disks must be mounted.
 
     Args:
         wanted: the first id of the range.
         disks: the disks' folder.
 
-    Cost: one look at each disk.
+    Cost: reads one folder of each disk.
 
     Raises:
         InvalidRequest: with the setting that fits. Nothing was changed.
@@ -95,7 +95,7 @@ def check_box_ids(old: int, new: int, boxes: Path) -> None:
 
 
 def _does_not_fit(wanted: int, wrong: Sequence[tuple[str, int]]) -> InvalidRequest:
-    """The error that names what is in the way, with the base that each needs."""
+    """Return the error that names the disks or boxes in another id range, with the base that keeps their ids."""
     base = wrong[0][1]
     shown = ", ".join(what for what, _ in wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     return InvalidRequest(

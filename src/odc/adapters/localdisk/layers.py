@@ -40,7 +40,7 @@ RUN_BYTES = 16 * 2**20
 """Limit of the run directory. The engine's own files there take a few kB."""
 LARGEST_RUN_FILE = 64 * 2**10
 START_BYTES = 16 * 2**20
-"""What a full layer gets on top when its box starts again: the engine and sshd write a little there."""
+"""Added to the limit of a full layer when its box starts again: the engine and sshd write a little there."""
 MOST_EXTRA = 64 * START_BYTES
 LARGEST_SHARE = 4
 """A layer gets at most this part (one fourth) of the whole storage, so that one box cannot fill it."""
@@ -68,7 +68,7 @@ class Layers:
 
     @property
     def limit_bytes(self) -> int:
-        """What one box may write now."""
+        """Return the bytes that one box may write now."""
         return min(self._limit, shutil.disk_usage(self._root.parent).total // LARGEST_SHARE)
 
     def prepare(self, name: BoxName) -> None:
@@ -86,7 +86,7 @@ class Layers:
     def mount(self, name: BoxName, layer: Path, run: Path) -> None:
         """Mount the subvolumes for a container that does not run. Repeatable.
 
-        A container that has written into its layer before, such as one that an earlier version of ODC made, keeps it.
+        A container that has already written to its layer, such as one made by an earlier version of ODC, keeps it.
 
         Args:
             name: which box; one for which `prepare` was not called has no limit.
@@ -135,9 +135,9 @@ class Layers:
                     self._delete(folder)
 
     def measure(self) -> dict[str, LayerUse]:
-        """Use by name of the box, at most some seconds old. What cannot be measured is left out.
+        """Return usage by name of the box, at most some seconds old. Layers that cannot be measured are left out.
 
-        Cost: one command, however many boxes there are: a pass waits for it.
+        Cost: one command for all boxes, since a pass waits for it.
         """
         if time.monotonic() - self._measured_at > MEASURE_S:
             self._measured_at = time.monotonic()
@@ -169,7 +169,7 @@ class Layers:
     def _shorten_files(self, run: Path) -> None:
         """Empty the files that the box made large: the engine needs room to write its own when it starts the box again.
 
-        With a full quota even that takes room, and what is freed counts only after the next commit of the file system.
+        With a full quota even that needs space, and freed space counts only after the next commit of the file system.
         """
         plain = [path for path in run.iterdir() if path.is_file() and not path.is_symlink()]
         large = [path for path in plain if path.stat().st_size > LARGEST_RUN_FILE]

@@ -111,7 +111,7 @@ def unmount(target: Path, patience_s: float = 0.0) -> None:
     """Unmount.
 
     Args:
-        target: what is mounted there.
+        target: the mount point.
         patience_s: how long to wait for programs that use it, such as one of btrfs that the daemon left running.
 
     Raises:
@@ -156,11 +156,12 @@ def seen_elsewhere(mount: Mount) -> str | None:
 
 
 def unmount_copies(folder: Path) -> None:
-    """Unmount the copies of mounts at and below the folder that processes with mounts of their own keep.
+    """Unmount the copies of mounts at and below the folder that are in other processes' mount namespaces.
 
-    The engine's monitor of a box keeps what was mounted when the box was started, also what is another cloud's, until
-    that box ends. Where the host does not share its mounts, as without systemd, what we unmount stays in use there,
-    and a file system that stopped after an error stays alive. A box's own mounts are not copies: it has another root.
+    The engine's monitor of a box keeps the mounts that existed when the box was started, including those of other
+    clouds, until that box ends. If the host does not share its mounts, as without systemd, a file system that we
+    unmount stays in use there, and one that stopped after an error stays active. A box's own mounts are not copies: its
+    root is different.
     """
     for process, others in _other_tables():
         if not _has_our_root(process):
@@ -172,7 +173,7 @@ def unmount_copies(folder: Path) -> None:
 
 
 def _has_our_root(process: Path) -> bool:
-    """Whether paths mean there what they mean here."""
+    """Whether the process has the same root folder as this one."""
     try:
         return (process / "root").samefile("/")
     except OSError:

@@ -13,16 +13,16 @@ LIMIT_S = 3600.0
 
 
 def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> str:
-    """What the program prints. It runs in the C locale, so that its messages can be matched.
+    """Run a program and return its output. It runs in the C locale, so that its messages can be matched.
 
     Args:
         command: the program and its arguments.
         given: its standard input; None: none.
-        limit_s: when it is ended.
+        limit_s: seconds after which it is killed.
 
     Raises:
         ProviderRefused: it is not installed.
-        ProviderUnavailable: it failed, with its first words, or did not end in time.
+        ProviderUnavailable: it failed, with the beginning of its message, or did not end in time.
     """
     if shutil.which(command[0]) is None:
         raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", odc("doctor")))

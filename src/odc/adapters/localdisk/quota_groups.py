@@ -1,9 +1,9 @@
-"""What disks take of the storage: read from btrfs's quota groups, and from the file systems.
+"""Usage of the storage by disks, from btrfs's quota groups and from the file systems.
 
 Each subvolume has a quota group `0/ID` of its own. A disk's home and snapshots are also members of the group `1/ID`,
-ID being the home's: what its members share with each other counts there once, so it is what the disk takes in all.
+ID being the home's: data that its members share counts there once, so it is the disk's total usage.
 Older kernels would have to count the whole file system again for every snapshot in a group: there, such groups are not
-used, and what several snapshots share with each other only is not counted.
+used, and data that only several snapshots share is not counted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def join_group(home: Path) -> None:
 
 
 def measure_space(root: Path) -> tuple[int, int]:
-    """The size of the storage, and what can still be written; of a sparse file, as far as the host has room for it."""
+    """Return the size of the storage, and the bytes that can still be written; for a sparse file, limited by the host's
+    free space.
+    """
     space = shutil.disk_usage(root)
     free = space.free
     if mounted_file(root) is not None:
@@ -96,7 +98,7 @@ def read_groups(root: Path, limit_s: float = LIMIT_S) -> dict[str, Group]:
 
 
 class Counts:
-    """Reads what btrfs has counted."""
+    """Reads btrfs's counts."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -106,7 +108,7 @@ class Counts:
         self._count_after = 0.0
 
     def measure(self) -> StorageUse:
-        """What each disk takes, as of the last commit of the file system; nothing of it while btrfs counts again."""
+        """Return the usage of each disk, as of the last commit of the file system; empty while btrfs counts again."""
         total, free = measure_space(self._root)
         groups = self._groups()
         disks, strangers = {}, []
@@ -164,10 +166,10 @@ class Counts:
         if self._deleted <= waiting:
             return True
         self._deleted &= waiting
-        # What was freed can be used, and is counted, once it is committed; the next measurement sees it.
+        # Freed space can be used and is counted after the commit; the next measurement includes it.
         run("btrfs", "filesystem", "sync", str(self._root))
         if mounted_file(self._root) is not None:
-            with suppress(ProviderUnavailable):  # the host gets back what the file does not need any more
+            with suppress(ProviderUnavailable):  # return the file's unused blocks to the host
                 run("fstrim", str(self._root))
         return True
 

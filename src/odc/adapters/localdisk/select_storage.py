@@ -23,14 +23,14 @@ INSIDE = ".odc-storage"
 
 
 def prepare_folder(folder: Path, file_bytes: int) -> StorageBackend:
-    """Make the folder ready and say how disks are kept there.
+    """Prepare the folder and return its kind of storage.
 
-    Rule: the folder's own btrfs if it is on one, else a btrfs file mounted there, else plain folders. What was
-    chosen once stays: a folder that holds disks is never covered by a mount.
+    Rule: the folder's own btrfs if it is on one, else a btrfs file mounted there, else plain folders. The choice is
+    permanent: a folder with disks is never covered by a mount.
 
     Raises:
-        ProviderUnavailable: the file cannot be mounted, or what the folder held before is not there.
-        ProviderRefused: a program is missing, or the folder has files of others.
+        ProviderUnavailable: the file cannot be mounted, or the folder's earlier storage is missing.
+        ProviderRefused: a program is missing, or the folder has other files.
     """
     with storage_errors(f"the disks' folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -17,13 +17,13 @@ from odc.host import sync_folder, write_atomically
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written down about a snapshot.
+    """The recorded facts about a snapshot.
 
     Attributes:
         number: its place among the disk's snapshots; clocks may jump, this only grows.
         begun: when the copy began.
-        taken: when it was whole and verified.
-        used_bytes: what the files take.
+        taken: when it was complete and verified.
+        used_bytes: size of the files.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Snapshots:
         """The folder of the snapshot.
 
         Raises:
-            ProviderRefused: there is no complete one of this id.
+            ProviderRefused: there is no complete snapshot of this id.
         """
         if not self.is_complete(disk_id, snapshot_id):
             raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
@@ -74,7 +74,7 @@ class Snapshots:
         try:
             facts = self._copy(home, disk_id, partial)
         except (OdcError, OSError):
-            # Half a copy only takes room, which may be what is missing. The first error is the one to tell.
+            # A partial copy uses space, which may be the cause of the failure. The first error is reported.
             with suppress(OdcError, OSError):
                 self._backend.delete(partial)
             raise
@@ -82,7 +82,7 @@ class Snapshots:
         partial.rename(folder / snapshot_id)
 
     def delete(self, disk_id: str, snapshot_id: str) -> None:
-        """Delete a complete snapshot, or what an interrupted deletion left of it.
+        """Delete a complete snapshot, or the rest of one whose deletion was interrupted.
 
         Raises:
             ProviderRefused: it is the last one.
@@ -92,7 +92,7 @@ class Snapshots:
         if self.is_complete(disk_id, snapshot_id):
             if self.complete(disk_id)[-1] == snapshot_id:
                 raise ProviderRefused(f"snapshot {snapshot_id} is the last one of disk {disk_id}: it is kept")
-            # First the name: what is half deleted must not be taken for whole.
+            # Rename first: a partly deleted snapshot must not look complete.
             (folder / snapshot_id).rename(going)
             sync_folder(folder)
         self._backend.delete(going)

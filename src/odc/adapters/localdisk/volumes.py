@@ -4,7 +4,7 @@ Layout below a folder that only root may enter; the names never come from users:
 
     volumes/<disk id>/id          the disk's id and its volume's identity: written last, so a volume without it is
                                   half-made; it is outside the home, where users cannot reach it
-    volumes/<disk id>/label       whose the disk is and what it is called, for when its record is lost
+    volumes/<disk id>/label       owner and name of the disk, in case its record is lost
     volumes/<disk id>/home        what boxes see as /home/dev, with the marker `.odc-disk`
     snapshots/<disk id>/<id>      read-only copies; a name is given only to a verified one
     snapshots/<disk id>/.<id>.facts     when it was taken, what it holds, its place among the others
@@ -77,7 +77,7 @@ class LocalVolumes:
         self._snapshots = Snapshots(self._root / "snapshots", backend)
 
     def describe(self) -> str:
-        """What the storage is, in a few words: `btrfs, 1700 GiB free`."""
+        """Describe the storage: `btrfs, 1700 GiB free`."""
         with storage_errors("the disks' storage"):
             free = f"{gib_text(shutil.disk_usage(self._root).free)} free"
             if mounted_file(self._root) is not None:
@@ -159,7 +159,7 @@ class LocalVolumes:
     def _shows(self, mount: Mount, home: Path, seen_from: int) -> bool:
         """Whether the mount shows the home's owners in the range that begins there.
 
-        The kernel does not tell a mount's mapping, only that there is one: the owner of the folder itself tells it.
+        The kernel does not report a mount's mapping, only that there is one; the owner of the folder itself shows it.
         """
         is_shifted = "idmapped" in mount.options
         shift = mount.target.stat().st_uid - home.stat().st_uid
@@ -187,7 +187,7 @@ class LocalVolumes:
             unmount(target)
 
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
-        """Copy the volume, verify the copy as the backend says and by its marker, and say what it holds."""
+        """Copy the volume, verify the copy by the backend's method and its marker, and return the snapshot."""
         with self._alone(disk_id), storage_errors(f"disk {disk_id} cannot be copied"):
             if not self._snapshots.is_complete(disk_id, _checked(snapshot_id)):
                 home = self._home(disk_id)
@@ -200,7 +200,7 @@ class LocalVolumes:
             return self._snapshots.describe(disk_id, snapshot_id)
 
     def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """The files of a snapshot, each folder before what it holds."""
+        """Yield the files of a snapshot, each folder before its contents."""
         with storage_errors(f"the files of disk {disk_id} cannot be listed"):
             yield from list_below(self._snapshots.path(disk_id, _checked(snapshot_id)))
 
@@ -210,7 +210,7 @@ class LocalVolumes:
             return self._snapshots.complete(_checked(disk_id))
 
     def set_limit(self, disk_id: str, size_bytes: int) -> None:
-        """Let the volume hold so much."""
+        """Set the volume's size limit."""
         with storage_errors(f"the limit of disk {disk_id} cannot be set"):
             self._backend.make(self._home(disk_id), size_bytes)
 
@@ -220,7 +220,7 @@ class LocalVolumes:
             self._snapshots.delete(_checked(disk_id), _checked(snapshot_id))
 
     def measure(self) -> StorageUse:
-        """How full the storage is, and what each disk takes of it."""
+        """Return the usage of the storage and of each disk."""
         with storage_errors("the disks' storage cannot be measured"):
             return self._backend.measure(self._root)
 
@@ -228,7 +228,7 @@ class LocalVolumes:
         """Unmount every volume, and the folder itself if our own file is mounted there. Deletes nothing.
 
         Raises:
-            ProviderUnavailable: something uses a mount, which the message names; it and what comes after it stay.
+            ProviderUnavailable: a mount is in use, which the message names; it and the following ones stay mounted.
         """
         with storage_errors("the disks' mounts"):
             for mount in reversed(read_mounts()):
@@ -255,10 +255,11 @@ class LocalVolumes:
         return folder / "home"
 
     def _check_marker(self, disk_id: str, home: Path) -> None:
-        """Refuse a home that is not this disk's.
+        """Refuse a home that does not belong to this disk.
 
-        Rule: a marker that its user removed or changed is written again, as long as the volume is the very one that
-        `id` names: nobody locks themselves out with `rm`, and a folder in the volume's place is not taken for it.
+        Rule: a marker that its user removed or changed is written again, as long as the volume has the identity in
+            `id`: users cannot lock themselves out with `rm`, and a folder that replaces the volume is not mistaken for
+                it.
         """
         if read_marker(home) == disk_id:
             return
@@ -274,7 +275,7 @@ class LocalVolumes:
 
 
 def read_labels(folder: Path) -> tuple[VolumeLabel, ...]:
-    """What is written next to each whole volume, by disk id; nothing if the storage is not mounted there.
+    """Return the label of each complete volume, by disk id; empty if the storage is not mounted there.
 
     Args:
         folder: of the disk storage.
@@ -302,14 +303,14 @@ def _checked(name: str) -> str:
 
 
 def open_volumes(folder: Path, file_bytes: int, id_base: int) -> LocalVolumes:
-    """The best storage that the folder can give; see `select_storage.py`.
+    """Open the best kind of storage that the folder supports; see `select_storage.py`.
 
     Args:
         folder: of the disks; made if it does not exist.
-        file_bytes: size of the btrfs file, if one is made; at most 90 % of what the host has free.
+        file_bytes: size of the btrfs file, if one is made; at most 90 % of the host's free space.
         id_base: host uid of a box's root.
 
     Raises:
-        ProviderError: the storage is not there or cannot be mounted; nothing was changed.
+        ProviderError: the storage is missing or cannot be mounted; nothing was changed.
     """
     return LocalVolumes(folder.resolve(), prepare_folder(folder.resolve(), file_bytes), id_base)

@@ -1,4 +1,4 @@
-"""Time that moves only when it is told to."""
+"""A clock that moves only when a test moves it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VirtualClock:
             return f"boot-{self._boots}"
 
     def advance(self, by: timedelta) -> datetime:
-        """Let time pass; says what time it is then. Time never passes backwards: that is a jump."""
+        """Let time pass and return the new time. It must not be negative; use a jump for that."""
         if by < timedelta():
             raise ValueError("time passes forwards only")
         with self._lock:
@@ -48,7 +48,7 @@ class VirtualClock:
             return self._now
 
     def reboot(self, off: timedelta = timedelta(minutes=1)) -> None:
-        """Reboot: the wall clock goes on, the time since boot starts again."""
+        """Reboot: the wall clock continues, the time since boot starts again."""
         with self._lock:
             self._now += off
             self._since_boot = timedelta(seconds=1)

@@ -40,13 +40,13 @@ class _Box:
 
 
 class MemoryCluster:
-    """See `odc.ports.cluster`. `faults` makes any method fail; the methods at the end play accidents.
+    """See `odc.ports.cluster`. `faults` makes any method fail; the methods at the end simulate accidents.
 
     Attributes:
-        faults: what the next calls raise.
-        collisions: every time that a box was made with a GPU that another box held: must stay empty.
+        faults: errors that the next calls raise.
+        collisions: boxes that were made with a GPU that another box held; must stay empty.
         host: what `check_host` reports, apart from the boxes and ports of the call.
-        cut_off: box to the cause, of those that users do not reach.
+        cut_off: box to the cause, for boxes that users cannot reach.
         strangers: SSH ports at which other programs listen.
     """
 
@@ -138,7 +138,7 @@ class MemoryCluster:
             return known.state is BoxState.RUNNING and known.asks > needed
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
-        """Replace what the box reads."""
+        """Replace the files that the box reads."""
         with self.faults.around("write_files"), self._lock:
             box = self._boxes.get(name)
             if box is not None:
@@ -159,7 +159,7 @@ class MemoryCluster:
                 del self._boxes[name]
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
-        """Delete what the attempts up to this one left: networks and files."""
+        """Delete the networks and files of the attempts up to this one."""
         with self.faults.around("clean_up"), self._lock:
             self._check_up()
             self._leftovers = {
@@ -167,7 +167,7 @@ class MemoryCluster:
             }
 
     def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
-        """What the test says of the host and of these boxes."""
+        """Return the report that the test has set for the host and these boxes."""
         with self.faults.around("check_host"), self._lock:
             lost = {box.uid: self.cut_off[box.name] for box in boxes if box.name in self.cut_off}
             return replace(
@@ -219,7 +219,7 @@ class MemoryCluster:
         self._down = why
 
     def heal(self) -> None:
-        """Whatever was broken by `go_down`, `silence`, `delay_ssh` or `faults` works again; lost boxes stay lost."""
+        """Undo `go_down`, `silence`, `delay_ssh` and `faults`; lost boxes stay lost."""
         with self._lock:
             self._down = ""
             self.faults.clear()
@@ -244,7 +244,7 @@ class MemoryCluster:
             box.state, box.exit_code, box.message = BoxState.EXITED, code, message
 
     def kill_for_memory(self, name: BoxName, count: int = 1) -> None:
-        """The kernel kills processes of the box because it is out of memory; the box goes on."""
+        """The kernel kills processes of the box because it is out of memory; the box keeps running."""
         with self._lock:
             self._boxes[name].kills += count
 
@@ -280,7 +280,7 @@ class MemoryCluster:
             return self._boxes[spec.name].uid
 
     def read_files(self, name: BoxName) -> Mapping[str, bytes]:
-        """What the box reads now; key: path below `/run/odc`."""
+        """Return the files that the box reads now; key: path below `/run/odc`."""
         with self._lock:
             return dict(self._boxes[name].files)
 

@@ -1,4 +1,4 @@
-"""Faults to inject into the memory adapters: what real backends do on bad days, at the moment a test chooses."""
+"""Fault injection for the memory adapters: failures of real backends, at a moment that the test chooses."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class FaultInjector:
         self._faults: list[_Fault] = []
 
     def add(self, method: str, error: OdcError, times: int = 1, *, after: bool = False) -> None:
-        """Let the next calls of a method fail.
+        """Make the next calls of a method fail.
 
         Args:
             method: its name.
-            error: what it raises.
+            error: the error that it raises.
             times: how many calls fail.
-            after: the call does its work first, as when only the answer is lost.
+            after: the call does its work before it fails, as if only the answer was lost.
         """
         with self._lock:
             self._faults.append(_Fault(method, error, times, after))

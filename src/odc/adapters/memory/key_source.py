@@ -25,7 +25,7 @@ class MemoryKeySource:
             self._logins[login.lower()] = FetchedKeys(user_id=user_id, keys=keys)
 
     def remove(self, login: str) -> None:
-        """Let there be no such login."""
+        """Remove the login."""
         with self._lock:
             self._logins.pop(login.lower(), None)
 

@@ -43,11 +43,11 @@ class MemoryStateStore:
         self._next_order = 1
 
     def room(self) -> StoreRoom:
-        """What a test says."""
+        """Return the value that a test has set."""
         return self.space
 
     def observe(self) -> Stored:
-        """Everything live, as one picture."""
+        """Return all live records, as one consistent snapshot."""
         with self._lock:
             live = sorted((r for r in self._live.values() if r.id not in self._hidden), key=lambda r: r.order)
             disk_ids = {r.disk_id for r in live}
@@ -175,7 +175,7 @@ class MemoryStateStore:
             return len(beyond)
 
     def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
-        """What happened to a reservation, in order."""
+        """Return the events of a reservation, in order."""
         with self._lock:
             return tuple(event for event in self._events if event.reservation_id == reservation_id)
 
@@ -201,7 +201,7 @@ class MemoryStateStore:
             return before
 
     def hide(self, reservation_id: str, why: str) -> None:
-        """Let a live record be unreadable from now on, as one that a newer version wrote."""
+        """Make a live record unreadable from now on, as if a newer version had written it."""
         with self._lock:
             self._hidden[reservation_id] = why
 

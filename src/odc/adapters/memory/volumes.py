@@ -17,7 +17,7 @@ from odc.ports.volumes import FileEntry
 
 @dataclass(slots=True)
 class _Volume:
-    """One volume; `vouched`: it is the very one that was made for its disk, whatever its marker says."""
+    """One volume; `vouched`: it is the one that was made for its disk, regardless of its marker."""
 
     size_bytes: int
     marker: str
@@ -42,7 +42,7 @@ class MemoryVolumes:
         self._snapshots: dict[str, dict[str, tuple[Snapshot, tuple[FileEntry, ...]]]] = {}
 
     def describe(self) -> str:
-        """What the storage is."""
+        """Describe the storage."""
         return "memory"
 
     def list_attached(self) -> dict[str, str]:
@@ -121,7 +121,7 @@ class MemoryVolumes:
             return tuple(self._snapshots.get(disk_id, {}))
 
     def set_limit(self, disk_id: str, size_bytes: int) -> None:
-        """Let it hold so much."""
+        """Set its size limit."""
         with self.faults.around("set_limit"), self._lock:
             self._get(disk_id).size_bytes = size_bytes
 
@@ -136,7 +136,9 @@ class MemoryVolumes:
             del taken[snapshot_id]
 
     def measure(self) -> StorageUse:
-        """What each disk takes; every file of a snapshot counts unless a later one, or the volume, has the same."""
+        """Return the usage of each disk; a snapshot's file counts unless a later snapshot, or the volume, has the
+        same.
+        """
         with self.faults.around("measure"), self._lock:
             disks = {disk_id: self._use_of(disk_id) for disk_id in self._volumes}
             used = sum(use.total_bytes or 0 for use in disks.values())
@@ -159,14 +161,14 @@ class MemoryVolumes:
         )
 
     def write(self, disk_id: str, path: str, size: int = 1, kind: str = "f") -> None:
-        """Do what a box does: write a file into the home, over what was there."""
+        """Act as a box: write a file into the home, replacing an existing one."""
         with self._lock:
             volume = self._get(disk_id)
             self._writes += 1
             volume.files[path] = FileEntry(path=path, kind=kind, size=size, mtime=self._writes)
 
     def files(self, disk_id: str) -> dict[str, int]:
-        """What a box would find in the home now: path to size."""
+        """Return the current contents of the home: path to size."""
         with self._lock:
             return {path: entry.size for path, entry in self._get(disk_id).files.items()}
 
@@ -181,7 +183,7 @@ class MemoryVolumes:
             self._get(disk_id).user = user
 
     def mark(self, disk_id: str, marker: str) -> None:
-        """Do what a box's user may do: change the marker; empty removes it."""
+        """Act as a box's user: change the marker; empty removes it."""
         with self._lock:
             self._get(disk_id).marker = marker
 

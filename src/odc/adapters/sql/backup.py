@@ -56,7 +56,7 @@ def _copy(source: Path, fresh: Path) -> None:
 
 
 def _check(copy: Path, source: Path) -> None:
-    """Look at the copy, so that what was looked at is what is used."""
+    """Check the copy and not the original, so that the checked file is the one that is used."""
     try:
         with contextlib.closing(sqlite3.connect(copy)) as connection:
             whole = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -89,6 +89,6 @@ def _keep(target: Path) -> Path | None:
 
 
 def _fold_log(database: Path) -> None:
-    """Bring what is still in the write-ahead log into the file itself."""
+    """Move the contents of the write-ahead log into the file itself."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -24,7 +24,7 @@ def write_change(connection: sa.Connection, change: Change) -> None:
 
     Raises:
         Conflict: a stored version differs from the one that was read.
-        IntegrityError: a new row, or a name, is there already.
+        IntegrityError: a new row, or a name, exists already.
     """
     for pool, version in sorted(change.pools.items()):
         _put(connection, t.pools, t.pools.c.name, pool, version, {})

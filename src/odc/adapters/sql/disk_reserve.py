@@ -1,7 +1,7 @@
 """A reserve of disk space for the records: a file that is deleted when their file system is full.
 
-What ends boxes and frees space is written to the records too. Without a reserve a full file system would keep
-reservations from ending. It is made again when there is room.
+Ending boxes and freeing space writes to the records too, so without a reserve a full file system would keep
+reservations from ending. It is created again when there is space.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class DiskReserve:
             log.error("little room for the records; the reserve is used", extra={"folder": str(self._folder)})
 
     def room(self) -> StoreRoom:
-        """How much is left. Makes the reserve, or gives it up before the file system is full.
+        """Return the free space. Create the reserve, or delete it before the file system is full.
 
         Raises:
-            OSError: the folder cannot be looked at.
+            OSError: the folder cannot be read.
         """
         facts = os.statvfs(self._folder)
         free, scale = facts.f_bavail * facts.f_frsize, self._size / RESERVE_BYTES

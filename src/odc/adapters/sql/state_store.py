@@ -93,7 +93,7 @@ class SqlStateStore:
         except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
             cause = getattr(error, "orig", None) or error
             if getattr(cause, "sqlstate", None) in _LOST_RACES:
-                raise Conflict("another writer held what this one needed, and was let through") from error
+                raise Conflict("a write was rolled back in favour of another writer") from error
             if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 if self._reserve is not None:
                     self._reserve.release()
@@ -103,14 +103,16 @@ class SqlStateStore:
             raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
 
     def room(self) -> StoreRoom:
-        """Whether the records have room to grow; PostgreSQL looks after its own."""
+        """Return whether the records have space to grow; for PostgreSQL this is not checked."""
         try:
             return self._reserve.room() if self._reserve is not None else StoreRoom()
         except OSError as error:
-            return StoreRoom(problem=f"the folder of the records cannot be looked at: {error.strerror or error}")
+            return StoreRoom(problem=f"the folder of the records cannot be read: {error.strerror or error}")
 
     def observe(self) -> Stored:
-        """Everything live, as one picture; records that have not changed since the last time are not decoded again."""
+        """Return all live records, as one consistent snapshot; records that are unchanged since the last call are not
+        decoded again.
+        """
         r = t.reservations.c
         with self._reading() as connection:
             pools = {row.name: row.version for row in connection.execute(sa.select(t.pools))}
@@ -223,7 +225,7 @@ class SqlStateStore:
             last = connection.execute(first_gone).scalar()
             oldest = sa.select(r.id).where(ended, r.place <= (last or 0)).order_by(r.place).limit(most)
             ids = list(connection.execute(oldest).scalars())
-        # What has ended stays so: nothing makes one of them live again between reading and writing.
+        # An ended reservation never becomes live again, so this cannot change between reading and writing.
         for part in _parts(ids):
             with self._writing() as connection:
                 connection.execute(sa.delete(t.events).where(t.events.c.reservation_id.in_(part)))
@@ -231,7 +233,7 @@ class SqlStateStore:
         return len(ids)
 
     def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
-        """What happened to a reservation, in order."""
+        """Return the events of a reservation, in order."""
         e = t.events.c
         with self._reading() as connection:
             query = sa.select(e.body).where(e.reservation_id == reservation_id).order_by(e.place)

@@ -1,4 +1,4 @@
-"""The tables. Columns hold what queries compare; `body` holds the whole record as JSON.
+"""The tables. Columns have the fields that queries compare; `body` has the whole record as JSON.
 
 The migrations next to this file make and change the schema; nothing here does.
 """

@@ -1,1 +1,1 @@
-"""What the machine itself gives: clocks, GPUs, OpenSSH's programs."""
+"""Adapters for the machine itself: clocks, GPUs, OpenSSH's programs."""

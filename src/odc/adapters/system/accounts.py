@@ -27,7 +27,7 @@ class SystemAccounts:
             return None
 
     def find_lender(self, uid: int, file: Path = SUBORDINATE) -> str | None:
-        """The login whose subordinate uid this is, as `/etc/subuid` says; None if it is nobody's."""
+        """Return the login whose subordinate uid this is, by `/etc/subuid`; None if it is not a subordinate uid."""
         for login, first, count in lent_ranges(file):
             if first <= uid < first + count:
                 return (self.find_login(int(login)) or login) if login.isdecimal() else login

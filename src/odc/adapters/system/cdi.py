@@ -1,4 +1,4 @@
-"""What the machine's CDI files say of its real GPUs: whether the engine can give a GPU to a box.
+"""Reads the machine's CDI files: whether the engine can pass a real GPU to a box.
 
 Source: the Container Device Interface specification; `nvidia-ctk cdi generate` writes JSON or YAML, of which only the
 paths and the GPUs' UUIDs are read here.

@@ -1,6 +1,7 @@
 """The machine's GPUs, by NVIDIA's own library. Nothing here raises: a machine without a driver has no GPUs.
 
-The library's errors are findings: a driver that does not work and a GPU that does not answer are told to the operator.
+The library's errors are findings: a driver that does not work and a GPU that does not answer are reported to the
+operator.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from odc.domain.node import FoundGpu
 
 @dataclass(frozen=True, slots=True)
 class GpuSurvey:
-    """What the driver says now.
+    """The driver's current state.
 
     Attributes:
         gpus: those that answer, in the driver's order.
-        faults: what is wrong with the driver or with single GPUs, as sentences.
+        faults: faults of the driver or of single GPUs, as sentences.
     """
 
     gpus: tuple[FoundGpu, ...] = ()
@@ -44,7 +45,7 @@ def survey_gpus() -> GpuSurvey:
 
 
 def find_gpus() -> tuple[FoundGpu, ...]:
-    """Every NVIDIA GPU that answers, in the driver's order; none if there is no driver."""
+    """Return every NVIDIA GPU that answers, in the driver's order; none if there is no driver."""
     return survey_gpus().gpus
 
 

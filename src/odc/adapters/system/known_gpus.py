@@ -1,7 +1,7 @@
-"""The real GPUs that a cloud has seen on its machine, so that one that is lost is missed.
+"""Records the real GPUs of a cloud's machine, so that a lost GPU is noticed.
 
-A GPU that has fallen off the bus is in no list of the driver. Its node keeps its size: other boxes go on, and the lost
-GPU is not lent. The file is in the state folder; without it the cloud knows only the GPUs of now.
+A GPU that has fallen off the bus is in no list of the driver. Its node keeps its size: other boxes keep running, and
+the lost GPU is not lent. The file is in the state folder; without it the cloud knows only the current GPUs.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def gpus_file(state: Path) -> Path:
 
 
 def machine_gpus(state: Path) -> tuple[FoundGpu, ...]:
-    """The GPUs that answer, and those that did at an earlier start of the cloud and do not now."""
+    """Return the GPUs that answer, and those that did at an earlier start of the cloud and do not now."""
     found = survey_gpus().gpus
     here = {gpu.uuid for gpu in found}
     return (*found, *(gpu for gpu in _noted(state) if gpu.uuid not in here))
 
 
 def lost_gpus(state: Path) -> tuple[FoundGpu, ...]:
-    """The GPUs that an earlier start of the cloud found and that do not answer now."""
+    """Return the GPUs that an earlier start of the cloud found and that do not answer now."""
     here = {gpu.uuid for gpu in survey_gpus().gpus}
     return tuple(gpu for gpu in _noted(state) if gpu.uuid not in here)
 
 
 def note_gpus(state: Path) -> None:
-    """Write down the GPUs that answer, besides those that are noted."""
+    """Add the GPUs that answer to the recorded ones."""
     gpus = machine_gpus(state)
     if gpus and set(gpus) != set(_noted(state)):
         write_atomically(gpus_file(state), msgspec.json.encode(gpus))

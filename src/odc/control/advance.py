@@ -2,14 +2,14 @@
 
 Each function below looks first at the outcome of this attempt's task, then at what the pass observed, and returns at
 most one step. If there is nothing to conclude and a task is missing, it starts the task. So a task that was lost in a
-crash is started again by the same code that starts it the first time.
+crash is started again by the same code that started it the first time.
 
 Faults are of two kinds, told apart by the type of the error. `ProviderUnavailable` may go away: it is noted on the
 record and retried with growing delay. `ProviderRefused` will not: the reservation ends with that reason. How long
 retries go on depends on the state:
 
-* PREPARING: until the prepare limit, which is part of the promise to those who wait behind. Then the reservation goes
-  back to the queue for another attempt, up to `Limits.attempts`.
+* PREPARING: until the prepare limit, which is part of the promise to users further back in the queue. Then the
+  reservation goes back to the queue for another attempt, up to `Limits.attempts`.
 * ACTIVE: without limit. A box that runs is never ended by a fault of ours.
 * ENDING: without limit. Ending early would give the GPUs or the disk away while a container still uses them, or lose
   what the user wrote.
@@ -182,7 +182,7 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
 def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
     """Note when users cannot reach its boxes, with the cause, and when they can again.
 
-    It informs the user and the operator only. The box goes on: what runs in it does not need SSH.
+    It only informs the user and the operator. The box keeps running: its processes do not need SSH.
     """
     uids = [place.uid for place in record.places]
     cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
@@ -230,7 +230,7 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     # Only when all boxes can be written: the digest on the record is for all of them.
     if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
         return Step(tasks=[Task(TaskName.REFRESH_FILES, record)]) if _may_try(record, seen) else None
-    # Everything is as it should be, so whatever failed before works again.
+    # No step fails now, so an earlier fault is over.
     if record.fault is not None and record.id not in seen.busy:
         return Step(record=replace(record, fault=None))
     return None
@@ -248,7 +248,7 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
     One list is not enough evidence to give up a reservation whose box may still run.
     """
     if seen.frozen:
-        # The clock cannot tell how long the box has been missing. Start again when it can be trusted.
+        # The untrusted clock cannot measure how long the box has been missing. Start again when it can be trusted.
         return Step(record=replace(record, missing_since=None)) if record.missing_since is not None else None
     # A time in the future was noted before the clock was set back.
     if record.missing_since is None or record.missing_since > seen.now:
@@ -279,7 +279,7 @@ def _cleaning(record: Reservation, seen: Observation) -> Step | None:
     outcome = _outcome(record, seen, TaskName.CLEAN)
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if outcome is not None and outcome.error is not None:
-        # Shown on the disk too: its next user waits for it, and an operator may have to look at it.
+        # Shown on the disk too: its next user waits for it, and an operator may have to repair it.
         message = outcome.error.message
         faulty = replace(disk, fault=message) if disk and disk.fault != message else None
         return _note_fault(record, outcome.error.message, seen, faulty)
@@ -300,7 +300,7 @@ def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Obs
             others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
             fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
             step.add_event(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
-        # A reservation that is queued again keeps its disk; otherwise the disk goes to the one that waits for it.
+        # A reservation that is queued again keeps its disk; otherwise the disk passes to its successor.
         step.disk = fresh if record.requeue else fresh.released_by(record.id)
     step.add_event(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _end_text(record))
     return step

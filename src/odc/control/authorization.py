@@ -4,8 +4,8 @@ The rules are `domain.access`; here they are applied to records. Requests are au
 handler runs (`request_handlers`), questions at the beginning of each method of `queries`.
 
 A reference is a whole id, a prefix of it, or a name. It is looked up among the caller's own reservations first: those
-that hold the name, then those that are ending, then the newest ended one. Only a whole id finds another user's, and a
-prefix or a name if the caller is an operator.
+that still have the name, then those that are ending, then the newest ended one. Only a whole id finds another user's,
+and a prefix or a name if the caller is an operator.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Authorizer:
         """Let the caller act as the user that their uid is recorded as.
 
         Raises:
-            NotAllowed: the uid was another person's, as far as its login tells. The record is held, for operators to
-                see, until one of them says who it is.
+            NotAllowed: the uid's login has changed, so it may be another person's. The record is held until an operator
+                decides who it is.
         """
         user = self._store.find_user(caller.id)
         if user is None:
@@ -62,21 +62,21 @@ class Authorizer:
         """Record which other login has come with the user's uid; empty: none has."""
         if user.claimed_by == login:
             return
-        # Another request has noted it, or the record is gone: the next request looks again.
+        # Another request has recorded it, or the record was deleted: the next request reads it again.
         with contextlib.suppress(Conflict):
             self._store.commit(Change(users=(replace(user, claimed_by=login),)))
 
     def require(self, caller: Principal, act: Act) -> None:
-        """Let the caller do this with the cloud itself.
+        """Return if the caller may do this with the cloud itself.
 
         Raises:
-            NotAllowed: with who could.
+            NotAllowed: the caller may not; the message names who may.
         """
         if not allowed(caller, act):
             raise NotAllowed(f"{caller.user} may not {act}; only an operator may")
 
     def resolve(self, caller: Principal, reference: str, act: Act) -> Reservation:
-        """The reservation that is meant, if the caller may do this with it.
+        """Return the reservation that the reference means, if the caller may do this with it.
 
         Raises:
             NotFound: there is none that the caller may see.
@@ -113,7 +113,7 @@ class Authorizer:
         return named[0]
 
     def _named(self, owner: str, name: str) -> Sequence[Reservation]:
-        """The caller's reservations of this name, the one that is meant first."""
+        """Return the caller's reservations of this name, the best match first."""
         live = self._store.list_reservations(ReservationQuery(owner=owner, name=name, states=LIVE_STATES, limit=50))
         if live:
             return sorted(live, key=lambda record: (not record.holds_name, -record.order))

@@ -1,4 +1,4 @@
-"""What a box is made of, from its record: pure. The files are the contract of `docs/box.md`."""
+"""The files of a box, from its record. Pure. They are the contract of `docs/box.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def box_names(record: Reservation) -> tuple[BoxName, ...]:
 
 
 def host_name(record: Reservation, rank: int) -> str:
-    """What the box calls itself: the reservation's name, with the rank in a gang."""
+    """Return the box's host name: the reservation's name, with the rank in a gang."""
     return record.name if len(record.places) == 1 else f"{record.name}-{rank}"
 
 
@@ -67,10 +67,10 @@ def box_spec(
 def box_files(
     record: Reservation, rank: int, node: Node, user: User, disk: Disk | None, policy: Policy
 ) -> dict[str, bytes]:
-    """What the box reads under `/run/odc`; key: path below it.
+    """Return the files that the box reads under `/run/odc`; key: path below it.
 
     Args:
-        record: placed; while it is not active yet, its end is counted from its promise.
+        record: placed; until it is active, its expiry time is computed from its promise.
         rank: which box.
         node: where it is.
         user: whose keys open it.
@@ -111,15 +111,16 @@ def box_files(
 
 
 def box_config_digest(record: Reservation, user: User, policy: Policy) -> str:
-    """A digest of what changes in the files of a box while it runs: its end, the keys that open it, what was killed in
-    it for memory, and the operator's settings for boxes."""
+    """Return a digest of the parts of a box's files that can change while it runs: its expiry time, its owner's keys,
+    its memory kills, and the operator's settings for boxes.
+    """
     settings = (*sorted(f"{name}={value}" for name, value in policy.box_environment.items()), policy.timezone)
     news = "\0".join((_end(record), *user.keys, *_out_of_memory(record).values(), *settings))
     return hashlib.blake2b(news.encode() + b"\0" + policy.box_certificates, digest_size=8).hexdigest()
 
 
 def _out_of_memory(record: Reservation) -> dict[str, str]:
-    """What the greeting says of kills for memory; nothing if there were none."""
+    """Return the greeting's lines about memory kills; empty if there were none."""
     found = record.out_of_memory
     if not found.kills:
         return {}

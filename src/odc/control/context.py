@@ -1,4 +1,4 @@
-"""What the control plane works with: the ports, the operator's policy, and the cached status of the cluster."""
+"""The context of the control plane: the ports, the operator's policy, and the cached status of the cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from odc.ports.wake import Wake
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator decided.
+    """The operator's policy.
 
     Attributes:
         cloud: the cloud's name; part of every backend name.
@@ -33,7 +33,7 @@ class Policy:
         limits: per user and per step.
         image: the image of boxes, as the cluster names it.
         ssh_ports: the hosts' ports that lead to the boxes' SSH, first and last.
-        ids: the host ids that boxes have.
+        ids: the host ids of boxes.
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
@@ -84,7 +84,7 @@ class StorageStatus:
     Attributes:
         use: the numbers; None before the first measurement.
         level: how urgent the lack of free space is.
-        problems: what is wrong, as sentences for people.
+        problems: faults of the storage, as sentences for people.
     """
 
     use: StorageUse | None = None
@@ -101,7 +101,7 @@ class ClusterStatus:
         nodes: every node by name.
         boxes: every box of the cloud.
         quarantined: boxes without a record.
-        problems: what does not answer or is wrong now, as sentences for people.
+        problems: current faults, as sentences for people.
         frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
         storage: how full the disk storage is.
     """
@@ -125,7 +125,7 @@ class StatusCache:
 
     @property
     def current(self) -> ClusterStatus:
-        """What the last pass observed."""
+        """Return the status of the last pass."""
         with self._lock:
             return self._current
 

@@ -1,6 +1,6 @@
-"""The control plane, put together: what decides on requests, answers questions and runs passes, over the same ports.
+"""The assembled control plane: it handles requests, answers queries and runs passes, on the same ports.
 
-The daemon, the tests and the benchmarks use this one object, so that what they run is wired in the same way.
+The daemon, the tests and the benchmarks use this object, so that all of them are wired in the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Step 3 of a pass: what to write and what to do, from what was observed and planned. Pure.
+"""Step 3 of a pass: decide which changes to write and which tasks to start, from the observation and the plans. Pure.
 
-Each reservation is decided on by itself. What does not change which GPUs are taken or what is promised is a transaction
-of its own, so that a conflict costs only that one. Everything else of a pool is one transaction with the pool's
+Each reservation is decided on separately. A change that affects neither occupied GPUs nor promises is a separate
+transaction, so that a conflict affects only that one. Everything else of a pool is one transaction with the pool's
 version: those decisions depend on each other, because all of them were made for the same plan.
 """
 
@@ -31,7 +31,7 @@ class Decision:
 
 
 def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Decision:
-    """What to write and what to do.
+    """Return the changes to write and the tasks to start.
 
     Args:
         seen: the observation.
@@ -64,7 +64,7 @@ def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Deci
 
 
 def leftovers(seen: Observation) -> list[BoxSeen]:
-    """Boxes that their own record says should not be there: it has ended, or is at a later attempt."""
+    """Return boxes to delete: their own record has ended, or is at a later attempt."""
     return [box for box in seen.boxes or () if _is_leftover(box, seen.records.get(box.name.reservation_id))]
 
 
@@ -77,9 +77,10 @@ def _is_leftover(box: BoxSeen, record: Reservation | None) -> bool:
 
 
 def quarantined(seen: Observation) -> tuple[BoxSeen, ...]:
-    """Boxes without a record, or of a later attempt than the record has, as after a restore from an older backup.
+    """Return boxes without a record, or of a later attempt than the record has, as after a restore from an older
+    backup.
 
-    Somebody may work in such a box, so it is not deleted. It keeps its GPUs, and operators are told.
+    Such a box may be in use, so it is not deleted. It keeps its GPUs, and is reported to operators.
     """
     return tuple(box for box in seen.boxes or () if _is_stray(box, seen.records.get(box.name.reservation_id)))
 

@@ -1,4 +1,4 @@
-"""Who takes what of the disk storage, and what an operator deletes of it."""
+"""Usage of the disk storage by disk and owner, and pruning by an operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from odc.domain.storage import DiskUse, StorageUse, beyond, taken_by, taken_by_o
 from odc.ports.state_store import StateStore
 
 UNUSED = DiskUse(live_bytes=0, total_bytes=0)
-"""What a disk takes that no box has used yet, such as that of a reservation that was cancelled in the queue."""
+"""Usage of a disk that no box has used yet, such as that of a reservation that was cancelled in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class DiskUsage:
         disk: the disk.
         owner: its owner's name.
         holder: the reservation that has it, if any.
-        use: what it takes.
+        use: its usage.
         going: the snapshots that a prune would delete, oldest first.
     """
 
@@ -69,7 +69,7 @@ def disk_usage(store: StateStore, status: StorageStatus, keep: int, owner: str, 
 
 
 def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, str]:
-    """The change that writes down which snapshots go, and what is said of it. The housekeeper deletes them.
+    """Return the change that marks snapshots as deleted, and a sentence about it. The storage maintenance deletes them.
 
     Raises:
         InvalidRequest, NotFound: as `disk_usage`.
@@ -85,7 +85,7 @@ def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, 
 
 
 def _owner_names(store: StateStore, disks: Iterable[Disk]) -> dict[str, str]:
-    """What people call the owners of these disks; key: principal."""
+    """Return the names of these disks' owners; key: principal."""
     users = {owner: store.find_user(owner) for owner in {disk.owner for disk in disks}}
     return {owner: user.name if user and user.name else owner for owner, user in users.items()}
 

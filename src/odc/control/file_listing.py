@@ -13,11 +13,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_listing(entries: Iterable[FileEntry], most_bytes: int = MAX_BYTES) -> bytes:
-    """A JSON list of the entries, encoded one by one. One that would be too large is cut, and its last entry is `CUT`.
+    """Return a JSON list of the entries, encoded one by one. If it would be too large it is cut, and its last entry is
+    `CUT`.
 
     Args:
         entries: read only as far as they are needed.
-        most_bytes: of the whole.
+        most_bytes: limit of the whole list.
     """
     end = b"," + _encode(CUT) + b"]"
     text = bytearray(b"[")

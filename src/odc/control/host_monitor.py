@@ -34,7 +34,7 @@ REPAIR_SHOWN_FOR = timedelta(minutes=10)
 
 
 class HostMonitor:
-    """What is known of the host between passes."""
+    """Keeps the newest results about the host between passes."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
@@ -47,7 +47,7 @@ class HostMonitor:
 
     @property
     def report(self) -> HostReport:
-        """What the newest checks found."""
+        """Return the report of the newest checks."""
         return self._report
 
     @property
@@ -56,7 +56,7 @@ class HostMonitor:
         return self._taken
 
     def problems(self) -> tuple[str, ...]:
-        """What operators should know now: problems, and what was repaired recently."""
+        """Return messages for operators: current problems, and recent repairs."""
         now = self._ports.clock.since_boot()
         self._repaired = {text: at for text, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
         missing = self._report.missing_image

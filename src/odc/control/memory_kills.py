@@ -1,7 +1,7 @@
 """Processes that the kernel killed because a box was out of memory: counted in the record, with an event. Pure.
 
-A box's own counter begins at 0 with each start, so the record keeps which start it has counted, and how far. Counting
-and telling are one transaction: whatever dies in between, no kill is counted twice.
+A box's own counter starts at 0 with each start, so the record has the start that was counted last, and its count. The
+count and the event are one transaction, so a crash cannot make a kill count twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def note_kills(record: Reservation, seen: Observation) -> Step | None:
         return None
     known = [box.memory_kills for number, box in zip(fresh, boxes, strict=True) if number and box and box.memory_kills]
     last = max(known, key=lambda kills: (kills.last_at is not None, kills.last_at or seen.now))
-    # The kernel's log may lag behind its counter, or drop lines: then the last kill that it tells of is an old one.
+    # The kernel's log may lag behind its counter, or drop lines: then the last kill in it is an old one.
     is_old = last.last_at is not None and last.last_at == before.last_at
     counted = OutOfMemory(
         kills=before.kills + count,

@@ -1,7 +1,7 @@
 """Step 1 of a pass: list everything, once. The records and their pools' versions are read before the cluster.
 
-What did not answer is None here and not empty, and `decide` concludes nothing from it. If only one of the two lists of
-the cluster succeeds, both are None: a box on a node that is not known could not be judged.
+A list that failed is None and not empty, and `decide` concludes nothing from it. If only one of the two lists of the
+cluster succeeds, both are None: a box on an unknown node could not be judged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from odc.domain.reservation import Reservation
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one pass knows.
+    """Everything that one pass has read.
 
     Attributes:
         now: the wall clock.
@@ -33,13 +33,13 @@ class Observation:
         boxes: every box of the cloud; None if the cluster did not answer.
         fault: why the cluster did not answer; empty if it did.
         records: by id, every live record, and those of boxes whose reservation is not live.
-        outcomes: by task key, what finished since the last pass.
+        outcomes: by task key, the tasks that finished since the last pass.
         busy: keys of tasks that still run.
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
         clock_problem: why the clock cannot be trusted, as a sentence; empty if it can.
-        by_uid: the boxes by uid; made of `boxes`.
-        ready_nodes: names of the nodes that answer; made of `nodes`.
+        by_uid: the boxes by uid; derived from `boxes`.
+        ready_nodes: names of the nodes that answer; derived from `nodes`.
     """
 
     now: datetime
@@ -74,16 +74,16 @@ def observe(
     """List everything, once.
 
     Args:
-        ports: what is asked.
+        ports: where to read.
         clock: whether the wall clock can be trusted.
-        outcomes: what finished since the last pass; taken before the records are read, so that no record is older
-            than an outcome.
+        outcomes: of tasks that finished since the last pass; collected before the records are read, so that no record
+            is older than an outcome.
         busy: keys of tasks that still run.
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
 
     Raises:
-        ProviderUnavailable: the store did not answer; there is nothing to decide on.
+        ProviderUnavailable: the store did not answer; the pass cannot decide anything.
     """
     stored = ports.store.observe()
     nodes: tuple[Node, ...] | None = None
@@ -112,7 +112,7 @@ def observe(
 
 
 def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[str, Reservation]:
-    """Every live record, and the ended ones that still have a box.
+    """Return every live record, and the ended ones that still have a box.
 
     Cost: one query for each box without a live record. There are few: a reservation ends after its boxes are gone.
     """

@@ -1,7 +1,7 @@
-"""Disks whose files are on the storage and whose record is not, as after `odc restore` from an older backup.
+"""Disks with files on the storage but without a record, as after `odc restore` from an older backup.
 
-Next to every volume is written whose it is and what the disk is called. So such a disk can be named, a new disk of the
-same name is not made in its place, and an operator can take it back.
+The label next to every volume has its owner and the disk's name. So such a disk can be listed, a new disk of the same
+name does not replace it, and an operator can recover it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _LIST = ("what there is", gpu_dev("status"))
 
 
 def orphaned_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabel, ...]:
-    """The volumes that no record names, by disk id.
+    """Return the labels of volumes without a record, by disk id.
 
     Args:
         ports: the storage and the records.
-        known: disks that have a record, so that nobody is asked for them.
+        known: disks that have a record, which need not be looked up.
 
     Raises:
         ProviderUnavailable: the storage or the store does not answer.
     """
-    # A record is written before its volume is made: whatever is listed here had its record before.
+    # A record is written before its volume is made, so every volume in this list had its record earlier.
     labels = ports.volumes.list_labels()
     ids = {disk.id for disk in known}
     return tuple(label for label in labels if label.disk_id not in ids and ports.store.find_disk(label.disk_id) is None)
 
 
 def label_of(disk: Disk, user: str) -> VolumeLabel:
-    """What is written next to the disk's volume."""
+    """Return the label next to the disk's volume."""
     return VolumeLabel(disk_id=disk.id, owner=disk.owner, user=user, name=disk.name, size_bytes=disk.size_bytes)
 
 
@@ -85,7 +85,7 @@ def _command(label: VolumeLabel) -> Command:
 
 
 def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) -> None:
-    """Refuse to make a disk whose files are there already.
+    """Refuse to make a disk whose files exist already.
 
     Raises:
         InvalidRequest: with what to do.
@@ -102,7 +102,7 @@ def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) 
 
 
 def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus) -> None:
-    """Refuse a disk that is attached to a box without a record: no new box could use it until that one is gone.
+    """Refuse a disk that is attached to a box without a record: no new box can use it until that box is deleted.
 
     Raises:
         InvalidRequest: with what to do.
@@ -126,16 +126,17 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Poli
 
 
 def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change, str]:
-    """The change that gives disks without a record one, with all their snapshots, and what is said of it.
+    """Return the change that creates records for disks without one, with all their snapshots, and a sentence about it.
 
-    An owner without a record gets one too: somebody else who has the uid by now is held, and not given the disk.
+    An owner without a record gets one too: if another login has the uid by now that record is held, and the disk is not
+    given to that login.
 
     A request for every disk leaves out those whose owner or name must be given. It is refused if no other disk is left.
 
     Raises:
         NotFound: there is no such disk, or no such user.
-        InvalidRequest: more than one is meant, its owner is unknown or is somebody else now, or the owner has another
-            disk of that name. For a request for every disk, the hints have a command for each.
+        InvalidRequest: the reference is ambiguous, the owner is unknown or is another person now, or the owner has
+            another disk of that name. For a request for every disk, the hints have a command for each.
         ProviderError: the storage does not answer.
     """
     orphans = orphaned_disks(ports)
@@ -222,7 +223,7 @@ def _recovered(
 
 
 def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
-    """The principal that gets it: the one that was asked for, else the one that had it."""
+    """Return the new owner's principal: the requested one, else the previous owner's."""
     recorded = ports.store.find_user(label.owner)
     is_another = bool(recorded and label.user and not is_same_login(recorded.name, label.user))
     if recorded and is_another and not user:

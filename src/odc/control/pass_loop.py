@@ -13,7 +13,7 @@ from odc.domain.errors import ProviderError
 log = logging.getLogger(__name__)
 
 LEASE_DURATION = timedelta(seconds=15)
-"""How long another process waits for passes of one that has died."""
+"""How long another process waits before it takes over from one that has died."""
 RETRY_INTERVAL = timedelta(seconds=1)
 """Pause after a pass that failed, or that another process has the lease for."""
 MIN_PAUSE = timedelta(milliseconds=1)

@@ -1,8 +1,8 @@
 """Step 4 of a pass: commit each proposal with compare-and-set, then start its tasks.
 
 A task starts only after the record that wants it is committed, so that nothing exists in the outside world that no
-record names. A conflict drops that proposal alone: somebody else has changed the same record, and the next pass decides
-again on what is stored then.
+record names. A conflict drops only that proposal: another writer has changed the same record, and the next pass decides
+again from the stored state.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def perform(
     """Commit each proposal and start its tasks.
 
     Args:
-        decision: what to do.
-        ports: where it is written.
-        tasks: what tasks do.
-        runner: what carries them out.
-        nodes: as the pass saw them.
-        boxes: as the pass saw them.
+        decision: the proposals.
+        ports: where they are written.
+        tasks: the functions of tasks.
+        runner: runs them.
+        nodes: as the pass observed them.
+        boxes: as the pass observed them.
 
     Returns:
-        How many proposals were committed, and how many lost a race.
+        The number of committed proposals, and of those that lost a race.
 
     Raises:
-        ProviderUnavailable: the store did not answer; the next pass finds out what was written.
+        ProviderUnavailable: the store did not answer; the next pass reads what was written.
     """
     committed = lost = 0
     for proposal in decision.proposals:

@@ -23,7 +23,7 @@ def pool_state(
     limits: Limits,
     now: datetime,
 ) -> PoolState:
-    """The state of one pool at one time.
+    """Return the state of one pool at one time.
 
     Args:
         gpu_type: the pool.

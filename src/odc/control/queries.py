@@ -1,4 +1,4 @@
-"""What clients may know. Reads the records and the cached status of the cluster; asks the cluster nothing."""
+"""Queries of clients. They read the records and the cached status of the cluster, and never call the cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SYNONYMS = {
     **dict.fromkeys(("stopping", "terminating"), "ending"),
     **dict.fromkeys(("done", "completed", "finished", "over"), "expired"),
 }
-"""What other tools call a status; only suggested."""
+"""Names of statuses in other tools; used in suggestions only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class ReservationDetail:
-    """A reservation with what depends on other reservations.
+    """A reservation with the facts that depend on other reservations.
 
     Attributes:
         record: the reservation.
@@ -101,16 +101,16 @@ class Queries:
         return self._ports.clock.now()
 
     def me(self, caller: Principal) -> User:
-        """The caller's record; an empty one if nothing is stored yet.
+        """Return the caller's record; an empty one if none is stored yet.
 
         Raises:
-            NotAllowed: as `Authorizer.admit`; so does every question about what is the caller's.
+            NotAllowed: as `Authorizer.admit`; every query of the caller's own records raises this too.
         """
         self._authorizer.admit(caller)
         return self._ports.store.find_user(caller.id) or User(principal=caller.id, name=caller.user)
 
     def find(self, caller: Principal, reference: str) -> ReservationDetail:
-        """The reservation that is meant.
+        """Return the reservation that the reference means to the caller.
 
         Raises:
             NotFound, InvalidRequest: as `Authorizer.resolve`.
@@ -127,7 +127,7 @@ class Queries:
     def reservations(
         self, caller: Principal, user: str, ended: bool, statuses: frozenset[str]
     ) -> tuple[ReservationDetail, ...]:
-        """Reservations by place in line: every live one, and the newest of the ended.
+        """Return reservations by place in line: every live one, and the newest of the ended.
 
         Args:
             caller: who asks.
@@ -150,7 +150,7 @@ class Queries:
         listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE_STATES, limit=MAX_LIVE))
         if wants_ended:
             query = ReservationQuery(owner=owner, states=frozenset({State.ENDED}), limit=MAX_ENDED)
-            # One that ended between the two lists is in both; the later word counts.
+            # A reservation that ended between the two lists is in both; the later read counts.
             listed = tuple({r.id: r for r in (*listed, *self._ports.store.list_reservations(query))}.values())
         found = [
             record
@@ -171,7 +171,7 @@ class Queries:
         )
 
     def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> tuple[DiskUsage, ...]:
-        """Every disk with what it takes, for operators; the arguments are those of `disk_usage`.
+        """Return every disk with its usage, for operators; the arguments are those of `disk_usage`.
 
         Raises:
             NotAllowed: the caller is not an operator.
@@ -193,7 +193,7 @@ class Queries:
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
 
     def users(self, caller: Principal) -> tuple[UserAccount, ...]:
-        """Every user with what belongs to them, for operators.
+        """Return every user with their disks and reservations, for operators.
 
         Raises:
             NotAllowed: the caller is not an operator.
@@ -203,8 +203,9 @@ class Queries:
         return Users(self._ports).accounts()
 
     def availability(self) -> tuple[TypeAvailability, ...]:
-        """Every type that has nodes or live reservations: in the catalog's order, then the machine's own; last, those
-        without GPUs."""
+        """Return every type that has nodes or live reservations: in the catalog's order, then the machine's own; last,
+        those without GPUs.
+        """
         stored, status, now = self._ports.store.observe(), self._status.current, self._ports.clock.now()
         here = {node.gpu_type for node in status.nodes} | {r.spec.gpu_type for r in stored.reservations}
         with_gpus = {node.gpu_type for node in status.nodes if node.gpus}
@@ -270,7 +271,9 @@ class QueuePositions:
         return self._positions.get(record.id)
 
     def ahead(self, record: Reservation, disk: Disk | None) -> Ahead | None:
-        """What it waits for: its own disk, else the reservation before it in the queue, else the GPUs of another."""
+        """Return what it waits for: its own disk, else the reservation before it in the queue, else the GPUs of
+        another.
+        """
         if record.id not in self._positions:
             return None
         if disk is not None and disk.holder not in (None, record.id):
@@ -281,8 +284,8 @@ class QueuePositions:
         return Ahead(WaitsFor.GPUS, last) if last else None
 
     def _last_before(self, record: Reservation) -> Reservation | None:
-        """The occupant that ends last before the promise, since the promise is not earlier because of it; without a
-        promise, the one that ends first.
+        """Return the occupant that ends last before the promise, since it determines the promise; without a promise,
+        the one that ends first.
 
         Cost: grows with the pool's occupants; asked for the head of each line only.
         """

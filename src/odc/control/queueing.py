@@ -1,8 +1,9 @@
-"""The next step of the queued reservations of one pool: give promises, keep them, and place those whose slot has come.
+"""The next step of the queued reservations of one pool: give promises, keep them, and place reservations whose slot has
+begun.
 
-Pure. The planner has made a slot for each reservation from units, as numbers. Here numbers become things: which GPUs,
-by identity, and which SSH port. That may fail although the plan is right, for example if a container that is not ours
-uses a GPU. Then the reservation waits; it does not use up an attempt for something that its owner cannot change.
+Pure. The planner has made a slot for each reservation from numbers of units. This module selects the actual GPUs, by
+identity, and the SSH port. That may fail although the plan is right, for example if a container that is not ours uses a
+GPU. Then the reservation waits, and does not use up an attempt for a cause that its owner cannot change.
 
 Everything that changes a slot, a promise or a place is fenced by the pool's version. A promise moves earlier silently
 or with an `IMPROVED` event, and later only with a `POSTPONED` event that says why.
@@ -30,24 +31,25 @@ from odc.scheduling import Plan
 
 
 class FreeResources:
-    """What this pass can still give to placements: the nodes' GPUs by identity, and the host's SSH ports.
+    """The resources that are still free for placements of this pass: the nodes' GPUs by identity, and the host's SSH
+    ports.
 
-    One object for all pools of a pass, because they share the ports. `take` removes what it gives, so that two
-    placements of one pass cannot get the same.
+    One object for all pools of a pass, because they share the ports. `take` removes the resources that it returns, so
+    that two placements of one pass cannot get the same.
     """
 
     def __init__(self, seen: Observation, held: Iterable[Reservation], policy: Policy) -> None:
-        """Count what is taken.
+        """Remove the occupied resources.
 
         Args:
-            seen: with nodes and boxes; every box that is there holds its GPUs, whatever its record says.
+            seen: with nodes and boxes; every existing box occupies its GPUs, regardless of its record.
             held: the live reservations.
             policy: gives the ports, and a range of ids for each.
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
         occupying = [record for record in held if record.occupies]
         # By identity and not by node: a GPU is the same when it is seen on a node of another name. Each source counts:
-        # a record whose box is not made yet, a box whose record is lost, and what is not ours or does not work.
+        # a record whose box is not made yet, a box whose record is lost, and GPUs that are used by others or broken.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
         taken |= {gpu for box in boxes for gpu in box.gpus}
         taken |= {gpu for node in seen.nodes or () for gpu in (*node.held_by_others, *node.unusable)}
@@ -67,7 +69,7 @@ class FreeResources:
             self._why_no_port += f", {len(seen.taken_ports)} of them by other programs"
 
     def take(self, record: Reservation, nodes: tuple[str, ...]) -> tuple[Place, ...] | None:
-        """Take what the reservation needs on these nodes, or None (and nothing is taken) if it is not there."""
+        """Take the resources of the reservation on these nodes; None, and nothing is taken, if they are not free."""
         if len(self._ports) < len(nodes) or any(not self._fits(record, name) for name in nodes):
             return None
         places = tuple(self._take_one(record, name) for name in nodes)
@@ -76,7 +78,7 @@ class FreeResources:
         return tuple(replace(place, id_base=id_base) for place in places)
 
     def shortage(self, nodes: tuple[str, ...]) -> str:
-        """What besides GPUs is not there for a reservation on these nodes, in words; empty if nothing."""
+        """Return which resource other than GPUs is missing for a reservation on these nodes; empty if none is."""
         return self._why_no_port if len(self._ports) < len(nodes) else ""
 
     def _fits(self, record: Reservation, name: str) -> bool:
@@ -96,12 +98,12 @@ class FreeResources:
 def advance_queue(
     waiting: Iterable[Reservation], plan: Plan, free: FreeResources, seen: Observation, policy: Policy
 ) -> list[Step]:
-    """The steps of one pool's queue.
+    """Return the steps of one pool's queue.
 
     Args:
         waiting: its queued reservations, by place in line.
         plan: of this pool, made from this observation.
-        free: what can still be taken; placements take from it.
+        free: the free resources; placements take from it.
         seen: the observation.
         policy: the operator's.
     """
@@ -141,7 +143,7 @@ class _Obstacle(NamedTuple):
 def _obstacle(
     record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
 ) -> _Obstacle | None:
-    """Why a reservation whose slot has come cannot start although its GPUs may be free; None if there is no reason."""
+    """Return why a reservation whose slot has begun cannot start although its GPUs may be free; None if it can."""
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return None
     if seen.host.blocked:
@@ -161,7 +163,7 @@ def _tell_obstacle(record: Reservation, obstacle: _Obstacle | None, seen: Observ
     if obstacle is None:
         return Step(record=replace(record, fault=None))
     kind, text = obstacle
-    # No delay: every pass looks whether the obstacle is gone.
+    # No backoff: every pass checks whether the obstacle is gone.
     fault = Fault(kind=kind, message=text, count=1, since=seen.now, next_try=seen.now)
     step = Step(record=replace(record, fault=fault))
     step.add_event(record, seen.now, EventKind.WAITING, text)
@@ -196,7 +198,7 @@ def _counted(gpus: int) -> str:
 
 
 def _promised(record: Reservation, new: datetime, step: Step, seen: Observation) -> datetime:
-    """The promise from now on. If it is later than before, the step counts it and says why."""
+    """Return the new promise. If it is later than the old one, add the postponement and its reason to the step."""
     old = record.ready_by
     if old is None or new <= old:
         return new
@@ -227,7 +229,7 @@ def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Obser
         step.add_event(
             record, seen.now, EventKind.ESTIMATED, "needs a node that does not exist yet; it may start", slot.start
         )
-        # Nobody knows how long a new node takes, so there is nothing to promise.
+        # The time to add a node is unknown, so there is no promise.
         step.record = replace(record, slot=slot, ready_by=None)
         return step
     old, new = record.ready_by, ready_by(slot.start, policy.limits)
@@ -273,8 +275,9 @@ def _cause(record: Reservation, seen: Observation) -> str:
 
 
 def _foreign(nodes: Iterable[Node]) -> str:
-    """Which GPUs of the nodes cannot be lent, as a cause: broken ones, or those that containers of others hold; empty
-    if there are none."""
+    """Return the GPUs of the nodes that cannot be lent, as a cause: broken ones, or those that other containers hold;
+    empty if there are none.
+    """
     nodes = tuple(nodes)
     broken = [f"{len(node.unusable)} GPUs of {node.name} cannot be used" for node in nodes if node.unusable]
     if broken:

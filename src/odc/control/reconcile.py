@@ -1,4 +1,4 @@
-"""One pass: observe, plan, decide, perform. This page explains how passes work; the steps are in files of their own.
+"""One pass: observe, plan, decide, perform. This page explains how passes work; each step has its own file.
 
 Control is level-triggered, as in a Kubernetes controller. A pass never depends on a message about what changed: it
 lists everything that exists, compares it with the records, and takes the next step of each reservation. A wake-up only
@@ -100,7 +100,7 @@ class PassReport:
 
 
 class Reconciler:
-    """Runs passes; keeps what outlives one: the task runner, and the maintenance tasks next to the passes."""
+    """Runs passes, and keeps the state between them: the task runner, and the maintenance tasks next to the passes."""
 
     def __init__(self, ports: Ports, policy: Policy, status: StatusCache, runner: Runner) -> None:
         self._ports = ports
@@ -116,10 +116,10 @@ class Reconciler:
         self._host_monitor = HostMonitor(ports)
 
     def reconcile_once(self) -> PassReport:
-        """One pass.
+        """Run one pass.
 
         Raises:
-            ProviderUnavailable: the store did not answer. What was committed stays; the next pass finds out what.
+            ProviderUnavailable: the store did not answer. Committed changes remain; the next pass reads them.
         """
         seen = self._observe()
         decision = decide(seen, plan_pools(seen, self._policy), self._policy)
@@ -130,13 +130,14 @@ class Reconciler:
         committed, lost = self._perform(decision, seen)
         self._start_maintenance(seen)
         if committed:
-            # Wakes clients that wait for a change, and the next pass: what was written may allow a next step at once.
+            # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
+            # once.
             self._ports.wake.notify()
         next_due = min(_next_due(seen), seen.now + self._storage.due_in)
         return PassReport(committed=committed, lost=lost, next_due=next_due)
 
     def note_failure(self, why: str) -> None:
-        """Show that passes fail: what queries know stays, with the reason as its only problem."""
+        """Show that passes fail: queries keep the last status, with the reason as its only problem."""
         self._status.update(replace(self._status.current, problems=(f"the cloud's passes fail: {why}",)))
 
     def _observe(self) -> Observation:
@@ -164,10 +165,11 @@ class Reconciler:
         self._host_monitor.start_if_due(self._runner, _boxes_to_probe(seen, self._status.current))
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
-        """Once in a process's life, delete networks and files of attempts whose box is gone.
+        """Once per process, delete networks and files of attempts whose box is gone.
 
         A process that dies between the removal of a box and its clean-up leaves them, and no record asks for the
-        clean-up any more if it has ended or is at a later attempt. What cannot be deleted is left to the next process.
+        clean-up any more if it has ended or is at a later attempt. Leftovers that cannot be deleted are left to the
+        next process.
         """
         self._leftovers_removed = True
         here = {(box.name.reservation_id, box.name.attempt) for box in boxes}
@@ -218,7 +220,7 @@ def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
 
 
 def _due_times(record: Reservation) -> tuple[datetime | None, ...]:
-    """When this reservation needs a pass at the latest, as far as its record says."""
+    """Return when this reservation needs a pass at the latest, by its record."""
     return (
         record.fault.next_try if record.fault else None,
         record.slot.start if record.slot and record.state is State.QUEUED else None,

@@ -1,8 +1,8 @@
-"""Keeps the records from growing for ever. A task next to the passes deletes what the rules below say.
+"""Limits the growth of the records. A task next to the passes deletes by these rules:
 
 * Requests: when they are older than `requests.REQUEST_RETENTION`; no client repeats one so late.
 * Ended reservations and their events: each user's newest `Limits.ended_per_user` are kept. Only users with live
-  reservations are looked at, since nobody else's history grows.
+reservations are checked, since other users' histories do not grow.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RecordPruner:
         runner.start(TASK_KEY, (TASK_KEY, 0), lambda: self.round(looked_at, now))
 
     def round(self, owners: tuple[str, ...], now: datetime | None) -> None:
-        """Delete what is too old or too many, in small transactions."""
+        """Delete records beyond these limits, in small transactions."""
         keep = self._policy.limits.ended_per_user
         try:
             counts = [self._ports.store.prune_reservations(owner, keep, BATCH_SIZE) for owner in owners]

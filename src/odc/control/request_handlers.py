@@ -1,4 +1,4 @@
-"""Every request that clients can send: who may send it, what it does, and which answer it has.
+"""Every request that clients can send: its permission, its handler, and the type of its answer.
 
 `REQUESTS` at the end of this file is the only definition. A request that is not in it cannot be handled, and an entry
 cannot be written without a permission, which is checked before the handler is called. Handlers read records and return
@@ -57,11 +57,11 @@ Answer = Reservation | User | str
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request does.
+    """The effect of a request.
 
     Attributes:
-        change: what to commit.
-        answer: the answer once that is committed.
+        change: the change to commit.
+        answer: the answer after the commit.
         changes_disks: the storage maintenance has work to do afterwards, and should not wait for its next round.
     """
 
@@ -87,17 +87,17 @@ class RequestHandlers:
         """Queue a reservation."""
         room = self._ports.store.room()
         if room.refuses:
-            # What is left of the file system is needed to end the reservations that exist.
+            # The remaining space of the file system is needed to end the existing reservations.
             raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo " + odc("doctor")))
         change = new_reservation(caller, self.user_of(caller), request, self._ports, self._policy, self._status.current)
         return Effect(change=change, answer=change.reservations[0])
 
     def cancel(self, caller: Principal, _: Cancel, record: Reservation) -> Effect:
-        """End a reservation; one that has ended, or is ending, stays as it is."""
+        """End a reservation; one that has ended, or is ending, is not changed."""
         return Effect(change=self._end(caller, record) if record.live else Change(), answer=record)
 
     def _end(self, caller: Principal, record: Reservation) -> Change:
-        """The change that ends a live reservation by its owner's or an operator's will; empty if it is ending already.
+        """Return the change that ends a live reservation for its owner or an operator; empty if it is ending already.
 
         A queued one ends at once and releases its disk here: no box has used the disk. For the others, a pass releases
         the disk once its snapshot is verified.
@@ -126,7 +126,7 @@ class RequestHandlers:
         else:
             login = check_github_user(request.login)
             fetched = self._fetch(login)
-            # The number is forgotten with the old login: the caller says that the new one is theirs.
+            # The account number is deleted with the old login: the caller states that the new one is theirs.
             fresh = with_fetched_keys(replace(user, github_user=login, github_id=0), fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
         return _update_user(fresh)
@@ -161,7 +161,7 @@ class RequestHandlers:
         return Effect(change=change, answer=f"ending: {len(changes)}; disks are kept")
 
     def forget_user(self, caller: Principal, request: ForgetUser) -> Effect:
-        """Delete a user's keys and record, end what they have, keep their disks."""
+        """Delete a user's keys and record, end their reservations, keep their disks."""
         user = self._users.find(request.user)
         change, answer = self._users.forget(user, lambda record: self._end(caller, record))
         return Effect(change=change, answer=answer)

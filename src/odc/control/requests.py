@@ -41,7 +41,7 @@ MAX_BACKOFF_S = 0.05
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer as it is stored with the request; `REQUESTS` says which field counts.
+    """The answer as it is stored with the request; `REQUESTS` defines which field is used.
 
     A reservation is stored as its id, and the caller's own record not at all: a repeat shows both as they are now.
     Version 0.1.0 stored refusals too, with the class of the error.
@@ -63,19 +63,19 @@ class Requests:
         self._handlers = RequestHandlers(ports, policy, status)
 
     def handle(self, caller: Principal, request_id: str, request: Request) -> Answer:
-        """Do what is asked, once.
+        """Execute a request exactly once.
 
         Args:
-            caller: as the transport proves.
+            caller: as proved by the transport.
             request_id: made by the client; a repeat with the same id and the same content gives the same answer.
-            request: what is asked.
+            request: the request.
 
         Returns:
             The reservation, the caller's user record, or a sentence.
 
         Raises:
-            RequestError: refused; nothing was changed or kept, and a repeat is decided again.
-            Conflict: other writers were first, again and again; nothing was changed.
+            RequestError: refused; nothing was changed or stored, and a repeat is decided again.
+            Conflict: every retry lost against other writers; nothing was changed.
             ProviderUnavailable: the store or the key source does not answer; repeat with the same id.
         """
         check_request_id(request_id)
@@ -91,7 +91,7 @@ class Requests:
             answer=b"",
         )
         for tries in range(MAX_TRIES):
-            # Looked up again after each conflict: this same request may have been the other writer.
+            # Looked up again after each conflict: the other writer may have been a repeat of this request.
             known = self._ports.store.find_request(request_id)
             if known is not None:
                 return self._repeat(caller, request, digest, known)
@@ -119,7 +119,7 @@ class Requests:
         return effect.answer
 
     def _repeat(self, caller: Principal, request: Request, digest: str, known: RequestRecord) -> Answer:
-        """The answer that was given; what it refers to is shown as it is now."""
+        """Return the earlier answer; the record that it refers to is shown in its current state."""
         if known.principal != caller.id:
             # Another user's request: its answer is not for this caller.
             raise NotAllowed(f"request id {known.id} is taken")

@@ -1,7 +1,7 @@
-"""A new reservation from a request: every check, and the change that makes it.
+"""Makes a new reservation from a request: all checks, and the change that creates it.
 
-What no node could ever serve is refused at once, with a command for what would fit. What only has to wait is queued,
-however long that takes: the planner decides, not the request.
+A request that no node could ever serve is refused at once, with a command that would fit. A request that has to wait is
+queued, however long that takes: the planner decides, not the request.
 
 The checks read the cached status and the records, and they are all repeated when the commit conflicts. So nothing here
 needs a lock: the limits of a user hold because every new reservation also writes the user's record.
@@ -36,14 +36,14 @@ from odc.domain.user import User, is_unnamed
 def new_reservation(
     caller: Principal, user: User, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus
 ) -> Change:
-    """The change that makes the reservation, claims its disk, and writes its owner's record.
+    """Return the change that creates the reservation, claims its disk, and writes its owner's record.
 
     The owner's record is written although it may be the same: its version is what makes one of two requests at the same
     moment conflict. Otherwise both could pass the user's limits.
 
     Raises:
         RequestError: the request is refused; nothing was changed.
-        ProviderUnavailable: the nodes are not known yet, as right after a start.
+        ProviderUnavailable: the nodes are not known yet, as just after a start.
     """
     # Names first, because the hints of later errors repeat them as commands to paste.
     check_names(request)
@@ -128,11 +128,11 @@ def counts_on(node_units: int) -> tuple[int, ...]:
 
 
 def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
-    """The request as a spec, if any node could ever serve it.
+    """Return the request as a spec, if any node could ever serve it.
 
     Raises:
         NotFound: no such type, or the cloud has none.
-        InvalidRequest: a count or time that cannot be.
+        InvalidRequest: the count or time is not possible.
         ProviderUnavailable: the nodes are not known yet.
     """
     hours = check_hours(request.hours)
@@ -152,7 +152,7 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
 
 
 def _refuse_type(request: Reserve, policy: Policy, status: ClusterStatus) -> NoReturn:
-    # Before the first pass every type is unknown. That is not the user's mistake, so it must not look like one.
+    # Before the first pass every type is unknown. That is not the user's mistake, so it is not `NotFound`.
     if status.at is None:
         raise ProviderUnavailable("the cloud is starting and has not seen its nodes yet", ("again", gpu_dev("avail")))
     here = {node.gpu_type for node in status.nodes}
@@ -181,7 +181,7 @@ def _disk_name(request: Reserve) -> str | None:
 
 
 def _choose_name(request: Reserve, own: Iterable[Reservation]) -> str:
-    """The name asked for, else the disk's, with a number if another live reservation has it."""
+    """Return the requested name, else the disk's, with a number if another live reservation has it."""
     taken = {record.name: record for record in own if record.holds_name}
     if request.name is None:
         return free_name("temporary" if request.disk == NO_DISK else request.disk, taken)
@@ -226,7 +226,7 @@ def _choose_disk(
             id=uuid.uuid4().hex,
             owner=caller.id,
             name=name,
-            # Never larger than the whole storage, or its quota would promise what cannot be written.
+            # Never larger than the whole storage, or its quota would exceed what can be written.
             size_bytes=min(policy.disk_bytes, storage.use.total_bytes) if storage.use else policy.disk_bytes,
             created_at=ports.clock.now(),
         )
@@ -237,7 +237,7 @@ def _choose_disk(
 
 
 def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:
-    """Refuse a new disk when the storage is nearly full: what is left is needed by the existing disks."""
+    """Refuse a new disk when the storage is nearly full: the existing disks need the remaining space."""
     if storage.use is None or storage.level is not Level.FULL:
         return
     free, total = gib_text(storage.use.free_bytes), gib_text(storage.use.total_bytes)
@@ -249,10 +249,10 @@ def _check_room(name: str, request: Reserve, storage: StorageStatus) -> None:
 
 
 def check_disk_limit(limits: Limits, disks: int, request: Reserve) -> None:
-    """Refuse one more disk if it would pass the user's limit.
+    """Refuse one more disk if it would exceed the user's limit.
 
     Raises:
-        LimitExceeded: with the limit, what is used, and what goes without a new disk.
+        LimitExceeded: with the limit, the usage, and commands that need no new disk.
     """
     if disks >= limits.disks_per_user:
         raise LimitExceeded(
@@ -268,7 +268,7 @@ def _check_holder(disk: Disk, request: Reserve, own: dict[str, Reservation]) -> 
         return
     holder = own.get(disk.holder)
     ending = holder is not None and holder.state is State.ENDING and not holder.requeue
-    # Only one can wait: it is the one that the disk is handed to when the holder releases it.
+    # Only one can wait: the disk passes to it when the holder releases it.
     if ending and disk.successor is None:
         return
     user = own.get(disk.successor or "") or holder

@@ -1,4 +1,4 @@
-"""What queries are told about the cluster after a pass: its nodes and boxes, and what is wrong. Pure."""
+"""The status of the cluster after a pass, for queries: its nodes and boxes, and problems. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from odc.domain.user import User
 def report_status(
     seen: Observation, before: ClusterStatus, storage: StorageStatus, host: tuple[str, ...]
 ) -> ClusterStatus:
-    """What queries are told about the cluster.
+    """Return the status of the cluster for queries.
 
-    While the cluster does not answer, its last known nodes and boxes stay, and a problem says that they are old.
+    While the cluster does not answer, its last known nodes and boxes are kept, and a problem says that they are old.
 
     Args:
         seen: the observation of this pass.
@@ -99,7 +99,7 @@ def _broken_gpus(seen: Observation) -> list[str]:
 
 
 def _by_holder(node: Node) -> dict[str, list[str]]:
-    """The GPUs of a node that others hold, by holder."""
+    """Return the GPUs of a node that other containers hold, by holder."""
     holders: dict[str, list[str]] = {}
     for gpu, name in sorted(node.held_by_others.items()):
         holders.setdefault(name, []).append(gpu)

@@ -1,4 +1,4 @@
-"""What a pass decides: changes to commit, and the tasks that follow each of them."""
+"""The decisions of a pass: changes to commit, and the tasks that follow each of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Task:
 
     @property
     def identity(self) -> tuple[str, int]:
-        """What its outcome is compared with."""
+        """The task's name and attempt, with which its outcome is compared."""
         return str(self.name), self.record.attempt if self.record else 0
 
 

@@ -1,7 +1,7 @@
 """Maintains the disk storage next to the passes: measures it, and deletes snapshots by the rules of `domain.storage`.
 
-A round is a task. It also restores quotas that differ from the records, labels volumes, looks for volumes without a
-record, and writes into each running box how full its disk is.
+A round is a task. It also restores quotas that differ from the records, labels volumes, finds volumes without a record,
+and writes the usage of its disk to each running box.
 
 Intent is written before effect: a snapshot's record moves to `Disk.deleting` before anything is deleted, and leaves the
 disk's record when the snapshot and its listing are gone. A crash in between is finished by the next round. Only
@@ -90,7 +90,7 @@ class StorageMaintenance:
             use = self._ports.volumes.measure()
             self._limit(disks, use)
             gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
-            # Again, so that users and operators see what was freed.
+            # Measured again, so that users and operators see the freed space.
             if any(gone):
                 use = self._ports.volumes.measure()
             if any(gone) or use.settling or use.is_near(self._policy.retention):
@@ -105,7 +105,7 @@ class StorageMaintenance:
         self._write_disk_use(use, self._ports.store.observe())
 
     def _find_orphans(self, disks: list[Disk]) -> None:
-        """Look for volumes without a record, and label the others so that they could be recognised."""
+        """Find volumes without a record, and label the others so that they can be recognised later."""
         try:
             self._orphans = describe_orphans(orphaned_disks(self._ports, disks))
             write_labels(self._ports, disks)
@@ -144,7 +144,7 @@ class StorageMaintenance:
         return [(by_id[key], snapshots, "the storage is nearly full") for key, snapshots in missing.items()]
 
     def _finish(self, disk: Disk) -> Disk:
-        """Delete what the record says is to be deleted, and return the record. What fails is left to the next round."""
+        """Delete the snapshots in `Disk.deleting`, and return the record. Failures are left to the next round."""
         if not disk.deleting:
             return disk
         back: tuple[Snapshot, ...] = ()

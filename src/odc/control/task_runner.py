@@ -1,6 +1,6 @@
 """Runs tasks next to the passes, which never wait for them: one task at a time for each key.
 
-A task's end is seen by a later pass. Tasks and outcomes live in memory only: when the process dies, the next one
+A later pass reads a task's outcome. Tasks and outcomes are in memory only: when the process dies, the next one
 starts the same tasks again from the records, and every step of a task may run twice.
 """
 
@@ -22,7 +22,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task went.
+    """The result of a task.
 
     Attributes:
         task: the task's name and attempt, to be compared with what the record waits for now.

@@ -1,7 +1,7 @@
-"""What tasks do to boxes and disks. They run next to the passes, in threads, and may take minutes.
+"""The tasks on boxes and disks. They run next to the passes, in threads, and may take minutes.
 
 A task works for one attempt in one state. Every step of it may run twice, because tasks are started again after a crash
-and after a fault. Each step therefore does nothing if it is done already, and what it makes is named after the
+and after a fault. Each step therefore does nothing if it is done already, and names everything that it makes after the
 reservation and the attempt.
 
 The record may move on while the task runs: the user cancels, or another daemon requeues it. So the record is read again
@@ -45,7 +45,7 @@ SSH_POLL_MAX_S = 0.25
 
 
 class Superseded(OdcError):
-    """The record has moved on, so the result of this task is not wanted any more. Not a fault: nobody is told."""
+    """The record has moved on, so the result of this task is obsolete. This is not a fault and is not reported."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Cleaned:
 
 @contextmanager
 def _phase(phases: list[Phase], name: str, detail: str = "") -> Iterator[None]:
-    """Note how long the block took; a provider's error says in which phase it happened."""
+    """Record the duration of the block; a provider's error is prefixed with the phase."""
     begun = time.monotonic()
     try:
         yield
@@ -95,7 +95,7 @@ class Tasks:
             ProviderError: with the phase in which it happened.
         """
         ready = Ready()
-        # Keys first: a box that nobody can log in to is not worth a container.
+        # Keys first: without them nobody could log in to the box.
         user = self._fresh_keys(record)
         home: str | None = None
         disk = self._disk_of(record)
@@ -144,11 +144,12 @@ class Tasks:
         return box_config_digest(record, user, self._policy)
 
     def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
-        """Stop and delete the boxes of this attempt and earlier ones. When this returns, none of them holds a GPU.
+        """Stop and delete the boxes of this attempt and earlier ones. Afterwards none of them occupies a GPU.
 
         Args:
             record: ENDING.
-            boxes: every box of the cloud, as the pass observed it. It only saves a list: the last list is always new.
+            boxes: every box of the cloud, as the pass observed it. It only saves the first list call: the final check
+                lists again.
         """
         removed = set()
         ours = self._boxes_up_to(record, boxes) or self._boxes_up_to(record, self._ports.cluster.list_boxes())
@@ -169,7 +170,7 @@ class Tasks:
         self._ports.cluster.remove_box(name, uid)
 
     def clean(self, record: Reservation) -> Cleaned:
-        """Delete what else was made for the attempt, detach the disk, and take its snapshot if it may have changed."""
+        """Delete the attempt's network and files, detach the disk, and take its snapshot if it may have changed."""
         done = Cleaned()
         self._ports.cluster.clean_up(record.id, record.attempt)
         disk = self._disk_of(record)
@@ -178,7 +179,7 @@ class Tasks:
         with _phase(done.phases, "detach"):
             self._ports.volumes.detach(disk.id, holder_of(record))
         if record.requeue or record.active_at is None:
-            # Nobody has logged in, so nothing on the disk is new.
+            # The box was never ready, so the disk is unchanged.
             return done
         # Named after the attempt, so that a second run returns the snapshot of the first.
         with _phase(done.phases, "snapshot"):
@@ -191,7 +192,7 @@ class Tasks:
         return done
 
     def remove(self, box: BoxSeen) -> None:
-        """Delete a box whose record says that it should not be there."""
+        """Delete a box whose record has ended or is at a later attempt."""
         self._ports.cluster.remove_box(box.name, box.uid)
         self._ports.cluster.clean_up(box.name.reservation_id, box.name.attempt)
 
@@ -264,10 +265,10 @@ class Tasks:
             pause = min(pause * 1.5, SSH_POLL_MAX_S)
 
     def _fresh_keys(self, record: Reservation) -> User:
-        """The owner with keys that were fetched recently, or with the last good ones if GitHub does not answer.
+        """Return the owner with recently fetched keys, or with the last good ones if GitHub does not answer.
 
         Raises:
-            ProviderRefused: there is no key at all; the box could not be entered.
+            ProviderRefused: there is no key at all, so that no login would be possible.
         """
         user = self._ports.store.find_user(record.owner)
         if user is not None and user.github_user and self._stale(user):

@@ -1,6 +1,7 @@
-"""The records of users, for operators: who they are, who leaves, and who gets what a user had.
+"""Administration of users, for operators: list, forget, and transfer to another login.
 
-A forgotten user's disks are kept under a principal that no transport proves, until an operator hands them to somebody.
+A forgotten user's disks are kept under a principal that no transport proves, until an operator gives them to another
+user.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LIST = ("all of them", odc("user list"))
 
 @dataclass(frozen=True, slots=True)
 class UserAccount:
-    """One user with what belongs to them.
+    """One user with their disks and reservations.
 
     Attributes:
         user: the record.
@@ -42,7 +43,7 @@ class UserAccount:
 
     @property
     def held(self) -> bool:
-        """Whether the uid has another login than the one that is recorded."""
+        """Whether the uid has a login other than the recorded one."""
         if self.user.claimed_by:
             return True
         return self.login is not None and uid_of(self.user.principal) != 0 and not _is_name(self.user, self.login)
@@ -53,7 +54,7 @@ def _is_name(user: User, login: str) -> bool:
 
 
 class Users:
-    """Lists users and decides what becomes of their records. May be called by several threads at once."""
+    """Lists, forgets and transfers users. May be called by several threads at once."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
@@ -101,11 +102,12 @@ class Users:
         return named[0]
 
     def forget(self, user: User, end: Callable[[Reservation], Change]) -> tuple[Change, str]:
-        """The change that takes a user's keys and record away, ends what they have, and keeps their disks aside.
+        """Return the change that deletes a user's keys and record, ends their reservations, and keeps their disks for a
+        later owner.
 
         Args:
-            user: who.
-            end: makes the change that ends a live reservation.
+            user: the user to forget.
+            end: returns the change that ends a live reservation.
 
         Returns:
             The change, and what it does as a sentence.

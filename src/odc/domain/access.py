@@ -13,11 +13,11 @@ import msgspec
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the transport proves the caller to be.
+    """The caller's identity, as proved by the transport.
 
     Attributes:
-        id: what records belong to, such as `unix:1000`. A uid can be used again for another person: `domain.user`
-            tells by the login name.
+        id: the owner id in records, such as `unix:1000`. A uid can be used again for another person: `domain.user`
+            detects that by the login name.
         user: the name that people read.
         admin: an operator of the cloud.
     """
@@ -28,7 +28,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Act(StrEnum):
-    """What can be done with a thing."""
+    """An action that needs permission."""
 
     SEE_EXISTS = "see that it exists"
     SEE = "see"
@@ -43,8 +43,8 @@ def allowed(caller: Principal, act: Act, owner: str | None = None) -> bool:
 
     Args:
         caller: from the transport.
-        act: what is to be done.
-        owner: principal id of the thing's owner; None for the cloud itself.
+        act: the action.
+        owner: principal id of the object's owner; None for the cloud itself.
     """
     match act:
         case Act.SEE_EXISTS | Act.FOR_ONESELF:

@@ -1,4 +1,4 @@
-"""A box: one container of a reservation on one node. What it is made of, and what a list shows of it.
+"""A box: one container of a reservation on one node. Its specification, and its state in a list.
 
 Everything made for an attempt is named `<reservation id>-<attempt>…`, so that every step may run twice and an old
 attempt's clean-up cannot hit a new one. A deletion names the backend's own uid too.
@@ -16,7 +16,7 @@ from odc.domain.resources import BoxResources
 
 
 class BoxState(StrEnum):
-    """What the backend says of a box."""
+    """The state of a box as the backend reports it."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -52,20 +52,20 @@ def is_up_to(name: str, reservation_id: str, attempt: int) -> bool:
 
 
 class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is needed to make a box.
+    """The specification from which a box is made.
 
     Attributes:
         name: which box.
         node: where.
         image: as the backend names it.
-        hostname: what the box calls itself.
-        gpus: identities of the node's GPUs, only these appear in the box.
-        gpu_type: for the labels, so that a box whose record was lost still says what it occupies.
-        units: how many of the node's units it holds.
+        hostname: the host name inside the box.
+        gpus: identities of the node's GPUs; only these appear in the box.
+        gpu_type: for the labels, which show the occupied pool even if the record is lost.
+        units: number of the node's units that it occupies.
         resources: CPU, memory, shared memory.
         ssh_port: the port of the host that leads to the box's SSH.
         home: the attached volume's mount path; None for a temporary home.
-        files: what the box reads under `/run/odc`; key: path below it, value: content.
+        files: the files under `/run/odc`; key: path below it, value: content.
         id_base: first host id of the box's range; 0: the range that all boxes of the cloud share.
     """
 
@@ -109,14 +109,14 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         gpu_type: the pool that it occupies.
         gpus: the GPUs that it holds; empty for types without GPUs.
         units: how many of the node's units it holds.
-        state: what the backend says.
+        state: as reported by the backend.
         exit_code: of an exited box.
-        message: why it is not well, in the backend's or the box's last words; empty if it is.
+        message: its problem, in the words of the backend or the box; empty if there is none.
         ssh_port: the port of the host that leads to its SSH.
         id_base: first host id of its range; 0: the range that all boxes of the cloud share.
-        memory_kills: what the kernel killed in it for memory; None if that is unknown.
-        layer_used_bytes: what it has written outside its home; 0 if unknown.
-        layer_bytes: what it may write there; 0 if there is no limit.
+        memory_kills: its processes that the kernel killed for memory; None if that is unknown.
+        layer_used_bytes: bytes that it has written outside its home; 0 if unknown.
+        layer_bytes: bytes that it may write there; 0 if there is no limit.
     """
 
     name: BoxName

@@ -1,4 +1,4 @@
-"""The GPU types that can be asked for, and which type a real GPU is.
+"""The GPU types that can be reserved, and the mapping of real GPUs to types.
 
 The ten types are the user guide's table. Operators add or change types in the settings; a GPU that no type matches
 becomes its own type, named after what NVML calls it (`rtx4090`).
@@ -24,9 +24,9 @@ _TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}", re.ASCII)
 
 
 class GpuType(msgspec.Struct, frozen=True, kw_only=True):
-    """One type that can be asked for. The descriptions and examples are those of the settings' reference page.
+    """One type that can be reserved. The descriptions and examples are those of the settings' reference page.
 
-    Unknown fields are ignored: what version 0.1.0 stored has `cpus` and `memory_gib`.
+    Unknown fields are ignored: records of version 0.1.0 have `cpus` and `memory_gib`.
     """
 
     name: Annotated[str, msgspec.Meta(description="as typed after `-t`.", examples=["rtx4090"])]
@@ -124,13 +124,13 @@ class Catalog:
 
 
 def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: Callable[[str], str]) -> NotFound:
-    """What to say of a type that the cloud does not have: a real one is no slip of the keyboard.
+    """Return the error for a type that the cloud does not have. A known type is not treated as a typing error.
 
     Args:
         name: as it was typed.
         here: the types that the cloud has.
         known: every type of the catalog.
-        command: what to type for another type.
+        command: returns the command for another type.
     """
     has = sorted(here)
     near = None if name in known else near_match(name, has) or _only_beginning(name, has)
@@ -141,13 +141,13 @@ def absent_type(name: str, here: Iterable[str], known: Iterable[str], command: C
 
 
 def _only_beginning(name: str, types: Iterable[str]) -> str | None:
-    """The only type that begins so: `cpu-x86` for `cpu`."""
+    """Return the only type with this prefix, `cpu-x86` for `cpu`; None if there is not exactly one."""
     found = [other for other in types if name and other.startswith(name)]
     return found[0] if len(found) == 1 else None
 
 
 def own_type_name(nvml_name: str) -> str:
-    """A type name made of what NVML calls a GPU: its model, and its memory where that belongs to the name.
+    """Return a type name derived from NVML's name of a GPU: its model, and its memory if that is part of the name.
 
     `NVIDIA GeForce RTX 4090` is `rtx4090`, `Tesla V100-SXM2-32GB` is `v100-32gb`.
     """

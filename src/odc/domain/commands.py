@@ -1,7 +1,7 @@
-"""Commands that users are told to type, with the calls of our programs in them as data.
+"""Commands in hints, with the calls of our programs in them as data.
 
-How a program is typed depends on who reads it: `gpu-dev` may need `--endpoint`, `odc` may need `--config`. So whoever
-makes a hint writes `gpu_dev("cancel train")`, and whoever shows it fills in the options.
+How a program is typed depends on who reads it: `gpu-dev` may need `--endpoint`, `odc` may need `--config`. So the code
+that makes a hint writes `gpu_dev("cancel train")`, and the code that shows it fills in the options.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def parts_of(text: str) -> tuple[Part, ...]:
 
 
 def typed(text: str, programs: Mapping[Program, str]) -> str:
-    """A command as a user types it; other text as it is.
+    """Return a command as a user types it; other text is returned unchanged.
 
     Args:
         text: the command.

@@ -1,4 +1,4 @@
-"""A disk: the user's named home, kept between reservations. Its name is a label, its id is what it is.
+"""A disk: the user's named home, kept between reservations. Its identity is its id; its name is only a label.
 
 At most one reservation holds it, and only the holder's release frees it. One more may wait for it, if the holder is
 ending and will not be queued again.
@@ -18,8 +18,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: `<reservation id>-<attempt>`, so that taking it twice gives the same one.
         taken_at: when the copy was complete.
-        verified_at: when it was found whole; None until then.
-        used_bytes: what the files take.
+        verified_at: when it was verified as complete; None until then.
+        used_bytes: size of the files.
         listing: key of the file listing in the blob store.
     """
 
@@ -31,14 +31,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeLabel(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written next to a volume, so that it can be named without its record. Empty: nothing is written there.
+    """The label next to a volume, which identifies it without its record. Empty fields: there is no label.
 
     Attributes:
         disk_id: of which disk.
         owner: principal.
         user: the owner's name.
-        name: what the owner calls the disk.
-        size_bytes: what it may hold.
+        name: the owner's name for the disk.
+        size_bytes: its size limit.
     """
 
     disk_id: str
@@ -56,14 +56,14 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         version: as read from the store; 0 for one that is not stored yet.
         owner: principal.
         name: unique among the owner's disks.
-        size_bytes: what it may hold.
+        size_bytes: its size limit.
         created_at: when it was first asked for.
-        made: a box has used its volume: from then on a volume that is not there is a fault, never a new one.
+        made: a box has used its volume: from then on a missing volume is a fault and is not created again.
         holder: id of the reservation that has it, None when it is free.
         successor: id of the reservation that gets it next.
         snapshots: oldest first.
-        deleting: snapshots whose deletion is decided; they may be gone already, in part or whole.
-        fault: what is wrong with it now; empty when nothing is.
+        deleting: snapshots whose deletion is decided; they may be deleted already, partly or completely.
+        fault: its current fault; empty if there is none.
     """
 
     id: str

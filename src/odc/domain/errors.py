@@ -7,12 +7,12 @@
     ├── Conflict            lost a compare-and-set: read again, retry
     ├── ProviderError       a backend failed; the vendor's error is __cause__
     │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
-    │   │   └── PlaceTaken        here it will not work, elsewhere it may: placed anew at once
+    │   │   └── PlaceTaken        fails here, may work elsewhere: placed again at once
     │   └── ProviderRefused       lasting: the reservation fails with the reason
     └── InvariantError      a bug: never caught
 
-A message says what and which id; `hints` say what to do next, with the command to type.
-Exit codes and HTTP statuses stand in one table, at the end of this file.
+A message says what is wrong and which id; `hints` say what to do next, with the command to type.
+Exit codes and HTTP statuses are in one table, at the end of this file.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Hint(NamedTuple):
 
 
 class OdcError(Exception):
-    """The root: a message for people, and what they can do next."""
+    """The base class: a message for people, and hints about what to do next."""
 
     def __init__(self, text: str, *hints: Hint | tuple[str, str], when: datetime | None = None) -> None:
-        """Say what is wrong.
+        """Make the error.
 
         Args:
-            text: what, and which id.
+            text: what is wrong, and which id.
             hints: what can be done next.
-            when: a time that the text ends with; whoever shows the error writes it in the reader's time zone.
+            when: a time at the end of the text, which is shown in the reader's time zone.
         """
         self.text = text
         self.when = when
@@ -57,7 +57,7 @@ class InvalidRequest(RequestError):
 
 
 class NotFound(RequestError):
-    """What was named does not exist, or is not the caller's to see."""
+    """The named object does not exist, or the caller may not see it."""
 
 
 class NotAllowed(RequestError):
@@ -65,7 +65,7 @@ class NotAllowed(RequestError):
 
 
 class LimitExceeded(RequestError):
-    """A limit stands in the way; the message gives the limit, what is used, and what would free it."""
+    """A limit is reached; the message gives the limit, the usage, and what would free some."""
 
 
 class RateLimited(LimitExceeded):
@@ -87,11 +87,13 @@ class ProviderError(OdcError):
 
 
 class ProviderUnavailable(ProviderError):
-    """A passing fault: what was asked may or may not have happened; a later pass asks again."""
+    """A passing fault: the operation may or may not have happened; a later pass retries it."""
 
 
 class PlaceTaken(ProviderUnavailable):
-    """What was planned for this box (a port, a node's room) is taken by another program; another place may do."""
+    """Another program uses a resource that was planned for this box (a port, a node's space); another place may
+    work.
+    """
 
     def __init__(
         self,
@@ -100,13 +102,13 @@ class PlaceTaken(ProviderUnavailable):
         when: datetime | None = None,
         ports: Collection[int] = (),
     ) -> None:
-        """Say what is taken.
+        """Make the error.
 
         Args:
             text: as of `OdcError`, as are the next two.
             hints: what can be done next.
             when: a time that the text ends with.
-            ports: every SSH port that another program has now, as far as it is known.
+            ports: every SSH port that is known to be used by other programs.
         """
         super().__init__(text, *hints, when=when)
         self.ports = frozenset(ports)

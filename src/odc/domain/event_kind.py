@@ -6,7 +6,7 @@ from odc.domain.open_enum import OpenEnum
 
 
 class EventKind(OpenEnum):
-    """What happened to a reservation, past tense where English allows; the words are stored and sent."""
+    """The kinds of a reservation's events, in past tense where English allows; the words are stored and sent."""
 
     ASKED = "asked"
     PROMISED = "promised"

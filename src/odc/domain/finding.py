@@ -1,4 +1,4 @@
-"""What `odc doctor` finds, one line each."""
+"""The findings of `odc doctor`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line.
+    """One line of its output.
 
     Attributes:
         level: `ok`, `warn` or `fail`.
-        subject: of what, in a word or two.
+        subject: the checked component, in a word or two.
         text: what was found.
         hint: what to do; empty for nothing.
     """

@@ -1,4 +1,4 @@
-"""What a check of the host found: whether users reach their boxes, and what new boxes need."""
+"""The result of a check of the host: whether users reach their boxes, and whether new boxes can start."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reachable: uids of the boxes whose SSH answered at their published port.
         unreachable: box uid to the cause, of the boxes that users cannot reach now.
-        repaired: what was missing on the host and was put back, as sentences.
-        problems: what is still wrong on the host, as sentences.
+        repaired: parts of the host's setup that were missing and were restored, as sentences.
+        problems: remaining faults of the host, as sentences.
         blocked: why no box may be started now; empty if boxes may.
-        missing_image: the image of boxes, if the engine does not have it any more; empty if it has.
+        missing_image: the image of boxes, if the engine has lost it; empty if it has it.
         taken_ports: the given SSH ports at which other programs listen.
     """
 

@@ -1,4 +1,4 @@
-"""Ranges of the host's user and group ids: what the kernel counts by user is counted for each range.
+"""Ranges of the host's user and group ids: the kernel's counts by user are separate for each range.
 
 A cloud has one range in which the owners of all homes are stored, and, where the machine can map mounts, one more for
 each SSH port: no two live boxes have the same port, so none have the same range.

@@ -14,7 +14,7 @@ Rules of the table:
   reservation keeps its place in line, because `order` never changes.
 * An end that a user asks for wins over a requeue, whichever comes first.
 
-`state` and `requeue` alone decide which transition is taken. What decides which trigger comes is in `odc.control`.
+`state` and `requeue` alone decide which transition is taken. The code that chooses the trigger is in `odc.control`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BoxesReady(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndRequested(msgspec.Struct, frozen=True, kw_only=True):
-    """It should end, or the attempt should be given up.
+    """The reservation should end, or the attempt should be given up.
 
     Attributes:
         at: when.
@@ -148,7 +148,7 @@ def _finish(record: Reservation, trigger: CleanedUp) -> Reservation:
 
 
 def _return_to_queue(record: Reservation, _: CleanedUp) -> Reservation:
-    # `ready_by` stays: the promise is moved, and the owner told, by the pass that plans the next slot.
+    # `ready_by` stays: the pass that plans the next slot moves the promise and notifies the owner.
     return replace(
         record,
         requeue=False,

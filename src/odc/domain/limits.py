@@ -15,7 +15,7 @@ MAX_HOURS = 24.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one user may hold at once, and how long the steps of a reservation may take.
+    """Limits for one user, and time limits of the steps of a reservation.
 
     Attributes:
         live_per_user: reservations that are not ended, queued ones included.
@@ -55,7 +55,7 @@ def hours_text(hours: float) -> str:
 
 
 def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: int) -> None:
-    """Raise if one more reservation would pass the user's limits.
+    """Raise if one more reservation would exceed the user's limits.
 
     Args:
         limits: the operator's.
@@ -64,7 +64,7 @@ def check_user_limits(limits: Limits, live: int, gpus_held: int, gpus_wanted: in
         gpus_wanted: of the new one.
 
     Raises:
-        LimitExceeded: with the limit, what is used, and what would free it.
+        LimitExceeded: with the limit, the usage, and what would free some.
     """
     free_one = ("end one", gpu_dev("cancel"))
     if live >= limits.live_per_user:

@@ -1,4 +1,4 @@
-"""Names and ids: what people may call things, and what a near miss probably meant.
+"""Names and ids: the rules for names, and suggestions for mistyped ones.
 
 A name goes into host names, ssh configurations and file names, so it is a DNS label; it never reaches a shell.
 """
@@ -25,7 +25,7 @@ _RESERVED = frozenset({NO_DISK, "all", "localhost"})
 
 
 def check_name(name: str, what: str) -> str:
-    """The name, if it may be one.
+    """Return the name if it is allowed.
 
     Args:
         name: 1 to 40 of a-z, 0-9 and `-`, no `-` at either end (a DNS label, RFC 1123, shortened so that
@@ -33,7 +33,7 @@ def check_name(name: str, what: str) -> str:
         what: the word for messages, such as `disk`.
 
     Raises:
-        InvalidRequest: it may not; the message names the rule.
+        InvalidRequest: it is not allowed; the message names the rule.
     """
     if not _LABEL.fullmatch(name) or name in _RESERVED:
         raise InvalidRequest(
@@ -47,14 +47,14 @@ def check_length(text: str, what: str) -> None:
     """Refuse a text that is longer than any name, before it is looked up, compared or repeated.
 
     Raises:
-        InvalidRequest: it is.
+        InvalidRequest: it is longer.
     """
     if len(text) > 2 * MAX_NAME:
         raise InvalidRequest(f"{what} {cut(text)!r} is longer than any there is")
 
 
 def check_github_user(name: str) -> str:
-    """The GitHub login, if it can be one: letters, digits, `-` and `_`; at most 39.
+    """Return the GitHub login if it is possible: letters, digits, `-` and `_`; at most 39.
 
     Today's rule for new logins (no `-` at the ends, no `--`) is not GitHub's for old ones: `foo-`, `a--b` and `-jerry-`
     are live. `_` is in the logins of enterprises, `jane_corp`.
@@ -73,7 +73,7 @@ def check_github_user(name: str) -> str:
 
 
 def cut(text: str, most: int = MAX_NAME) -> str:
-    """The text as a message may repeat it: what users send can be very long."""
+    """Return the text shortened for a message: users can send very long texts."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -83,12 +83,12 @@ def is_id(text: str) -> bool:
 
 
 def short(identifier: str) -> str:
-    """The first eight characters of an id: what people see and type."""
+    """Return the first eight characters of an id, the form that people see and type."""
     return identifier[:SHORT_ID]
 
 
 def near_match(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant, or None. An exact match is no near match."""
+    """Return the known name that was probably meant; None if there is none. An exact match is not returned."""
     if len(name) > 2 * MAX_NAME:
         return None
     candidates = [other for other in known if other != name]

@@ -28,17 +28,18 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         name: unique in the cluster.
         gpu_type: the pool that the node belongs to.
         gpus: identities of its GPUs, in the node's order; empty for a node without GPUs.
-        units: what can be handed out: the GPUs' count, or for a type without GPUs its units.
-        capacity: what the node has.
-        allocatable: what boxes may use of it.
-        zone: nodes of one gang lie in one zone.
+        units: number of units: its GPUs, or for a type without GPUs its shares.
+        capacity: all its resources.
+        allocatable: the part that boxes may use.
+        zone: all nodes of a gang are in one zone.
         ready: False while the node is silent: it takes nothing new and keeps all its claims.
         cordoned: takes nothing new.
         profiling: takes only requests that ask for profiling.
         simulated: its GPUs are simulated; every screen that shows them says so.
         address: where SSH to its boxes is reached.
-        held_by_others: GPU to who holds it, of those that something other than this cloud uses now: they are not lent.
-        unusable: GPU to the cause, of those that do not answer or that the engine cannot hand out: they are not lent.
+        held_by_others: GPU to its holder, for GPUs that are used outside this cloud now: they are not lent.
+        unusable: GPU to the cause, for GPUs that do not answer or that the engine cannot pass to a box: they are not
+            lent.
     """
 
     name: str

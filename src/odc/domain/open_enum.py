@@ -7,10 +7,10 @@ from typing import Self
 
 
 class OpenEnum(StrEnum):
-    """A `StrEnum` that accepts any word: one that this version does not know is kept as it is, and equals no member.
+    """A `StrEnum` that accepts any word: an unknown word is kept unchanged, and equals no member.
 
-    For records and messages that a newer version may have written: they stay readable, and are shown and sent on with
-    the word that they came with.
+    For records and messages that a newer version may have written: they stay readable, and are shown and forwarded with
+    the original word.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What is stored besides reservations, disks and users: events, requests, and one transaction of all of them."""
+"""Stored records other than reservations, disks and users: events, requests, and a transaction of all of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SYSTEM = "odc"
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to a reservation; append-only, the audit log.
+    """One event of a reservation; append-only, the audit log.
 
     Attributes:
         reservation_id: to which.
         at: when.
         actor: the user's name, or `odc`.
-        kind: what happened.
+        kind: the kind of event.
         text: the whole sentence for people.
-        when: a time that the sentence is about; it is shown behind it, in the reader's time zone.
+        when: a time that the sentence is about; it is shown after it, in the reader's time zone.
     """
 
     reservation_id: str
@@ -66,13 +66,13 @@ class ClockAnchor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a user has ended goes to another principal, and the user's own record is deleted.
+    """A user's ended reservations get another owner, and the user's own record is deleted.
 
     Live reservations and disks are written one by one, as records of the same change.
 
     Attributes:
         user: the record that is deleted, as it was read.
-        to: principal that the ended reservations belong to from then on.
+        to: principal of the new owner.
     """
 
     user: User
@@ -92,8 +92,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         disks: records to write.
         users: records to write.
         events: to append, in order.
-        request: the client's request that this is the effect of.
-        handover: a user's record that goes, with where the rest of what it owned goes.
+        request: the client's request that caused this change.
+        handover: a user's record to delete, and the new owner of its ended reservations.
         clock_anchor: replaces the stored one; it has no version, the last writer wins.
     """
 
@@ -108,11 +108,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the records have room to grow.
+    """Whether there is space for the records to grow.
 
     Attributes:
-        problem: what an operator is told; empty while there is enough.
-        refuses: there is so little that no new reservation is taken, and what is left is for ending those there are.
+        problem: a message for operators; empty while there is enough.
+        refuses: there is so little that new reservations are refused; the rest is kept for ending the existing ones.
     """
 
     problem: str = ""
@@ -120,10 +120,10 @@ class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pass reads: one consistent picture.
+    """The records that a pass reads, as one consistent snapshot.
 
     Attributes:
-        pools: GPU type to plan version; a type that is not here has version 0.
+        pools: GPU type to plan version; a missing type has version 0.
         reservations: every live one, by place in line.
         disks: by id, every disk that a live reservation holds or waits for.
         users: by principal, the owners of live reservations.
@@ -140,7 +140,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReservationQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which reservations to list; every condition that is given must hold.
+    """A filter for reservations; every given condition must be true.
 
     Attributes:
         owner: principal.

@@ -1,6 +1,6 @@
-"""What a client can ask for. Closed: an unknown kind or field is refused by name.
+"""The requests of clients. Closed: an unknown kind or field is refused by name.
 
-No message says who sends it: that comes from the transport. `reservation` is a reference: a whole id, a prefix of at
+No message names its sender, which the transport proves. `reservation` is a reference: a whole id, a prefix of at
 least 4 hexadecimal digits, or a name among the caller's own.
 """
 
@@ -22,7 +22,7 @@ def reserve_command(
     name: str | None = None,
     disk: str | None = None,
 ) -> Command:
-    """What one types to reserve this, with whatever is known of it, ready to paste."""
+    """Return the command that makes this reservation, ready to paste; unknown options are left out."""
     words = ["reserve"]
     words += [f"-t {shlex.quote(gpu_type)}"] if gpu_type is not None else []
     words += [f"-g {gpus}"] if gpus else []
@@ -41,7 +41,7 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         hours: 0.0833 to 24.
         name: unique among the caller's live ones; None takes the disk's name, with a number if that is taken.
         disk: name of the caller's disk, or `none` for a temporary home.
-        new_disk: the caller means a new disk, however near its name is to another's.
+        new_disk: the caller wants a new disk even if its name is similar to another's.
     """
 
     gpu_type: str
@@ -52,14 +52,14 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     new_disk: bool = False
 
     def command(self, **changes: Any) -> Command:
-        """What one types to ask for the same, but for these fields: hints keep what was asked for."""
+        """Return the command for the same request with these fields replaced, for hints."""
         asked = msgspec.structs.replace(self, **changes)
         disk = None if asked.disk == DEFAULT_DISK else asked.disk
         return reserve_command(asked.gpu_type, asked.gpus, asked.hours, asked.name, disk)
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cancel"):
-    """End a reservation now, in whatever state it is."""
+    """End a reservation now, in any state."""
 
     reservation: str
 
@@ -132,13 +132,13 @@ class PruneSnapshots(
 class RecoverDisk(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recover_disk"
 ):
-    """For operators: give a disk whose files are there a record again, with all its snapshots.
+    """For operators: create the record of a disk whose files exist, with all its snapshots.
 
     Attributes:
         disk: its name, or the beginning of its id.
-        user: whose it is, by login, uid or principal; empty: the one who had it.
-        name: what it is called from now on; empty: as it was.
-        every: take back all disks that say whose they are.
+        user: its owner, by login, uid or principal; empty: the previous owner.
+        name: its new name; empty: the previous one.
+        every: recover all disks whose label names the owner.
     """
 
     disk: str = ""

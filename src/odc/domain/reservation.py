@@ -48,12 +48,12 @@ class EndReason(StrEnum):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """The request of a reservation.
 
     Attributes:
         gpu_type: the pool.
         gpus: GPUs of each box; 0 for a type without GPUs.
-        units: units that each box takes of its node: its GPUs, or 1 for a type without GPUs.
+        units: units of its node that each box occupies: its GPUs, or 1 for a type without GPUs.
         nodes: boxes; more than 1 is a gang of whole nodes.
         hours: how long it stays active.
         disk: name of the disk as asked; None for a temporary home.
@@ -83,7 +83,7 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one box of the current attempt goes, in rank order.
+    """The place of one box of the current attempt, in rank order.
 
     Attributes:
         node: the node's name.
@@ -122,12 +122,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutOfMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel killed in the boxes of a reservation because they were out of memory.
+    """The processes that the kernel killed in a reservation's boxes because they were out of memory.
 
     Attributes:
         kills: processes, over all starts and attempts.
         last_at: when the last one was.
-        command: its name; empty if the kernel did not say it.
+        command: its name; empty if the kernel did not report it.
         stopped: whether the last kill stopped the box, so that it was started again.
         noted_at: when this was last written.
         counted: for each box in rank order, the start of the box and how many of its kills are in `kills`.
@@ -158,7 +158,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         owner: principal that the transport proved.
         user: the owner's name, as people read it.
         name: unique among the owner's reservations that still hold their name.
-        spec: what was asked for.
+        spec: the request.
         state: where it is in its life.
         attempt: the number of the current or last try at starting; 0 before the first.
         disk_id: the disk that it holds or waits for.
@@ -173,13 +173,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         uncounted: attempts that ended before anything was tried, because another program had the SSH port.
         applied_config: digest of the configuration that its boxes have: expiry time, the owner's keys, the operator's
             settings; empty if nothing is applied yet. Stored as `told`, its name in version 0.1.0.
-        ended_why: set from the moment it is asked to end; None while it goes on or is to be queued again.
-        end_cause: why it ends or was requeued; None in records of 0.1.0, and while all is well.
-        ended_by: the operator who asked for the end; empty if nobody or the owner did.
-        end_detail: the details in words, for a failure or a requeue; what 0.1.0 wrote is a whole sentence.
-        requeue: ENDING leads back to the queue.
+        ended_why: set when it is asked to end; None before that, and if it is to be queued again.
+        end_cause: why it ends or was requeued; None otherwise, and in records of 0.1.0.
+        ended_by: the operator who asked for the end; empty if it was the owner or ODC itself.
+        end_detail: the details in words, for a failure or a requeue; in records of 0.1.0 a whole sentence.
+        requeue: after ENDING it is queued again.
         boxes_gone: ENDING: the containers are confirmed gone, so the GPUs are free.
-        out_of_memory: what the kernel killed in its boxes for memory.
+        out_of_memory: processes in its boxes that the kernel killed for memory.
     """
 
     id: str
@@ -219,7 +219,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def live(self) -> bool:
-        """Whether it is not ended: the passes look at it."""
+        """Whether it has not ended, so that passes process it."""
         return self.state is not State.ENDED
 
     @property

@@ -1,8 +1,8 @@
-"""What a box gets of its node: CPU, memory and shared memory, by share.
+"""A box's share of its node: CPU, memory and shared memory.
 
-Rule (user guide, CPU and Memory Allocation): `share = GPUs asked for / GPUs of the node`, of what the node really has
-less what the operator keeps for the host. Requests are 90 % of the share, limits 150 %, never above the node.
-Types without GPUs are divided into units instead.
+Rule (user guide, CPU and Memory Allocation): `share = GPUs asked for / GPUs of the node`, of the node's actual
+resources less the part that the operator keeps for the host. Requests are 90 % of the share, limits 150 %, never above
+the node. Types without GPUs are divided into units instead.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoxResources(msgspec.Struct, frozen=True, kw_only=True):
-    """What one box may use.
+    """The resources of one box.
 
     Attributes:
         request: guaranteed.
-        limit: the ceiling, of which the box may use all while others leave it free.
+        limit: the maximum, which the box may use while other boxes leave it free.
         shm_bytes: the size of `/dev/shm`, half of the memory share.
-        cpus: what `nproc` prints: the CPU limit, rounded up, at least 1 and at most the node's.
+        cpus: the output of `nproc`: the CPU limit, rounded up, at least 1 and at most the node's.
     """
 
     request: Capacity
@@ -44,7 +44,7 @@ class BoxResources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def allocatable(node: Capacity, kept_for_host: Capacity) -> Capacity:
-    """What boxes may use of a node: all but the host's part, and never less than a tenth of the node."""
+    """Return the part of a node that boxes may use: all but the host's part, and at least a tenth of the node."""
     return Capacity(
         cpu_millis=max(node.cpu_millis - kept_for_host.cpu_millis, node.cpu_millis // 10, 1),
         memory_bytes=max(node.memory_bytes - kept_for_host.memory_bytes, node.memory_bytes // 10, 1),

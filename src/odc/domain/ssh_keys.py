@@ -27,13 +27,13 @@ MAX_LENGTH = 8192
 
 
 def parse_public_key(line: str) -> str:
-    """The key as one clean line: kind, base64 part, and the comment if there is one.
+    """Return the key as one clean line: kind, base64 part, and the comment if there is one.
 
-    Options in front of a key (`command=…`) are refused: a key opens the whole box or nothing. In a comment, which
-    says nothing to OpenSSH, a character that cannot be printed (a no-break space, an escape) becomes a space.
+    Options before a key (`command=…`) are refused: a key gives access to the whole box. In a comment, which OpenSSH
+    ignores, a character that cannot be printed (a no-break space, an escape) becomes a space.
 
     Raises:
-        InvalidRequest: the line is no public key that OpenSSH accepts; a private key is named as such.
+        InvalidRequest: the line is not a public key that OpenSSH accepts; the message identifies a private key as such.
     """
     if "PRIVATE KEY" in line:
         raise InvalidRequest("this is a private key; give the public one, whose name ends in .pub")
@@ -52,7 +52,7 @@ def parse_public_key(line: str) -> str:
 
 
 def _what_else(text: str, words: list[str]) -> str:
-    """What a line is that does not begin with a known kind of key."""
+    """Return the description of a line that does not begin with a known kind of key."""
     shown = repr(cut(text))
     if words and words[0] == "ssh-dss":
         return f"{shown} is a DSA key, which OpenSSH does not accept any more; make another: ssh-keygen -t ed25519"

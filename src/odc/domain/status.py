@@ -43,7 +43,7 @@ class EndCause(OpenEnum):
 
 
 class WaitsFor(OpenEnum):
-    """What a queued reservation waits for."""
+    """The kinds of things that a queued reservation waits for."""
 
     DISK = "disk"
     """The snapshot of its own disk, at the end of the reservation that holds the disk."""
@@ -54,7 +54,7 @@ class WaitsFor(OpenEnum):
 
 
 class TroubleKind(OpenEnum):
-    """What keeps a reservation from going on, or its user from its box."""
+    """The kinds of problems that block a reservation, or its user's access to the box."""
 
     UNREACHABLE = "unreachable"
     """Users cannot reach its SSH."""

@@ -20,14 +20,14 @@ NEGLIGIBLE = 2**20
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decided about snapshots.
+    """The operator's policy for snapshots.
 
     Attributes:
         keep: snapshots of each disk; at least 1.
         days: how long a snapshot is kept; 0: without limit.
-        percent: what the older snapshots of a disk may take, in percent of its size; 0: without limit.
-        free_percent: what is to stay free of the storage; with less, older snapshots are deleted. With less than a
-            third of it, no new disk is made.
+        percent: limit of the older snapshots of a disk, in percent of its size; 0: without limit.
+        free_percent: part of the storage that should stay free; with less, older snapshots are deleted. With less than
+            a third of it, new disks are refused.
     """
 
     keep: int = 7
@@ -37,13 +37,13 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What a disk takes.
+    """The usage of a disk.
 
     Attributes:
         live_bytes: its files now; None if unknown.
-        total_bytes: its files and all its snapshots together, what they share counted once; None if unknown.
-        limit_bytes: what its files may take; 0: without limit; None if unknown.
-        snapshots: id to the bytes that would be free if only this one were deleted; empty if unknown.
+        total_bytes: its files and all its snapshots together, with shared data counted once; None if unknown.
+        limit_bytes: limit of its files; 0: without limit; None if unknown.
+        snapshots: id to the bytes that deleting only this one would free; empty if unknown.
     """
 
     live_bytes: int | None = None
@@ -53,7 +53,7 @@ class DiskUse(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def history_bytes(self) -> int | None:
-        """What only its snapshots take; None if unknown."""
+        """Bytes that only its snapshots use; None if unknown."""
         if self.total_bytes is None or self.live_bytes is None:
             return None
         return max(self.total_bytes - self.live_bytes, 0)
@@ -68,12 +68,12 @@ class Level(StrEnum):
 
 
 class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What the storage holds.
+    """The usage of the storage.
 
     Attributes:
         total_bytes: its size.
-        free_bytes: what can still be written.
-        disks: disk id to what it takes; empty if the storage cannot say.
+        free_bytes: bytes that can still be written.
+        disks: disk id to its usage; empty if the storage cannot measure it.
         settling: deleted snapshots are still being freed, so the numbers will improve.
     """
 
@@ -84,7 +84,7 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def used_bytes(self) -> int:
-        """What is taken, by whatever."""
+        """Bytes in use for any purpose."""
         return max(self.total_bytes - self.free_bytes, 0)
 
     def missing_bytes(self, rule: Retention) -> int:
@@ -92,7 +92,7 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.total_bytes * rule.free_percent / 100) - self.free_bytes
 
     def is_near(self, rule: Retention) -> bool:
-        """Whether less than twice of what should be free is."""
+        """Whether less than twice the required free space is free."""
         return self.free_bytes * 50 < self.total_bytes * rule.free_percent
 
     def level(self, rule: Retention) -> Level:
@@ -131,8 +131,9 @@ def beyond(disk: Disk, keep: int) -> tuple[Snapshot, ...]:
 
 
 def past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> tuple[Snapshot, ...]:
-    """The oldest snapshot if the disk's history takes more than its share. One at a time: what that frees is only
-    known afterwards."""
+    """Return the oldest snapshot if the disk's history exceeds its limit. One at a time: the freed space is only known
+    afterwards.
+    """
     history = use.history_bytes if use else None
     if history is None or not rule.percent or history <= disk.size_bytes * rule.percent / 100:
         return ()
@@ -140,10 +141,11 @@ def past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> tuple[Snapsh
 
 
 def first_to_go(disks: Iterable[Disk], use: StorageUse, missing_bytes: int) -> dict[str, tuple[Snapshot, ...]]:
-    """The snapshots to delete so that so much more is free; key: disk id, value: oldest first.
+    """Return the snapshots to delete to free this much; key: disk id, value: oldest first.
 
-    Those of the user who takes most are first, oldest first. It stops after one whose gain is not known: two snapshots
-    may share what each alone would not free, and what is deleted for nothing is lost.
+    Snapshots of the user who uses most come first, oldest first. It stops after one whose freed space is not known: two
+    snapshots may share data that deleting either one would not free, and a snapshot that is deleted without need is
+    lost.
     """
     left = {disk.id: list(expendable(disk)) for disk in disks if _has_history(disk, use)}
     owners = {disk.id: disk.owner for disk in disks}
@@ -164,8 +166,9 @@ def first_to_go(disks: Iterable[Disk], use: StorageUse, missing_bytes: int) -> d
 
 
 def taken_by_owner(disks: Iterable[Disk], use: StorageUse) -> dict[str, int]:
-    """What each owner's disks take with their snapshots; key: principal. Where the storage cannot say, what the files
-    of the snapshots took."""
+    """Return the usage of each owner's disks with their snapshots; key: principal. If the storage cannot measure it,
+    the sizes of the snapshots' files are used.
+    """
     takes: dict[str, int] = {}
     for disk in disks:
         takes[disk.owner] = takes.get(disk.owner, 0) + taken_by(disk, use)
@@ -173,7 +176,7 @@ def taken_by_owner(disks: Iterable[Disk], use: StorageUse) -> dict[str, int]:
 
 
 def taken_by(disk: Disk, use: StorageUse) -> int:
-    """What a disk takes with its snapshots, as far as is known."""
+    """Return the known usage of a disk with its snapshots."""
     known = use.disks.get(disk.id)
     if known is not None and known.total_bytes is not None:
         return known.total_bytes

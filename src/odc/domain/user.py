@@ -1,7 +1,7 @@
 """A user: whose SSH keys open the boxes. The last good keys are kept when GitHub fails.
 
-A Unix user is known by uid, and a uid can be used again for another person. So the login name is recorded with the
-uid: when the uid has another login, the record is held until an operator says whether that is the same person.
+A Unix user is identified by uid, and a uid can be used again for another person. So the login name is recorded with the
+uid: when the uid has another login, the record is held until an operator decides whether that is the same person.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _FORMER = "former:"
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """What the cloud knows of one user.
+    """The record of one user.
 
     Attributes:
         principal: the id that the transport proves.
         version: as read from the store; 0 for one that is not stored yet. Every submission moves it, so that two
             at once cannot both pass the user's limits.
         name: the login, as people read it; `uid1000` for a uid without one.
-        claimed_by: another login that has come with the same uid since; while it is set the record is held, and
-            requests of that uid are refused. Empty if there was none.
+        claimed_by: another login that has used the same uid since; while it is set the record is held, and requests of
+            that uid are refused. Empty if there was none.
         github_user: whose keys are fetched; empty for none.
         github_id: GitHub's numeric id of that login when the keys were first fetched; 0 while unknown.
         github_keys: the last good ones, one public key a line as in `authorized_keys`.
@@ -52,20 +52,20 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_former(self) -> bool:
-        """Whether an operator has forgotten this user; the record only says whose the disks were."""
+        """Whether an operator has forgotten this user; the record only names the previous owner of the disks."""
         return self.principal.startswith(_FORMER)
 
 
 def with_fetched_keys(user: User, github_id: int, keys: tuple[str, ...]) -> User:
-    """The user with newly fetched keys.
+    """Return the user with newly fetched keys.
 
     GitHub lets a login be renamed and taken by another account, so the account's number is compared. If it differs, the
     keys are another person's: the last good ones are kept, and the fault says so. They are also kept if the source does
-    not tell the number and the keys differ, since that could be the same case.
+    not report the number and the keys differ, since that could be the same case.
 
     Args:
         user: with `github_user` set.
-        github_id: number of the account that has this login now; 0 if the source does not tell it.
+        github_id: number of the account that has this login now; 0 if the source does not report it.
         keys: the account's keys, one public key a line.
     """
     if user.github_id and github_id and user.github_id != github_id:
@@ -84,7 +84,7 @@ def with_fetched_keys(user: User, github_id: int, keys: tuple[str, ...]) -> User
 
 
 def unnamed(uid: int) -> str:
-    """What a uid without a login is called."""
+    """Return the name for a uid without a login."""
     return f"uid{uid}"
 
 
@@ -100,7 +100,7 @@ def former_principal(user: User, token: str) -> str:
 
 
 def is_same_person(user: User, caller: Principal) -> bool:
-    """Whether nothing says that the caller, who has the user's uid, is another person.
+    """Whether the caller, who has the user's uid, is the same person, as far as is known.
 
     A uid that has no login at the moment (a directory service that does not answer, a user who was deleted while
     processes run) is not evidence of another person, unless another login has come with it before. Root is always

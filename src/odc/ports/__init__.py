@@ -1,1 +1,1 @@
-"""What the control plane asks of the outside, as contracts without code."""
+"""The interfaces of the control plane to the outside, as contracts without code."""

@@ -20,7 +20,7 @@ class BlobStore(Protocol):
     """
 
     def put(self, key: str, content: bytes) -> None:
-        """Store the bytes durably, whole or not at all; what was there is replaced."""
+        """Store the bytes durably and atomically; an existing blob is replaced."""
 
     def find(self, key: str) -> bytes | None:
         """The bytes, or None."""

@@ -29,7 +29,7 @@ class BoxLayers(Protocol):
 
         Args:
             name: of the box.
-            layer: the directory that the engine made for what the container writes.
+            layer: the directory that the engine made for the container's writes.
             run: the container's run directory.
         """
 
@@ -40,4 +40,4 @@ class BoxLayers(Protocol):
         """Delete the layers of the attempts up to this one; there may be none. Their containers are gone."""
 
     def measure(self) -> dict[str, LayerUse]:
-        """Use by name of the box, at most some seconds old. What cannot be measured is left out."""
+        """Return usage by name of the box, at most some seconds old. Layers that cannot be measured are left out."""

@@ -1,4 +1,4 @@
-"""What time it is, on two clocks that should agree."""
+"""The time, on two clocks that should agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where boxes run. Every action may run twice: creating what exists and deleting what is gone succeed."""
+"""The cluster that runs boxes. Every action may run twice: creating an existing object and deleting a missing one
+succeed.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from odc.domain.node import Node
 class Cluster(Protocol):
     """Nodes and the boxes on them. Any method may be called by several threads and processes at once.
 
-    Every method raises `ProviderUnavailable` when the backend does not answer (what was asked may or may not have
-    happened), and `ProviderRefused` when asking again gives the same answer.
+    Every method raises `ProviderUnavailable` when the backend does not answer (the action may or may not have
+    happened), and `ProviderRefused` when a retry would give the same answer.
     """
 
     def list_nodes(self) -> tuple[Node, ...]:
@@ -39,10 +41,10 @@ class Cluster(Protocol):
         """
 
     def start_box(self, name: BoxName, uid: str) -> None:
-        """Start the box that was made. One that runs already stays as it is.
+        """Start the box that was made. A running box is not changed.
 
         Raises:
-            ProviderRefused: no box of this name and uid is there, or it cannot start, with the reason.
+            ProviderRefused: there is no box of this name and uid, or it cannot start, with the reason.
         """
 
     def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
@@ -53,9 +55,9 @@ class Cluster(Protocol):
         """
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
-        """Replace what the box reads under `/run/odc`, each file at once; files not named stay.
+        """Replace the box's files under `/run/odc`, each file atomically; other files are not changed.
 
-        Without such a box nothing happens.
+        Does nothing if there is no such box.
         """
 
     def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
@@ -68,10 +70,10 @@ class Cluster(Protocol):
         """Delete the networks and files of the attempts up to this one. Those of later attempts stay."""
 
     def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
-        """Check what the host does with running boxes, and put back what it has taken away. May take seconds; called
-        by one task at a time, never in a pass or a request.
+        """Check the host's setup for running boxes, and restore missing parts. May take seconds; called by one task at
+        a time, never in a pass or a request.
 
         Args:
             boxes: running boxes whose SSH should answer; the caller limits their number.
-            ports: SSH ports that were in use by other programs lately.
+            ports: SSH ports that other programs used recently.
         """

@@ -1,4 +1,4 @@
-"""Where records live. Compare-and-set is the safety of the whole system: no writer acts on an old picture."""
+"""The store of records. Compare-and-set is what makes the whole system safe: no writer acts on outdated records."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class StateStore(Protocol):
         """
 
     def observe(self) -> Stored:
-        """Everything live, as one consistent picture.
+        """Return all live records, as one consistent snapshot.
 
-        Cost: what is live, never what is ended.
+        Cost: grows with the live records, not with the ended ones.
         """
 
     def commit(self, change: Change) -> None:
-        """Write the change, or nothing of it.
+        """Write the change atomically.
 
         A reservation that is written for the first time gets the next place in line as its `order`. A handover gives
         the user's ended reservations to the other principal.
 
         Raises:
             Conflict: a version differs from the one that was read; the request's id is taken; or the owner has
-                another disk of that name, or another reservation that holds that name. Nothing was written.
+                another disk of that name, or another reservation that still has that name. Nothing was written.
         """
 
     def find_request(self, request_id: str) -> RequestRecord | None:
@@ -49,16 +49,16 @@ class StateStore(Protocol):
         """The record with exactly this id, ended ones too, or None."""
 
     def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
-        """The matching reservations, newest place in line first.
+        """Return the matching reservations, newest place in line first.
 
-        Cost: what matches, by index; at most `query.limit`.
+        Cost: grows with the matches, by index; at most `query.limit`.
         """
 
     def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
         """The owner's disks by name; with None everyone's, by owner and name."""
 
     def find_disk(self, disk_id: str) -> Disk | None:
-        """The disk with exactly this id, whoever owns it; None if there is none."""
+        """Return the disk with exactly this id, of any owner; None if there is none."""
 
     def list_users(self) -> tuple[User, ...]:
         """Every user's record, by principal.
@@ -73,18 +73,18 @@ class StateStore(Protocol):
         """
 
     def prune_reservations(self, owner: str, keep: int, most: int) -> int:
-        """Delete the owner's oldest ended reservations with their events; how many were deleted.
+        """Delete the owner's oldest ended reservations with their events; return how many were deleted.
 
         Args:
             owner: principal.
-            keep: the newest so many of the ended ones stay.
-            most: at most so many are deleted.
+            keep: number of newest ended reservations that are kept.
+            most: the most to delete in one call.
 
-        Cost: what is kept and what is deleted, by index.
+        Cost: grows with the kept and the deleted ones, by index.
         """
 
     def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
-        """What happened to a reservation, in the order in which it was written."""
+        """Return the events of a reservation, in the order in which they were written."""
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

@@ -39,7 +39,7 @@ class Volumes(Protocol):
     """
 
     def describe(self) -> str:
-        """What the storage is, in a few words for people: `btrfs (1.7 TB free)`."""
+        """Describe the storage in a few words for people: `btrfs (1.7 TB free)`."""
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder, of every volume that is attached now."""
@@ -52,44 +52,44 @@ class Volumes(Protocol):
         """
 
     def label(self, label: VolumeLabel) -> None:
-        """Write next to the volume whose it is and what it is called. Without a whole volume nothing happens."""
+        """Write the label next to the volume: its owner and name. Does nothing without a complete volume."""
 
     def list_labels(self) -> tuple[VolumeLabel, ...]:
-        """What is written next to each whole volume, by disk id.
+        """Return the label of each complete volume, by disk id.
 
         Cost: one small file for each volume.
         """
 
     def attach(self, disk_id: str, holder: str, id_base: int = 0) -> str:
-        """Make the volume usable by a box, `nosuid,nodev`, and say where: the mount's path.
+        """Mount the volume for a box, `nosuid,nodev`, and return the mount's path.
 
         Args:
             disk_id: a volume that exists.
             holder: `<reservation id>-<attempt>`. Attaching twice for the same holder gives the same path.
             id_base: first host id of the box's range, in which the owners of files are seen; the files themselves keep
-                theirs. 0: the range that owners are stored in. Attaching again with another range changes what is
-                seen, if nothing uses the mount.
+                theirs. 0: the range that owners are stored in. Attaching again with another range changes the mapping,
+                if nothing uses the mount.
 
         Raises:
-            ProviderRefused: the volume is gone, or what is in its place is another's.
+            ProviderRefused: the volume is missing, or was replaced by another one.
             ProviderUnavailable: another holder has it still, or it is in use in another range.
         """
 
     def detach(self, disk_id: str, holder: str) -> None:
-        """Take the volume from this holder. If another has it, or nobody, nothing happens.
+        """Detach the volume from this holder. Does nothing if another holder or none has it.
 
         Raises:
-            ProviderUnavailable: something still uses the mount.
+            ProviderUnavailable: the mount is still in use.
         """
 
     def snapshot(self, disk_id: str, snapshot_id: str) -> Snapshot:
         """Copy a detached volume to a read-only snapshot and verify it; the adapter's docstring says how.
 
-        A complete one of this id stays as it is and is returned. An incomplete one is made again.
+        A complete snapshot of this id is not changed and is returned. An incomplete one is made again.
         """
 
     def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """The files of a snapshot by path, name by name, each folder before what it holds; the marker is left out.
+        """Yield the files of a snapshot by path, each folder before its contents; the marker is left out.
 
         In bounded memory: at most `MOST_ENTRIES`, and then `CUT`.
         """
@@ -98,17 +98,17 @@ class Volumes(Protocol):
         """Ids of the disk's complete snapshots, oldest first."""
 
     def set_limit(self, disk_id: str, size_bytes: int) -> None:
-        """Let the volume hold so much from now on, where the storage has limits."""
+        """Set the volume's size limit, if the storage has limits."""
 
     def delete_snapshot(self, disk_id: str, snapshot_id: str) -> None:
-        """Delete a snapshot. One that is not there is not an error; one that was half deleted is deleted whole.
+        """Delete a snapshot. A missing one is not an error; a partial deletion is completed.
 
         Raises:
             ProviderRefused: the disk has no newer complete snapshot: the last one is never deleted.
         """
 
     def measure(self) -> StorageUse:
-        """How full the storage is, and what each disk takes of it. What disks take may be half a minute old.
+        """Return the usage of the storage and of each disk. The usage of disks may be half a minute old.
 
-        Cost: the volumes and snapshots there are, not their files.
+        Cost: grows with the volumes and snapshots, not with their files.
         """

@@ -46,7 +46,7 @@ View = TypeVar("View")
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal:
-    """The caller, as the transport proved it.
+    """Return the caller, as proved by the transport.
 
     Raises:
         InvariantError: the transport let a connection in without saying whose it is.
@@ -172,7 +172,7 @@ class Handlers:
 
 
 def _in_thread(threads: Threads, answer: Callable[..., View]) -> Callable[..., Awaitable[View]]:
-    """An async handler of the same signature that runs the blocking one in one of the caller's threads."""
+    """Return an async handler of the same signature that runs the blocking one in one of the caller's threads."""
 
     @functools.wraps(answer)
     async def handler(caller: Principal, **arguments: Any) -> View:
@@ -182,7 +182,7 @@ def _in_thread(threads: Threads, answer: Callable[..., View]) -> Callable[..., A
 
 
 def _routes(handlers: Handlers) -> list[Any]:
-    """The whole API below `/v1`."""
+    """Return the whole API below `/v1`."""
     send = post(
         "/requests", status_code=200, request_max_body_size=MAX_BODY, request_class=StrictRequest, responses=ERRORS
     )
@@ -209,9 +209,9 @@ def build_app(plane: ControlPlane, subscribe: Subscribe, health: HealthCheck) ->
     """The application.
 
     Args:
-        plane: decides on requests and answers questions.
+        plane: handles requests and answers queries.
         subscribe: adds a listener for every wake-up of the process, so that waiting clients learn of changes.
-        health: says whether the cloud is ready.
+        health: returns whether the cloud is ready.
     """
     wake = WakeListener(subscribe)
     handlers = Handlers(plane, wake, health)

@@ -76,7 +76,7 @@ def socket_path(endpoint: str, *hints: Hint) -> str:
 
 
 def settings_note(socket: str) -> Path:
-    """Where a cloud notes the settings file that it was started with, for those who find it down."""
+    """Return the file in which a cloud records its settings file, for commands that find its daemon down."""
     return Path(f"{socket}.settings")
 
 
@@ -116,7 +116,9 @@ def _start_hints(socket: str) -> tuple[Hint, ...]:
 
 
 def _away(socket: str, error: Exception) -> str:
-    """That nothing answers; where no socket is, and no cloud is known to have it, the address is probably wrong."""
+    """Return the error that nothing answers; without a socket and a cloud known to have it, the address is probably
+    wrong.
+    """
     if isinstance(error, FileNotFoundError) and socket != DEFAULT_SOCKET and operator_command(socket) == "odc":
         return f"there is no ODC daemon on {socket}"
     return f"the ODC daemon does not answer on {socket}"
@@ -159,7 +161,7 @@ class Client:
         return self._request(request, ReservationView)
 
     def cancel(self, reservation: str) -> ReservationView:
-        """End a reservation; one that has ended already is returned as it is."""
+        """End a reservation; one that has ended already is returned unchanged."""
         return self._request(Cancel(reservation=reservation), ReservationView)
 
     def set_github_user(self, login: str) -> Me:
@@ -171,7 +173,7 @@ class Client:
         return self._request(SetOwnKeys(keys=keys), Me)
 
     def accept_clock(self) -> Done:
-        """For operators: the wall clock is right; timed ends go on."""
+        """For operators: accept the wall clock; reservations end by it again."""
         return self._request(AcceptClock(), Done)
 
     def end_all(self) -> Done:
@@ -220,15 +222,15 @@ class Client:
         return self._ask("GET", path, ReservationView, expected_s=wait_s)
 
     def history(self, reference: str) -> History:
-        """The story of a reservation."""
+        """Return the events of a reservation."""
         return self._ask("GET", f"/v1/reservations/{quote(reference or ' ', safe='')}/history", History)
 
     def avail(self) -> Availability:
-        """What could be had."""
+        """Return availability."""
         return self._ask("GET", "/v1/avail", Availability)
 
     def status(self) -> StatusView:
-        """The cloud as a whole."""
+        """Return the status of the whole cloud."""
         return self._ask("GET", "/v1/status", StatusView)
 
     def disks(self) -> DiskList:
@@ -236,7 +238,7 @@ class Client:
         return self._ask("GET", "/v1/disks", DiskList)
 
     def me(self) -> Me:
-        """Who the caller is, as the server sees it."""
+        """Return the caller, as the server identifies them."""
         return self._ask("GET", "/v1/me", Me)
 
     def storage(self, keep: int = 1, owner: str = "", disk: str = "") -> StorageView:
@@ -325,7 +327,7 @@ class Client:
 
 
 def _error(raw: bytes, status: int) -> OdcError:
-    """The server's error as the class that it was raised as."""
+    """Return the server's error as an instance of its original class."""
     try:
         view = msgspec.json.decode(raw, type=ErrorView)
     except msgspec.MsgspecError:

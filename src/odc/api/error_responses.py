@@ -30,7 +30,7 @@ STATUSES = tuple(sorted({status for _, status in OUTCOMES.values()} | {TOO_LARGE
 
 
 def documented() -> dict[int, ResponseSpec]:
-    """The answers that are errors, for the OpenAPI document."""
+    """Return the error answers, for the OpenAPI document."""
     return {status: ResponseSpec(ErrorView, generate_examples=False, description="An error.") for status in STATUSES}
 
 

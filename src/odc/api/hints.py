@@ -8,12 +8,12 @@ from odc.domain.errors import Hint
 
 
 def hint_view(hint: Hint) -> HintView:
-    """The hint as it is sent."""
+    """Return the hint as it is sent."""
     parts = tuple(PartView(text=part.text, program=part.program) for part in parts_of(hint.command))
     return HintView(label=hint.label, command=f"{hint.command}", parts=parts)
 
 
 def hint_of(view: HintView) -> Hint:
-    """The hint that was sent; a server of 0.1.0 sends the text only."""
+    """Return the hint that was sent; a server of 0.1.0 sends the text only."""
     parts = tuple(Part(part.text, part.program) for part in view.parts)
     return Hint(view.label, Command(parts) if parts else view.command)

@@ -50,7 +50,9 @@ class WakeListener:
         return self._closed
 
     def next_wake(self) -> asyncio.Event:
-        """The event that the next wake sets. Take it before reading: then no wake is missed before waiting."""
+        """Return the event that the next wake sets. Call this before reading, so that no wake is missed before
+        waiting.
+        """
         return self._next
 
     async def wait(self, wake: asyncio.Event, timeout_s: float, gone: asyncio.Future[None]) -> None:

@@ -69,7 +69,7 @@ def recognizer(admins: frozenset[str], lender_of: Callable[[int], str | None] = 
 
 
 def peer_uid(peer: socket.socket) -> int:
-    """The uid of the process at the other end, as it was when it connected."""
+    """Return the uid of the peer process at the time when it connected."""
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(raw)[1])
 
@@ -220,7 +220,7 @@ class PeerProtocol(H11Protocol):
 
 
 def peer_protocol(limits: ConnectionLimits) -> type[H11Protocol]:
-    """The protocol of a server with these limits."""
+    """Return the protocol class of a server with these limits."""
 
     class Served(PeerProtocol):
         """One connection to it."""

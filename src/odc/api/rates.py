@@ -65,7 +65,7 @@ class Rates:
             raise RateLimited(f"{caller.user} asks too often; try again in {shown} s", retry_after_s=wait_s)
 
     def _wait(self, principal: str, rate: Rate) -> float:
-        """Take a token; 0, or the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         now, key = self._now(), (principal, rate)
         tokens, at = self._buckets.get(key, (rate.burst, now))
         tokens = min(rate.burst, tokens + (now - at) * rate.per_s)
@@ -110,7 +110,7 @@ class RateLimiter:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Any) -> OdcError | None:
-        """Why this request is not served, if it is not: the caller is not a user, or asks too often."""
+        """Return why this request is refused (the caller is not a user, or is above the rate); None if it is served."""
         state = scope.get("state", {})
         caller, refused = state.get("principal"), state.get("refused")
         if isinstance(refused, OdcError):
@@ -125,7 +125,7 @@ class RateLimiter:
 
 
 def retry_after(error: RateLimited) -> int:
-    """Whole seconds, as the header has them."""
+    """Return whole seconds, for the header."""
     return max(1, math.ceil(error.retry_after_s))
 
 

@@ -25,7 +25,7 @@ class RequestAborted(InvalidRequest):
 
 
 def decode_request(body: bytes) -> Envelope:
-    """The body as a request, without any conversion.
+    """Return the body as a request, decoded without conversions.
 
     Raises:
         InvalidRequest: it is none; the message names the field.

@@ -11,7 +11,7 @@ from odc.domain.disk import Snapshot
 
 
 def storage_view(accounts: tuple[DiskUsage, ...], look: StorageStatus, now: datetime) -> StorageView:
-    """The storage with every disk."""
+    """Return the storage with every disk."""
     use = look.use
     return StorageView(
         now=now,

@@ -128,8 +128,8 @@ class UnixServer:
         return listener
 
     def restore(self) -> bool:
-        """Listen again if the socket's file was deleted or replaced, as by a clean-up of `/run`. Requests that wait go
-        on.
+        """Listen again if the socket's file was deleted or replaced, as by a clean-up of `/run`. Waiting requests are
+        not affected.
 
         Returns:
             Whether it had to.

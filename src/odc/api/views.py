@@ -65,7 +65,7 @@ def error_view(error: OdcError) -> ErrorView:
 
 
 def reservation_view(standing: ReservationDetail, caller: Principal, look: ClusterStatus) -> ReservationView:
-    """A reservation as this caller may see it."""
+    """Return a reservation with the fields that this caller may see."""
     record = standing.record
     spec = record.spec
     estimate = record.slot.start if record.slot and record.slot.estimate else None
@@ -117,7 +117,7 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
 
 
 def _cause(record: Reservation) -> EndCause | None:
-    """Why it ended or was requeued; of a record of 0.1.0 only the sentence is known."""
+    """Return why it ended or was requeued; for a record of 0.1.0 only the sentence is known."""
     return record.end_cause or (EndCause.OTHER if record.ended_why or record.end_detail else None)
 
 
@@ -225,7 +225,7 @@ def _box_status(box: BoxSeen | None, unreachable: bool) -> BoxStatus:
 
 
 def history_view(record: Reservation, events: Iterable[AuditEvent]) -> History:
-    """The story of a reservation."""
+    """Return the events of a reservation."""
     told = tuple(
         EventView(at=event.at, actor=event.actor, kind=event.kind, text=event.text, when=event.when) for event in events
     )
@@ -233,7 +233,7 @@ def history_view(record: Reservation, events: Iterable[AuditEvent]) -> History:
 
 
 def me_view(user: User, caller: Principal) -> Me:
-    """Who the caller is."""
+    """Return the caller and their keys."""
     keys = [
         KeyView(
             fingerprint=fingerprint(line),

@@ -34,7 +34,7 @@ _OTHER = re.compile(r"[^\x00-\x7f]")
 
 
 def to_ascii(text: str) -> str:
-    """The text in ASCII: letters without their accents, signs spelled out, `?` for the rest."""
+    """Return the text in ASCII: letters without their accents, signs spelled out, `?` for the rest."""
     if text.isascii():
         return text
     import unicodedata
@@ -44,7 +44,7 @@ def to_ascii(text: str) -> str:
 
 
 def escaped(json: str) -> str:
-    """JSON text with everything else than ASCII as `\\uXXXX`: the same value."""
+    """Return JSON text with every character outside ASCII as `\\uXXXX`: the same value."""
     return _OTHER.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _units(found[0])), json)
 
 

@@ -40,7 +40,9 @@ def choice_cell(choice: ChoiceView | None, now: datetime, server_now: datetime, 
 
 
 def _limit(choice: ChoiceView, server_now: datetime) -> timedelta | None:
-    """For how long it is free from now on; None if for as long as may be asked for, or if it is not free now."""
+    """Return for how long it is free from now; None if that is longer than any reservation, or if it is not free
+    now.
+    """
     if choice.start is None or choice.start > server_now or choice.until is None:
         return None
     limit = choice.until - server_now
@@ -48,13 +50,13 @@ def _limit(choice: ChoiceView, server_now: datetime) -> timedelta | None:
 
 
 def _short_span(length: timedelta) -> str:
-    """`1.5 h`, `3 h`, `45 min`: in half hours from one hour on, rounded down: cells are narrow."""
+    """Return `1.5 h`, `3 h` or `45 min`: rounded down to half hours from one hour on, since cells are narrow."""
     halves = length // timedelta(minutes=30)
     return f"{halves / 2:g} h" if halves >= 2 else f"{length // timedelta(minutes=1)} min"
 
 
 def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]:
-    """The table of `gpu-dev avail`."""
+    """Return the table of `gpu-dev avail`."""
     if not avail.types:
         return ["This cloud has no nodes. Its operator looks closer with: odc doctor"]
     counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
@@ -74,7 +76,7 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
 def _narrowing(
     header: list[str], rows: list[list[str]], bare: list[list[str]], counts: list[str], output: Output
 ) -> tuple[list[str], bool]:
-    """The table as wide as there is room for: with who waits, or how many do, or without; then without the `by`.
+    """Return the widest table that fits: with the queue's users, with its length, or without it; then without the `by`.
 
     Args:
         header: column titles.
@@ -148,7 +150,7 @@ def _whole_steps(length: timedelta) -> float:
 
 
 def status_lines(status: StatusView, output: Output) -> list[str]:
-    """The screen of `gpu-dev status`."""
+    """Return the lines of `gpu-dev status`."""
     types = [
         [view.name, *map(str, (view.total, view.free, view.cordoned, view.live, view.queued))] for view in status.types
     ]

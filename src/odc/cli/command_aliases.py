@@ -82,7 +82,7 @@ def suggested_commands(
 
 
 def similar_options(typed: str, known: Iterable[str]) -> list[str]:
-    """The options that an option that does not exist was probably meant for: those that begin so, else the nearest."""
+    """Return the options that were probably meant by an unknown one: those with this prefix, else the most similar."""
     options = sorted(known)
     begun = [option for option in options if typed.startswith("--") and option.startswith(typed)]
     if begun:

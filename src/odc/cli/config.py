@@ -35,7 +35,7 @@ def config() -> None:
 def show(session: Session, as_json: bool) -> None:
     """Show your user name, your keys, and your files.
 
-    While the ODC daemon does not answer, only what is known locally.
+    While the ODC daemon does not answer, only locally known values are shown.
     """
     me: Me | None = None
     views: tuple[ReservationView, ...] = ()
@@ -106,10 +106,10 @@ def _first_key(session: Session) -> str:
 
 
 class _SetCommand(click.Command):
-    """Takes what follows the key for its value also if it begins with `-`, as old GitHub logins do."""
+    """Accepts a value that begins with `-`, as some old GitHub logins do."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put such a value behind `--`, where nothing is an option."""
+        """Insert `--` before such a value, so that it is not parsed as an option."""
         options = {name for param in self.get_params(ctx) for name in param.opts}
         place = next((i for i, word in enumerate(args[:-1], 1) if not word.startswith("-")), 0)
         if place and args[place].startswith("-") and args[place] not in options and "--" not in args:
@@ -158,7 +158,7 @@ def set_key_file(session: Session, path: Path) -> str:
 
 
 def set_keys(session: Session, keys: tuple[str, ...]) -> str:
-    """Make these keys the user's own; their fingerprints, with commas."""
+    """Make these keys the user's own; return their fingerprints, separated by commas."""
     me = session.client().set_own_keys(keys)
     return ", ".join(key.fingerprint for key in me.keys if key.source is KeySource.OWN)
 

@@ -50,7 +50,7 @@ class WithCommand(click.Command):
         return left
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """The line of the help, with the command."""
+        """Return the usage line of the help, with the command."""
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND]"]
 
 
@@ -177,7 +177,7 @@ def _ways(session: Session, path: Path) -> tuple[Way, Way]:
 
 
 def _no_account(session: Session, wrong: str) -> InvalidRequest:
-    """ssh does not work for a uid that the machine has no account for."""
+    """Return the error for a uid without an account, for which ssh does not work."""
     import os
 
     account = f"dev:x:{os.getuid()}:{os.getgid()}::{shlex.quote(str(session.home))}:/bin/sh"
@@ -186,7 +186,7 @@ def _no_account(session: Session, wrong: str) -> InvalidRequest:
 
 
 def _run(way: Way, command: Sequence[str]) -> int:
-    """Run ssh in the foreground; its exit code.
+    """Run ssh in the foreground and return its exit code.
 
     Args:
         way: how to call ssh.
@@ -206,7 +206,7 @@ def _run(way: Way, command: Sequence[str]) -> int:
 
 
 def _offline(session: Session, reference: str | None, command: tuple[str, ...], error: OdcError) -> int:
-    """Connect by the file that is there, while the ODC daemon does not answer."""
+    """Connect with the local SSH configuration file while the ODC daemon does not answer; return the exit code."""
     path = ssh_files.find_offline(session.folder, session.endpoint, reference) if reference else _only_file(session)
     if path is None:
         raise error

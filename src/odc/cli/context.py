@@ -48,7 +48,7 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """Where `gpu-dev` keeps the user's files."""
+        """The folder of the user's `gpu-dev` files."""
         return self.home / ".gpu-dev"
 
     @property
@@ -80,7 +80,7 @@ class Session:
         return ()
 
     def _box_hints(self) -> tuple[Hint, ...]:
-        """How the boxes that are known here are reached while the ODC daemon does not answer."""
+        """Return commands that connect to locally known boxes while the ODC daemon does not answer."""
         from odc.cli import ssh_files
 
         names = ssh_files.names_of(self.folder, self.endpoint)

@@ -138,7 +138,9 @@ def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> li
 
 
 def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str]:
-    """That the agent does not answer, for which ssh waits without end; nothing if it does or there is none."""
+    """Return a note that the agent does not answer, for which ssh waits without limit; none if it answers or there is
+    none.
+    """
     home = session.account_home or session.home
     agent = agent_socket(session.agent, home)
     if not is_agent_silent(agent):
@@ -151,7 +153,7 @@ def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str
 
 
 def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
-    """Whether `ssh NAME` gets in; nothing if it does, or where names were never enabled."""
+    """Return why `ssh NAME` does not connect; empty if it does, or if names were never enabled."""
     home = session.account_home
     if home is None or not ssh_include.is_included(ssh_include.ssh_file(home)):
         return []
@@ -185,7 +187,7 @@ def not_there(session: Session, view: ReservationView) -> list[str]:
 
 
 def tried(way: Way) -> Tried:
-    """Try to get in without asking the user anything."""
+    """Try to connect without prompting the user; return the result."""
     words = [way.words[0], *_PROBE, *way.words[1:], *way.for_command, way.name, "true"]
     try:
         done = subprocess.run(
@@ -214,7 +216,7 @@ def _cause_of(line: str) -> tuple[str, ...]:
 
 
 def _in_the_way(session: Session, way: Way, last: str) -> list[str]:
-    """The line of the user's that is the likely cause, or else the files that it is in."""
+    """Return the user's line that is the likely cause, or else the files that contain it."""
     home = session.account_home or session.home
     seen = ssh_settings.trace(way.words, way.name)
     found = ssh_settings.find_option(seen, _cause_of(last), session.folder)
@@ -225,7 +227,7 @@ def _in_the_way(session: Session, way: Way, last: str) -> list[str]:
 
 
 def _batch_mode(session: Session, way: Way) -> list[str]:
-    """That ssh may not ask for a passphrase, where the user has set that."""
+    """Return a note that ssh may not ask for a passphrase, if the user has set that."""
     seen = ssh_settings.trace(way.words, way.name)
     found = ssh_settings.find_option(seen, ("batchmode",), session.folder)
     if found is None or seen.options.get("batchmode") not in ("yes", "true"):

@@ -27,7 +27,7 @@ class Home(NamedTuple):
 
 
 def choose_home(named: str) -> Home:
-    """The home of the user of this process.
+    """Return the home of this process's user.
 
     Args:
         named: HOME, as the environment has it; empty if it is not set.
@@ -84,7 +84,7 @@ def _others(home: Path) -> str:
 
 
 def _other_owner(path: Path) -> str:
-    """The login that a folder, or a link in its place, belongs to; empty if it is our own, or is not a folder."""
+    """Return the login that owns a folder or a link to one; empty if it is our own, or is not a folder."""
     try:
         if not path.is_dir():
             return ""
@@ -109,7 +109,7 @@ def _login(uid: int) -> str:
 
 
 def _account_home() -> Path | None:
-    """The home of the account; None if this uid has no account."""
+    """Return the home of the account; None if this uid has no account."""
     try:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
     except KeyError:

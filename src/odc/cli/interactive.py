@@ -104,7 +104,7 @@ def _type_text(view: TypeView, avail: Availability, now: datetime) -> str:
 
 
 def count_lines(view: TypeView, avail: Availability, now: datetime) -> list[tuple[str, int]]:
-    """Each count with when it could be had."""
+    """Return the counts to choose from, each with the time when it is available."""
     return [(f"{choice.gpus:>2}  {choice_cell(choice, now, avail.now)}", choice.gpus) for choice in view.choices]
 
 
@@ -129,7 +129,8 @@ def disk_name_fault(text: str) -> str:
 
 
 def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> list[prompts.Line]:
-    """The default disk, the others, a new one, none. One that is in use cannot be chosen: it would be refused.
+    """Return the disks to choose from: the default, the others, a new one, none. A disk in use cannot be chosen, since
+    it would be refused.
 
     Args:
         disks: the user's.

@@ -117,14 +117,14 @@ def _without_options(path: Path) -> Hint:
 
 
 def _sibling_hints(path: Path) -> tuple[Hint, ...]:
-    """The public half next to a file that is not one, or does not exist, if there is one."""
+    """Return a hint to the public half next to a file that is not a public key or does not exist."""
     candidates = (path.with_name(path.name + ".pub"), path.with_suffix(".pub") if path.name else path)
     found = next((other for other in candidates if other != path and other.is_file()), None)
     return (_set_to(found),) if found else ()
 
 
 def _inside(folder: Path) -> tuple[Hint, ...]:
-    """A public key in a folder, if there is one; OpenSSH's usual names first."""
+    """Return a hint to a public key in a folder, if there is one; OpenSSH's default names first."""
     try:
         found = sorted(folder.glob("*.pub"), key=lambda path: (not path.name.startswith("id_"), path.name))
     except OSError:
@@ -137,7 +137,7 @@ def _set_to(public: Path) -> Hint:
 
 
 def _made_by(command: str, path: Path, private: bool = False) -> Hint:
-    """The command that writes the public key in OpenSSH's format to a new file, and sets it."""
+    """Return the command that writes the public key in OpenSSH's format to a new file, and sets it."""
     first = ""
     if private and path.stat().st_mode & 0o077:
         first = f"chmod go= {shlex.quote(str(path))} && "  # ssh-keygen refuses a private key that others may read

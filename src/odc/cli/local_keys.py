@@ -19,7 +19,7 @@ KEY_FILES = ("id_ed25519.pub", "id_ed25519_sk.pub", "id_ecdsa.pub", "id_ecdsa_sk
 
 
 def find_public_keys(home: Path) -> list[Path]:
-    """Public keys in `~/.ssh`, the usual ones first."""
+    """Return the public keys in `~/.ssh`, default names first."""
     folder = home / ".ssh"
     if not os.access(folder, os.R_OK | os.X_OK):
         return []
@@ -74,7 +74,7 @@ def _fingerprint_of_private(path: Path) -> str:
 
 
 def in_home(home: Path, path: Path) -> str:
-    """The path as one types it in a shell: `~/.ssh/id_ed25519.pub`."""
+    """Return the path as typed in a shell: `~/.ssh/id_ed25519.pub`."""
     return f"~/{shlex.quote(str(path.relative_to(home)))}" if path.is_relative_to(home) else shlex.quote(str(path))
 
 

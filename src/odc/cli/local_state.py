@@ -46,7 +46,7 @@ def update_ssh_files(session: Session, views: Sequence[ReservationView]) -> bool
     """Write the entries of these reservations into the user's own folder, and remove those of ended ones.
 
     Returns:
-        False if the folder cannot be written; a note says why, and the command goes on.
+        False if the folder cannot be written; a note says why, and the command continues.
     """
     asked_at = session.client().asked_at
     blocked = ssh_setup.unreadable(session)
@@ -88,7 +88,7 @@ def _overrides(session: Session) -> str:
 
 
 def identities(session: Session, views: Sequence[ReservationView], folder: Path) -> ssh_identities.Identities:
-    """The keys to name in the entries of these reservations in a folder. Raises as `read_identity` does."""
+    """Return the keys for the entries of these reservations in a folder. Raises as `read_identity` does."""
     if not any(map(ssh_files.is_reachable, views)):
         return ssh_identities.NONE
     try:
@@ -120,7 +120,7 @@ def update(session: Session, views: Sequence[ReservationView]) -> None:
 
 
 def find_cached(session: Session) -> tuple[datetime, tuple[ReservationView, ...]] | None:
-    """The cached list of this cloud and when it was read; None if there is none."""
+    """Return the time and contents of this cloud's cached list; None if there is none."""
     path = session.folder / FILE
     try:
         cached = msgspec.json.decode(path.read_bytes(), type=CachedList)
@@ -132,6 +132,6 @@ def find_cached(session: Session) -> tuple[datetime, tuple[ReservationView, ...]
 
 
 def written_at(session: Session, path: Path) -> datetime:
-    """When a file was written, in the user's zone."""
+    """Return when a file was written, in the user's zone."""
     now = session.now()
     return now.fromtimestamp(path.stat().st_mtime, now.tzinfo)

@@ -49,7 +49,7 @@ def resolve_name(session: Session, partial: PartialRequest, can_prompt: bool, ye
 
 
 def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
-    """Which of these names mean something else to ssh, as sentences."""
+    """Return the names that ssh connects elsewhere, each with a sentence about it."""
     home = session.account_home or session.home
     own = _own_hosts(session, names) if ssh_include.is_included(ssh_include.ssh_file(home)) else {}
     used = {name: f"{name} is a host of yours ({place})" for name, place in own.items()}
@@ -67,7 +67,7 @@ def _own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 
 
 def _free(session: Session, name: str) -> str:
-    """A similar name that nothing uses; if all are used, the first."""
+    """Return a similar, unused name; if all are used, the first."""
     taken = [name, *(view.name for view in session.client().reservations().reservations)]
     first = free_name(name, taken)
     similar = [first, *(f"{before}-{name}"[:MAX_NAME].rstrip("-") for before in ("box", "gpu"))]

@@ -33,7 +33,7 @@ def hours_of(ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 
 def _plain(text: str) -> str:
-    """A number as people write it, and not all that Python takes for one.
+    """Return the text of a number unless only Python accepts it: other than ASCII digits, or `_` between them.
 
     Raises:
         ValueError: it has other characters.
@@ -44,7 +44,7 @@ def _plain(text: str) -> str:
 
 
 def gpu_type_of(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """A type as the cloud writes it: `H100` is `h100`."""
+    """Return a type in lower case, as in the catalog: `H100` is `h100`."""
     return value.lower() if value is not None else None
 
 
@@ -74,7 +74,7 @@ def refuse_watched_json(watch: bool, as_json: bool) -> None:
 
 
 def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The reservations that begin so; asked by the shell, at Tab."""
+    """Return the reservations with this prefix, for shell completion."""
     from odc.cli.completion import reservations
 
     return reservations(ctx, param, incomplete)

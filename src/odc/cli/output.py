@@ -150,7 +150,7 @@ class Output:
         return wrap_line(text, self.width) if self.width else [text]
 
     def _typed(self, command: str) -> str:
-        """A hint's command as it is typed for this cloud."""
+        """Return a hint's command as it is typed for this cloud."""
         programs = {Program.GPU_DEV: f"gpu-dev --endpoint {self.endpoint}"} if self.endpoint else {}
         if any(part.program is Program.ODC for part in parts_of(command)):
             programs[Program.ODC] = self.operator()
@@ -167,7 +167,7 @@ class Output:
         return "" if self.width and plain(text) and len(plain(text)) % self.width == 0 else "\x1b[K"
 
     def _rows(self, text: str) -> int:
-        """Rows of the terminal that a line takes."""
+        """Return the number of terminal rows of a line."""
         length = len(plain(text))
         return max(1, -(-length // self.width)) if self.width else 1
 
@@ -190,7 +190,8 @@ class Output:
             self._write_err(f"  {hint.label:<{width}}   {self._typed(hint.command)}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
-        """Aligned columns under a header. On a narrow terminal the spare columns give way, then each row is a block.
+        """Return aligned columns under a header. On a narrow terminal the spare columns are dropped, then each row
+        becomes a block.
 
         Args:
             header: column titles.
@@ -213,7 +214,7 @@ class Output:
 
     @staticmethod
     def _blocks(cells: Sequence[Sequence[str]]) -> list[str]:
-        """Each row as its first cell, with the others below it, one fact a line."""
+        """Return each row as its first cell, with the others below it, one fact a line."""
         header, *rows = cells
         width = max(len(title) for title in header)
         lines = []
@@ -227,7 +228,9 @@ class Output:
 
 
 def fit(text: str, stream: TextIO) -> str:
-    """The text as the stream can carry it: no control characters but our own colours, and ASCII where it must be."""
+    """Return the text in a form that the stream supports: no control characters except our own colours, and ASCII if
+    needed.
+    """
     if _CONTROL.search(text):
         ours = _OURS.findall(text)
         parts = [_CONTROL.sub("?", part) for part in _OURS.split(text)]
@@ -242,12 +245,12 @@ def _is_utf8(stream: TextIO) -> bool:
 
 
 def _json_for(stream: TextIO, text: str) -> str:
-    """JSON as the stream can carry it, with nothing lost."""
+    """Return JSON in an encoding that the stream supports, without loss."""
     return text if _is_utf8(stream) else escaped(text)
 
 
 def standard_output(no_colour: bool, term: str) -> Output:
-    """The process's own terminal or pipe.
+    """Return the process's own terminal or pipe.
 
     Args:
         no_colour: the user wants none (`NO_COLOR`).

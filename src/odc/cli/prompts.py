@@ -69,7 +69,7 @@ def select(question: str, lines: Iterable[tuple[str, Any] | Line]) -> Any:
 
 
 def select_several(question: str, lines: Iterable[tuple[str, Any]]) -> list[Any]:
-    """The values of the lines that the user marks; none may be marked.
+    """Return the values of the lines that the user marks; may be empty.
 
     Raises:
         KeyboardInterrupt: the user gave up.

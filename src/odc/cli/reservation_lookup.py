@@ -46,7 +46,7 @@ def listed(views: Sequence[ReservationView]) -> str:
 
 
 def lines_of(session: Session, views: Sequence[ReservationView]) -> list[tuple[str, ReservationView]]:
-    """A line for each, to pick from."""
+    """Return a line for each reservation, to choose from."""
     now = session.now()
     return [
         (f"{screens.title(view)}  {screens.count_of(view)}  {view.state}  {screens.until_cell(view, now)}", view)
@@ -55,7 +55,7 @@ def lines_of(session: Session, views: Sequence[ReservationView]) -> list[tuple[s
 
 
 def pick(session: Session, views: Sequence[ReservationView], question: str) -> ReservationView:
-    """Let the user choose one. Raises as `chosen` does."""
+    """Let the user choose one and return it. Raises as `chosen` does."""
     view: ReservationView = chosen(session, question, lines_of(session, views))
     return view
 

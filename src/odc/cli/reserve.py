@@ -193,7 +193,7 @@ def _ensure_key(session: Session, mode: RunMode) -> None:
 
 
 def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) -> tuple[PartialRequest, bool]:
-    """The request with the disk that the user confirmed, and whether it must be new: a name may be mistyped."""
+    """Return the request with the disk that the user confirmed, and whether it must be new: a name may be mistyped."""
     name = partial.disk or DEFAULT_DISK
     if mode.yes or name in (NO_DISK, DEFAULT_DISK):
         return partial, mode.yes

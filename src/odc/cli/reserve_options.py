@@ -29,7 +29,7 @@ class PartialRequest:
 
     @property
     def missing(self) -> list[str]:
-        """The options that must still be given."""
+        """The options that are still missing."""
         options = (("-t TYPE", self.gpu_type), ("-g N", self.gpus), ("-h HOURS", self.hours))
         return [option for option, value in options if value is None]
 
@@ -69,7 +69,7 @@ class PartialRequest:
                 check_name(self.disk, "disk")
 
     def request(self, new_disk: bool) -> Reserve:
-        """The request for it; nothing is missing any more."""
+        """Return the complete request; no option may be missing."""
         return Reserve(
             gpu_type=str(self.gpu_type),
             gpus=self.gpus or 0,
@@ -80,7 +80,7 @@ class PartialRequest:
         )
 
     def command(self) -> Command:
-        """The command that asks for the same."""
+        """Return the equivalent command."""
         return reserve_command(self.gpu_type, self.gpus, self.hours, self.name, self.disk)
 
 

@@ -82,7 +82,7 @@ def until_cell(view: ReservationView, now: datetime) -> str:
 
 
 def place_cell(view: ReservationView) -> str:
-    """Its node, or its place in the queue."""
+    """Return its node, or its place in the queue."""
     if view.queue_position:
         return f"position {view.queue_position}"
     nodes = ", ".join(box.node for box in view.boxes)
@@ -91,7 +91,7 @@ def place_cell(view: ReservationView) -> str:
 
 
 def oom_cell(view: ReservationView) -> str:
-    """`OOM 1`: how many processes the kernel killed in it for memory; nothing if none."""
+    """Return `OOM 1`, the number of its processes that the kernel killed for memory; empty if there are none."""
     return f"OOM {view.out_of_memory.kills}" if view.out_of_memory else ""
 
 
@@ -167,13 +167,13 @@ def _with_places(
 
 
 def links(name: str) -> list[tuple[str, str]]:
-    """Links that open an editor in the box that ssh reaches by this name."""
+    """Return links that open an editor in the box that ssh reaches by this name."""
     path = f"ssh-remote+{name}{HOME}"
     return [("VS Code", f"vscode://vscode-remote/{path}"), ("Cursor", f"cursor://vscode-remote/{path}")]
 
 
 def headline(view: ReservationView, now: datetime, output: Output) -> str:
-    """The first line of `gpu-dev show`."""
+    """Return the first line of `gpu-dev show`."""
     state = output.paint(view.state, state_colour(view, now))
     what = f"{count_of(view)}{simulated(view.simulated)}"
     if view.state is Status.ACTIVE and view.expires_at:
@@ -200,7 +200,7 @@ def ahead_text(view: ReservationView) -> str:
 
 
 def public_text(other: PublicView, is_mine: bool = False) -> str:
-    """`user2, 8 x h100`, or `you, 8 x h100`."""
+    """Return `user2, 8 x h100`, or `you, 8 x h100`."""
     return f"{'you' if is_mine else other.user}, {count_text(other.gpus, other.gpu_type)}"
 
 
@@ -222,7 +222,7 @@ def left_text(view: ReservationView) -> str:
 
 
 def gpus_text(indexes: Sequence[int]) -> str:
-    """`, GPU 3`, `, GPUs 0-3`, `, GPUs 0,2,5`, or nothing."""
+    """Return `, GPU 3`, `, GPUs 0-3`, `, GPUs 0,2,5`, or empty text."""
     if not indexes:
         return ""
     if len(indexes) == 1:
@@ -232,7 +232,7 @@ def gpus_text(indexes: Sequence[int]) -> str:
 
 
 def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) -> str:
-    """`snapshot 22:04:41`, with the day where it is not the end's."""
+    """Return `snapshot 22:04:41`, with the day if it differs from the end's."""
     beside = view.ended_at.astimezone(now.tzinfo) if view.ended_at else now
     taken = snapshot.taken_at.astimezone(now.tzinfo)
     same_day = taken.date() == beside.date()
@@ -240,7 +240,7 @@ def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) 
 
 
 def ended_sentence(view: ReservationView, now: datetime) -> str:
-    """How it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
+    """Return how it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
     when = f" {times.clock(end, now)}" if (end := end_of(view)) else ""
     text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
     if view.disk and view.active_at is None and not view.disk_new:
@@ -267,7 +267,7 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
 
 
 def unknown_me_lines() -> list[str]:
-    """The same while the ODC daemon does not answer."""
+    """Return the lines of `me_lines` while the ODC daemon does not answer."""
     unknown = "unknown: the ODC daemon does not answer"
     return [f"you           {unknown}", f"github_user   {unknown}", f"keys          {unknown}"]
 

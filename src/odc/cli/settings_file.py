@@ -35,7 +35,7 @@ def read_settings(folder: Path) -> dict[str, str]:
 
 
 def read_endpoint(folder: Path) -> str:
-    """The endpoint that the user has set; empty if none."""
+    """Return the endpoint that the user has set; empty if none."""
     return read_settings(folder).get("endpoint", "")
 
 

@@ -82,7 +82,7 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
 
 
 def oom_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
-    """`OOM  14:41 python (1 time); the box went on`, or nothing."""
+    """Return `OOM 14:41 python (1 time); the box went on`, or empty text."""
     found = view.out_of_memory
     if found is None:
         return []
@@ -112,7 +112,7 @@ def _box_facts(view: ReservationView, box: BoxView, by_name: str) -> list[tuple[
 
 
 def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
-    """A warning before the space outside the home is full, and when it is."""
+    """Return a warning if the space outside the home is full or nearly full."""
     used, limit = box.layer_used_bytes, box.layer_bytes
     if not used or not limit or used < ALMOST * limit:
         return []
@@ -152,7 +152,7 @@ def _next_line(view: ReservationView) -> str:
 
 
 def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None) -> str:
-    """The disk, how full it is, and its last snapshot."""
+    """Return the disk, its usage, and its last snapshot."""
     if view.disk is None:
         return "none: the home is temporary, and lost at the end"
     size = ""
@@ -183,7 +183,7 @@ def _verified(snapshot: SnapshotView) -> str:
 
 
 def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[str]:
-    """How a reservation ended, and that its disk is safe."""
+    """Return how a reservation ended, and the state of its disk."""
     facts = [] if view.mine else [("owner", view.owner)]
     if view.reason:
         facts.append(("reason", view.reason))

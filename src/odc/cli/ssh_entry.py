@@ -51,12 +51,12 @@ def quoted(path: Path) -> str:
 
 
 def alias(name: str, view_id: str) -> str:
-    """The name that no other entry has: `train.b1946ac9`."""
+    """Return the unique name of an entry: `train.b1946ac9`."""
     return f"{name}.{short(view_id)}"
 
 
 def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str) -> str:
-    """The block of a box; empty if a value could mean something else to ssh.
+    """Return the block of a box; empty if ssh could misread a value.
 
     Args:
         view: its reservation.
@@ -84,7 +84,9 @@ def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ..
 
 
 def _control_path(folder: Path, view: ReservationView, box: BoxView) -> str:
-    """Of this box alone: a shared connection must not lead into the box that had the name or port before."""
+    """Return a path for this box only: a shared connection must not lead to an earlier box with the same name or
+    port.
+    """
     path = folder / f"{short(view.id)}-{box.rank}.mux"
     return quoted(path) if len(str(path)) <= _SOCKET_LENGTH else "none"
 

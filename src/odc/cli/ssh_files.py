@@ -34,7 +34,7 @@ Own = Callable[[Sequence[str]], Collection[str]]
 
 
 def config_path(folder: Path, view_id: str) -> Path:
-    """The file of a reservation."""
+    """Return the file of a reservation."""
     return folder / f"{short(view_id)}{SUFFIX}"
 
 
@@ -132,7 +132,7 @@ def is_of(path: Path, endpoint: str) -> bool:
 def _files(
     folder: Path, view: ReservationView, last_lines: str, own: Own, cloud: str, others: Sequence[str] = ()
 ) -> dict[str, str]:
-    """File name to text, of one reservation; nothing for one whose values are not plain words.
+    """Return file name to text, of one reservation; empty if its values are not plain words.
 
     A box called like another reservation, as the first one of `train` by `train-0`, leaves the name to that one.
     """
@@ -158,18 +158,20 @@ def _files(
 
 
 def options_of(path: Path) -> list[str]:
-    """The file's first block as options of the ssh command, where they come before everything else."""
+    """Return the file's first block as options of the ssh command, where they take precedence."""
     _, *settings = path.read_text().partition("\n\n")[0].splitlines()
     return [word for setting in settings for word in ("-o", setting.strip())]
 
 
 def files_of(folder: Path, endpoint: str) -> list[Path]:
-    """The files of a cloud's reservations, also while it does not answer."""
+    """Return the files of a cloud's reservations, even while its daemon does not answer."""
     return [path for path in ssh_names.entries(folder) if is_of(path, endpoint)]
 
 
 def names_of(folder: Path, endpoint: str) -> list[str]:
-    """The names of a cloud's reservations, also while it does not answer; none if the files cannot be read."""
+    """Return the names of a cloud's reservations, even while its daemon does not answer; none if the files cannot be
+    read.
+    """
     try:
         return [name for path in files_of(folder, endpoint) if (name := ssh_names.name_of(path))]
     except OSError:
@@ -177,7 +179,7 @@ def names_of(folder: Path, endpoint: str) -> list[str]:
 
 
 def find_offline(folder: Path, endpoint: str, reference: str) -> Path | None:
-    """The file that a name or an id's beginning means, while the ODC daemon does not answer."""
+    """Return the file that a name or an id's prefix refers to, while the ODC daemon does not answer."""
     for path in files_of(folder, endpoint):
         if path.name.startswith(short(reference)) and len(reference) >= 4:
             return path

@@ -31,7 +31,7 @@ class Identities(NamedTuple):
     files: dict[str, str]
 
     def after(self, lines: str) -> Identities:
-        """The same with other lines of the block in front."""
+        """Return a copy with other lines of the block before these."""
         return self._replace(lines=lines + self.lines)
 
 
@@ -42,7 +42,7 @@ NONE = Identities("", {})
 
 
 def identities(homes: Sequence[Path], identity: Path | None, keys: Iterable[str], folder: Path) -> Identities:
-    """The keys to name in a Host block.
+    """Return the keys for a Host block.
 
     Args:
         homes: where `.ssh` may be: HOME's, and the one that ssh uses.
@@ -71,7 +71,7 @@ def _lines(paths: Iterable[Path]) -> str:
 
 
 def _without_keys(homes: Sequence[Path], identity: Path | None) -> list[Path]:
-    """The user's key and the usual ones; none while ssh finds the key by itself."""
+    """Return the user's key and the default ones; none if ssh finds the key by itself."""
     usual = [path for home in homes for path in _default_identities(home)]
     return [] if identity is None or identity in usual else [identity, *(path for path in usual if is_file(path))]
 
@@ -93,7 +93,7 @@ def _private(homes: Sequence[Path], accepted: set[str]) -> list[Path]:
 
 
 def _kinds(public: Path) -> set[str]:
-    """The keys in a public key's file, without comments."""
+    """Return the keys in a public key's file, without comments."""
     try:
         return {" ".join(key.split()[:2]) for key in read_keys(public)}
     except InvalidRequest:

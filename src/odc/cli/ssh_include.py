@@ -34,12 +34,12 @@ def ssh_file(home: Path) -> Path:
 
 
 def config_files(home: Path) -> tuple[Path, ...]:
-    """The files that may carry the line."""
+    """Return the files that may contain the line."""
     return ssh_file(home), home / ".cursor" / "ssh_config"
 
 
 def files_in_use(home: Path) -> tuple[Path, ...]:
-    """Those of them that somebody reads: Cursor's only where Cursor is."""
+    """Return the files that are in use: Cursor's only if Cursor is installed."""
     return tuple(path for path in config_files(home) if path == ssh_file(home) or path.parent.is_dir())
 
 
@@ -75,7 +75,7 @@ def is_included(path: Path) -> bool:
 
 
 def enable(path: Path, block: bool = False) -> bool:
-    """Put the line at the top, or a managed block that `refresh` fills; each takes the other's place.
+    """Put the line at the top, or a managed block that `refresh` fills; each replaces the other.
 
     Returns:
         False if it is there.
@@ -124,7 +124,7 @@ def refresh(path: Path, hosts: str) -> None:
 
 
 def without_managed_block(text: str) -> str:
-    """A configuration without the block that `enable` writes."""
+    """Return a configuration without the block that `enable` writes."""
     return _MANAGED.sub("", text)
 
 

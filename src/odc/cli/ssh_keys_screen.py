@@ -36,7 +36,7 @@ def key_lines(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path,
 
 
 def _ways_in(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) -> list[str]:
-    """The key that opens the box, or how to come to one."""
+    """Return the key that the box accepts, or how to get one."""
     accepted = {key.fingerprint for key in me.keys}
     if accepted & set(held):
         return ["  Your agent has a key that the box accepts."]

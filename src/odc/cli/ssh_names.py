@@ -33,7 +33,7 @@ _UNTIL = re.compile(rf"^{_TRAILER}(\S+) (\S+) until (\S+)$", re.MULTILINE)
 
 
 def trailer(view: ReservationView, cloud: str) -> str:
-    """The last lines of an entry: its reservation, when it ends, and its cloud."""
+    """Return the last lines of an entry: its reservation, its expiry time, and its cloud."""
     until = view.expires_at.astimezone(UTC).isoformat(timespec="seconds") if view.expires_at else "-"
     return f"{_TRAILER}{view.name} {view.id} until {until}\n{_CLOUD}{cloud}{_of_this_machine()}\n"
 
@@ -58,12 +58,12 @@ def _of_this_machine() -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The files of all reservations, of every cloud, by id."""
+    """Return the files of all reservations, of every cloud, by id."""
     return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if path.name != DUPLICATE_NAMES_FILE]
 
 
 def text_of(path: Path) -> str:
-    """The file's text; empty if another command has just removed it, or if it cannot be read."""
+    """Return the file's text; empty if another command has just removed it, or if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -71,7 +71,7 @@ def text_of(path: Path) -> str:
 
 
 def blocks_of(path: Path) -> str:
-    """The Host blocks of a file, without its last lines."""
+    """Return the Host blocks of a file, without its last lines."""
     return text_of(path).partition(_CLOUD)[0].partition(_TRAILER)[0]
 
 
@@ -94,13 +94,13 @@ def cloud_in(path: Path) -> str | None:
 
 
 def name_of(path: Path) -> str:
-    """The name of the file's reservation; empty if another command has just removed it."""
+    """Return the name of the file's reservation; empty if another command has just removed it."""
     found = _UNTIL.search(text_of(path))
     return found[1] if found else next(iter(hosts_in(path)), "")
 
 
 def hosts_in(path: Path) -> list[str]:
-    """Every name that the file gives to a box."""
+    """Return every name that the file gives to a box."""
     lines = text_of(path).splitlines()
     return [name for line in lines if line.startswith("Host ") for name in line.split()[1:]]
 
@@ -136,7 +136,7 @@ def _is_gone(text: str, cloud: str) -> bool:
 
 
 def elsewhere(folder: Path, cloud: str, name: str) -> str:
-    """Another cloud in which a reservation has this name; empty if there is none."""
+    """Return another cloud in which a reservation has this name; empty if there is none."""
     for path in entries(folder):
         other = cloud_in(path)
         if other not in (None, cloud) and name in (name_of(path), *hosts_in(path)) and not is_stale_entry(path):
@@ -162,7 +162,7 @@ def refuse_duplicate_names(folder: Path) -> None:
 
 
 def _renamed(path: Path, name: str) -> str:
-    """The entry's block of this name, under the name that no other entry has."""
+    """Return the entry's block of this name, under its unique name."""
     for block in blocks_of(path).split("\n\n"):
         host, _, settings = block.strip().partition("\n")
         if name in host.split()[1:]:

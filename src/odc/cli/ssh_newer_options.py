@@ -28,7 +28,7 @@ _MAX_DEPTH = 16
 
 
 def override_lines(home: Path, ours: Path, machine_file: Path = MACHINE_FILE) -> str:
-    """The lines of a Host block that override the options of this kind that are set somewhere.
+    """Return the lines of a Host block that override those options of this kind that are set somewhere.
 
     Args:
         home: the home whose `.ssh/config` ssh reads.
@@ -63,7 +63,7 @@ class _Reader(NamedTuple):
     folder: Path
 
     def settings(self, file: Path, is_general: bool = True, depth: int = 0) -> Iterator[tuple[str, str, bool]]:
-        """Option in lower case, value, and whether it is set for every host."""
+        """Yield option in lower case, value, and whether it is set for every host."""
         try:
             text = without_managed_block(file.read_text(errors="surrogateescape"))
         except OSError:

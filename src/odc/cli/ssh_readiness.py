@@ -45,6 +45,6 @@ def wait_until_active(session: Session, view: ReservationView) -> ReservationVie
 
 
 def _here(view: ReservationView) -> SshView | None:
-    """How the first box is reached, if it is active and on this machine."""
+    """Return the first box's address and port if it is active and on this machine; else None."""
     ssh = view.boxes[0].ssh if view.state is Status.ACTIVE and view.mine and view.boxes else None
     return ssh if ssh is not None and is_loopback(ssh.host) else None

@@ -87,7 +87,7 @@ def trace(ssh: Sequence[str], name: str) -> Trace:
 
 
 def _traces(ssh: Sequence[str], names: Sequence[str], limit_s: float = TIMEOUT_S) -> Iterator[Trace]:
-    """The same of several names, asked for at once, within this time together."""
+    """Yield the traces of several names, run in parallel, within this time limit in total."""
     running: list[subprocess.Popen[str] | None] = []
     for name in names:
         try:
@@ -153,7 +153,7 @@ def _parsed(code: int, options: dict[str, str], lines: Iterable[str]) -> Trace:
 
 
 def own_hosts(names: Sequence[str], ours: Path) -> dict[str, Place]:
-    """Names that the user's own configuration uses for other machines, with the line of the block.
+    """Return the names that the user's own configuration uses for other machines, with the line of the block.
 
     A block counts if it applies to the name and not to every name; by pattern, by Include and by Match too. A block
     that only adds forwardings or variables goes together with an entry of ours and does not count. Where ssh does not
@@ -178,7 +178,7 @@ def own_hosts(names: Sequence[str], ours: Path) -> dict[str, Place]:
 
 
 def _named(files: Iterable[str], name: str) -> list[Place]:
-    """The `Host` lines in these files that have a pattern for this name, and not for every name."""
+    """Return the `Host` lines in these files with a pattern for this name, except patterns for every name."""
     return [
         Place(file, number)
         for file in sorted(files)
@@ -188,7 +188,7 @@ def _named(files: Iterable[str], name: str) -> list[Place]:
 
 
 def known_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:
-    """Which of these names are machines that the user has connected to, and the line in the file of known hosts."""
+    """Return those of these names that are in the user's file of known hosts, with the line."""
     found: dict[str, Place] = {}
     for number, line in enumerate(_lines(str(path)), 1):
         words = line.split()
@@ -238,7 +238,9 @@ def find_option(seen: Trace, keys: Iterable[str], ours: Path) -> tuple[Place, st
 
 
 def _set_options(seen: Trace, ours: Path) -> Iterator[tuple[Place, str, str]]:
-    """Place, option and line of all that the user sets for the traced name, in the order in which ssh reads it."""
+    """Yield place, option and line of every option that the user sets for the traced name, in the order in which ssh
+    reads them.
+    """
     blocks = frozenset(seen.blocks)
     for file in seen.files:
         starts = [0, *(number for number, key, _ in _entries(file) if key in ("host", "match"))]
@@ -255,7 +257,7 @@ def _is_match_all(file: str, number: int) -> bool:
 
 
 def _options(file: str, first: int) -> Iterator[tuple[int, str, str]]:
-    """Line number, option and line from this line to the end of the block."""
+    """Yield line number, option and line from this line to the end of the block."""
     for number, key, line in _entries(file):
         if number >= first:
             if key in ("host", "match"):

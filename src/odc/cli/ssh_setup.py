@@ -13,7 +13,7 @@ _MACHINE_FOLDER = Path("/etc/ssh/ssh_config.d")
 
 
 def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
-    """Which of these names are hosts of the user's own, and where ssh has them: `~/.ssh/config:12`.
+    """Return those of these names that are hosts of the user's own, with the place: `~/.ssh/config:12`.
 
     A host is in the user's or the machine's configuration, or among the hosts that the user has connected to.
     """
@@ -29,13 +29,13 @@ def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 
 
 def ssh_name(session: Session, view: ReservationView) -> str:
-    """The name by which `ssh` reaches the reservation, tried with ssh itself; empty if none works."""
+    """Return the name by which `ssh` reaches the reservation, tested with ssh itself; empty if none works."""
     name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
     return name if ssh_include.is_known(name, view.id) else ""
 
 
 def names_command(session: Session, view: ReservationView) -> str:
-    """The command that makes names known to ssh, or shows why they are not."""
+    """Return the command that makes names known to ssh, or shows why they are not."""
     if blocked := unreadable(session):
         return blocked.repair
     if ssh_include.is_included(ssh_include.ssh_file(session.account_home or session.home)):

@@ -16,7 +16,7 @@ class LocalZone(tzinfo):
     """
 
     def fromutc(self, moment: datetime) -> datetime:
-        """The local time of a moment in UTC."""
+        """Return the local time of a moment in UTC."""
         local = moment + self._offset((moment.replace(tzinfo=UTC) - _EPOCH).total_seconds())
         return local.replace(fold=int(self._guess(local) != local - moment))
 
@@ -34,7 +34,7 @@ class LocalZone(tzinfo):
         return None
 
     def tzname(self, moment: datetime | None) -> str:
-        """Not shown anywhere."""
+        """Return a fixed name, which is not shown anywhere."""
         return "local"
 
     def _guess(self, moment: datetime) -> timedelta:
@@ -52,12 +52,12 @@ class LocalZone(tzinfo):
 
 
 def local_now() -> datetime:
-    """The time, in the machine's zone."""
+    """Return the time, in the machine's zone."""
     return datetime.now(UTC).astimezone(LocalZone())
 
 
 def day(moment: datetime, now: datetime) -> str:
-    """Empty for today, else `tomorrow`, `yesterday`, `Wed`, or the date when it is a week away."""
+    """Return empty text for today, else `tomorrow`, `yesterday`, `Wed`, or the date if it is a week away or more."""
     local = moment.astimezone(now.tzinfo)
     days = (local.date() - now.date()).days
     if days == 0:
@@ -68,7 +68,7 @@ def day(moment: datetime, now: datetime) -> str:
 
 
 def clock(moment: datetime, now: datetime, seconds: bool = False) -> str:
-    """`22:04`, `tomorrow 02:00`, `yesterday 18:00`, `Wed 10:30`, or the date when it is a week away.
+    """Return `22:04`, `tomorrow 02:00`, `yesterday 18:00`, `Wed 10:30`, or the date if it is a week away or more.
 
     Args:
         moment: aware, any zone.
@@ -81,7 +81,7 @@ def clock(moment: datetime, now: datetime, seconds: bool = False) -> str:
 
 
 def span(length: timedelta) -> str:
-    """`8 h`, `7 h 58 min`, `12 min`, `40 s`: to the nearest minute above 10 minutes, else rounded down."""
+    """Return `8 h`, `7 h 58 min`, `12 min` or `40 s`: to the nearest minute above 10 minutes, else rounded down."""
     seconds = max(int(length.total_seconds()), 0)
     if seconds < 90:
         return f"{seconds} s"
@@ -93,16 +93,16 @@ def span(length: timedelta) -> str:
 
 
 def until(moment: datetime, now: datetime) -> str:
-    """`22:04 (in 8 h)`; the duration of a past moment is left out."""
+    """Return `22:04 (in 8 h)`; the duration of a past moment is left out."""
     left = moment - now
     return f"{clock(moment, now)} (in {span(left)})" if left > _ZERO else clock(moment, now)
 
 
 def left(moment: datetime, now: datetime) -> str:
-    """`22:04 (7 h 58 min left)`, or `22:04 (over)`."""
+    """Return `22:04 (7 h 58 min left)`, or `22:04 (over)`."""
     return f"{clock(moment, now)} ({span(moment - now)} left)" if moment > now else over(moment, now)
 
 
 def over(moment: datetime, now: datetime) -> str:
-    """`22:04 (over)`: an end that has passed and is not yet acted upon."""
+    """Return `22:04 (over)`, for an end that has passed and is not yet acted upon."""
     return f"{clock(moment, now)} (over)"

@@ -18,12 +18,12 @@ INDENT = 2
 
 
 def plain(text: str) -> str:
-    """The text without colours."""
+    """Return the text without colours."""
     return _ESCAPE.sub("", text)
 
 
 def wrap_line(text: str, width: int) -> list[str]:
-    """The text as lines of at most this width, as far as its words and commands allow.
+    """Return the text as lines of at most this width, as far as its words and commands allow.
 
     What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it;
     a headline of several facts continues a step to the right. A fact that has room on a line of its own is not broken.

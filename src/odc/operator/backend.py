@@ -105,14 +105,14 @@ class Records(Protocol):
         """Whether there are records. Read-only; nothing is created."""
 
     def open(self) -> AbstractContextManager[StateStore]:
-        """The store, closed at the end of the block.
+        """Yield the store; it is closed at the end of the block.
 
         Raises:
             ProviderError: it cannot be opened.
         """
 
     def restore(self, source: Path) -> Path | None:
-        """Put a backup in the place of the records. No daemon may run.
+        """Replace the records by a backup. No daemon may run.
 
         Returns:
             Where the records of before are now; None if there were none.

@@ -187,7 +187,7 @@ def image_build(call: Invocation, fresh: bool, yes: bool) -> None:
 
 
 def run(arguments: list[str], program: Program) -> int:
-    """Run one command; its exit code. Errors go to standard error and never end with 0.
+    """Run one command and return its exit code. Errors go to standard error and never return 0.
 
     Args:
         arguments: as they were typed.

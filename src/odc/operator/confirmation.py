@@ -32,5 +32,5 @@ def confirm(what: str, yes: bool) -> None:
 
 
 def as_typed() -> str:
-    """The command as it was typed, ready to paste."""
+    """Return the command as it was typed, ready to paste."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

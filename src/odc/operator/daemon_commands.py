@@ -46,7 +46,9 @@ def clock_accept(call: Invocation, yes: bool) -> None:
 
 
 def _over_by_the_clock(client: Client) -> list[str]:
-    """The reservations that end at once when the clock counts, as an operator sees them; nothing for others."""
+    """Return the names of reservations that end at once if the clock is accepted; empty if the caller is not an
+    operator.
+    """
     if not client.me().admin:
         return []
     now = datetime.now(UTC)

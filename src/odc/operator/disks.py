@@ -24,7 +24,7 @@ _GOING = ("SNAPSHOT", "USER", "DISK", "TAKEN", "FILES", "FREES AT LEAST")
 
 
 def read_storage(settings: Settings, keep: int = 1, owner: str = "", disk: str = "") -> StorageView:
-    """The storage as the daemon measured it last.
+    """Return the storage as the daemon measured it last.
 
     Raises:
         OdcError: the ODC daemon does not answer, or the caller is not an operator.
@@ -37,7 +37,7 @@ def read_storage(settings: Settings, keep: int = 1, owner: str = "", disk: str =
 
 
 def overview(view: StorageView) -> list[str]:
-    """The screen of `odc disk list`."""
+    """Return the lines of `odc disk list`."""
     lines = [space_text(view), overcommit_text(view), ""]
     if not view.disks:
         return [*lines[:1], "There is no disk yet."]
@@ -48,7 +48,7 @@ def overview(view: StorageView) -> list[str]:
 
 
 def space_text(view: StorageView) -> str:
-    """How full the storage is."""
+    """Return the line about the storage's usage."""
     return f"Disk storage: {gib_text(view.free_bytes)} of {gib_text(view.total_bytes)} free"
 
 
@@ -113,7 +113,7 @@ def recover(settings: Settings, asked: RecoverDisk, say: Say) -> None:
 
 
 def _wait(client: Client) -> StorageView:
-    """The storage when the deletions are done and measured."""
+    """Wait until the deletions are done and measured; return the storage."""
     deadline = time.monotonic() + WAIT.total_seconds()
     quiet = 0
     while time.monotonic() < deadline:
@@ -160,7 +160,7 @@ def _going_rows(disk: DiskUseView) -> list[tuple[str, ...]]:
 
 
 def _by_user(disks: Iterable[DiskUseView]) -> list[tuple[str, ...]]:
-    """A row for each user, in the order of the disks, which begins with who takes most."""
+    """Return a row for each user, in the order of the disks: the user who uses most first."""
     found: dict[str, list[DiskUseView]] = {}
     for disk in disks:
         found.setdefault(disk.owner, []).append(disk)

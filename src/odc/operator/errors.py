@@ -24,7 +24,7 @@ def show_error(error: OdcError) -> None:
 
 
 def failed(error: OdcError) -> int:
-    """Show the error; the exit code that goes with it."""
+    """Print the error and return its exit code."""
     show_error(error)
     return exit_code(error)
 
@@ -42,7 +42,7 @@ def as_ours(error: click.ClickException) -> InvalidRequest:
 
 
 def missing(error: ModuleNotFoundError) -> ProviderRefused:
-    """The part of the installation that is not there.
+    """Return the error for a missing part of the installation.
 
     Raises:
         ModuleNotFoundError: it is a part of ODC itself, which is a bug.

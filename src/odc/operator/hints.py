@@ -16,7 +16,7 @@ from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
 
 def pasteable(text: str) -> str:
-    """The text with every command of ours as it is typed for this cloud.
+    """Return the text with each of our commands as it is typed for this cloud.
 
     `odc` gets the settings file that was typed, `gpu-dev` the address that the settings name.
     """
@@ -31,7 +31,7 @@ def pasteable(text: str) -> str:
 
 
 def typed_here(command: str) -> str:
-    """A hint's command as it is typed for this cloud."""
+    """Return a hint's command as it is typed for this cloud."""
     file = _typed_file()
     odc = f"odc --config {shlex.quote(file)}" if file else "odc"
     gpu_dev = _gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))
@@ -39,7 +39,7 @@ def typed_here(command: str) -> str:
 
 
 def _socket_in(file: Path) -> str:
-    """The socket that a settings file names, also if other settings in it are wrong."""
+    """Return the socket in a settings file, even if other settings in it are invalid."""
     try:
         socket = msgspec.toml.decode(file.read_bytes(), type=dict[str, object]).get("socket")
     except (OSError, ValueError):
@@ -48,7 +48,7 @@ def _socket_in(file: Path) -> str:
 
 
 def _typed_file() -> str:
-    """The settings file on the command line; empty for the usual one."""
+    """Return the settings file on the command line; empty for the default."""
     words = sys.argv[1:]
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--config":

@@ -56,7 +56,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
 
 
 def _seconds(length: timedelta) -> float:
-    """As the settings have it: without a fraction where it has none."""
+    """Return the seconds as in the settings file: without a fraction if it is whole."""
     seconds = length.total_seconds()
     return int(seconds) if seconds.is_integer() else seconds
 

@@ -38,7 +38,7 @@ _KINDS = {
 
 
 def as_toml(name: str, value: object) -> str:
-    """A setting as a line of the file."""
+    """Return a setting as a line of the file."""
     if isinstance(value, Mapping):
         return f"{name} = {{ {', '.join(as_toml(key, inner) for key, inner in value.items())} }}"
     return f"{name} = {json.dumps(value)}"

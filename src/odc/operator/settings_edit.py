@@ -25,7 +25,7 @@ OPTIONS = ("simulate", "disks")
 
 
 def with_settings(text: str, changes: Mapping[str, str]) -> str:
-    """The text of a settings file with some settings changed, or added after the last one.
+    """Return the text of a settings file with some settings changed, or added after the last one.
 
     Args:
         text: a TOML document.
@@ -63,7 +63,9 @@ def _set(lines: list[str], name: str, assignment: str, end: str) -> None:
 
 
 def _place_for_new(top: list[str], is_all: bool) -> int:
-    """After the last setting; without one after the comment at the beginning, unless it is a table's."""
+    """Return the line after the last setting; without settings, the line after the first comment, unless that belongs
+    to a table.
+    """
     keys = [index for index, line in enumerate(top) if line.strip() and not line.lstrip().startswith("#")]
     if keys:
         return keys[-1] + 1

@@ -14,7 +14,7 @@ from odc.operator.settings_check import check_settings, unknown_key, wrong_type
 
 
 def read_settings(file: Path | None, changes: Mapping[str, object] | None = None) -> Settings:
-    """The settings of a file, with the command line's changes on top.
+    """Return the settings of a file, overridden by the command line.
 
     Args:
         file: None for the usual file, which need not exist.

@@ -46,7 +46,7 @@ def setting(description: str, example: object = None, rule: Rule | None = None) 
 
 
 def declarations(kind: type[msgspec.Struct]) -> dict[str, msgspec.Meta]:
-    """The declaration of each field, by name, in the order of the class.
+    """Return the declaration of each field, by name, in the order of the class.
 
     Args:
         kind: a class whose fields are all annotated with a `msgspec.Meta`.
@@ -56,7 +56,7 @@ def declarations(kind: type[msgspec.Struct]) -> dict[str, msgspec.Meta]:
 
 
 def rule_of(declaration: msgspec.Meta) -> Rule | None:
-    """The rule of a declared setting; None if every value of its type is allowed."""
+    """Return the rule of a declared setting; None if every value of its type is allowed."""
     rule: Rule | None = (declaration.extra or {}).get("rule")
     return rule
 

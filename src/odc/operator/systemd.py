@@ -20,12 +20,12 @@ def has_systemd() -> bool:
 
 
 def unit_name(cloud: str) -> str:
-    """The unit of a cloud."""
+    """Return the name of a cloud's unit."""
     return "odc.service" if cloud == "odc" else f"odc-{cloud}.service"
 
 
 def unit_text(command: list[str], log: Path, folders: Iterable[Path]) -> str:
-    """The unit's file.
+    """Return the text of the unit's file.
 
     Rule: only the daemon belongs to it: boxes and the engine's service keep running when it stops (`KillMode`). It
     starts when the file systems of its folders are mounted, and restarts without limit, except after invalid settings.

@@ -167,7 +167,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -> Health:
-    """Wait for the daemon.
+    """Wait until the daemon is ready and return its status.
 
     Args:
         settings: that it runs with.

@@ -23,7 +23,7 @@ _HEAD = ("UID", "NAME", "LOGIN NOW", "DISKS", "RESERVATIONS", "KEYS", "GITHUB")
 
 
 def read_users(settings: Settings) -> UserList:
-    """Every user with a record.
+    """Return every user with a record.
 
     Raises:
         OdcError: the ODC daemon does not answer, or the caller is not an operator.

@@ -10,7 +10,7 @@ from odc.api.messages.reservations import PublicView
 
 
 class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """When a count of GPUs could be had.
+    """When a count of GPUs is available.
 
     Attributes:
         gpus: on one node; 0 for a type without GPUs.
@@ -56,7 +56,7 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
-    """What could be had, by type, from the same plan that gives the promises.
+    """Availability by type, from the same plan as the promises.
 
     Attributes:
         now: the server's clock.

@@ -28,7 +28,7 @@ def write_atomically(
     Args:
         path: in a folder that exists.
         content: of the new file.
-        mode: its permissions, whatever the umask.
+        mode: its permissions, independent of the umask.
         owner: its uid and gid; None for this process's.
         durable: whether the new file outlives a power cut from the return on. Costs two disk flushes.
 

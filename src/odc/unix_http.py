@@ -24,7 +24,7 @@ class UnixConnection(http.client.HTTPConnection):
         """Connect.
 
         Raises:
-            OSError: nobody listens there, or this user may not connect.
+            OSError: no program listens there, or this user may not connect.
         """
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)

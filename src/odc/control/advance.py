@@ -52,7 +52,7 @@ def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | No
 
 
 def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcome | None:
-    """The outcome of this attempt's task, if the task is one of these.
+    """Return the outcome of this attempt's task if it is one of these; else None.
 
     An outcome of another task or of an earlier attempt is ignored: the record has moved on since that task was started,
     for example because the user cancelled, or because another daemon committed first.
@@ -200,7 +200,7 @@ def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
 
 
 def _config_applied(record: Reservation, seen: Observation) -> Step | None:
-    """Note which configuration the boxes have now. A fault is retried; it never ends a box that runs."""
+    """Record which configuration the boxes have now. A fault is retried; it never ends a running box."""
     outcome = _outcome(record, seen, TaskName.REFRESH_FILES)
     if outcome is None:
         return None
@@ -243,7 +243,7 @@ def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> 
 
 
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
-    """A box is not in a list that succeeded. It is noted first, and ends the reservation if it stays so.
+    """Handle a box that is not in a successful list: record it first, and end the reservation if it stays missing.
 
     One list is not enough evidence to give up a reservation whose box may still run.
     """
@@ -289,7 +289,7 @@ def _cleaning(record: Reservation, seen: Observation) -> Step | None:
 
 
 def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Step:
-    """Nothing of the attempt is left: the reservation ends or is queued again, in one commit with its disk."""
+    """Finish the clean-up of an attempt: the reservation ends or is queued again, in one commit with its disk."""
     ended = lifecycle.apply(record, lifecycle.CleanedUp(at=seen.now))
     ended = replace(ended, phases=(*record.phases, *cleaned.phases))
     step = Step(record=ended, fenced=record.requeue)

@@ -15,12 +15,12 @@ from odc.domain.user import User
 
 
 def holder_of(record: Reservation) -> str:
-    """The name under which this attempt holds its disk's volume."""
+    """Return the holder name of this attempt, for its disk's volume."""
     return f"{record.id}-{record.attempt}"
 
 
 def reservation_of(holder: str) -> str:
-    """The id of the reservation that holds a volume under this name."""
+    """Return the reservation's id in a holder name."""
     return holder.rpartition("-")[0]
 
 
@@ -37,7 +37,7 @@ def host_name(record: Reservation, rank: int) -> str:
 def box_spec(
     record: Reservation, rank: int, node: Node, home: str | None, files: dict[str, bytes], policy: Policy
 ) -> BoxSpec:
-    """Everything that is needed to make the box of this rank.
+    """Return the specification of the box of this rank.
 
     Args:
         record: placed.
@@ -140,7 +140,7 @@ def _first_use(disk: Disk | None) -> str:
 
 
 def _end(record: Reservation) -> str:
-    """The end in seconds since the epoch; before the clock of the reservation runs, the latest it can be."""
+    """Return the expiry time in seconds since the epoch; until the reservation is active, the latest possible one."""
     end: datetime | None = record.expires_at
     if end is None and record.ready_by is not None:
         end = record.ready_by + record.spec.length

@@ -27,12 +27,12 @@ class ClockVerdict:
 
 
 def anchor_now(clock: Clock) -> ClockAnchor:
-    """This moment on both clocks."""
+    """Return the current time on both clocks."""
     return ClockAnchor(boot_id=clock.boot_id(), wall=clock.now(), since_boot=clock.since_boot())
 
 
 def judge(anchor: ClockAnchor, now: ClockAnchor) -> ClockVerdict:
-    """Compare this moment with a noted one."""
+    """Compare the current time with a recorded anchor."""
     if now.boot_id == anchor.boot_id:
         drift = (now.wall - anchor.wall) - (now.since_boot - anchor.since_boot)
     else:

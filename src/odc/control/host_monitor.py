@@ -64,7 +64,7 @@ class HostMonitor:
         return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
 
     def _stuck(self, now: timedelta) -> tuple[str, ...]:
-        """The problem that the running check hangs, so that nothing on the host is repaired."""
+        """Return the problem that the running check hangs, so that nothing on the host is repaired."""
         if self._started is None or now - self._started < STUCK_AFTER:
             return ()
         minutes = (now - self._started) // timedelta(minutes=1)

@@ -23,7 +23,7 @@ NOTE_INTERVAL = timedelta(minutes=1)
 
 
 def note_kills(record: Reservation, seen: Observation) -> Step | None:
-    """The record with the kills that it has not counted yet, and an event; None if there are none."""
+    """Return the step that adds uncounted kills to the record, with an event; None if there are none."""
     before = record.out_of_memory
     boxes = [seen.by_uid.get(place.uid) for place in record.places]
     fresh = [_fresh(before, rank, box) for rank, box in enumerate(boxes)]

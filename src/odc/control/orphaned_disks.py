@@ -73,7 +73,7 @@ def describe_orphans(orphans: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
 
 
 def shown(label: VolumeLabel) -> str:
-    """The disk as people call it."""
+    """Return the name of the disk for messages."""
     if not label.name:
         return f"a disk of an unknown owner ({label.disk_id[:8]})"
     return f"disk {label.name} of {label.user or label.owner}"
@@ -169,7 +169,7 @@ def _every(ports: Ports, policy: Policy, orphans: Iterable[VolumeLabel], request
 
 
 def _missing_owners(ports: Ports, disks: Iterable[Disk], labels: Mapping[str, VolumeLabel]) -> tuple[User, ...]:
-    """The records of the disks' owners that are not there."""
+    """Return new records for the disks' owners that have none."""
     owners = {}
     for disk in disks:
         label = labels[disk.id]
@@ -241,7 +241,7 @@ def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
 
 
 def _snapshots(ports: Ports, disk_id: str) -> tuple[Snapshot, ...]:
-    """The disk's complete snapshots. Each is there, so that asking for it only describes it."""
+    """Return the disk's complete snapshots. They exist, so `snapshot` only describes them."""
     try:
         return tuple(ports.volumes.snapshot(disk_id, key) for key in ports.volumes.list_snapshots(disk_id))
     except ProviderUnavailable as error:

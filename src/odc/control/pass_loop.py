@@ -53,7 +53,7 @@ class PassLoop:
         self._ports.wake.notify()
 
     def _one(self) -> timedelta:
-        """One pass if this process has the lease; how long to wait for the next."""
+        """Run one pass if this process has the lease; return how long to wait for the next."""
         try:
             now = self._ports.clock.now()
             # An optimisation only: passes of two processes at once are correct, but one of them loses every commit.

@@ -181,7 +181,7 @@ class Queries:
         return disk_usage(self._ports.store, self.status.storage, keep, owner, disk)
 
     def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[AuditEvent, ...]]:
-        """The story of a reservation, for those who may see it whole."""
+        """Return the events of a reservation, for callers who may see all of it."""
         self._authorizer.admit(caller)
         record = self._authorizer.resolve(caller, reference, Act.SEE)
         return record, self._ports.store.list_events(record.id)
@@ -232,8 +232,9 @@ class Queries:
         )
 
     def _open_window(self, window: OpenWindow, now: datetime) -> OpenWindow:
-        """The window as a user's reservation could use it: at once, or by the promise that it would get; and without
-        the limits around the hours."""
+        """Return the window that a user's reservation could use: from now, or from the promise that it would get, and
+        without the time limits of preparing and stopping.
+        """
         start, until, limits = window.start, window.until, self._policy.limits
         if start is not None and start > now:
             start = ready_by(start, limits)
@@ -241,7 +242,7 @@ class Queries:
 
 
 def _free(pool: PoolState) -> int:
-    """Units that could be had now."""
+    """Return the number of units that are free now."""
     taken: dict[str, int] = {}
     for allocation in pool.allocations:
         taken[allocation.node] = taken.get(allocation.node, 0) + allocation.units

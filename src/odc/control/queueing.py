@@ -124,7 +124,7 @@ def advance_queue(
 
 
 def _no_slot(record: Reservation, seen: Observation) -> Step | None:
-    """No node can serve it now: the promise is withdrawn, and it waits for a node to come back."""
+    """Withdraw the promise, since no node can serve it now; it waits for a node to come back."""
     if record.slot is None:
         # Said already, or never promised.
         return None
@@ -173,7 +173,7 @@ def _tell_obstacle(record: Reservation, obstacle: _Obstacle | None, seen: Observ
 def _place(
     record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
 ) -> Step | None:
-    """Place a reservation whose slot has come; None if it is too early, or if something it needs is not free."""
+    """Place a reservation whose slot has begun; None if it is too early, or if a resource is not free."""
     # An estimate is for a node that does not exist yet. A disk may still be at the reservation before this one.
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return None
@@ -257,7 +257,7 @@ def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> boo
 
 
 def _cause(record: Reservation, seen: Observation) -> str:
-    """Why a promise could not be kept: the most specific cause that is known."""
+    """Return why a promise could not be kept: the most specific known cause."""
     if record.fault is not None:
         return record.fault.message
     if record.slot is None:

@@ -184,7 +184,9 @@ class Reconciler:
             log.warning("could not clean up leftovers of an earlier run", extra={"reason": error.message})
 
     def _record_space(self) -> tuple[str, ...]:
-        """The problem of space for the records, if there is one. It is logged when it begins, not at each pass."""
+        """Return the problem of space for the records; empty if there is none. It is logged when it begins, not at each
+        pass.
+        """
         problem = self._ports.store.room().problem
         if problem and not self._was_short_of_space:
             log.warning("little room for the records", extra={"reason": problem})

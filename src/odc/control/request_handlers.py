@@ -146,7 +146,7 @@ class RequestHandlers:
         return _update_user(replace(self.user_of(caller), own_keys=keys))
 
     def accept_clock(self, _: Principal, __: AcceptClock) -> Effect:
-        """Note both clocks as they are now: from this moment on they are compared."""
+        """Record both clocks as they are now; from then on they are compared with that."""
         change = Change(clock_anchor=anchor_now(self._ports.clock))
         return Effect(change=change, answer="the clock is accepted; reservations end by it again")
 
@@ -167,7 +167,7 @@ class RequestHandlers:
         return Effect(change=change, answer=answer)
 
     def move_user(self, _: Principal, request: MoveUser) -> Effect:
-        """Give everything of a user to another login."""
+        """Transfer everything of a user to another login."""
         change, answer = self._users.move(self._users.find(request.user), request.to)
         return Effect(change=change, answer=answer)
 

@@ -109,7 +109,9 @@ def check_names(request: Reserve) -> None:
 
 
 def _named(user: User, caller: Principal) -> User:
-    """The user with the login as it is spelled now. A uid that has no login at the moment keeps the recorded one."""
+    """Return the user with the current spelling of the login. A uid without a login at the moment keeps the recorded
+    one.
+    """
     return user if is_unnamed(caller) else replace(user, name=caller.user)
 
 
@@ -118,7 +120,7 @@ def _gpus(spec: Spec) -> int:
 
 
 def counts_on(node_units: int) -> tuple[int, ...]:
-    """The GPU counts that can be asked for on one node: 1, 2, 4, 8, … and the whole node."""
+    """Return the GPU counts that can be reserved on one node: 1, 2, 4, 8, … and the whole node."""
     counts = []
     count = 1
     while count < node_units:

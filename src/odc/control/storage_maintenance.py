@@ -60,7 +60,7 @@ class StorageMaintenance:
 
     @property
     def due_in(self) -> timedelta:
-        """How long until the next round should start."""
+        """Return how long until the next round should start."""
         # A round that is due and has not started waits for the running one, whose end wakes a pass anyway.
         left = self._due - self._ports.clock.since_boot()
         return left if left > timedelta(0) else INTERVAL
@@ -166,7 +166,9 @@ class StorageMaintenance:
             return disk
 
     def _delete(self, disk: Disk, snapshots: tuple[Snapshot, ...], why: str) -> bool:
-        """Write the intent, then delete; whether that was done. Nothing goes unless a newer verified one is there."""
+        """Write the intent, then delete; return whether that succeeded. Nothing is deleted without a newer verified
+        snapshot.
+        """
         there = self._ports.volumes.list_snapshots(disk.id)
         kept = [one for one in disk.snapshots[len(expendable(disk)) :] if one.verified_at is not None]
         if not any(snapshot.id in there for snapshot in kept):
@@ -181,7 +183,9 @@ class StorageMaintenance:
         return not self._finish(meant).deleting
 
     def _commit(self, disk: Disk) -> Disk:
-        """Write the disk's record; as it was read if another writer was first: a later round decides again."""
+        """Write the disk's record and return it; the record as read if another writer was first: a later round decides
+        again.
+        """
         try:
             self._ports.store.commit(Change(disks=(disk,)))
         except Conflict:

@@ -71,7 +71,7 @@ class InlineRunner:
         self._outcomes[key] = _run(task, call)
 
     def busy(self) -> frozenset[str]:
-        """Nothing runs between calls."""
+        """Return no keys: nothing runs between calls."""
         return frozenset()
 
     def collect(self) -> Mapping[str, Outcome]:
@@ -106,7 +106,7 @@ class ThreadRunner:
         self._notify()
 
     def busy(self) -> frozenset[str]:
-        """Keys of tasks that run now. Ask for these before `collect`, so that no task is seen as neither."""
+        """Return the keys of tasks that run now. Call this before `collect`, so that every task is in one of them."""
         with self._lock:
             return frozenset(self._busy)
 

@@ -298,7 +298,9 @@ class Tasks:
         return fresh
 
     def _renamed(self, user: User, error: OdcError) -> str:
-        """The account's new login, as a sentence, if the login is gone because its owner has renamed the account."""
+        """Return a sentence about the account's new login, if the login is missing because its owner has renamed the
+        account.
+        """
         if not isinstance(error, NotFound) or not user.github_id:
             return ""
         login = self._ports.keys.find_login(user.github_id)

@@ -81,7 +81,7 @@ class Users:
         return self._ports.store.list_reservations(query)
 
     def find(self, reference: str) -> User:
-        """The user that is meant by a uid, a login as it is recorded, or a principal.
+        """Return the user of a uid, a recorded login, or a principal.
 
         Raises:
             NotFound: none is.
@@ -142,10 +142,11 @@ class Users:
         return change, answer
 
     def move(self, user: User, to: str) -> tuple[Change, str]:
-        """The change that gives everything of a user to a login: the same person's new name or uid, or somebody else.
+        """Return the change that transfers everything of a user to a login: the same person's new name or uid, or
+        another person.
 
         Args:
-            user: whose.
+            user: the previous owner.
             to: a login of this machine, or its uid.
 
         Returns:
@@ -153,7 +154,8 @@ class Users:
 
         Raises:
             NotFound: there is no such login.
-            InvalidRequest: the login's own record is held, or something that is in use has a name that is taken there.
+            InvalidRequest: the login's own record is held, or a disk or reservation in use has a name that is taken
+                there.
         """
         uid, login = self._login(to)
         principal = f"unix:{uid}"
@@ -203,7 +205,7 @@ class Users:
         return change, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
 
     def _given_disks(self, disks: Iterable[Disk], principal: str, login: str) -> tuple[Disk, ...]:
-        """The disks as the new owner's, with another name where the owner has a disk of that name."""
+        """Return the disks with the new owner, and with another name if the owner has a disk of that name."""
         taken = {disk.name for disk in self._ports.store.list_disks(principal)}
         given = []
         for disk in disks:

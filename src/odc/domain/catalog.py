@@ -108,7 +108,7 @@ class Catalog:
         raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", gpu_dev("avail")))
 
     def type_of_gpu(self, nvml_name: str, memory_gib: float) -> str:
-        """The type that a real GPU is of, or the name of a type of its own.
+        """Return the type of a real GPU, or the name of a new type for it.
 
         Args:
             nvml_name: as NVML gives it, such as `NVIDIA H100 80GB HBM3`.

@@ -193,7 +193,7 @@ TRANSITIONS: Mapping[tuple[State, type[Trigger]], tuple[Transition, ...]] = {
 
 
 def apply(record: Reservation, trigger: Trigger) -> Reservation:
-    """The record after the trigger.
+    """Return the record after the trigger.
 
     Raises:
         InvariantError: the trigger is illegal in the record's state; nothing changed.
@@ -217,7 +217,7 @@ def is_backing_off(record: Reservation, now: datetime) -> bool:
 
 
 def with_fault(record: Reservation, message: str, at: datetime) -> Reservation:
-    """The record with a passing fault noted: its count grows, and with it the delay until the next try."""
+    """Return the record with a passing fault: its count grows, and with it the delay until the next try."""
     before = record.fault
     count = before.count + 1 if before else 1
     delay = timedelta(seconds=BACKOFF_S[min(count, len(BACKOFF_S)) - 1])

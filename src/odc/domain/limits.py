@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_hours(hours: object) -> float:
-    """The hours, if they may be asked for: a number from 0.0833 (5 minutes) to 24.
+    """Return the hours if they are allowed: a number from 0.0833 (5 minutes) to 24.
 
     Raises:
         InvalidRequest: not a number, not finite, or out of range.

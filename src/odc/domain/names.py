@@ -97,12 +97,14 @@ def near_match(name: str, known: Iterable[str]) -> str | None:
 
 
 def probable_slip(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a new one is probably a slip for, or None. Names that differ in a number are siblings."""
+    """Return the known name that was probably mistyped as this one; None if there is none. Names that differ in a
+    number are not.
+    """
     return near_match(name, [other for other in known if _without_digits(other) != _without_digits(name)])
 
 
 def probable_disk(name: str, known: Iterable[str]) -> str | None:
-    """The disk that a new disk's name is probably a slip for, `none` among them, or None."""
+    """Return the disk, or `none`, that was probably mistyped as this name; None if there is none."""
     return NO_DISK if name in _MEANS_NO_DISK else probable_slip(name, known)
 
 
@@ -122,6 +124,6 @@ def free_name(wanted: str, taken: Iterable[str]) -> str:
 
 
 def _numbered(wanted: str, number: int) -> str:
-    """`wanted-2`, cut so that it may still be a name."""
+    """Return `wanted-2`, shortened to the allowed length of names."""
     ending = f"-{number}"
     return wanted[: MAX_NAME - len(ending)].rstrip("-") + ending

@@ -20,12 +20,12 @@ def slot_span(length: timedelta, limits: Limits) -> timedelta:
 
 
 def ready_by(slot_start: datetime, limits: Limits) -> datetime:
-    """The promise that a slot gives."""
+    """Return the promise for a slot."""
     return slot_start + limits.prepare
 
 
 def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
-    """When the GPUs of a placed reservation are free at the latest, in `(now, …)`.
+    """Return when the GPUs of a placed reservation are free at the latest, in `(now, …)`.
 
     Counted from the planned times, not from when a pass noticed them: a pass that comes some milliseconds after an
     expiry must not postpone the next promise. For a reservation that is over its limit, see `next_guess`.
@@ -34,9 +34,9 @@ def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
 
 
 def next_guess(expected: datetime, patience: timedelta, now: datetime) -> datetime:
-    """When something that is overdue is expected to happen: the first of a fixed series of times that is not over yet.
+    """Return when an overdue event is expected: the first time of a fixed series that is not past.
 
-    The series depends only on the first two arguments, and its gaps double. So something that hangs for hours postpones
+    The series depends only on the first two arguments, and its gaps double. So an event that is hours late postpones
     the promises that depend on it a few times, and not in every pass.
 
     Args:
@@ -52,7 +52,7 @@ def next_guess(expected: datetime, patience: timedelta, now: datetime) -> dateti
 
 
 def _planned_end(record: Reservation, limits: Limits) -> datetime:
-    """When the reservation is to begin its teardown at the latest."""
+    """Return the latest time at which the reservation begins to end."""
     started = record.slot.start if record.slot else record.placed_at or record.created_at
     end = record.expires_at or started + limits.prepare + record.spec.length
     if record.state is State.ENDING and record.ending_at is not None:

@@ -23,7 +23,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_gib(self) -> float:
-        """As people read it: rounded down to a tenth, so that no more is promised than is there."""
+        """GiB for people: rounded down to a tenth, so that it never exceeds the actual memory."""
         return self.memory_bytes * 10 // 2**30 / 10
 
 

@@ -77,7 +77,7 @@ def _check_inside(kind: str, encoded: str) -> None:
 
 
 def _split(blob: bytes) -> list[bytes]:
-    """The strings of a blob, each behind its length in four bytes (RFC 4251, section 5).
+    """Return the strings of a blob, each after its length in four bytes (RFC 4251, section 5).
 
     Raises:
         ValueError: it does not end with the end of a string.
@@ -104,7 +104,7 @@ def _is_sound(kind: str, parts: dict[str, bytes]) -> bool:
 
 
 def fingerprint(line: str) -> str:
-    """`SHA256:…` of a key as `parse_public_key` gives it, in the form that `ssh-keygen -l` prints."""
+    """Return the `SHA256:…` fingerprint of a key from `parse_public_key`, as `ssh-keygen -l` prints it."""
     digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

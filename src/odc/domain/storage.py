@@ -88,7 +88,7 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.total_bytes - self.free_bytes, 0)
 
     def missing_bytes(self, rule: Retention) -> int:
-        """How much less is free than should be; 0 or less if enough is."""
+        """Return how many bytes of the required free space are missing; 0 or less if there is enough."""
         return int(self.total_bytes * rule.free_percent / 100) - self.free_bytes
 
     def is_near(self, rule: Retention) -> bool:
@@ -96,7 +96,7 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
         return self.free_bytes * 50 < self.total_bytes * rule.free_percent
 
     def level(self, rule: Retention) -> Level:
-        """How urgent it is."""
+        """Return the urgency of the lack of free space."""
         if self.missing_bytes(rule) <= 0:
             return Level.OK
         return Level.FULL if self.free_bytes * 300 < self.total_bytes * rule.free_percent else Level.LOW
@@ -126,7 +126,7 @@ def past_limits(disk: Disk, rule: Retention, now: datetime | None) -> tuple[Snap
 
 
 def beyond(disk: Disk, keep: int) -> tuple[Snapshot, ...]:
-    """The snapshots beyond the newest so many, oldest first; at least the newest verified one stays."""
+    """Return the snapshots beyond this number of newest ones, oldest first; the newest verified one is always kept."""
     return past_limits(disk, Retention(keep=max(keep, 1), days=0), None)
 
 

@@ -15,7 +15,7 @@ Start with `plan_pool`. The comment below explains how it works. Pure: the time 
 # answers at the latest, and it moves only earlier, except after a fault.
 #
 # Durations are upper bounds: a slot spans the reservation's hours and the limits on preparing and stopping it. So
-# plans err on one side only. Whatever ends early leaves a gap, and slots move forward into it.
+# plans err on one side only. A reservation that ends early leaves a gap, and slots move forward into it.
 #
 # How a plan is built (`build_plan`)
 # ----------------------------------

@@ -68,7 +68,7 @@ class BoxFolders:
                     _put(self.path(name), files, self.path(name).stat().st_uid)
 
     def attempts(self) -> set[tuple[str, str]]:
-        """Reservation and attempt of every folder that is there."""
+        """Return the reservation and attempt of every existing folder."""
         with _host_errors("the boxes' files could not be listed"):
             return attempts_named(path.name for path in self._parent.glob("*-*-*"))
 

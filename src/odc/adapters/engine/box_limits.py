@@ -71,7 +71,9 @@ def box_limits(nodes: Iterable[Node], profile: Path, nested: bool, kernel: Mappi
 
 
 def _socket_bytes_of_all() -> int:
-    """From how much on the kernel makes every TCP socket of the machine slower. Source: tcp(7), `tcp_mem`."""
+    """Return the socket memory above which the kernel slows every TCP socket of the machine. Source: tcp(7),
+    `tcp_mem`.
+    """
     try:
         pages = int(Path("/proc/sys/net/ipv4/tcp_mem").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -93,12 +95,12 @@ def limit_sockets(uid: str, most: int) -> None:
 
 
 def most_boxes(nodes: Iterable[Node]) -> int:
-    """How many boxes may run at once: one for each GPU or unit."""
+    """Return how many boxes may run at once: one for each GPU or unit."""
     return max(sum(node.units for node in nodes), 1)
 
 
 def locked_memory() -> int:
-    """Bytes that a process of a box may lock: no limit where this process may give that."""
+    """Return the bytes that a process of a box may lock: unlimited if this process may set that."""
     return UNLIMITED if may_raise() else resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
 
 
@@ -111,8 +113,9 @@ def may_raise() -> bool:
 
 
 def signals_of_all_boxes() -> int | None:
-    """Timers and queued signals of all boxes together: a quarter stays for root of the host, in whose name the kernel
-    counts them too. None without any limit."""
+    """Return the limit of timers and queued signals of all boxes together: a quarter is left to root of the host, for
+    whom the kernel counts them too. None without any limit.
+    """
     limit = resource.getrlimit(resource.RLIMIT_SIGPENDING)[0]
     return None if limit == UNLIMITED else limit * 3 // 4
 

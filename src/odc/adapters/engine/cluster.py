@@ -103,7 +103,7 @@ class EngineCluster:
         )
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
-        """Every box of this cloud, by name.
+        """Return every box of this cloud, by name.
 
         A box whose first process is gone has ended, even if its monitor died first, so that the engine does not notice.
         """
@@ -166,8 +166,9 @@ class EngineCluster:
         return str(answer["Id"])
 
     def _place_taken(self, message: str, failed: BoxName | None = None) -> PlaceTaken:
-        """The error that names every port that others have, so that the next attempt takes one of the rest. That of a
-        box that failed to start is not ours: others took it after the box was made."""
+        """Return the error that lists every port used by other programs, so that the next attempt takes a free one. The
+        port of a box that failed to start counts as one: another program took it after the box was made.
+        """
         first, last = self._options.ports
         ours = {box.ssh_port for box in self.list_boxes() if box.name != failed}
         others = [port for port in range(first, last + 1) if port not in ours]
@@ -233,7 +234,8 @@ class EngineCluster:
             )
 
     def _settled(self, name: BoxName, uid: str) -> dict[str, Any] | None:
-        """The box of this name and uid, once the engine has cleaned up after its last end; None if it is not there.
+        """Return the box of this name and uid, once the engine has cleaned up after its last end; None if there is
+        none.
 
         The engine notes an end first and takes the network away afterwards, in a process of its own. A start in between
         gives the box a second network address, while its port leads to the first one, and leaves that network behind.
@@ -300,7 +302,7 @@ class EngineCluster:
             raise ProviderRefused(f"the box ended with {known['State']['ExitCode']}: {words}")
 
     def _last_log_line(self, uid: str) -> str:
-        """The last line that the box printed."""
+        """Return the last line that the box printed."""
         raw = self._api.text(f"/containers/{uid}/logs", stdout=True, stderr=True, tail=50)
         lines = unframed(raw).decode(errors="replace").splitlines()
         # Clients that connect and leave, as our own probes do, do not explain why the box ended.
@@ -333,7 +335,9 @@ class EngineCluster:
             raise ProviderUnavailable(f"box {name} is still there: the engine is busy with it")
 
     def _deleted(self, uid: str) -> bool:
-        """Ask for the deletion; False while the engine's own clean-up of a box that has just ended holds its mounts."""
+        """Request the deletion; return False while the engine's own clean-up of a box that has just ended uses its
+        mounts.
+        """
         try:
             self._api.delete(f"/containers/{uid}", timeout_s=STOP_EXTRA_S, force=True, v=True, timeout=0)
         except Busy:

@@ -115,7 +115,7 @@ def files_parent(options: EngineOptions) -> Path:
 
 
 def subnet_of(options: EngineOptions, ssh_port: int) -> str:
-    """The addresses of a box's network, in CIDR form; they follow from its SSH port.
+    """Return the addresses of a box's network, in CIDR form; they are computed from its SSH port.
 
     Raises:
         ProviderRefused: the setting's addresses do not reach as far as its ports.
@@ -230,7 +230,7 @@ def _network(options: EngineOptions, spec: BoxSpec, resolver: Resolver) -> dict[
 
 
 def _at_most(kind: str, most: int) -> dict[str, Any]:
-    """A resource limit of every process. Without one: the engine's largest number."""
+    """Return a resource limit of every process; the engine's largest number for no limit."""
     value = 2**64 - 1 if most == UNLIMITED else most
     return {"type": kind, "soft": value, "hard": value}
 

@@ -85,7 +85,7 @@ def error_of(status: int, words: str) -> ProviderError:
 
     Args:
         status: of the HTTP answer, 400 or more.
-        words: the telling line of the answer.
+        words: the most specific line of the answer.
     """
     lower = words.lower()
     kind = next((kind for kind, signs in BY_WORDS if any(sign in lower for sign in signs)), None)

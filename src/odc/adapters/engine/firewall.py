@@ -152,7 +152,7 @@ def _program() -> str | None:
 
 
 def _run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Ask iptables; it waits for others that change the rules now."""
+    """Run iptables; it waits for other programs that are changing the rules."""
     command = [program, "-w", str(_WAIT_S), *_TABLE, *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S)

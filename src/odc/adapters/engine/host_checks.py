@@ -142,7 +142,7 @@ class HostChecks:
         self.broken_gpus = found
 
     def _isolate(self, repaired: list[str]) -> str:
-        """Put back the rules that keep boxes apart; why that cannot be done, or nothing."""
+        """Restore the rules that isolate boxes; return why that failed, or empty text."""
         try:
             if keep_apart(self._options.cloud, self._options.network, self._options.metadata):
                 repaired.append("the packet filter had lost rules that keep boxes apart from each other and the host")
@@ -151,7 +151,7 @@ class HostChecks:
         return ""
 
     def _restore_files(self) -> Iterable[str]:
-        """Files that new boxes get mounted: the simulated GPUs' description and programs."""
+        """Restore files that are mounted into new boxes: the simulated GPUs' description and programs."""
         for path, content in self._kept.items():
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ class HostChecks:
                 yield f"{path} had been deleted"
 
     def _restore_forwarding(self) -> Iterable[str]:
-        """Boxes reach the world, and the world boxes, through the kernel's forwarding, which the engine turns on."""
+        """Turn on the kernel's forwarding again, which all traffic of boxes needs and the engine normally turns on."""
         if self._facts and FORWARDING.read_text().strip() == "0":
             FORWARDING.write_text("1")
             yield "the kernel did not forward packets any more (net.ipv4.ip_forward was 0)"
@@ -175,7 +175,7 @@ class HostChecks:
             yield f"limits of the kernel were too low for the boxes: {', '.join(raised)}"
 
     def _restore_namespaces(self) -> Iterable[str]:
-        """Without its mount the engine can neither list nor take away a box's network."""
+        """Mount the boxes' network namespaces again: the engine needs the mounts to list and remove networks."""
         lost = [facts for facts in self._facts.values() if is_unmounted(facts.pid, facts.namespace)]
         if not lost:
             return
@@ -185,7 +185,7 @@ class HostChecks:
         yield f"the network namespaces of {len(lost)} boxes were not mounted any more"
 
     def _reach(self, boxes: Sequence[BoxSeen]) -> tuple[dict[str, str], set[str]]:
-        """Uid to cause of the boxes that cannot be reached, and the uids of the others."""
+        """Return uid to cause of the unreachable boxes, and the uids of the others."""
         here = {box.uid for box in boxes}
         places = {box.uid: (self._address, box.ssh_port) for box in boxes}
         greeted = answering_ssh(places.values(), BANNER_LIMIT_S)
@@ -233,8 +233,9 @@ class HostChecks:
         return facts
 
     def _cause(self, box: BoxSeen, facts: _Facts, greets: bool, inside: set[str], rules: Sequence[str]) -> str | None:
-        """Why users do not reach the box: empty while it is not sure yet, None if they do. `inside` are the addresses
-        of boxes that greet there, but not at their port."""
+        """Return why users do not reach the box: empty while that is not certain yet, None if they do. `inside` has the
+        addresses of boxes whose SSH answers there, but not at their port.
+        """
         if not Path(f"/proc/{facts.pid}").exists():
             # It was started again: everything about it is new.
             del self._facts[box.uid]
@@ -267,7 +268,7 @@ class HostChecks:
         return NO_ANSWER
 
     def _reload(self, box: BoxSeen, facts: _Facts) -> int:
-        """Make the box's network again; how many commands that took. Not again and again for one box."""
+        """Create the box's network again, at most once in a while for one box; return the number of commands run."""
         if time.monotonic() - facts.reloaded_at < RELOAD_PAUSE_S:
             return 0
         facts.reloaded_at = time.monotonic()
@@ -309,7 +310,7 @@ class HostChecks:
 
 
 def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: EngineOptions) -> int:
-    """How many rules of the packet filter lead to the box, and how many lead to the engine's rules at all."""
+    """Return how many rules of the packet filter lead to the box, including those that lead to the engine's rules."""
     signs = (f"--dport {box.ssh_port} ", f"{subnet_of(options, box.ssh_port)} ", f"{facts.address}:22")
     ours = sum(any(sign in rule for sign in signs) for rule in rules)
     # The jump to the engine's isolation comes and goes with any network.

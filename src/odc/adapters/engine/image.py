@@ -89,7 +89,7 @@ class Images:
         return "" if text in ("", "<no value>") else text
 
     def oh_my_zsh_of(self, image: str) -> str:
-        """The commit of oh-my-zsh that the image has; empty if it has none, or is not there."""
+        """Return the commit of oh-my-zsh in the image; empty if it has none, or there is no image."""
         found = self._podman("image", "inspect", "--format", f'{{{{index .Labels "{ZSH_LABEL}"}}}}', image, check=False)
         text = found.stdout.decode().strip()
         return "" if found.returncode != 0 or text == "<no value>" else text
@@ -189,7 +189,7 @@ def _last_lines(done: subprocess.CompletedProcess[bytes], count: int) -> str:
 def _run_whole(
     command: list[str], environment: Mapping[str, str], limit_s: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program in a session of its own. If that is interrupted or takes too long, end all of it and wait."""
+    """Run a program in its own session. If it is interrupted or takes too long, kill the whole session and wait."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -210,7 +210,7 @@ def _run_whole(
 
 
 def _proxies() -> dict[str, str]:
-    """The proxies of the host's apt as variables: they help to build, and no file of the image names them."""
+    """Return the proxies of the host's apt as variables, for the build only: no file of the image contains them."""
     try:
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, timeout=30, text=True).stdout
     except (OSError, subprocess.SubprocessError):

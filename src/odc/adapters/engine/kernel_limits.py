@@ -124,7 +124,8 @@ def restore_limits(noted: Path = NOTED, system: Path = SYSTEM) -> None:
 
 
 def terminals_of_a_box(boxes: int, system: Path = SYSTEM) -> int:
-    """How many terminals a box may have: all boxes together leave a quarter, and the kernel's reserve, to the host.
+    """Return how many terminals a box may have: all boxes together leave a quarter, and the kernel's reserve, to the
+    host.
 
     Args:
         boxes: that may run at once on this machine.
@@ -145,7 +146,7 @@ def _file(name: str, system: Path) -> Path:
 
 
 def _read(name: str, system: Path) -> int | None:
-    """The limit; None where the kernel has none of this name, or it cannot be read."""
+    """Return the limit; None if the kernel has none of this name, or it cannot be read."""
     try:
         return int(_file(name, system).read_text())
     except (OSError, ValueError):

@@ -62,7 +62,7 @@ def _cut_behind(path: str, uid: str) -> str:
 
 
 def _folder(mounts: list[str], kind: str, controller: str, path: str) -> Path | None:
-    """Where a cgroup is in the file system, by the lines of `mountinfo`. Source: proc(5)."""
+    """Return the folder of a cgroup in the file system, by the lines of `mountinfo`. Source: proc(5)."""
     for line in mounts:
         left, _, right = line.partition(" - ")
         fields, words = left.split(), right.split()

@@ -40,7 +40,7 @@ class _Answer(NamedTuple):
             raise ProviderUnavailable("the container engine's answer is not JSON") from error
 
     def words(self) -> str:
-        """The telling line of an error."""
+        """Return the most specific line of an error."""
         try:
             answer = msgspec.json.decode(self.content)
         except msgspec.DecodeError:
@@ -82,7 +82,7 @@ class PodmanApi:
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S, **params: Any
     ) -> tuple[int, Any]:
-        """Send; the status (304 if nothing was to be done) and the answer, decoded from JSON.
+        """Send a POST; return the status (304 if there was nothing to do) and the answer, decoded from JSON.
 
         Raises:
             ProviderError: the class that `errors.py` has for the answer.

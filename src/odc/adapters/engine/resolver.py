@@ -96,7 +96,7 @@ def _search(lines: Iterable[list[str]]) -> tuple[str, ...]:
 
 
 def _usable(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those that a box can reach, in order, each once."""
+    """Return the servers that a box can reach, in order, without duplicates."""
     found = dict.fromkeys(text for text in addresses if is_reachable(text))
     return tuple(found)[:MOST_SERVERS]
 

@@ -70,7 +70,7 @@ def restricted(profile: dict[str, Any], nested: bool) -> dict[str, Any]:
 
 
 def _without(rule: dict[str, Any], removed: set[str]) -> dict[str, Any]:
-    """The rule without these calls, if it holds for boxes: one call must not have two answers."""
+    """Return the rule without these calls, unless it does not apply to boxes: a call must not have two actions."""
     if (rule.get("includes") or {}).get("caps"):
         return rule
     return rule | {"names": [name for name in rule["names"] if name not in removed]}

@@ -16,7 +16,9 @@ _IN_PROGRESS = (0, 36, 115)  # EINPROGRESS on BSD and Linux
 
 
 def answering_ssh(places: Iterable[Place], limit_s: float) -> set[Place]:
-    """The places at which an SSH server greets within the limit. Returns as soon as all have answered."""
+    """Return the places at which an SSH server sends its banner within the limit. Returns as soon as all have
+    answered.
+    """
     answered: set[Place] = set()
     with selectors.DefaultSelector() as selector:
         for place in set(places):

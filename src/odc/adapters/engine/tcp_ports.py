@@ -12,7 +12,7 @@ from odc.ports.cluster import Cluster
 
 
 def taken_ports(listen: str, ports: Iterable[int]) -> list[int]:
-    """Those of the ports at which somebody listens, in order. Cost: one bind for each."""
+    """Return the ports at which a program listens, in order. Cost: one bind for each port."""
     return [port for port in ports if not is_free(listen, port)]
 
 

@@ -47,7 +47,7 @@ class GitHubKeySource:
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def fetch(self, login: str, known: tuple[str, ...] = ()) -> FetchedKeys:
-        """The login's keys now."""
+        """Return the login's current keys."""
         name = check_github_user(login)
         text = self._read(f"{self._base}/{name}.keys", name)
         if text.lstrip().startswith("<"):
@@ -111,7 +111,7 @@ def _errors(name: str) -> Iterator[None]:
 
 
 def why_not(error: BaseException) -> str:
-    """Why an address could not be asked, in the system's words but without its numbers."""
+    """Return why an address could not be reached, in the system's words without its error numbers."""
     reason = getattr(error, "reason", error)
     return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
 

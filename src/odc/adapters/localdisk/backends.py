@@ -94,7 +94,7 @@ class Btrfs:
         btrfs_ioctl.make_writable(volume)
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
-        """Take a read-only snapshot: whole or not at all, by btrfs itself, which shares everything."""
+        """Take a read-only snapshot, which btrfs does atomically and without copying data."""
         group = ("-i", group_of(volume)) if has_groups() else ()
         try:
             run("btrfs", "subvolume", "snapshot", "-r", *group, str(volume), str(target))
@@ -152,7 +152,7 @@ class Folders:
         """A folder has no such flag."""
 
     def copy(self, volume: Path, target: Path, before: Path | None, before_at: float) -> int:
-        """Copy with rsync, then give files of their own to those whose age only seems unchanged."""
+        """Copy with rsync, then replace links to files that only seem unchanged by copies."""
         target.mkdir()
         link = [f"--link-dest={before}"] if before is not None else []
         run(*self._SAME, *link, f"{volume}/", f"{target}/")
@@ -171,7 +171,7 @@ class Folders:
         return used
 
     def used_bytes(self, volume: Path) -> int | None:
-        """Counting files is not cheap."""
+        """Return None: counting files is expensive."""
         return None
 
     def delete(self, path: Path) -> None:
@@ -180,7 +180,7 @@ class Folders:
             run("rm", "-rf", "--one-file-system", str(path))
 
     def measure(self, root: Path) -> StorageUse:
-        """The file system's own numbers; counting each disk's files is not cheap."""
+        """Return the file system's own numbers; counting each disk's files is expensive."""
         total, free = measure_space(root)
         return StorageUse(total_bytes=total, free_bytes=free)
 

@@ -59,7 +59,7 @@ def _parse(line: bytes) -> Mount:
 
 
 def _plain(text: bytes) -> bytes:
-    """The kernel writes blanks and such as a backslash and three octal digits."""
+    """Decode the kernel's escapes: blanks and the like are a backslash and three octal digits."""
     return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), text)
 
 
@@ -144,7 +144,8 @@ def _users(target: Path) -> list[str]:
 
 
 def seen_elsewhere(mount: Mount) -> str | None:
-    """A process with mounts of its own, such as a box's, that sees this mount's files; None if there is none.
+    """Return a process in another mount namespace, such as a box's, that sees this mount's files; None if there is
+    none.
 
     The same source at the same target is only a copy of our table, which every new container has for a moment.
     """

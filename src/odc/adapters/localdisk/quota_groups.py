@@ -135,7 +135,9 @@ class Counts:
         return found
 
     def _groups(self) -> dict[str, Group]:
-        """Every quota group by its name. None are there, for now, if somebody turned quotas off: they are turned on."""
+        """Every quota group by its name. If quotas were turned off the result is empty, and they are turned on
+        again.
+        """
         try:
             return read_groups(self._root)
         except QuotasOff as error:
@@ -145,7 +147,9 @@ class Counts:
             return {}
 
     def _adopt(self, strangers: list[tuple[int, int]]) -> bool:
-        """Put subvolumes of disks that were made without groups into theirs, each once; whether btrfs counts again."""
+        """Add subvolumes of disks that were made without groups to their groups, each once; return whether btrfs counts
+        again.
+        """
         for member, home in strangers:
             self._adopted.add(member)
             with suppress(ProviderUnavailable):  # it is there already

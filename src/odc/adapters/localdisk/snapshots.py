@@ -99,7 +99,7 @@ class Snapshots:
         self._facts_path(disk_id, snapshot_id).unlink(missing_ok=True)
 
     def describe(self, disk_id: str, snapshot_id: str) -> Snapshot:
-        """The complete snapshot, which outlives a power cut from now on."""
+        """Return the complete snapshot, after making sure that it survives a power failure."""
         run("sync", "-f", str(self._root / disk_id / snapshot_id))
         facts = self._facts(disk_id, snapshot_id)
         return Snapshot(id=snapshot_id, taken_at=facts.taken, verified_at=facts.taken, used_bytes=facts.used_bytes)

@@ -85,7 +85,7 @@ class LocalVolumes:
             return f"{self._backend.name}, {free}"
 
     def layers(self, limit_bytes: int) -> Layers | None:
-        """Where boxes' writable layers are kept; None where the storage has no limits to give, or none is wanted.
+        """Return the store of boxes' writable layers; None if the storage has no limits, or none is set.
 
         Args:
             limit_bytes: of each box; 0: no limit.
@@ -100,7 +100,7 @@ class LocalVolumes:
             return {disk_id: mount.target.name for disk_id, mount in self._attached().items()}
 
     def create(self, disk_id: str, size_bytes: int) -> bool:
-        """Make the disk's volume with its marker; when this returns it outlives a power cut."""
+        """Make the disk's volume with its marker; afterwards it survives a power failure."""
         folder = self._folder(disk_id)
         with storage_errors(f"disk {disk_id} cannot be made"):
             if (folder / "id").exists():
@@ -125,7 +125,7 @@ class LocalVolumes:
                 write_atomically(folder / "label", msgspec.json.encode(label), durable=True)
 
     def list_labels(self) -> tuple[VolumeLabel, ...]:
-        """Read the labels of all whole volumes."""
+        """Return the labels of all complete volumes."""
         with storage_errors("the volumes cannot be listed"):
             return read_labels(self._root)
 
@@ -239,7 +239,9 @@ class LocalVolumes:
 
     @contextmanager
     def _alone(self, disk_id: str) -> Iterator[None]:
-        """Let no other thread copy or delete this disk's snapshots: a copy may share files with the one before."""
+        """Lock this disk's snapshots against copies and deletions by other threads: a copy may share files with the
+        previous one.
+        """
         with self._lock:
             lock = self._locks.setdefault(disk_id, threading.Lock())
         with lock:

@@ -28,7 +28,7 @@ class VirtualClock:
             return self._since_boot
 
     def boot_id(self) -> str:
-        """Another text after each boot."""
+        """Return a different text after each boot."""
         with self._lock:
             return f"boot-{self._boots}"
 

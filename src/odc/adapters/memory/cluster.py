@@ -274,7 +274,7 @@ class MemoryCluster:
             del self._nodes[name]
 
     def put_stranger(self, spec: BoxSpec, state: BoxState = BoxState.RUNNING) -> str:
-        """A box of this cloud that no record knows, as after an old backup was restored; its uid."""
+        """Add a box of this cloud without a record, as after an old backup was restored; return its uid."""
         with self._lock:
             self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, state=state)
             return self._boxes[spec.name].uid
@@ -285,7 +285,7 @@ class MemoryCluster:
             return dict(self._boxes[name].files)
 
     def peek(self) -> tuple[BoxSeen, ...]:
-        """Every box by name as it is, also while the cluster does not answer."""
+        """Return every box by name in its actual state, even while the cluster does not answer."""
         with self._lock:
             return tuple(self._seen(box) for box in sorted(self._boxes.values(), key=lambda box: box.name))
 

@@ -194,7 +194,7 @@ class MemoryStateStore:
             return True
 
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
-        """The stored anchor; a given one takes its place."""
+        """Return the stored anchor; a given one replaces it."""
         with self._lock:
             before = self._anchor
             self._anchor = anchor or before

@@ -65,7 +65,7 @@ class MemoryVolumes:
                 self._volumes[label.disk_id].label = label
 
     def list_labels(self) -> tuple[VolumeLabel, ...]:
-        """Whose each volume is."""
+        """Return the label of each volume."""
         with self.faults.around("list_labels"), self._lock:
             found = sorted(self._volumes.items())
             return tuple(volume.label or VolumeLabel(disk_id=disk_id) for disk_id, volume in found)

@@ -74,7 +74,7 @@ def _check(copy: Path, source: Path) -> None:
 
 
 def _keep(target: Path) -> Path | None:
-    """Give the records of now a second name, and leave nothing that SQLite would mix into the new ones."""
+    """Keep the current records under a second name, and move log files away that SQLite would apply to the new ones."""
     if not target.exists():
         return None
     with contextlib.suppress(sqlite3.Error):  # damaged records are kept as they are

@@ -73,7 +73,7 @@ class SqlStateStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        """One consistent picture."""
+        """Yield a connection in which all reads see one consistent snapshot."""
         level = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
         with self._mapped(), self._engine.connect().execution_options(**level) as connection, connection.begin():
             yield connection
@@ -85,7 +85,7 @@ class SqlStateStore:
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Turn the vendor's errors into ODC's: all that is not a broken rule of the data is passing."""
+        """Turn the vendor's errors into ODC's: all except integrity errors count as passing."""
         try:
             yield
         except sa.exc.IntegrityError:
@@ -268,7 +268,7 @@ class SqlStateStore:
             return True
 
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
-        """The stored anchor; a given one takes its place."""
+        """Return the stored anchor; a given one replaces it."""
         query = sa.select(t.clock.c.body)
         if anchor is None:
             with self._reading() as connection:

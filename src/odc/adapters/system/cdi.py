@@ -16,7 +16,7 @@ _LIBRARY = re.compile(r"""hostPath"?\s*:\s*"?([^\s"',}]+\.so[^\s"',}]*)""")
 
 
 def undescribed(gpus: Iterable[str], folders: Iterable[Path] = FOLDERS) -> dict[str, str]:
-    """GPU to why no box can get it, of those that the engine cannot hand out.
+    """Return GPU to the cause, for GPUs that the engine cannot pass to a box.
 
     Args:
         gpus: by UUID.
@@ -44,6 +44,8 @@ def _descriptions(folders: Iterable[Path]) -> Iterator[str]:
 
 
 def _missing_library(texts: Iterable[str]) -> str:
-    """A library that a description mounts and that is not there, as after an upgrade of the driver; empty if none."""
+    """Return a library that a description mounts and that is missing, as after an upgrade of the driver; empty if there
+    is none.
+    """
     paths = (path for text in texts for path in _LIBRARY.findall(text))
     return next((path for path in paths if not Path(path).exists()), "")

@@ -27,7 +27,7 @@ class GpuSurvey:
 
 
 def survey_gpus() -> GpuSurvey:
-    """Ask the driver for every GPU. A machine without a driver has none, and nothing is wrong with it."""
+    """Ask the driver for every GPU. A machine without a driver has no GPUs and no faults."""
     import pynvml
 
     with _driver() as fault:
@@ -64,8 +64,9 @@ def driver_version() -> str:
 
 @contextmanager
 def _driver() -> Iterator[str | None]:
-    """None while there is a driver to ask, for as long as the block lasts; else why there is none, empty if the machine
-    has none at all."""
+    """Yield None if there is a driver, which can be used within the block; else why it does not work, empty if the
+    machine has none.
+    """
     import pynvml
 
     try:
@@ -82,7 +83,7 @@ def _driver() -> Iterator[str | None]:
 
 
 def _describe(index: int) -> FoundGpu | str:
-    """The GPU at this place in the driver's order, or why it cannot be described."""
+    """Return the GPU at this place in the driver's order, or why it cannot be described."""
     import pynvml
 
     try:
@@ -108,7 +109,7 @@ def _device(handle: object) -> str:
 
 
 def _words(error: Exception) -> str:
-    """NVIDIA's words for the error; the library itself may be too broken to give them."""
+    """Return NVIDIA's message for the error, or a general one if the library cannot return it."""
     try:
         return str(error).rstrip(".")
     except Exception:  # noqa: BLE001 - the text is only for a message; which errors a broken library raises is unknown

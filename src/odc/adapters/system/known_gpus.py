@@ -18,7 +18,7 @@ from odc.host import write_atomically
 
 
 def gpus_file(state: Path) -> Path:
-    """Where they are noted."""
+    """Return the file with the known GPUs."""
     return state / "gpus.json"
 
 
@@ -43,7 +43,7 @@ def note_gpus(state: Path) -> None:
 
 
 def broken_gpus(gpus: Iterable[str]) -> Mapping[str, str]:
-    """GPU to why it cannot be lent now, of those that cannot: it does not answer, or no CDI file describes it.
+    """Return GPU to the cause, for GPUs that cannot be lent now: it does not answer, or no CDI file describes it.
 
     Args:
         gpus: by UUID.

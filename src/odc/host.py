@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 
 
 def write_atomically(
-    path: Path, content: bytes, mode: int = 0o600, *, owner: int | None = None, durable: bool = False
+    path: Path, content: bytes, mode: int = 0o600, *, owner: int | tuple[int, int] | None = None, durable: bool = False
 ) -> None:
     """Replace a file: a reader, and a later start after a crash, sees the old content or the new one, whole.
 
@@ -29,7 +29,7 @@ def write_atomically(
         path: in a folder that exists.
         content: of the new file.
         mode: its permissions, independent of the umask.
-        owner: its uid and gid; None for this process's.
+        owner: its uid and gid, which are one number or two; None for this process's.
         durable: whether the new file outlives a power cut from the return on. Costs two disk flushes.
 
     Raises:
@@ -41,7 +41,7 @@ def write_atomically(
     try:
         with os.fdopen(descriptor, "wb") as file:
             if owner is not None:
-                os.fchown(descriptor, owner, owner)
+                os.fchown(descriptor, *(owner if isinstance(owner, tuple) else (owner, owner)))
             os.fchmod(descriptor, mode)
             file.write(content)
             if durable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -89,3 +90,9 @@ def test_connect_lets_one_pick_among_the_boxes_that_are_known(ada: Person, cloud
             screen.answer("Which of the known ones?", ESCAPE)
             screen.expect("Cancelled.")
             assert screen.ended() == 130
+
+
+def test_a_reservation_that_was_waited_for_is_cached_as_ready(ada: Person) -> None:
+    ada.ok(*T4, "-n", "one")
+    (kept,) = json.loads((ada.home / ".gpu-dev/list.json").read_text())["reservations"]
+    assert (kept["name"], kept["state"]) == ("one", "active")

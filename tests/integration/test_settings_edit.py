@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,23 @@ def test_what_the_file_says_counts_more_than_what_an_earlier_version_remembered(
     assert not take_over(read_settings(file), file, (), pytest.fail)
     assert file.read_text() == text
     assert not remembered.exists()
+
+
+def test_the_owner_and_the_mode_of_the_file_stay(tmp_path: Path) -> None:
+    file = tmp_path / "odc.toml"
+    file.write_text("admins = []\n")
+    os.chown(file, 1234, 2345)
+    file.chmod(0o640)
+    with written(file, {"simulate": "t4=1x4"}):
+        pass
+    facts = file.stat()
+    assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o777) == (1234, 2345, 0o640)
+
+
+def test_an_edit_during_a_start_that_fails_stays_and_only_the_option_goes(tmp_path: Path) -> None:
+    file = tmp_path / "odc.toml"
+    file.write_text('simulate = "t4=1x2"\n[limits]\n')
+    with pytest.raises(ProviderRefused), written(file, {"simulate": "t4=1x4", "disks": "/srv/disks"}):
+        file.write_text(file.read_text() + "live_per_user = 3\n")
+        raise ProviderRefused("it does not start")
+    assert file.read_text() == 'simulate = "t4=1x2"\n[limits]\nlive_per_user = 3\n'

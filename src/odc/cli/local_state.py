@@ -104,8 +104,12 @@ def update(session: Session, views: Sequence[ReservationView]) -> None:
 
     Cost: the list is written only if it has changed; otherwise only its modification time is updated.
     """
-    if not update_ssh_files(session, views):
-        return
+    if update_ssh_files(session, views):
+        cache_list(session, views)
+
+
+def cache_list(session: Session, views: Sequence[ReservationView]) -> None:
+    """Write the cached list alone."""
     path = session.folder / FILE
     fresh = msgspec.json.encode(
         CachedList(endpoint=session.endpoint, machine=ssh_names.machine_id(), reservations=tuple(views))

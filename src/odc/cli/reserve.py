@@ -22,7 +22,7 @@ from odc.domain.errors import InvalidRequest, ProviderUnavailable
 from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
-from odc.domain.status import ENDED, Status
+from odc.domain.status import ENDED, Status, WaitsFor
 
 CANCELLED_NOTE = "Cancelled; nothing was reserved."
 MAX_PLAN_POLLS = 20
@@ -50,9 +50,10 @@ class LocalFilesWriter:
     session: Session
     name: str = ""
     _written: tuple[object, ...] = field(default=(), init=False)
+    _views: tuple[ReservationView, ...] = field(default=(), init=False)
 
     def write(self, view: ReservationView) -> None:
-        """Write the files for ssh if the view has a new address or key.
+        """Write the files for ssh if the view has a new address or key; otherwise only the cached list.
 
         Raises:
             ProviderUnavailable: the daemon does not answer.
@@ -63,9 +64,12 @@ class LocalFilesWriter:
             return
         entry = (view.name, view.host_key, *((box.name, box.ssh) for box in view.boxes))
         if entry != self._written:
-            local_state.sync(self.session)
+            self._views = local_state.sync(self.session)
             self.name = ssh_setup.ssh_name(self.session, view)
             self._written = entry
+        else:
+            self._views = tuple(view if other.id == view.id else other for other in self._views)
+            local_state.cache_list(self.session, self._views)
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -272,7 +276,8 @@ def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list
     lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
     if view.state is Status.QUEUED:
         lines.append(screens.promise_line(view, session.now()))
-    if view.state is Status.QUEUED:
+    # A smaller request with the same disk would wait for the same snapshot.
+    if view.state is Status.QUEUED and not (view.waits_for and view.waits_for.kind is WaitsFor.DISK):
         sooner = cloud_screens.sooner_line(session.client().avail(), view)
         lines += [sooner] if sooner else []
     if view.state is Status.QUEUED and mode.wait:

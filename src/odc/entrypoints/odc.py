@@ -26,8 +26,10 @@ def main() -> None:
     ignored = clean_own(os.environ)
     # A command that is ended by `kill` must clean up too; the daemon has its own signal handling.
     signal.signal(signal.SIGTERM, end)
-    if "serve" not in sys.argv[1:]:  # the daemon's log is not restricted to ASCII
-        fit_streams(started_with())
+    if "serve" not in sys.argv[1:]:
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, end)
+        fit_streams(started_with())  # the daemon's log is not restricted to ASCII
     program = Program(
         make_backend=_make_backend,
         serve=_serve,

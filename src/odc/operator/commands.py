@@ -12,7 +12,8 @@ import click
 
 from odc import __version__
 from odc.cli.completion import completion_command
-from odc.domain.errors import InvariantError, OdcError, ProviderRefused
+from odc.domain.commands import odc
+from odc.domain.errors import InvalidRequest, InvariantError, OdcError, ProviderRefused
 from odc.operator.command_group import OperatorGroup
 from odc.operator.confirmation import confirm
 from odc.operator.daemon_commands import clock, disk, user
@@ -56,6 +57,8 @@ def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
 
     given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     options = {name: value for name, value in given.items() if value is not None}
+    if simulate == "":
+        raise InvalidRequest("--simulate is empty", ("the machine's own GPUs", odc("up --simulate none")))
     settings = call.root_settings(options)
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")

@@ -100,22 +100,49 @@ def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
     said = ", ".join(as_toml(name, value) for name, value in new.items())
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        write_atomically(path, fresh, path.stat().st_mode & 0o777 if old is not None else 0o644, durable=True)
+        if (path.read_bytes() if path.exists() else None) != old:
+            raise ProviderRefused(f"{file} was changed by another program at the same moment; it is unchanged")
+        _replace(path, fresh)
     except OSError as error:
         raise ProviderRefused(f"{file} cannot be written: {error.strerror}", ("write there", said)) from error
     try:
         yield said
     except BaseException:
-        if path.exists() and path.read_bytes() == fresh:
-            _put_back(path, old)
+        if path.exists():
+            _put_back(path, old, fresh, {name: present.get(name) for name in new})
         raise
 
 
-def _put_back(path: Path, old: bytes | None) -> None:
-    if old is None:
-        path.unlink()
+def _replace(path: Path, content: bytes) -> None:
+    """Write the file with the owner, group and mode that it has."""
+    if path.exists():
+        facts = path.stat()
+        write_atomically(path, content, facts.st_mode & 0o777, owner=(facts.st_uid, facts.st_gid), durable=True)
     else:
-        write_atomically(path, old, path.stat().st_mode & 0o777, durable=True)
+        write_atomically(path, content, 0o644, durable=True)
+
+
+def _put_back(path: Path, old: bytes | None, fresh: bytes, values: Mapping[str, str | None]) -> None:
+    """Restore the file; in one that somebody has changed since, only the lines that were written.
+
+    Args:
+        path: of the file.
+        old: its content before; None if there was no file.
+        fresh: as it was written.
+        values: each setting that was written, to its value before; None if the file did not have it.
+    """
+    now = path.read_bytes()
+    if now == fresh and old is None:
+        path.unlink()
+    elif now == fresh and old is not None:
+        _replace(path, old)
+    else:
+        with contextlib.suppress(InvalidRequest, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            text = with_settings(now.decode(), {name: value for name, value in values.items() if value is not None})
+            absent = "|".join(name for name, value in values.items() if value is None)
+            lines = text.splitlines(keepends=True)
+            kept = [line for line in lines if not (absent and re.match(rf"({absent})\s*=", line))]
+            _replace(path, "".join(kept).encode())
 
 
 def take_over(settings: Settings, file: Path, given: Collection[str], say: Callable[[str], None]) -> bool:

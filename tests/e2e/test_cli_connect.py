@@ -107,5 +107,5 @@ def test_a_box_that_is_gone_ends_the_wait_with_the_reason(box: Person, cloud: Cl
     done = box.in_box("train", "true")
     assert done.code == 1
     assert "train failed" in done.err
-    assert "removed by someone else than ODC" in done.err
+    assert "removed by someone other than ODC" in done.err
     assert "gpu-dev reserve --like train" in done.err

@@ -31,6 +31,9 @@ def test_up_says_what_there_is_what_is_not_in_effect_and_what_to_type(spare: Clo
         assert "ODC is up: 4 x t4 (SIMULATED)\n" in done.stdout, done
         assert f'Wrote simulate = "t4=1x4" to {spare.config}   ' in done.stdout
         assert "Not in effect" not in spare.odc("up").out
+        head, table, tail = spare.config.read_text().partition("[limits]\n")
+        spare.config.write_text(f"{head}[limits]\ngpus_per_user = 3\n{tail if table else ''}")
+        assert spare.odc("up").out.splitlines()[1].startswith("Not in effect: limits.gpus_per_user = 3 (it runs with ")
     finally:
         spare.config.write_text(text)
         spare.odc("down")
@@ -52,6 +55,8 @@ def test_options_are_written_to_the_settings_file_and_hold_until_others_are_give
         assert "Wrote" not in again
         assert "Not in effect" not in cloud.odc("up").out
         cloud.odc("down")
+        unset = cloud.odc("up", "--simulate", "", check=False)
+        assert (unset.code, unset.err.splitlines()[0]) == (2, "error: --simulate is empty")
         assert "SIMULATED" not in cloud.odc("up", "--simulate", "none").out
         assert 'simulate = ""\n' in cloud.config.read_text()
         cloud.odc("down")

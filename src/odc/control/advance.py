@@ -255,7 +255,7 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
         return Step(record=replace(record, missing_since=seen.now))
     if seen.now - record.missing_since < policy.missing:
         return None
-    detail = "its box was removed by someone else than ODC"
+    detail = "its box was removed by someone other than ODC"
     return _end(record, seen, EndReason.FAILED, EndCause.BOX_REMOVED, detail)
 
 

@@ -37,10 +37,17 @@ def group(ctx: click.Context, file: Path | None) -> None:
     ctx.obj = Invocation(program, file.absolute() if file else None)
 
 
+def _simulated(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The setting: an empty one means the machine's own GPUs, which must be asked for by their word."""
+    if value == "":
+        raise InvalidRequest("--simulate is empty", ("the machine's own GPUs", odc("up --simulate none")))
+    return "" if value == "none" else value
+
+
 simulate_option = click.option(
     "--simulate",
     metavar="TYPE=NODESxGPUS,…|none",
-    callback=lambda _ctx, _param, value: "" if value == "none" else value,
+    callback=_simulated,
     help="Simulate these nodes instead of the machine's own GPUs.",
 )
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
@@ -57,8 +64,6 @@ def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
 
     given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     options = {name: value for name, value in given.items() if value is not None}
-    if simulate == "":
-        raise InvalidRequest("--simulate is empty", ("the machine's own GPUs", odc("up --simulate none")))
     settings = call.root_settings(options)
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")

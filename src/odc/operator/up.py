@@ -220,12 +220,22 @@ def _say_differences(wanted: Settings, running: Settings, options: Mapping[str, 
     different = []
     for name in Settings.__struct_fields__:
         new, old = getattr(wanted, name), getattr(running, name)
-        if new != old:
-            different.append(name)
-            say(f"Not in effect: {_shown(name, new)} (it runs with {_shown(name, old)})")
+        for key, fresh, stale in _parts(name, new, old):
+            different.append(key)
+            say(f"Not in effect: {_shown(key, fresh)} (it runs with {_shown(key, stale)})")
     if different:
         typed = "".join(f" --{name} {value or 'none'}" for name, value in options.items())
         say(f"To use other settings: odc down && odc up{typed}   (boxes go on)")
+
+
+def _parts(name: str, new: object, old: object) -> Iterator[tuple[str, object, object]]:
+    """The keys whose values differ: the setting itself, or `limits.grace_s` and the like of a table."""
+    if isinstance(new, msgspec.Struct) and isinstance(old, msgspec.Struct):
+        for key in new.__struct_fields__:
+            if getattr(new, key) != getattr(old, key):
+                yield f"{name}.{key}", getattr(new, key), getattr(old, key)
+    elif new != old:
+        yield name, new, old
 
 
 def _shown(name: str, value: object) -> str:

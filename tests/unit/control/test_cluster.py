@@ -113,7 +113,7 @@ def test_a_box_that_is_gone_is_seen_twice_thirty_seconds_apart_before_it_counts(
     now = world.get(record)
     assert now.ended_why is EndReason.FAILED
     assert now.end_cause is EndCause.BOX_REMOVED
-    assert "removed by someone else" in now.end_detail
+    assert "removed by someone other than ODC" in now.end_detail
     disk = world.disk("proj")
     assert disk.last_snapshot is not None
     assert list(world.volumes.files(disk.id)) == ["result"]

@@ -88,7 +88,7 @@ def test_a_box_that_was_removed_by_hand_fails_with_the_reason_and_keeps_its_disk
     # The engine's own clean-up of a box that has just ended may hold its mounts for a moment.
     eventually("it is removed", lambda: subprocess.run(remove, capture_output=True).returncode == 0)
     failed = ada.until("hand", "failed")
-    assert "removed by someone else" in failed["reason"]
+    assert "removed by someone other than ODC" in failed["reason"]
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "hand2", "--disk", "handy", "--wait")
     assert ada.in_box("hand2", "cat file").out == "safe\n"
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 from tests.image import IMAGE, ensure_image
 from tests.lane import BLOCKS, LANE, engine_network, lane_name
 from tests.links import links_in
+from tests.storage import ID_BASE
 from tests.waiting import DEADLINE_S, eventually
 
 from odc.adapters.engine.box_limits import box_limits
@@ -39,7 +40,6 @@ from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 from odc.entrypoints.process_environment import cleaned
 
-ID_BASE = 1_000_000_000
 PORTS = 50
 FIRST_PORT = 43000
 

@@ -9,13 +9,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from tests.lane import LANE
+
 from odc.adapters.localdisk.backends import Btrfs, Folders
 from odc.adapters.localdisk.btrfs_file import mount_file
 from odc.adapters.localdisk.volumes import LocalVolumes
 from odc.adapters.memory.volumes import MemoryVolumes
 from odc.ports.volumes import Volumes
 
-ID_BASE = 1_000_000_000
+ID_BASE = 1_500_000_000 + LANE * 30_000_000
+"""Apart from the clouds' and from other processes' boxes: the kernel counts processes by user."""
 DEV = ID_BASE + 1000
 MIB = 2**20
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.builders import an_id
-from tests.engine import ID_BASE, Engine, private_engine
+from tests.engine import Engine, private_engine
 from tests.integration.test_engine_shared import hog, taken
-from tests.storage import DEV, MIB, LocalStorage, btrfs_mount, btrfs_storage
+from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_mount, btrfs_storage
 
 from odc.domain.box import BoxSpec
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.engine import ID_BASE, Engine, private_engine
+from tests.engine import Engine, private_engine
 from tests.lane import LANE, lane_name
+from tests.storage import ID_BASE
 from tests.waiting import eventually
 
 from odc.adapters.engine.box_limits import (

@@ -1,4 +1,7 @@
-"""A cloud without containers, and a user of it. A file whose tests need another one defines its own."""
+"""What several files need: a cloud without containers and its user, boxes on an engine, disks on real storage.
+
+A file whose tests need another one defines its own.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.builders import an_id
 from tests.e2e.cloud import Person
+from tests.engine import Engine, private_engine
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
+from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+
+from odc.domain.box import BoxSpec
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +49,40 @@ def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
     person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
     yield person
     person.ok("cancel", "--all", "--yes")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with private_engine("h100=1x8") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def boxes(engine: Engine) -> tuple[BoxSpec, BoxSpec]:
+    specs = engine.spec(gpus=()), engine.spec(gpus=())
+    for spec in specs:
+        engine.up(spec)
+    return specs
+
+
+@pytest.fixture(scope="module")
+def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with btrfs_mount(tmp_path_factory.mktemp("odc-disks") / "disks") as folder:
+        yield folder
+
+
+@pytest.fixture(params=["folders", "btrfs"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalStorage]:
+    if request.param == "folders":
+        with folders_storage(tmp_path / "disks") as found:
+            yield found
+    else:
+        with btrfs_storage(request.getfixturevalue("btrfs") / an_id()) as found:
+            yield found
+
+
+@pytest.fixture
+def disk(storage: LocalStorage) -> str:
+    disk_id = an_id()
+    storage.volumes.create(disk_id, 64 * MIB)
+    return disk_id

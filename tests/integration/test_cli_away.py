@@ -92,7 +92,11 @@ def test_connect_lets_one_pick_among_the_boxes_that_are_known(ada: Person, cloud
             assert screen.ended() == 130
 
 
-def test_a_reservation_that_was_waited_for_is_cached_as_ready(ada: Person) -> None:
-    ada.ok(*T4, "-n", "one")
+def test_a_reservation_that_was_waited_for_is_cached_as_ready(ada: Person, cloud: SmallCloud) -> None:
+    cloud.cluster.delay_ssh(20)  # long enough that the command sees it preparing
+    try:
+        ada.ok(*T4, "-n", "one")
+    finally:
+        cloud.cluster.delay_ssh(0)
     (kept,) = json.loads((ada.home / ".gpu-dev/list.json").read_text())["reservations"]
     assert (kept["name"], kept["state"]) == ("one", "active")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine
 from tests.images import tiny_image
 from tests.waiting import eventually
 
@@ -21,12 +20,6 @@ WITHIN_S = 60
 TOOLS = ["git", "vim", "nano", "htop", "curl", "rsync", "gcc", "make", "cmake", "ccache", "python", "pip"]
 SFTP = "echo pwd | sftp -q -b - -D /usr/lib/openssh/sftp-server"
 BUILD = "echo 'int main() { return 42; }' > /tmp/a.c && ccache gcc /tmp/a.c -o /tmp/a && (/tmp/a; [ $? = 42 ])"
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with private_engine("h100=1x8") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine
 from tests.waiting import eventually
 
 from odc.adapters.engine.box_limits import core_limit
@@ -24,12 +24,6 @@ from odc.domain.errors import PlaceTaken, ProviderUnavailable
 from odc.unix_http import UnixConnection
 
 pytestmark = pytest.mark.podman
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with private_engine("h100=1x8") as made:
-        yield made
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine
 from tests.links import links_in
 from tests.waiting import eventually
 
@@ -28,12 +28,6 @@ from odc.domain.errors import ProviderRefused, ProviderUnavailable
 pytestmark = pytest.mark.podman
 
 GRACE = timedelta(seconds=1)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with private_engine("h100=1x8") as made:
-        yield made
 
 
 def test_a_paused_box_is_stopped_with_its_grace(engine: Engine) -> None:

@@ -7,19 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tests.engine import Engine, private_engine
+from tests.engine import Engine
 from tests.image import IMAGE
 from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 
 pytestmark = pytest.mark.podman
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with private_engine("h100=1x8") as made:
-        yield made
 
 
 @contextmanager

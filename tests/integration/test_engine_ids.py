@@ -27,14 +27,6 @@ def engine() -> Iterator[Engine]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def boxes(engine: Engine) -> tuple[BoxSpec, BoxSpec]:
-    specs = engine.spec(gpus=()), engine.spec(gpus=())
-    for spec in specs:
-        engine.up(spec)
-    return specs
-
-
 def host_uids(engine: Engine, spec: BoxSpec) -> set[int]:
     """Of the processes in a box, as the host sees them."""
     shown = engine.podman("top", engine.container(spec), "huser")

@@ -60,7 +60,10 @@ def break_off(build: subprocess.Popen[bytes], folder: Path) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True)
 
 
-def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(short_folder: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(
+    short_folder: Path, sent: signal.Signals
+) -> None:
     config = short_folder / "odc.toml"
     values = {
         "cloud": lane_name("image"),
@@ -79,7 +82,7 @@ def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(short_fol
         if any(mount.is_relative_to(folder) for mount in mounts_of("self")):
             break_off(build, folder)
             pytest.fail("the host sees what the build mounts")
-        build.terminate()
+        build.send_signal(sent)
     assert build.returncode == 128 + signal.SIGTERM
     assert not folder.exists()
     eventually("every process is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))

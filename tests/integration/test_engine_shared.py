@@ -37,6 +37,12 @@ pytestmark = [pytest.mark.podman, pytest.mark.alone("it uses up, changes or coun
 HOG = Path(__file__).with_name("hog.py").read_text()
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with private_engine("h100=1x4") as made:
+        yield made
+
+
 def hog(kind: str, most: int, python: str = "python3") -> str:
     return f"{python} -c {shlex.quote(HOG)} {kind} {most}"
 
@@ -62,20 +68,6 @@ def of_host(kind: str, most: int) -> str:
     command = [sys.executable, "-c", HOG, kind, str(most)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with private_engine("h100=1x4") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def boxes(engine: Engine) -> tuple[BoxSpec, BoxSpec]:
-    specs = engine.spec(gpus=()), engine.spec(gpus=())
-    for spec in specs:
-        engine.up(spec)
-    return specs
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.builders import an_id
-from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_storage, folders_storage
 
 from odc.adapters.localdisk.mounts import read_mounts
 from odc.adapters.localdisk.volumes import LocalVolumes
@@ -25,29 +25,6 @@ pytestmark = [pytest.mark.btrfs]
 STEPS = frozenset(
     {"os.rename", "os.mkdir", "os.chown", "os.chmod", "os.remove", "os.rmdir", "subprocess.Popen", "open"}
 )
-
-
-@pytest.fixture(scope="module")
-def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with btrfs_mount(tmp_path_factory.mktemp("odc-local") / "disks") as folder:
-        yield folder
-
-
-@pytest.fixture(params=["folders", "btrfs"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalStorage]:
-    if request.param == "folders":
-        with folders_storage(tmp_path / "disks") as found:
-            yield found
-    else:
-        with btrfs_storage(request.getfixturevalue("btrfs") / an_id()) as found:
-            yield found
-
-
-@pytest.fixture
-def disk(storage: LocalStorage) -> str:
-    disk_id = an_id()
-    storage.volumes.create(disk_id, 64 * MIB)
-    return disk_id
 
 
 def killed_before_step(number: int, work: Callable[[], Any]) -> bool:

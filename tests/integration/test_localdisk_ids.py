@@ -6,42 +6,17 @@ import functools
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.builders import an_id
 from tests.integration.test_localdisk import killed_before_step
-from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import DEV, ID_BASE, LocalStorage
 
 from odc.adapters.localdisk.idmapped import has_idmapped_mounts, mount_idmapped
 from odc.adapters.localdisk.mounts import read_mounts
 
 pytestmark = [pytest.mark.btrfs]
 ONE, TWO = ID_BASE + 65536, ID_BASE + 2 * 65536
-
-
-@pytest.fixture(scope="module")
-def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with btrfs_mount(tmp_path_factory.mktemp("odc-ids") / "disks") as folder:
-        yield folder
-
-
-@pytest.fixture(params=["folders", "btrfs"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalStorage]:
-    if request.param == "folders":
-        with folders_storage(tmp_path / "disks") as found:
-            yield found
-    else:
-        with btrfs_storage(request.getfixturevalue("btrfs") / an_id()) as found:
-            yield found
-
-
-@pytest.fixture
-def disk(storage: LocalStorage) -> str:
-    disk_id = an_id()
-    storage.volumes.create(disk_id, 64 * MIB)
-    return disk_id
 
 
 def as_user(uid: int, script: str, place: Path) -> subprocess.CompletedProcess[str]:

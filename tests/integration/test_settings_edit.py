@@ -89,10 +89,19 @@ def test_the_owner_and_the_mode_of_the_file_stay(tmp_path: Path) -> None:
     assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o777) == (1234, 2345, 0o640)
 
 
+def test_another_value_that_somebody_wrote_during_a_start_that_fails_stays(tmp_path: Path) -> None:
+    file = tmp_path / "odc.toml"
+    theirs = 'simulate = "h100=1x8"\n[limits]\n# simulate = "t4=1x4"\n'
+    with pytest.raises(ProviderRefused), written(file, {"simulate": "t4=1x4"}):
+        file.write_text(theirs)
+        raise ProviderRefused("it does not start")
+    assert file.read_text() == theirs
+
+
 def test_an_edit_during_a_start_that_fails_stays_and_only_the_option_goes(tmp_path: Path) -> None:
     file = tmp_path / "odc.toml"
-    file.write_text('simulate = "t4=1x2"\n[limits]\n')
+    file.write_text('simulate = "t4=1x2"  # ours\n[limits]\n')
     with pytest.raises(ProviderRefused), written(file, {"simulate": "t4=1x4", "disks": "/srv/disks"}):
         file.write_text(file.read_text() + "live_per_user = 3\n")
         raise ProviderRefused("it does not start")
-    assert file.read_text() == 'simulate = "t4=1x2"\n[limits]\nlive_per_user = 3\n'
+    assert file.read_text() == 'simulate = "t4=1x2"  # ours\n[limits]\nlive_per_user = 3\n'

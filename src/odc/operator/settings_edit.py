@@ -109,7 +109,8 @@ def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
         yield said
     except BaseException:
         if path.exists():
-            _put_back(path, old, fresh, {name: present.get(name) for name in new})
+            before = {name: as_toml(name, present[name]) if name in present else "" for name in new}
+            _put_back(path, old, fresh, {as_toml(name, value): before[name] for name, value in new.items()})
         raise
 
 
@@ -122,27 +123,33 @@ def _replace(path: Path, content: bytes) -> None:
         write_atomically(path, content, 0o644, durable=True)
 
 
-def _put_back(path: Path, old: bytes | None, fresh: bytes, values: Mapping[str, str | None]) -> None:
-    """Restore the file; in one that somebody has changed since, only the lines that were written.
+def _put_back(path: Path, old: bytes | None, fresh: bytes, lines: Mapping[str, str]) -> None:
+    """Restore the file; in one that somebody has changed since, only the lines that still are as they were written.
 
     Args:
         path: of the file.
         old: its content before; None if there was no file.
-        fresh: as it was written.
-        values: each setting that was written, to its value before; None if the file did not have it.
+        fresh: its content as it was written.
+        lines: each setting as it was written, to the same as it was before; empty if the file did not have it.
     """
     now = path.read_bytes()
-    if now == fresh and old is None:
+    if now != fresh:
+        _replace(path, _taken_back(now.decode(errors="surrogateescape"), lines).encode(errors="surrogateescape"))
+    elif old is None:
         path.unlink()
-    elif now == fresh and old is not None:
-        _replace(path, old)
     else:
-        with contextlib.suppress(InvalidRequest, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            text = with_settings(now.decode(), {name: value for name, value in values.items() if value is not None})
-            absent = "|".join(name for name, value in values.items() if value is None)
-            lines = text.splitlines(keepends=True)
-            kept = [line for line in lines if not (absent and re.match(rf"({absent})\s*=", line))]
-            _replace(path, "".join(kept).encode())
+        _replace(path, old)
+
+
+def _taken_back(text: str, lines: Mapping[str, str]) -> str:
+    kept = []
+    for line in text.splitlines(keepends=True):
+        ours = next((ours for ours in lines if re.match(rf"\s*{re.escape(ours)}\s*(#|$)", line)), None)
+        if ours is None:
+            kept.append(line)
+        elif lines[ours]:  # a comment behind the value stays
+            kept.append(line.replace(ours, lines[ours], 1))
+    return "".join(kept)
 
 
 def take_over(settings: Settings, file: Path, given: Collection[str], say: Callable[[str], None]) -> bool:

@@ -33,13 +33,7 @@ STOP_LIMIT_S = 10.0
 PAUSE_S = 0.05
 
 
-def up(
-    settings: Settings,
-    backend: Backend,
-    file: Path | None,
-    options: Mapping[str, str],
-    say: Say,
-) -> None:
+def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping[str, str], say: Say) -> None:
     """Start the cloud and wait until it is ready; if it is up already, report that, and which of these settings differ.
 
     Args:

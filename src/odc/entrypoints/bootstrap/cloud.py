@@ -118,7 +118,6 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         clock=SystemClock(),
         accounts=accounts,
     )
-    version = engine.get("version", {}).get("Version", "?")
     return Cloud(
         settings=settings,
         policy=policy,
@@ -128,8 +127,14 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         find_lender=accounts.find_lender,
         check_ports=partial(check_ports, settings.listen, settings.ports, cluster),
         close=store.close,
-        engine=f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}",
+        engine=_engine_text(engine, machine),
     )
+
+
+def _engine_text(engine: Mapping[str, Any], machine: Machine) -> str:
+    """Return the engine, its runtime and the cgroup version, as `odc up` shows them."""
+    version = engine.get("version", {}).get("Version", "?")
+    return f"podman {version}, {machine.runtime}, cgroup {'v2' if machine.cgroup_v2 else 'v1'}"
 
 
 def _note_hardware(settings: Settings, nodes: Iterable[Node]) -> None:

@@ -11,11 +11,13 @@ _PLACE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 def upgrade() -> None:
     """Make every table."""
-    op.create_table(
-        "pools",
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("version", sa.BigInteger, nullable=False),
-    )
+    _make_reservations()
+    _make_disks_and_users()
+    _make_history()
+    _make_coordination()
+
+
+def _make_reservations() -> None:
     op.create_table(
         "reservations",
         sa.Column("place", _PLACE, primary_key=True, autoincrement=True),
@@ -39,6 +41,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("live = 1"),
         postgresql_where=sa.text("live"),
     )
+
+
+def _make_disks_and_users() -> None:
     op.create_table(
         "disks",
         sa.Column("id", sa.Text, primary_key=True),
@@ -54,6 +59,10 @@ def upgrade() -> None:
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
     )
+
+
+def _make_history() -> None:
+    """Events, and the requests that were answered."""
     op.create_table(
         "events",
         sa.Column("place", _PLACE, primary_key=True, autoincrement=True),
@@ -65,6 +74,15 @@ def upgrade() -> None:
         "requests",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("body", sa.LargeBinary, nullable=False),
+    )
+
+
+def _make_coordination() -> None:
+    """The versions of pools, the leases, and the clock's anchor."""
+    op.create_table(
+        "pools",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("version", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "leases",

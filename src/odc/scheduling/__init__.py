@@ -5,6 +5,7 @@
 """
 
 from odc.scheduling.model import (
+    ANYWHERE,
     Allocation,
     OpenWindow,
     Plan,
@@ -12,11 +13,13 @@ from odc.scheduling.model import (
     PoolState,
     QueuedRequest,
     Slot,
+    Where,
     could_ever_serve,
 )
 from odc.scheduling.plan import PoolPlan, build_plan, plan_pool
 
 __all__ = [
+    "ANYWHERE",
     "Allocation",
     "OpenWindow",
     "Plan",
@@ -25,6 +28,7 @@ __all__ = [
     "PoolState",
     "QueuedRequest",
     "Slot",
+    "Where",
     "build_plan",
     "could_ever_serve",
     "plan_pool",

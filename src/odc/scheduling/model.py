@@ -7,8 +7,9 @@ pool from records, nodes and boxes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class PoolNode:
         name: unique.
         units: GPUs, or shares of a node without GPUs.
         zone: all nodes of a gang are in one zone.
+        labels: key to value.
+        arch: of its processors.
         profiling: accepts only profiling requests, one at a time.
         usable: False if the node accepts nothing new (cordoned, or not ready); allocations on it still count.
         available_from: None for a node that exists; else the time by which an autoscaler could add it.
@@ -27,9 +30,40 @@ class PoolNode:
     name: str
     units: int
     zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    arch: str = ""
     profiling: bool = False
     usable: bool = True
     available_from: datetime | None = None
+
+
+class Where(NamedTuple):
+    """Which nodes may serve a request: the key of a set of nodes, with which the planner finds their open windows.
+
+    Attributes:
+        labels: that the node must have, by key.
+        arch: of its processors; empty: any.
+        zone: of the node; empty: any.
+        profiling: a node for profiling. Such nodes serve nothing else, and others serve no profiling.
+    """
+
+    labels: tuple[tuple[str, str], ...] = ()
+    arch: str = ""
+    zone: str = ""
+    profiling: bool = False
+
+    def allows(self, node: PoolNode) -> bool:
+        """Whether the node may serve the request, regardless of its size."""
+        return (
+            node.profiling == self.profiling
+            and self.arch in ("", node.arch)
+            and self.zone in ("", node.zone)
+            and all(node.labels.get(key) == value for key, value in self.labels)
+        )
+
+
+ANYWHERE = Where()
+"""Every node that is not for profiling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +108,7 @@ class QueuedRequest:
         order: place in line; smaller is earlier.
         slot: from an earlier plan; None if it has none yet.
         not_before: earliest start for a reason other than nodes, such as a disk that is in use; None for no bound.
-        profiling: needs a profiling node, alone.
+        where: which nodes may serve it.
         promised: the promise that the user has; None if there is none. Infeasible slots are replaced in this order.
     """
 
@@ -85,7 +119,7 @@ class QueuedRequest:
     order: int
     slot: Slot | None = None
     not_before: datetime | None = None
-    profiling: bool = False
+    where: Where = ANYWHERE
     promised: datetime | None = None
 
 
@@ -134,7 +168,7 @@ class OpenWindow:
     until: datetime | None = None
 
 
-def could_ever_serve(nodes: Iterable[PoolNode], units: int, count: int = 1, profiling: bool = False) -> bool:
+def could_ever_serve(nodes: Iterable[PoolNode], units: int, count: int = 1, where: Where = ANYWHERE) -> bool:
     """Whether the nodes could serve such a request if all of them were free and usable.
 
     A request that waits for busy or cordoned nodes can be served; one that is larger than every node cannot.
@@ -142,6 +176,6 @@ def could_ever_serve(nodes: Iterable[PoolNode], units: int, count: int = 1, prof
     zones: dict[str, int] = {}
     for node in nodes:
         # A gang takes whole nodes, so their size must match exactly.
-        if node.profiling == profiling and (node.units >= units if count == 1 else node.units == units):
+        if where.allows(node) and (node.units >= units if count == 1 else node.units == units):
             zones[node.zone] = zones.get(node.zone, 0) + 1
     return any(fitting >= count for fitting in zones.values())

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from odc.scheduling.model import PoolNode, QueuedRequest
+from odc.scheduling.model import ANYWHERE, PoolNode, QueuedRequest, Where
 from odc.scheduling.timeline import BEGINNING, FOREVER, Timeline
 from odc.scheduling.window_index import WindowIndex
 
@@ -50,7 +50,7 @@ class PlacedSlot:
 
 
 class NodeTimelines:
-    """Nodes that serve the same requests (plain ones or profiling ones), with what is free on them at every time."""
+    """The nodes of a pool, with what is free on them at every time."""
 
     def __init__(self, nodes: Sequence[PoolNode], now: int) -> None:
         """Start with all units free, from now on or from when the node is available."""
@@ -61,25 +61,45 @@ class NodeTimelines:
             for index, node in enumerate(nodes)
         ]
         self._zones = [node.zone for node in nodes]
-        # Only a few sizes are ever asked for, so an index is built when its size first is.
-        self._windows: dict[int, WindowIndex] = {}
+        # Only a few sizes and sets of nodes are ever asked for, so an index is built when it is first needed. Keys that
+        # allow the same nodes share one.
+        self._windows: dict[tuple[int, Where], WindowIndex] = {}
+        self._by_nodes: dict[tuple[int, frozenset[int]], WindowIndex] = {}
+        self._allowed: dict[Where, frozenset[int]] = {}
+        self._of_node: list[list[WindowIndex]] = [[] for _ in nodes]
         self._slots: list[set[PlacedSlot]] = [set() for _ in nodes]
 
-    def windows(self, size: int) -> WindowIndex:
-        """The open windows for that many units on one node."""
-        if size not in self._windows:
-            self._windows[size] = WindowIndex(size, self.timelines)
-        return self._windows[size]
+    def windows(self, size: int, where: Where = ANYWHERE) -> WindowIndex:
+        """The open windows for that many units on one of the nodes that are allowed."""
+        found = self._windows.get((size, where))
+        if found is None:
+            found = self._windows[size, where] = self._index(size, where)
+        return found
+
+    def allowed(self, where: Where) -> frozenset[int]:
+        """The nodes, by index, that may serve a request with this key."""
+        if where not in self._allowed:
+            self._allowed[where] = frozenset(index for index, node in enumerate(self.nodes) if where.allows(node))
+        return self._allowed[where]
+
+    def _index(self, size: int, where: Where) -> WindowIndex:
+        allowed = self.allowed(where)
+        if (size, allowed) not in self._by_nodes:
+            made = WindowIndex(size, [self.timelines[index] for index in sorted(allowed)])
+            self._by_nodes[size, allowed] = made
+            for index in allowed:
+                self._of_node[index].append(made)
+        return self._by_nodes[size, allowed]
 
     def change(self, node: int, start: int, end: int, by: int) -> None:
         """Add units to what is free on a node over `[start, end)`; a negative number takes them.
 
-        Cost: linear in the steps of the node's timeline and in the sizes that were asked for.
+        Cost: linear in the steps of the node's timeline and in the indexes that have the node.
         """
         timeline = self.timelines[node]
         timeline.change(start, end, by)
         freed = by > 0
-        for windows in self._windows.values():
+        for windows in self._of_node[node]:
             windows.update(timeline, freed)
         if freed:
             for slot in self._slots[node]:
@@ -107,7 +127,7 @@ class NodeTimelines:
         self.change(node, BEGINNING, FOREVER, -self.nodes[node].units)
 
     def find(
-        self, units: int, count: int, duration: int, not_before: int, before: int = FOREVER
+        self, units: int, count: int, duration: int, not_before: int, where: Where, before: int = FOREVER
     ) -> tuple[int, list[int]] | None:
         """The earliest start from `not_before` on, and the nodes that are free then.
 
@@ -116,26 +136,31 @@ class NodeTimelines:
             count: nodes; more than one is a gang.
             duration: microseconds.
             not_before: no earlier start, or `BEGINNING`.
+            where: which nodes may be used.
             before: ends the search for a gang. The search for one node is fast and may return a later start.
 
         Returns:
             Start and nodes, by index, in rank order; None if the units are never free for so long.
         """
         if count > 1:
-            return self.windows(units).earliest_gang(count, duration, self._zones, not_before, before)
-        window = self.windows(units).earliest(duration, not_before)
+            return self.windows(units, where).earliest_gang(count, duration, self._zones, not_before, before)
+        window = self.windows(units, where).earliest(duration, not_before)
         return None if window is None else (max(window.start, not_before), [window.node])
 
     def may_start_earlier(self, slot: PlacedSlot) -> bool:
         """Whether anything became free that could let the slot start earlier. False is certain, and cheap."""
-        return slot.retry or self.windows(slot.units).grown.may_fit(slot.start, slot.duration)
+        return slot.retry or self.windows_for(slot).grown.may_fit(slot.start, slot.duration)
+
+    def windows_for(self, slot: PlacedSlot) -> WindowIndex:
+        """The open windows that the slot could move to."""
+        return self.windows(slot.units, slot.request.where)
 
     def next_round(self) -> None:
         """Every slot has been tried once: see `GrownWindows.next_round`."""
-        for windows in self._windows.values():
+        for windows in self._by_nodes.values():
             windows.grown.next_round()
 
     def clear_grown(self) -> None:
         """No slot can use any window that grew."""
-        for windows in self._windows.values():
+        for windows in self._by_nodes.values():
             windows.grown.clear()

@@ -30,6 +30,12 @@ Start with `plan_pool`. The comment below explains how it works. Pure: the time 
 #    `window_index` for how it is found quickly). An estimate is not a held slot; it is made again each time.
 # 5. Move forward. Slots move to earlier starts that have become free, in order of arrival, until none can.
 #
+# Which nodes may serve a request
+# ------------------------------
+# A request may need labels, an architecture, a zone (that of its disk) or a profiling node: its key `Where` says which.
+# All nodes share one set of timelines, whatever the keys, because a plain request and one with labels compete for the
+# same units. Only the indexes of open windows are separate: one for each size and set of nodes that is asked for.
+#
 # What is invariant, and why
 # --------------------------
 # * No unit is taken twice. Every slot takes its units from the timelines as it is placed, and `find` returns only
@@ -70,10 +76,9 @@ Start with `plan_pool`. The comment below explains how it works. Pure: the time 
 #
 # What is here although nothing uses it yet
 # -----------------------------------------
-# Gangs, zones, profiling nodes and estimates are parts of the policy that a cloud of several machines needs, and they
-# shape the data structures; adding them later would mean writing the planner again. One machine has no other node
-# for a gang, no zones, no profiling nodes and no autoscaler, so `control/pools.py` leaves those fields at their
-# defaults. The tests in tests/unit/scheduling use all of them.
+# Gangs and estimates are parts of the policy that a cloud of several machines needs, and they shape the data
+# structures; adding them later would mean writing the planner again. One machine has no other node for a gang and no
+# autoscaler, so `control/pools.py` leaves those fields at their defaults. The tests in tests/unit/scheduling use them.
 #
 # The incremental half of `PoolPlan` (`earliest`, `add`, `release`, `latest_end`) answers single questions on a plan
 # that is kept, without planning the pool again. Today every pass plans from nothing, which is fast enough for one
@@ -82,10 +87,10 @@ Start with `plan_pool`. The comment below explains how it works. Pure: the time 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from odc.scheduling.model import (
+    ANYWHERE,
     Allocation,
     OpenWindow,
     Plan,
@@ -93,6 +98,7 @@ from odc.scheduling.model import (
     PoolState,
     QueuedRequest,
     Slot,
+    Where,
     could_ever_serve,
 )
 from odc.scheduling.node_timelines import MICROSECOND, NodeTimelines, PlacedSlot, from_micros, to_micros
@@ -142,23 +148,19 @@ class PoolPlan:
         """An empty plan: usable nodes are free, the others are closed."""
         self._now = to_micros(now)
         self._nodes = list(nodes)
-        existing = [node for node in self._nodes if node.available_from is None]
-        # Plain and profiling nodes never serve the same request, so they share no index.
-        self._plain = NodeTimelines([node for node in existing if not node.profiling], self._now)
-        self._profiling = NodeTimelines([node for node in existing if node.profiling], self._now)
+        self._timelines = NodeTimelines([node for node in self._nodes if node.available_from is None], self._now)
         self._placed: dict[str, PlacedSlot] = {}
         self._estimates: dict[str, Slot] = {}
         self._impossible: set[str] = set()
         self._replanned: set[str] = set()
-        for timelines in (self._plain, self._profiling):
-            for index, node in enumerate(timelines.nodes):
-                if not node.usable:
-                    timelines.close(index)
+        for index, node in enumerate(self._timelines.nodes):
+            if not node.usable:
+                self._timelines.close(index)
 
     @property
     def plan(self) -> Plan:
         """The slots as they are now."""
-        placed = {request_id: self._slot(slot) for request_id, slot in self._placed.items()}
+        placed = {request_id: self._named(slot.start, slot.nodes) for request_id, slot in self._placed.items()}
         return Plan(
             slots={**placed, **self._estimates},
             impossible=frozenset(self._impossible),
@@ -168,11 +170,11 @@ class PoolPlan:
     def allocate(self, allocations: Iterable[Allocation]) -> None:
         """Take units that are in use. Call it before any slot is placed: it does not look for conflicts with slots."""
         for allocation in allocations:
-            timelines = self._timelines_with(allocation.node)
-            if timelines is not None:
+            node = self._timelines.index_of.get(allocation.node)
+            if node is not None:
                 # One that should have ended still holds its units at this moment.
                 end = FOREVER if allocation.until is None else max(to_micros(allocation.until), self._now + 1)
-                timelines.change(timelines.index_of[allocation.node], self._now, end, -allocation.units)
+                self._timelines.change(node, self._now, end, -allocation.units)
 
     def keep(self, request: QueuedRequest, slot: Slot) -> bool:
         """Place the request in the slot that it has from an earlier plan.
@@ -180,8 +182,12 @@ class PoolPlan:
         Returns:
             False if the slot is infeasible; then nothing is placed.
         """
-        timelines = self._timelines(request.profiling)
+        timelines = self._timelines
         if any(name not in timelines.index_of for name in slot.nodes) or len(slot.nodes) != request.nodes:
+            return False
+        nodes = [timelines.index_of[name] for name in slot.nodes]
+        # A node may have lost a label, or have been given to profiling.
+        if not timelines.allowed(request.where).issuperset(nodes):
             return False
         held = to_micros(slot.start)
         missed = held < self._now - START_GRACE // MICROSECOND
@@ -190,8 +196,7 @@ class PoolPlan:
         # the units of the held slot are free for others until then.
         if start > max(held, self._now):
             return False
-        nodes = [timelines.index_of[name] for name in slot.nodes]
-        size = self._size(timelines, request.units, request.profiling)
+        size = self._size(timelines, request.units, request.where)
         end = start + request.duration // MICROSECOND
         # Timelines know nothing of the past: of a slot that is due, the rest must be free.
         rest = max(start, self._now)
@@ -203,17 +208,16 @@ class PoolPlan:
 
     def place(self, request: QueuedRequest) -> None:
         """Place a request after all others, at the earliest start that is free; else record an estimate, or nothing."""
-        timelines = self._timelines(request.profiling)
-        found = self._find(timelines, request)
+        found = self._find(self._timelines, request)
         if found is not None:
             start, nodes = found
-            size = self._size(timelines, request.units, request.profiling)
+            size = self._size(self._timelines, request.units, request.where)
             self._take(PlacedSlot(request, start, nodes, size, request.duration // MICROSECOND))
             return
         estimate = self._estimate(request)
         if estimate is not None:
             self._estimates[request.id] = estimate
-        elif not could_ever_serve(self._nodes, request.units, request.nodes, request.profiling):
+        elif not could_ever_serve(self._nodes, request.units, request.nodes, request.where):
             self._impossible.add(request.id)
 
     def replan(self, request: QueuedRequest) -> None:
@@ -229,7 +233,7 @@ class PoolPlan:
         """
         self.place(request)
         placed = self._placed.get(request.id)
-        return self._estimates.get(request.id) if placed is None else self._slot(placed)
+        return self._estimates.get(request.id) if placed is None else self._named(placed.start, placed.nodes)
 
     def earliest(
         self,
@@ -238,25 +242,24 @@ class PoolPlan:
         duration: timedelta,
         *,
         not_before: datetime | None = None,
-        profiling: bool = False,
+        where: Where = ANYWHERE,
     ) -> Slot | None:
         """The slot that one more request would get; nothing is placed. None if no existing node can serve it."""
-        timelines = self._timelines(profiling)
-        size = self._size(timelines, units, profiling)
-        found = timelines.find(size, nodes, duration // MICROSECOND, self._floor(not_before))
-        return None if found is None else _named(timelines, *found)
+        size = self._size(self._timelines, units, where)
+        found = self._timelines.find(size, nodes, duration // MICROSECOND, self._floor(not_before), where)
+        return None if found is None else self._named(*found)
 
-    def free_for(self, units: int, nodes: int = 1, profiling: bool = False) -> OpenWindow:
+    def free_for(self, units: int, nodes: int = 1, where: Where = ANYWHERE) -> OpenWindow:
         """When a request of any duration could start at the earliest, and how long it could last from then."""
-        timelines = self._timelines(profiling)
-        size = self._size(timelines, units, profiling)
-        found = timelines.find(size, nodes, _SHORTEST, BEGINNING)
+        timelines = self._timelines
+        size = self._size(timelines, units, where)
+        found = timelines.find(size, nodes, _SHORTEST, BEGINNING, where)
         if found is None:
             return OpenWindow(start=None)
         start, chosen = found
         if nodes == 1:
             # `find` prefers best fit. A user who chooses a duration wants the longest of the windows that start then.
-            end = max(window.end for window in timelines.windows(size).all() if window.start == start)
+            end = max(window.end for window in timelines.windows(size, where).all() if window.start == start)
         else:
             end = min(timelines.timelines[index].first_lack(start, size) for index in chosen)
         return OpenWindow(start=from_micros(start), until=None if end >= FOREVER else from_micros(end))
@@ -275,18 +278,18 @@ class PoolPlan:
         Returns:
             Ids of the requests that start earlier now, in the order in which they moved first.
         """
-        timelines = self._timelines_with(node)
-        if timelines is not None:
+        index = self._timelines.index_of.get(node)
+        if index is not None:
             until = FOREVER if end is None else to_micros(end)
-            timelines.change(timelines.index_of[node], max(to_micros(start), self._now), until, units)
+            self._timelines.change(index, max(to_micros(start), self._now), until, units)
         return self.move_forward()
 
     def latest_end(self, node: str, units: int, current_end: datetime, wanted_end: datetime) -> datetime:
         """The latest end in `[current_end, wanted_end]` for an allocation of these units that breaks no slot."""
-        timelines = self._timelines_with(node)
-        if timelines is None:
+        index = self._timelines.index_of.get(node)
+        if index is None:
             return current_end
-        lack = timelines.timelines[timelines.index_of[node]].first_lack(to_micros(current_end), units)
+        lack = self._timelines.timelines[index].first_lack(to_micros(current_end), units)
         # Not from_micros(FOREVER): the year would be too large for a datetime.
         return wanted_end if lack >= FOREVER else min(wanted_end, max(current_end, from_micros(lack)))
 
@@ -298,21 +301,19 @@ class PoolPlan:
 
         Cost: a binary search for each slot and round; more only for slots that something free may help.
         """
+        timelines = self._timelines
         line = sorted(self._placed.values(), key=lambda slot: slot.request.order)
         moved: dict[str, None] = {}  # a set that keeps its order
         changed = True
         while changed:
             changed = False
             for slot in line:
-                timelines = self._timelines(slot.request.profiling)
                 # A slot that is due starts in this pass; it must not change its nodes any more.
                 if slot.start > self._now and timelines.may_start_earlier(slot) and self._improve(timelines, slot):
                     moved[slot.request.id] = None
                     changed = True
-            self._plain.next_round()
-            self._profiling.next_round()
-        self._plain.clear_grown()
-        self._profiling.clear_grown()
+            timelines.next_round()
+        timelines.clear_grown()
         return list(moved)
 
     def _improve(self, timelines: NodeTimelines, slot: PlacedSlot) -> bool:
@@ -320,10 +321,10 @@ class PoolPlan:
         floor = self._floor(slot.request.not_before)
         if floor >= slot.start or not self._can_improve(timelines, slot, floor):
             # `may_start_earlier` was wrong, perhaps because of windows that are gone.
-            timelines.windows(slot.units).grown.rebuild_if_stale()
+            timelines.windows_for(slot).grown.rebuild_if_stale()
             return False
         timelines.remove(slot)
-        found = timelines.find(slot.units, len(slot.nodes), slot.duration, floor, slot.start)
+        found = timelines.find(slot.units, len(slot.nodes), slot.duration, floor, slot.request.where, slot.start)
         better = found is not None and found[0] < slot.start
         if found is not None and better:
             slot.start, slot.nodes = found
@@ -332,14 +333,14 @@ class PoolPlan:
 
     def _can_improve(self, timelines: NodeTimelines, slot: PlacedSlot, floor: int) -> bool:
         """Whether it is worth lifting the slot; it stays in place meanwhile. True may be wrong, False is not."""
-        windows = timelines.windows(slot.units)
+        windows = timelines.windows_for(slot)
         # Units next to the slot became free, so the slot may slide forward on its own nodes. A gang may also do both at
         # once, stay on one of its nodes and leave another: neither the flag nor the search below sees that alone.
         retry, slot.retry = slot.retry, False
         may_slide = retry or len(slot.nodes) > 1
         if may_slide and any(windows.window_at(node, slot.start - 1) for node in slot.nodes):
             return True
-        found = timelines.find(slot.units, len(slot.nodes), slot.duration, floor, slot.start)
+        found = timelines.find(slot.units, len(slot.nodes), slot.duration, floor, slot.request.where, slot.start)
         return found is not None and found[0] < slot.start
 
     def _estimate(self, request: QueuedRequest) -> Slot | None:
@@ -347,9 +348,9 @@ class PoolPlan:
 
         Every such request is looked at by itself: estimates take nothing, from slots or from each other.
         """
-        existing = self._timelines(request.profiling)
+        existing = self._timelines
         # A gang may need existing nodes and added ones together.
-        nodes = [node for node in self._nodes if node.profiling == request.profiling]
+        nodes = [node for node in self._nodes if request.where.allows(node)]
         nodes = [node for node in nodes if node.usable or node.name not in existing.index_of]
         if all(node.name in existing.index_of for node in nodes):
             return None
@@ -358,33 +359,29 @@ class PoolPlan:
             if node.name in existing.index_of:
                 together.timelines[index] = existing.timelines[existing.index_of[node.name]].copy(index)
         found = self._find(together, request)
-        return None if found is None else replace(_named(together, *found), estimate=True)
+        if found is None:
+            return None
+        start, chosen = found
+        return Slot(from_micros(start), tuple(together.nodes[index].name for index in chosen), estimate=True)
 
     def _find(self, timelines: NodeTimelines, request: QueuedRequest) -> tuple[int, list[int]] | None:
-        size = self._size(timelines, request.units, request.profiling)
-        return timelines.find(size, request.nodes, request.duration // MICROSECOND, self._floor(request.not_before))
+        size = self._size(timelines, request.units, request.where)
+        floor = self._floor(request.not_before)
+        return timelines.find(size, request.nodes, request.duration // MICROSECOND, floor, request.where)
 
     def _take(self, slot: PlacedSlot) -> None:
         self._placed[slot.request.id] = slot
-        self._timelines(slot.request.profiling).add(slot)
+        self._timelines.add(slot)
 
-    def _timelines(self, profiling: bool) -> NodeTimelines:
-        return self._profiling if profiling else self._plain
-
-    def _timelines_with(self, node: str) -> NodeTimelines | None:
-        return next((each for each in (self._plain, self._profiling) if node in each.index_of), None)
-
-    def _size(self, timelines: NodeTimelines, units: int, profiling: bool) -> int:
+    def _size(self, timelines: NodeTimelines, units: int, where: Where) -> int:
         """Units that a request takes on its node: of a profiling node all, since it must be alone there."""
-        return max((node.units for node in timelines.nodes), default=units) if profiling else units
+        if not where.profiling:
+            return units
+        return max((timelines.nodes[index].units for index in timelines.allowed(where)), default=units)
 
     def _floor(self, not_before: datetime | None) -> int:
         """The lower bound of a search. `BEGINNING` where timelines have no earlier time: that search is faster."""
         return BEGINNING if not_before is None or to_micros(not_before) <= self._now else to_micros(not_before)
 
-    def _slot(self, slot: PlacedSlot) -> Slot:
-        return _named(self._timelines(slot.request.profiling), slot.start, slot.nodes)
-
-
-def _named(timelines: NodeTimelines, start: int, nodes: Sequence[int]) -> Slot:
-    return Slot(start=from_micros(start), nodes=tuple(timelines.nodes[index].name for index in nodes))
+    def _named(self, start: int, nodes: Sequence[int]) -> Slot:
+        return Slot(start=from_micros(start), nodes=tuple(self._timelines.nodes[index].name for index in nodes))

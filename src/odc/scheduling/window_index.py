@@ -25,7 +25,7 @@ _latest_start = itemgetter(0)
 
 
 class WindowIndex:
-    """The open windows for one size, of all nodes.
+    """The open windows for one size, of some nodes.
 
     Attributes:
         size: units.
@@ -39,12 +39,12 @@ class WindowIndex:
         # Gangs take whole nodes only.
         self._whole = {timeline.index for timeline in timelines if timeline.units == size}
         self._groups: list[list[Window]] = [[] for _ in range(_GROUPS)]
-        self._by_node: list[list[Window]] = []
+        self._by_node: dict[int, list[Window]] = {}
         # Windows that are there from the beginning have not grown: slots are placed against them.
         self.grown = GrownWindows()
         for timeline in timelines:
             windows = timeline.windows(size)
-            self._by_node.append(windows)
+            self._by_node[timeline.index] = windows
             for window in windows:
                 self._groups[window.length.bit_length()].append(window)
         for group in self._groups:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from odc.scheduling import PoolState, QueuedRequest
+from odc.scheduling import PoolNode, PoolState, QueuedRequest
+
+
+def eligible(node: PoolNode, request: QueuedRequest) -> bool:
+    """Whether the node has what the request needs; of a node for profiling, whether it asks for profiling."""
+    where = request.where
+    if node.profiling != where.profiling:
+        return False
+    if where.arch and where.arch != node.arch:
+        return False
+    if where.zone and where.zone != node.zone:
+        return False
+    return set(where.labels) <= set(node.labels.items())
 
 
 class Oracle:
@@ -38,8 +50,8 @@ class Oracle:
         """Whether enough nodes of one zone are free from then on."""
         zones: dict[str, int] = {}
         for name, node in self.nodes.items():
-            kind = node.profiling == request.profiling and node.usable
-            units = node.units if request.profiling else request.units
+            kind = eligible(node, request) and node.usable
+            units = node.units if request.where.profiling else request.units
             size = node.units == request.units if request.nodes > 1 else node.units >= units
             if kind and size and self.free(name, start, start + request.duration) >= units:
                 zones[node.zone] = zones.get(node.zone, 0) + 1

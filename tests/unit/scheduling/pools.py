@@ -5,10 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
-from tests.unit.scheduling.oracle import Oracle
+from tests.unit.scheduling.oracle import Oracle, eligible
 
-from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot
+from odc.scheduling import ANYWHERE, Allocation, PoolNode, PoolState, QueuedRequest, Slot, Where
 
+PROFILING = Where(profiling=True)
+WHERE = (
+    *[ANYWHERE] * 6,
+    Where(labels=(("disk", "ssd"),)),
+    Where(zone="z1"),
+    Where(arch="arm64"),
+    Where(labels=(("disk", "ssd"),), zone="z0"),
+)
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
@@ -26,7 +34,7 @@ def requests(draw: st.DrawFn, number: int) -> QueuedRequest:
         units=draw(st.sampled_from([4, 8] if gang else [1, 2, 4, 8])),
         hours=draw(st.integers(1, 16)) / 4,
         nodes=2 if gang else 1,
-        profiling=not gang and draw(st.integers(0, 7)) == 0,
+        where=PROFILING if not gang and draw(st.integers(0, 7)) == 0 else draw(st.sampled_from(WHERE)),
         not_before=draw(st.sampled_from([None, None, None, NOW + HOUR])),
     )
 
@@ -40,6 +48,8 @@ def pools(draw: st.DrawFn) -> list[PoolNode]:
             name=f"n{index}",
             units=draw(st.sampled_from([4, 8])),
             zone=f"z{index % zones}",
+            labels=draw(st.sampled_from([{}, {"disk": "ssd"}])),
+            arch=draw(st.sampled_from(["amd64", "amd64", "arm64"])),
             usable=draw(st.integers(0, 5)) > 0,
         )
         for index in range(draw(st.integers(1, 4)))
@@ -69,7 +79,7 @@ def pool_states(draw: st.DrawFn) -> PoolState:
 
 def units_on(nodes: dict[str, PoolNode], request: QueuedRequest, name: str) -> int:
     """Units that the request takes on that node: all of a profiling node."""
-    return nodes[name].units if request.profiling else request.units
+    return nodes[name].units if request.where.profiling else request.units
 
 
 def check_plan(pool: PoolState, slots: dict[str, Slot]) -> None:
@@ -82,7 +92,7 @@ def check_plan(pool: PoolState, slots: dict[str, Slot]) -> None:
             continue
         assert len(set(slot.nodes)) == request.nodes
         assert len({nodes[name].zone for name in slot.nodes}) == 1
-        assert all(nodes[name].profiling == request.profiling and nodes[name].usable for name in slot.nodes)
+        assert all(eligible(nodes[name], request) and nodes[name].usable for name in slot.nodes)
         if request.nodes > 1:
             assert all(nodes[name].units == request.units for name in slot.nodes)
         for name in slot.nodes:

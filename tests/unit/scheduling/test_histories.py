@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.scheduling.oracle import eligible
 from tests.unit.scheduling.pools import check_plan, pool_states, requests, units_on
 
 from odc.scheduling import Allocation, Plan, PoolState, QueuedRequest, Slot, build_plan, plan_pool
@@ -19,7 +20,7 @@ from odc.scheduling import Allocation, Plan, PoolState, QueuedRequest, Slot, bui
 MINUTE = timedelta(minutes=1)
 DELAY = timedelta(seconds=20)
 EVENTS = ("time", "time", "arrival", "early end", "extension")
-FAULTS = ("cordon", "uncordon", "added")
+FAULTS = ("cordon", "uncordon", "added", "label")
 
 
 class Lab:
@@ -43,6 +44,11 @@ class Lab:
     @property
     def promises(self) -> dict[str, Slot]:
         return {w.id: w.slot for w in self.queued if w.slot is not None and not w.slot.estimate}
+
+    def serves(self, queued: QueuedRequest, slot: Slot) -> bool:
+        """Whether every node of the slot accepts the request."""
+        nodes = [self.nodes[name] for name in slot.nodes]
+        return all(node.usable and eligible(node, queued) for node in nodes)
 
     def replan(self) -> Plan:
         """One pass: requests whose slot has started become allocations; the others keep their new slots."""
@@ -102,6 +108,9 @@ class Lab:
     def _added(self) -> None:
         self._change(available_from=None)
 
+    def _label(self) -> None:
+        self._change(labels=self.data.draw(st.sampled_from([{}, {"disk": "ssd"}])))
+
     def _change(self, **changes: object) -> None:
         name = sorted(self.nodes)[self.draw(0, len(self.nodes) - 1)]
         self.nodes[name] = replace(self.nodes[name], **changes)  # type: ignore[arg-type]
@@ -124,15 +133,17 @@ def test_without_a_fault_no_promise_is_ever_postponed(pool: PoolState, data: st.
 
 @given(pool_states(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_fault_postpones_only_slots_on_the_failed_node(pool: PoolState, data: st.DataObject) -> None:
+def test_a_fault_postpones_only_slots_on_nodes_that_do_not_serve_them_any_more(
+    pool: PoolState, data: st.DataObject
+) -> None:
     lab = Lab(pool, data)
     lab.replan()
     for event in data.draw(st.lists(st.sampled_from(EVENTS + FAULTS * 2), min_size=1, max_size=8)):
         lab.happen(event)
         before = lab.promises
-        unusable = {name for name, node in lab.nodes.items() if not node.usable}
+        broken = {w.id for w in lab.queued if w.id in before and not lab.serves(w, before[w.id])}
         plan = lab.replan()
-        assert plan.replanned == {key for key, slot in before.items() if unusable & set(slot.nodes)}
+        assert plan.replanned == broken
         for key in before.keys() - plan.replanned:
             assert plan.slots[key].start <= before[key].start
 

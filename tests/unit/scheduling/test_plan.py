@@ -44,7 +44,7 @@ def test_impossible_means_that_no_node_could_ever_serve_and_addable_nodes_give_e
     plan = plan_pool(pool)
     could_come = [node for node in pool.nodes if node.available_from is not None]
     for request in pool.queued:
-        wanted = (request.units, request.nodes, request.profiling)
+        wanted = (request.units, request.nodes, request.where)
         assert (request.id in plan.impossible) == (not could_ever_serve(pool.nodes, *wanted))
         slot = plan.slots.get(request.id)
         if could_ever_serve(could_come, *wanted):
@@ -83,7 +83,7 @@ def test_asking_for_the_earliest_slot_gives_the_slot_that_the_request_would_get(
         request.nodes,
         request.duration,
         not_before=request.not_before,
-        profiling=request.profiling,
+        where=request.where,
     )
     assert dict(plan.plan.slots) == before
     got = plan.add(request)

@@ -80,7 +80,7 @@ def small_cloud(
     plane = ControlPlane(ports, policy, runner)
     loop = plane.pass_loop(holder="tests")
     socket = folder / "odc.sock"
-    app = build_app(plane, wake.subscribe, _healthy)
+    app = build_app(plane, _healthy)
     server = UnixServer(app, socket, recognizer(frozenset(admins), lender_of))
     passes = threading.Thread(target=loop.run, name="passes")
     server.start()

@@ -64,12 +64,12 @@ def test_rings_of_many_threads_are_never_lost(wake: LocalWake) -> None:
 
 def test_every_listener_hears_every_ring_until_it_ends_that(wake: LocalWake) -> None:
     heard: list[str] = []
-    end_a = wake.subscribe(lambda: heard.append("a"))
-    wake.subscribe(lambda: heard.append("b"))
-    wake.notify()
+    end_a = wake.subscribe(lambda changed: heard.append("a"))
+    wake.subscribe(lambda changed: heard.append("b"))
+    wake.notify(["a"])
     end_a()
     end_a()
-    wake.notify()
+    wake.notify(["a"])
     assert heard == ["a", "b", "b"]
     assert wake.wait(LONG) is True
 
@@ -78,25 +78,34 @@ def test_a_listener_may_subscribe_and_end_others_while_it_is_called(wake: LocalW
     heard: list[int] = []
     ends: list[Callable[[], None]] = []
 
-    def listener() -> None:
+    def listener(changed: frozenset[str]) -> None:
         heard.append(1)
         ends[0]()
-        wake.subscribe(lambda: heard.append(2))
+        wake.subscribe(lambda changed: heard.append(2))
 
     ends.append(wake.subscribe(listener))
-    wake.notify()
-    wake.notify()
+    wake.notify(["a"])
+    wake.notify(["a"])
     assert heard == [1, 2]
 
 
 def test_a_listener_that_fails_keeps_nobody_from_hearing(wake: LocalWake) -> None:
     heard: list[int] = []
 
-    def broken() -> None:
+    def broken(changed: frozenset[str]) -> None:
         raise RuntimeError("the event loop is closed")
 
     wake.subscribe(broken)
-    wake.subscribe(lambda: heard.append(1))
-    wake.notify()
+    wake.subscribe(lambda changed: heard.append(1))
+    wake.notify(["a"])
     assert heard == [1]
+    assert wake.wait(LONG) is True
+
+
+def test_a_listener_learns_what_changed_and_is_not_called_when_nothing_did(wake: LocalWake) -> None:
+    heard: list[frozenset[str]] = []
+    wake.subscribe(heard.append)
+    wake.notify(["one", "two"])
+    wake.notify()
+    assert heard == [frozenset({"one", "two"})]
     assert wake.wait(LONG) is True

@@ -20,7 +20,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from odc.api import views
 from odc.api.error_responses import HANDLERS, documented
-from odc.api.long_poll import Subscribe, WakeListener, client_disconnected
+from odc.api.long_poll import WakeListener, changed_or_over, client_disconnected
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
 from odc.api.messages.reservations import History, ReservationList, ReservationView
@@ -106,20 +106,21 @@ class Handlers:
     async def _await_change(
         self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
     ) -> ReservationView:
-        # Taken before the record is read: a change in between must not be missed.
-        wake = self._wake.next_wake()
         view = await self.threads.run(caller, self._view, caller, reference)
         deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
-        while view.version <= version and not self._wake.closed and not gone.done():
-            left = deadline - time.monotonic()
-            # Also ends for a wait that is not a number.
-            if not left > 0:
-                break
-            await self._wake.wait(wake, left, gone)
-            wake = self._wake.next_wake()
-            # The wake-up is for any reservation: only the version is read until it is this one.
-            if await self.threads.run(caller, self._queries.version, view.id) > version:
-                view = await self.threads.run(caller, self._view, caller, view.id)
+        if view.version > version or not wait_s > 0:
+            return view
+        with self._wake.watch(view.id) as watcher:
+            while not self._wake.closed and not gone.done():
+                watcher.clear()
+                # A change before the watch began, or one that this version includes already: a cheap read tells.
+                if await self.threads.run(caller, self._queries.version, view.id) > version:
+                    return await self.threads.run(caller, self._view, caller, view.id)
+                left = deadline - time.monotonic()
+                # Also ends for a wait that is not a number.
+                if not left > 0:
+                    break
+                await changed_or_over(watcher, left, gone)
         return view
 
     def reservations(
@@ -205,15 +206,14 @@ def _routes(handlers: Handlers) -> list[Any]:
     ]
 
 
-def build_app(plane: ControlPlane, subscribe: Subscribe, health: HealthCheck) -> Litestar:
+def build_app(plane: ControlPlane, health: HealthCheck) -> Litestar:
     """The application.
 
     Args:
         plane: handles requests and answers queries.
-        subscribe: adds a listener for every wake-up of the process, so that waiting clients learn of changes.
         health: returns whether the cloud is ready.
     """
-    wake = WakeListener(subscribe)
+    wake = WakeListener(plane.ports.wake)
     handlers = Handlers(plane, wake, health)
     config = AppConfig(
         route_handlers=[Router("/v1", route_handlers=_routes(handlers))],

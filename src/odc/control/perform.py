@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from odc.control.context import Ports
 from odc.control.decide import Decision
@@ -22,6 +23,20 @@ from odc.domain.node import Node
 log = logging.getLogger(__name__)
 
 
+class Performed(NamedTuple):
+    """What a pass has written.
+
+    Attributes:
+        committed: number of transactions.
+        lost: number of transactions dropped because another writer was first.
+        changed: ids of the reservations that were written.
+    """
+
+    committed: int
+    lost: int
+    changed: frozenset[str]
+
+
 def perform(
     decision: Decision,
     ports: Ports,
@@ -29,7 +44,7 @@ def perform(
     runner: Runner,
     nodes: tuple[Node, ...],
     boxes: tuple[BoxSeen, ...],
-) -> tuple[int, int]:
+) -> Performed:
     """Commit each proposal and start its tasks.
 
     Args:
@@ -40,13 +55,11 @@ def perform(
         nodes: as the pass observed them.
         boxes: as the pass observed them.
 
-    Returns:
-        The number of committed proposals, and of those that lost a race.
-
     Raises:
         ProviderUnavailable: the store did not answer; the next pass reads what was written.
     """
     committed = lost = 0
+    changed: set[str] = set()
     for proposal in decision.proposals:
         # Without a change, only a task is missing: one that was lost, is due for a retry, or removes a leftover.
         if proposal.change is not None:
@@ -57,12 +70,13 @@ def perform(
                 lost += 1
                 continue
             committed += 1
+            changed.update(record.id for record in proposal.change.reservations)
             for event in proposal.change.events:
                 told = {"reservation": event.reservation_id, "told": event.text, "when": event.when or ""}
                 log.info(event.kind, extra=told)
         for task in proposal.tasks:
             runner.start(task.key, task.identity, _call(task, tasks, nodes, boxes))
-    return committed, lost
+    return Performed(committed, lost, frozenset(changed))
 
 
 def _call(task: Task, tasks: Tasks, nodes: tuple[Node, ...], boxes: tuple[BoxSeen, ...]) -> Callable[[], object]:

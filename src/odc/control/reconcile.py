@@ -65,7 +65,7 @@ from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
 from odc.control.decide import Decision, decide, quarantined
 from odc.control.host_monitor import HostMonitor
 from odc.control.observation import Observation, observe
-from odc.control.perform import perform
+from odc.control.perform import Performed, perform
 from odc.control.pools import pool_state
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_report import report_status
@@ -127,12 +127,12 @@ class Reconciler:
         self._update_status(seen)
         if seen.boxes is not None and not self._leftovers_removed:
             self._remove_leftovers(seen, seen.boxes)
-        committed, lost = self._perform(decision, seen)
+        committed, lost, changed = self._perform(decision, seen)
         self._start_maintenance(seen)
         if committed:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
             # once.
-            self._ports.wake.notify()
+            self._ports.wake.notify(changed)
         next_due = min(_next_due(seen), seen.now + self._storage.due_in)
         return PassReport(committed=committed, lost=lost, next_due=next_due)
 
@@ -193,7 +193,7 @@ class Reconciler:
         self._was_short_of_space = bool(problem)
         return (problem,) if problem else ()
 
-    def _perform(self, decision: Decision, seen: Observation) -> tuple[int, int]:
+    def _perform(self, decision: Decision, seen: Observation) -> Performed:
         return perform(decision, self._ports, self._tasks, self._runner, seen.nodes or (), seen.boxes or ())
 
 

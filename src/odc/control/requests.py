@@ -112,7 +112,7 @@ class Requests:
         # After the commit: a round that started before it would not see the change.
         if effect.changes_disks:
             self._status.request_storage_maintenance()
-        self._ports.wake.notify()
+        self._ports.wake.notify([record.id for record in effect.change.reservations])
         if isinstance(effect.answer, Reservation):
             # Read again, because the store gives a new reservation its place in line.
             return self._ports.store.find_reservation(effect.answer.id) or effect.answer

@@ -25,7 +25,6 @@ from odc.ports.state_store import StateStore
 
 Say = Callable[[str], None]
 Check = Callable[[], Iterator[Finding]]
-Subscribe = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,6 @@ class Cloud:
         ports: its adapters.
         nodes: its nodes, as they were when it was built.
         engine: the container engine, in a few words for people.
-        subscribe: calls a listener at every wake; returns the function that unsubscribes it.
         find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
         check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
         close: closes the records; boxes, their disks and the engine's service keep running.
@@ -49,7 +47,6 @@ class Cloud:
     ports: Ports
     nodes: tuple[Node, ...]
     engine: str
-    subscribe: Subscribe
     find_lender: Callable[[int], str | None]
     check_ports: Callable[[], None]
     close: Callable[[], None]

@@ -283,3 +283,18 @@ def test_an_operators_command_from_anyone_else_changes_nothing() -> None:
     world.settle()
     assert world.get(record).state is State.ACTIVE
     assert len(world.store.list_reservations(ReservationQuery())) == 1
+
+
+def test_a_change_is_told_for_the_reservations_that_changed_and_no_others() -> None:
+    world = World()
+    first = world.reserve(name="first")
+    told: set[str] = set()
+    world.ports.wake.subscribe(told.update)
+    second = world.reserve(BEN, name="second")
+    assert told == {second.id}
+    told.clear()
+    world.cancel(first)
+    assert told == {first.id}, "by the request, before any pass"
+    told.clear()
+    world.settle()
+    assert told == {first.id}

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
+
+from odc.ports.wake import Listener
 
 
 class LocalWake:
-    """See `odc.ports.wake`. Listeners are called at every `notify` too; they must not block."""
+    """See `odc.ports.wake`."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._notified = False
-        self._listeners: dict[int, Callable[[], None]] = {}
+        self._listeners: dict[int, Listener] = {}
         self._numbers = itertools.count()
 
-    def notify(self) -> None:
-        """Wake the waiting thread, or the next one that waits, and call the listeners."""
+    def notify(self, changed: Collection[str] = ()) -> None:
+        """Wake the waiting thread, or the next one that waits, and call the listeners if something changed."""
         with self._condition:
             self._notified = True
             self._condition.notify()
-            listeners = list(self._listeners.items())
+            listeners = list(self._listeners.items()) if changed else []
         for number, listener in listeners:
             try:
-                listener()
+                listener(frozenset(changed))
             except RuntimeError:
                 # Its event loop has closed, which must not stop the caller.
                 self._forget(number)
@@ -37,12 +39,8 @@ class LocalWake:
             self._notified = False
             return notified
 
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call the listener at every `notify`, in the notifier's thread, until it raises RuntimeError.
-
-        Returns:
-            A function that ends that; it may be called again. A `notify` that is running may still call the listener.
-        """
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call the listener for all changes, in the notifier's thread, until it raises RuntimeError."""
         with self._condition:
             number = next(self._numbers)
             self._listeners[number] = listener

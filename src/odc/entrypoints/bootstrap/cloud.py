@@ -105,11 +105,11 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
     limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     machine = inspect_machine()
     options = _options(settings, environment, machine, nodes, limits, program)
-    wake, accounts = LocalWake(), SystemAccounts()
+    accounts = SystemAccounts()
     cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
-        wake=wake,
+        wake=LocalWake(),
         cluster=cluster,
         volumes=volumes,
         blobs=FileBlobStore(state / "blobs"),
@@ -123,7 +123,6 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         policy=policy,
         ports=ports,
         nodes=nodes,
-        subscribe=wake.subscribe,
         find_lender=accounts.find_lender,
         check_ports=partial(check_ports, settings.listen, settings.ports, cluster),
         close=store.close,

@@ -26,10 +26,10 @@ PAGE = Path("docs/reference/openapi.json")
 
 def page() -> str:
     """The whole document, as a daemon answers it at `/v1/openapi.json`; nothing is started."""
-    wake, clock = LocalWake(), SystemClock()
+    clock = SystemClock()
     ports = Ports(
         store=MemoryStateStore(),
-        wake=wake,
+        wake=LocalWake(),
         cluster=MemoryCluster(()),
         volumes=MemoryVolumes(clock),
         blobs=MemoryBlobStore(),
@@ -38,7 +38,7 @@ def page() -> str:
         clock=clock,
         accounts=SystemAccounts(),
     )
-    app = build_app(ControlPlane(ports, Policy(), InlineRunner()), wake.subscribe, _health)
+    app = build_app(ControlPlane(ports, Policy(), InlineRunner()), _health)
     document = msgspec.json.encode(app.openapi_schema.to_schema(), order="sorted")
     return msgspec.json.format(document, indent=2).decode() + "\n"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.box_root import HERE, Root
 from tests.builders import an_id
 from tests.e2e.cloud import Person
 from tests.engine import Engine, private_engine
@@ -49,6 +50,27 @@ def ada(cloud: SmallCloud, tmp_path: Path) -> Iterator[Person]:
     person.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")
     yield person
     person.ok("cancel", "--all", "--yes")
+
+
+@pytest.fixture(params=HERE, ids=lambda shell: shell[0])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Root:
+    """A root as ODC's image has it, with a new disk."""
+    root = Root(tmp_path, request.param)
+    root.put("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndev:x:1000:1000::/home/dev:/usr/bin/zsh\n")
+    root.put("etc/hosts", "127.0.0.1\tlocalhost\n10.0.0.2\ttrain odc-1\n")
+    root.put("etc/zsh/zshenv", "# the image's\n")
+    root.put("usr/share/odc/skel/.zshrc", 'ZSH_THEME="robbyrussell"\nplugins=(git)\n')
+    root.put("usr/share/odc/skel/.venv/bin/pip", "#!/bin/sh\n").chmod(0o755)
+    root.put("home/dev/.odc-disk", "d-1\n")
+    for name, value in {
+        "disk_id": "d-1",
+        "name": "train",
+        "gpus": "2 x h100",
+        "disk": "proj",
+        "expires_at": "",
+    }.items():
+        root.put(f"run/odc/{name}", value + "\n")
+    return root
 
 
 @pytest.fixture(scope="module")

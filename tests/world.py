@@ -25,9 +25,11 @@ from odc.adapters.system.wake import LocalWake
 from odc.control import host_monitor, record_pruning, storage_maintenance
 from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
+from odc.control.lease import PassLease
 from odc.control.reconcile import PassReport
 from odc.control.request_handlers import Answer
-from odc.control.task_runner import Call, InlineRunner, Runner
+from odc.control.task_runner import Call, InlineRunner, Runner, TaskId
+from odc.control.tasks import Tasks
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
@@ -78,9 +80,9 @@ class CountingRunner(InlineRunner):
         super().__init__()
         self.started: list[str] = []
 
-    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+    def start(self, key: str, task: TaskId, call: Call) -> None:
         if key not in (storage_maintenance.TASK_KEY, record_pruning.TASK_KEY, host_monitor.TASK_KEY):
-            self.started.append(task[0])
+            self.started.append(task.name)
         super().start(key, task, call)
 
 
@@ -300,3 +302,8 @@ class World:
             for gpu in place.gpus
         ]
         assert len(held) == len(set(held)), "a GPU is given twice"
+
+
+def tasks_of(world: World) -> Tasks:
+    """The tasks of a process that has not seen anything yet."""
+    return Tasks(world.ports, world.policy, PassLease(world.ports.store, world.ports.clock))

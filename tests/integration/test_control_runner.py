@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from odc.control.task_runner import InlineRunner, Outcome, ThreadRunner
+from odc.control.task_runner import InlineRunner, Outcome, TaskId, ThreadRunner
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
-TASK = ("prepare", 1)
+TASK = TaskId("prepare", 1)
 LONG_S = 20.0
 
 
@@ -55,7 +55,7 @@ def test_an_outcome_is_handed_out_once_and_the_end_rings(runner: ThreadRunner, r
 def test_of_one_key_one_task_runs_at_a_time_and_another_key_runs_beside_it(runner: ThreadRunner, rings: Rings) -> None:
     go = threading.Event()
     runner.start("r", TASK, lambda: go.wait(LONG_S))
-    runner.start("r", ("stop", 1), lambda: raising(AssertionError("two at once")))
+    runner.start("r", TaskId("stop", 1), lambda: raising(AssertionError("two at once")))
     runner.start("other", TASK, lambda: "done")
     rings.wait()
     assert runner.busy() == {"r"}
@@ -68,7 +68,7 @@ def test_of_one_key_one_task_runs_at_a_time_and_another_key_runs_beside_it(runne
 def test_a_task_is_always_seen_as_busy_or_as_an_outcome(runner: ThreadRunner) -> None:
     """As passes ask: first who is busy, then what came out."""
     for number in range(50):
-        runner.start("r", ("prepare", number), lambda: None)
+        runner.start("r", TaskId("prepare", number), lambda: None)
         deadline = time.monotonic() + LONG_S
         while True:
             busy, outcomes = runner.busy(), runner.collect()

@@ -25,7 +25,7 @@ from odc.control.memory_kills import note_kills
 from odc.control.observation import Observation
 from odc.control.steps import Step, Task, TaskName
 from odc.control.task_runner import Outcome
-from odc.control.tasks import Cleaned, Ready
+from odc.control.tasks import Cleaned, Ready, Superseded
 from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
@@ -58,7 +58,9 @@ def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcom
     for example because the user cancelled, or because another daemon committed first.
     """
     outcome = seen.outcomes.get(record.id)
-    return outcome if outcome and outcome.task in {(str(name), record.attempt) for name in names} else None
+    if outcome is None or isinstance(outcome.error, Superseded):
+        return None
+    return outcome if outcome.task[:2] in {(str(name), record.attempt) for name in names} else None
 
 
 def _may_try(record: Reservation, seen: Observation) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from odc.control.authorization import Authorizer
 from odc.control.context import Policy, Ports, StatusCache
+from odc.control.lease import PassLease
 from odc.control.pass_loop import PassLoop
 from odc.control.queries import Queries
 from odc.control.reconcile import Reconciler
@@ -43,7 +44,8 @@ class ControlPlane:
         authorizer = Authorizer(ports.store)
         self.requests = Requests(ports, policy, self.status, authorizer)
         self.queries = Queries(ports, policy, self.status, authorizer)
-        self.reconciler = Reconciler(ports, policy, self.status, runner)
+        self._lease = PassLease(ports.store, ports.clock)
+        self.reconciler = Reconciler(ports, policy, self.status, runner, self._lease)
 
     def pass_loop(self, holder: str) -> PassLoop:
         """The loop that runs passes until it is stopped.
@@ -51,4 +53,4 @@ class ControlPlane:
         Args:
             holder: the name under which this process takes the lease for passes.
         """
-        return PassLoop(self.reconciler, self.ports, holder)
+        return PassLoop(self.reconciler, self.ports, self._lease, holder)

@@ -7,13 +7,12 @@ import threading
 from datetime import timedelta
 
 from odc.control.context import Ports
+from odc.control.lease import PassLease
 from odc.control.reconcile import Reconciler
 from odc.domain.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
-LEASE_DURATION = timedelta(seconds=15)
-"""How long another process waits before it takes over from one that has died."""
 RETRY_INTERVAL = timedelta(seconds=1)
 """Pause after a pass that failed, or that another process has the lease for."""
 MIN_PAUSE = timedelta(milliseconds=1)
@@ -22,17 +21,19 @@ MIN_PAUSE = timedelta(milliseconds=1)
 class PassLoop:
     """Runs passes in one thread: when something is due, and at once when the process is woken."""
 
-    def __init__(self, reconciler: Reconciler, ports: Ports, holder: str) -> None:
+    def __init__(self, reconciler: Reconciler, ports: Ports, lease: PassLease, holder: str) -> None:
         """Prepare; nothing runs yet.
 
         Args:
             reconciler: runs one pass.
-            ports: gives the clock, the lease and the wake-ups.
+            ports: gives the clock and the wake-ups.
+            lease: of this process.
             holder: the name under which this process takes the lease. A process that is started again must use the
                 same name, or it waits until the lease of its predecessor has expired.
         """
         self._reconciler = reconciler
         self._ports = ports
+        self._lease = lease
         self._holder = holder
         self._stop = threading.Event()
 
@@ -43,7 +44,7 @@ class PassLoop:
             InvariantError: a bug; the caller should end the process, which starts again from the records.
         """
         while not self._stop.is_set():
-            pause = self._one()
+            pause = self.run_once()
             if pause > timedelta(0):
                 self._ports.wake.wait(pause)
 
@@ -52,12 +53,11 @@ class PassLoop:
         self._stop.set()
         self._ports.wake.notify()
 
-    def _one(self) -> timedelta:
+    def run_once(self) -> timedelta:
         """Run one pass if this process has the lease; return how long to wait for the next."""
         try:
-            now = self._ports.clock.now()
             # An optimisation only: passes of two processes at once are correct, but one of them loses every commit.
-            if not self._ports.store.acquire_lease("passes", self._holder, now, LEASE_DURATION):
+            if not self._lease.acquire(self._holder):
                 return RETRY_INTERVAL
             report = self._reconciler.reconcile_once()
         except ProviderError as error:

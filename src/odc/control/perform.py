@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from odc.control.context import Ports
 from odc.control.decide import Decision
+from odc.control.lease import PassLease
+from odc.control.observation import Observation
 from odc.control.steps import Task, TaskName
 from odc.control.task_runner import Runner
 from odc.control.tasks import Tasks
-from odc.domain.box import BoxSeen
 from odc.domain.errors import Conflict, InvariantError
-from odc.domain.node import Node
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +37,52 @@ class Performed(NamedTuple):
     changed: frozenset[str]
 
 
-def perform(
-    decision: Decision,
-    ports: Ports,
-    tasks: Tasks,
-    runner: Runner,
-    nodes: tuple[Node, ...],
-    boxes: tuple[BoxSeen, ...],
-) -> Performed:
+class TaskStarter:
+    """Starts the tasks of a pass, under the epoch that the lease has now."""
+
+    def __init__(self, tasks: Tasks, runner: Runner, lease: PassLease) -> None:
+        self._tasks = tasks
+        self._runner = runner
+        self._lease = lease
+
+    def start(self, task: Task, seen: Observation) -> None:
+        """Start the task, unless one of its key runs.
+
+        Args:
+            task: which; its record is committed.
+            seen: nodes and boxes, as the pass observed them.
+        """
+        epoch = self._lease.epoch
+        self._runner.start(task.key, task.identity(epoch), self._call(task, seen, epoch))
+
+    def _call(self, task: Task, seen: Observation, epoch: int) -> Callable[[], object]:
+        tasks, record, box = self._tasks, task.record, task.box
+        nodes, boxes = seen.nodes or (), seen.boxes or ()
+        if record is None:
+            if box is None:
+                raise InvariantError(f"task {task.name} is for nothing")
+            return lambda: tasks.remove(box, epoch)
+        match task.name:
+            case TaskName.PREPARE | TaskName.RESTART:
+                return lambda: tasks.prepare(record, nodes, epoch)
+            case TaskName.REFRESH_FILES:
+                return lambda: tasks.refresh_files(record, nodes, epoch)
+            case TaskName.STOP:
+                return lambda: tasks.stop(record, boxes, epoch)
+            case TaskName.CLEAN:
+                return lambda: tasks.clean(record, epoch)
+            case TaskName.REMOVE:
+                raise InvariantError(f"task {task.name} is for a box, not for {record.id}")
+
+
+def perform(decision: Decision, ports: Ports, starter: TaskStarter, seen: Observation) -> Performed:
     """Commit each proposal and start its tasks.
 
     Args:
         decision: the proposals.
         ports: where they are written.
-        tasks: the functions of tasks.
-        runner: runs them.
-        nodes: as the pass observed them.
-        boxes: as the pass observed them.
+        starter: starts the tasks.
+        seen: the observation that the decision was made from.
 
     Raises:
         ProviderUnavailable: the store did not answer; the next pass reads what was written.
@@ -75,24 +104,5 @@ def perform(
                 told = {"reservation": event.reservation_id, "told": event.text, "when": event.when or ""}
                 log.info(event.kind, extra=told)
         for task in proposal.tasks:
-            runner.start(task.key, task.identity, _call(task, tasks, nodes, boxes))
+            starter.start(task, seen)
     return Performed(committed, lost, frozenset(changed))
-
-
-def _call(task: Task, tasks: Tasks, nodes: tuple[Node, ...], boxes: tuple[BoxSeen, ...]) -> Callable[[], object]:
-    record, box = task.record, task.box
-    if record is None:
-        if box is None:
-            raise InvariantError(f"task {task.name} is for nothing")
-        return lambda: tasks.remove(box)
-    match task.name:
-        case TaskName.PREPARE | TaskName.RESTART:
-            return lambda: tasks.prepare(record, nodes)
-        case TaskName.REFRESH_FILES:
-            return lambda: tasks.refresh_files(record, nodes)
-        case TaskName.STOP:
-            return lambda: tasks.stop(record, boxes)
-        case TaskName.CLEAN:
-            return lambda: tasks.clean(record)
-        case TaskName.REMOVE:
-            raise InvariantError(f"task {task.name} is for a box, not for {record.id}")

@@ -36,7 +36,8 @@ the start, and each step does nothing if it is done already.
 
 **Outcomes are matched by task and attempt**, because they arrive late. A reservation that has gone back to the queue
 and was placed again has a new attempt with other boxes: an outcome of the old attempt says nothing about them.
-`advance` ignores it.
+`advance` ignores it. An outcome also counts only under the lease under which its task was started (`lease`): a process
+that lost the lease and has it again would otherwise believe what it found out before another process acted.
 
 **Two daemons at once** are correct, though wasteful. Each record, disk and pool has a version, and a commit succeeds
 only if all versions that it was based on are still stored. The version of a pool covers what no single record does: two
@@ -64,8 +65,9 @@ from odc.control.clock_check import ClockCheck
 from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
 from odc.control.decide import Decision, decide, quarantined
 from odc.control.host_monitor import HostMonitor
+from odc.control.lease import PassLease
 from odc.control.observation import Observation, observe
-from odc.control.perform import Performed, perform
+from odc.control.perform import Performed, TaskStarter, perform
 from odc.control.pools import pool_state
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_report import report_status
@@ -102,12 +104,13 @@ class PassReport:
 class Reconciler:
     """Runs passes, and keeps the state between them: the task runner, and the maintenance tasks next to the passes."""
 
-    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, runner: Runner) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, runner: Runner, lease: PassLease) -> None:
         self._ports = ports
         self._policy = policy
         self._status = status
         self._runner = runner
-        self._tasks = Tasks(ports, policy)
+        self._lease = lease
+        self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
         self._clock = ClockCheck(ports.store, ports.clock)
         self._leftovers_removed = False
         self._was_short_of_space = False
@@ -147,6 +150,8 @@ class Reconciler:
         busy = self._runner.busy()
         outcomes = self._runner.collect()
         self._host_monitor.take(outcomes)
+        epoch = self._lease.epoch
+        outcomes = {key: outcome for key, outcome in outcomes.items() if outcome.task.epoch in (None, epoch)}
         return observe(self._ports, clock, outcomes, busy, self._host_monitor.report, self._host_monitor.taken_ports)
 
     def _update_status(self, seen: Observation) -> None:
@@ -194,7 +199,10 @@ class Reconciler:
         return (problem,) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation) -> Performed:
-        return perform(decision, self._ports, self._tasks, self._runner, seen.nodes or (), seen.boxes or ())
+        # The pass may have taken so long that another process has taken over.
+        if not self._lease.keep():
+            return Performed(0, 0, frozenset())
+        return perform(decision, self._ports, self._starter, seen)
 
 
 def _is_over(record: Reservation | None, attempt: int) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from odc.control.task_runner import TaskId
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
@@ -39,10 +40,9 @@ class Task:
             return self.record.id
         return f"box:{self.box.uid}" if self.box else ""
 
-    @property
-    def identity(self) -> tuple[str, int]:
-        """The task's name and attempt, with which its outcome is compared."""
-        return str(self.name), self.record.attempt if self.record else 0
+    def identity(self, epoch: int | None = None) -> TaskId:
+        """The task as its outcome names it, if it is started under this epoch of the lease."""
+        return TaskId(str(self.name), self.record.attempt if self.record else 0, epoch)
 
 
 @dataclass(slots=True)

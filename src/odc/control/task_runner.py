@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from odc.domain.errors import OdcError, ProviderUnavailable
 
@@ -20,17 +20,31 @@ log = logging.getLogger(__name__)
 Call = Callable[[], object]
 
 
+class TaskId(NamedTuple):
+    """What a task is, to be compared with what its record waits for when the outcome arrives.
+
+    Attributes:
+        name: the kind of task.
+        attempt: of the reservation; 0 for a task without one.
+        epoch: of the lease under which it was started; None: the outcome counts under every lease.
+    """
+
+    name: str
+    attempt: int = 0
+    epoch: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of a task.
 
     Attributes:
-        task: the task's name and attempt, to be compared with what the record waits for now.
+        task: which one.
         value: what it returned; None if it failed.
         error: why it failed; None if it did not.
     """
 
-    task: tuple[str, int]
+    task: TaskId
     value: object = None
     error: OdcError | None = None
 
@@ -38,7 +52,7 @@ class Outcome:
 class Runner(Protocol):
     """Starts tasks and hands out their outcomes, each once."""
 
-    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+    def start(self, key: str, task: TaskId, call: Call) -> None:
         """Begin the task, unless one of this key runs."""
 
     def busy(self) -> frozenset[str]:
@@ -48,14 +62,14 @@ class Runner(Protocol):
         """Outcomes by key since the last call."""
 
 
-def _run(task: tuple[str, int], call: Call) -> Outcome:
+def _run(task: TaskId, call: Call) -> Outcome:
     try:
         return Outcome(task=task, value=call())
     except OdcError as error:
         return Outcome(task=task, error=error)
     except Exception as error:
         # A bug in one task must not stop the others; it is shown on its reservation and tried again.
-        log.exception("task failed unexpectedly", extra={"task": task[0]})
+        log.exception("task failed unexpectedly", extra={"task": task.name})
         fault = ProviderUnavailable(f"unexpected: {type(error).__name__}: {error}")
         return Outcome(task=task, error=fault)
 
@@ -66,7 +80,7 @@ class InlineRunner:
     def __init__(self) -> None:
         self._outcomes: dict[str, Outcome] = {}
 
-    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+    def start(self, key: str, task: TaskId, call: Call) -> None:
         """Run the task to its end."""
         self._outcomes[key] = _run(task, call)
 
@@ -90,7 +104,7 @@ class ThreadRunner:
         self._busy: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
 
-    def start(self, key: str, task: tuple[str, int], call: Call) -> None:
+    def start(self, key: str, task: TaskId, call: Call) -> None:
         """Begin the task in a thread, unless one of this key runs."""
         with self._lock:
             if key in self._busy:
@@ -98,7 +112,7 @@ class ThreadRunner:
             self._busy.add(key)
         self._pool.submit(self._work, key, task, call)
 
-    def _work(self, key: str, task: tuple[str, int], call: Call) -> None:
+    def _work(self, key: str, task: TaskId, call: Call) -> None:
         outcome = _run(task, call)
         with self._lock:
             self._outcomes[key] = outcome

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from odc.control.box_files import box_config_digest, box_files, box_spec, holder_of, reservation_of
 from odc.control.context import Policy, Ports
 from odc.control.file_listing import encode_listing
+from odc.control.lease import PassLease
 from odc.control.orphaned_disks import label_of
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.commands import gpu_dev
@@ -81,11 +82,19 @@ def _phase(phases: list[Phase], name: str, detail: str = "") -> Iterator[None]:
 class Tasks:
     """The tasks, over the ports."""
 
-    def __init__(self, ports: Ports, policy: Policy) -> None:
+    def __init__(self, ports: Ports, policy: Policy, lease: PassLease) -> None:
+        """Store the arguments.
+
+        Args:
+            ports: what the tasks act on.
+            policy: the operator's.
+            lease: a task whose process loses it stops before its next step.
+        """
         self._ports = ports
         self._policy = policy
+        self._lease = lease
 
-    def prepare(self, record: Reservation, nodes: tuple[Node, ...]) -> Ready:
+    def prepare(self, record: Reservation, nodes: tuple[Node, ...], epoch: int) -> Ready:
         """Make and start every box of the attempt, and wait until SSH answers.
 
         It also restarts a box that has stopped: the steps that are done already do nothing.
@@ -95,6 +104,7 @@ class Tasks:
             ProviderError: with the phase in which it happened.
         """
         ready = Ready()
+        self._leading(epoch)
         # Keys first: without them nobody could log in to the box.
         user = self._fresh_keys(record)
         home: str | None = None
@@ -107,25 +117,25 @@ class Tasks:
                     self._ports.volumes.label(label_of(disk, record.user))
                 self._take_from_unknown(disk)
                 home = self._ports.volumes.attach(disk.id, holder_of(record), record.places[0].id_base)
-                self._still_ours(record, disk)
+                self._still_ours(record, disk, epoch)
         specs = self._specs(record, nodes, user, disk, home)
         with _phase(ready.phases, "box"):
-            self._wanted(record)
+            self._wanted(record, epoch)
             uids = [self._ports.cluster.create_box(spec) for spec in specs]
             # Also for a box that was there already: its files may be those of an earlier start.
             for spec in specs:
                 self._ports.cluster.write_files(spec.name, spec.files)
-            self._wanted(record)
+            self._wanted(record, epoch)
             # By uid: a box of the same name that somebody else made is not started.
             for spec, uid in zip(specs, uids, strict=True):
                 self._ports.cluster.start_box(spec.name, uid)
         with _phase(ready.phases, "ssh"):
             for spec in specs:
-                self._await_ssh(record, spec)
+                self._await_ssh(record, spec, epoch)
         ready.places = tuple(replace(place, uid=uid) for place, uid in zip(record.places, uids, strict=True))
         return ready
 
-    def refresh_files(self, record: Reservation, nodes: tuple[Node, ...]) -> str:
+    def refresh_files(self, record: Reservation, nodes: tuple[Node, ...], epoch: int) -> str:
         """Write the boxes' files again, because the expiry time, the keys or the operator's settings have changed.
 
         The keys are left as they are if the owner has none: an empty list would lock out a user who works in the box.
@@ -138,12 +148,13 @@ class Tasks:
             raise ProviderUnavailable(f"{record.user} has no record")
         for spec in self._specs(record, nodes, user, self._disk_of(record), None):
             # `disk_use` is measured and written by the storage maintenance.
+            self._leading(epoch)
             kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}
             files = {path: content for path, content in spec.files.items() if path not in kept}
             self._ports.cluster.write_files(spec.name, files)
         return box_config_digest(record, user, self._policy)
 
-    def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...]) -> None:
+    def stop(self, record: Reservation, boxes: tuple[BoxSeen, ...], epoch: int) -> None:
         """Stop and delete the boxes of this attempt and earlier ones. Afterwards none of them occupies a GPU.
 
         Args:
@@ -156,12 +167,14 @@ class Tasks:
         # Until a list shows none: a task of an earlier attempt may have made one after the list before.
         while ours:
             for box in ours:
+                self._leading(epoch)
                 self._remove(box.name, box.uid, box.state is BoxState.RUNNING)
                 removed.add(box.uid)
             ours = self._boxes_up_to(record, self._ports.cluster.list_boxes())
         for rank, place in enumerate(record.places):
             # A box that the record names is deleted even if it is not listed: its GPUs are given away after this.
             if place.uid and place.uid not in removed:
+                self._leading(epoch)
                 self._remove(BoxName(record.id, record.attempt, rank), place.uid, runs=True)
 
     def _remove(self, name: BoxName, uid: str, runs: bool) -> None:
@@ -169,21 +182,25 @@ class Tasks:
             self._ports.cluster.stop_box(name, uid, self._policy.grace)
         self._ports.cluster.remove_box(name, uid)
 
-    def clean(self, record: Reservation) -> Cleaned:
+    def clean(self, record: Reservation, epoch: int) -> Cleaned:
         """Delete the attempt's network and files, detach the disk, and take its snapshot if it may have changed."""
+        self._leading(epoch)
         done = Cleaned()
         self._ports.cluster.clean_up(record.id, record.attempt)
         disk = self._disk_of(record)
         if disk is None:
             return done
+        self._leading(epoch)
         with _phase(done.phases, "detach"):
             self._ports.volumes.detach(disk.id, holder_of(record))
         if record.requeue or record.active_at is None:
             # The box was never ready, so the disk is unchanged.
             return done
         # Named after the attempt, so that a second run returns the snapshot of the first.
+        self._leading(epoch)
         with _phase(done.phases, "snapshot"):
             snapshot = self._ports.volumes.snapshot(disk.id, holder_of(record))
+        self._leading(epoch)
         with _phase(done.phases, "listing"):
             listing = f"listings/{disk.id}/{snapshot.id}"
             entries = self._ports.volumes.list_files(disk.id, snapshot.id)
@@ -191,8 +208,9 @@ class Tasks:
         done.snapshot = replace(snapshot, listing=listing)
         return done
 
-    def remove(self, box: BoxSeen) -> None:
+    def remove(self, box: BoxSeen, epoch: int) -> None:
         """Delete a box whose record has ended or is at a later attempt."""
+        self._leading(epoch)
         self._ports.cluster.remove_box(box.name, box.uid)
         self._ports.cluster.clean_up(box.name.reservation_id, box.name.attempt)
 
@@ -221,11 +239,17 @@ class Tasks:
             raise ProviderRefused(f"disk {record.spec.disk} has no record any more")
         return disk
 
-    def _wanted(self, record: Reservation) -> None:
-        """Raise Superseded unless the stored record is still at this attempt and state."""
+    def _wanted(self, record: Reservation, epoch: int) -> None:
+        """Raise Superseded unless the stored record is still at this attempt and state, and the lease is ours."""
+        self._leading(epoch)
         now = self._ports.store.find_reservation(record.id)
         if now is None or now.attempt != record.attempt or now.state is not record.state:
             raise Superseded(f"{record.id} has moved on")
+
+    def _leading(self, epoch: int) -> None:
+        """Raise Superseded unless this process has had the lease since that epoch."""
+        if not self._lease.holds(epoch):
+            raise Superseded("another process runs the passes")
 
     def _take_from_unknown(self, disk: Disk) -> None:
         """Detach the volume from a holder without a record, if its box is gone.
@@ -239,7 +263,7 @@ class Tasks:
         if all(box.name.reservation_id != reservation_of(holder) for box in self._ports.cluster.list_boxes()):
             self._ports.volumes.detach(disk.id, holder)
 
-    def _still_ours(self, record: Reservation, disk: Disk) -> None:
+    def _still_ours(self, record: Reservation, disk: Disk, epoch: int) -> None:
         """Detach the volume again if the attempt was over before the volume was attached.
 
         Another daemon may have ended the attempt and cleaned up in between. It did not see this attachment, so no later
@@ -251,16 +275,16 @@ class Tasks:
         now = self._ports.store.find_reservation(record.id)
         if now is not None and (now.attempt > record.attempt or not now.occupies):
             self._ports.volumes.detach(disk.id, holder_of(record))
-        self._wanted(record)
+        self._wanted(record, epoch)
 
-    def _await_ssh(self, record: Reservation, spec: BoxSpec) -> None:
+    def _await_ssh(self, record: Reservation, spec: BoxSpec, epoch: int) -> None:
         pause, begun = SSH_POLL_S, time.monotonic()
         while not self._ports.cluster.ssh_answers(spec):
             if time.monotonic() - begun > self._policy.ssh_try.total_seconds():
                 raise ProviderUnavailable("the box runs, but no SSH server answers in it")
             # Read the record only at the slow rate: most boxes answer within the first polls.
             if pause >= SSH_POLL_MAX_S:
-                self._wanted(record)
+                self._wanted(record, epoch)
             time.sleep(pause)
             pause = min(pause * 1.5, SSH_POLL_MAX_S)
 

@@ -10,10 +10,9 @@ import functools
 import pytest
 from msgspec.structs import replace
 from tests.builders import a_node
-from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World
+from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World, tasks_of
 
 from odc.adapters.memory.cluster import NEVER
-from odc.control.tasks import Tasks
 from odc.domain.errors import NotAllowed, ProviderUnavailable
 from odc.domain.requests import EndAll
 from odc.domain.reservation import EndReason, Reservation, State
@@ -160,10 +159,10 @@ def test_the_late_clean_up_of_an_older_attempt_leaves_the_newer_box_alone() -> N
     world.pass_until(lambda: world.get(record).state is State.ACTIVE)
     assert world.get(record).attempt == 2
     boxes = world.boxes_of(record)
-    late = Tasks(world.ports, world.policy)
+    late = tasks_of(world)
     first = replace(old, attempt=1)
-    late.stop(first, world.cluster.peek())
-    late.clean(first)
+    late.stop(first, world.cluster.peek(), epoch=0)
+    late.clean(first, epoch=0)
     assert world.boxes_of(record) == boxes
     assert world.volumes.list_attached() == {world.disk("proj").id: f"{record.id}-2"}
     assert world.cluster.leftovers() != frozenset()

@@ -10,11 +10,10 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 from tests.builders import a_node, an_id
-from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World, spec_of
+from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World, spec_of, tasks_of
 
 from odc.adapters.memory.cluster import NEVER
 from odc.api.views import status_view
-from odc.control.tasks import Tasks
 from odc.domain.box import BoxName, BoxState
 from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.records import Change
@@ -404,7 +403,7 @@ def test_a_task_of_a_dead_daemon_that_wakes_late_leaves_nothing_attached() -> No
     world.settle()
     assert world.get(record).state is State.ENDED
     with pytest.raises(Exception, match="has moved on"):
-        Tasks(world.ports, world.policy).prepare(late, world.cluster.list_nodes())
+        tasks_of(world).prepare(late, world.cluster.list_nodes(), epoch=0)
     assert world.volumes.list_attached() == {}
     assert world.cluster.peek() == ()
     assert world.reserve(disk="proj").state is State.ACTIVE

@@ -9,11 +9,10 @@ from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
+from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World, tasks_of
 
 from odc.adapters.memory.cluster import NEVER
 from odc.control.queries import Ahead
-from odc.control.tasks import Tasks
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderRefused, ProviderUnavailable
 from odc.domain.reservation import EndReason, State
 from odc.domain.status import WaitsFor
@@ -216,7 +215,7 @@ def test_the_late_release_of_an_older_holder_does_not_take_the_disk_from_the_new
     second = world.reserve(disk="proj")
     disk = world.disk("proj")
     assert disk.released_by(first.id) == disk
-    Tasks(world.ports, world.policy).clean(replace(world.get(first), active_at=None))
+    tasks_of(world).clean(replace(world.get(first), active_at=None), epoch=0)
     assert world.volumes.list_attached() == {disk.id: f"{second.id}-1"}
 
 

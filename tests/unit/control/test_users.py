@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 from tests.builders import KEY, a_user
-from tests.world import ADA, BEN, HOUR, OPERATOR, World
+from tests.world import ADA, BEN, HOUR, OPERATOR, World, tasks_of
 
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
@@ -163,7 +163,7 @@ def test_a_task_that_began_before_a_user_was_moved_still_finds_the_disk() -> Non
     world.accounts.logins[2000] = "ada"
     world.send(MoveUser(user="1000", to="2000"), OPERATOR)
     before = replace(record, disk_id=record.disk_id)
-    disk = world.plane.reconciler._tasks._disk_of(before)
+    disk = tasks_of(world)._disk_of(before)
     assert disk is not None
     assert (disk.name, disk.owner) == ("proj", "unix:2000")
 

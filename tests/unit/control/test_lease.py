@@ -1,0 +1,131 @@
+"""Processes that lose the lease of passes, and get it again: what they found out before does not count.
+
+Row 10 of docs/survives.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.held_runner import HeldRunner
+from tests.world import MINUTE, SECOND, World
+
+from odc.control import lease
+from odc.control.pass_loop import PassLoop
+from odc.domain.errors import ProviderRefused
+from odc.domain.reservation import EndReason, Reservation, State
+
+
+class Process:
+    """One of two processes over the same cloud, whose tasks run when the test lets them."""
+
+    def __init__(self, world: World, holder: str) -> None:
+        self.world, self.runner = world, HeldRunner()
+        status = world.status.current
+        world.build(runner=self.runner)
+        world.status.update(status)
+        self.loop: PassLoop = world.plane.pass_loop(holder)
+
+    def settle(self) -> None:
+        """Passes and their tasks, until nothing is left to do."""
+        for _ in range(10):
+            self.loop.run_once()
+            self.runner.finish()
+
+
+def two_processes() -> tuple[Process, Process]:
+    world = World()
+    return Process(world, "a"), Process(World.beside(world), "b")
+
+
+def a_restart_that_was_refused(first: Process) -> Reservation:
+    """An active reservation whose box has stopped; the first process has tried to start it and does not know yet that
+    this failed.
+    """
+    record = first.world.ask(hours=8.0)
+    first.settle()
+    first.world.cluster.exit_box(first.world.cluster.peek()[0].name, 137)
+    first.loop.run_once()
+    assert first.runner.running() == ["restart"]
+    first.world.cluster.faults.add("start_box", ProviderRefused("no such device"))
+    first.runner.finish()
+    return record
+
+
+def test_an_old_failed_restart_does_not_end_a_reservation_that_another_process_has_restarted() -> None:
+    first, second = two_processes()
+    record = a_restart_that_was_refused(first)
+    first.world.clock.advance(lease.DURATION)
+    second.settle()
+    assert second.world.story(record)[-1] == "restarted"
+    first.world.clock.advance(lease.DURATION)
+    first.settle()
+    assert first.world.get(record).state is State.ACTIVE
+    assert first.world.story(record)[-1] == "restarted"
+
+
+def test_a_failed_restart_of_a_process_that_kept_the_lease_counts() -> None:
+    first, _ = two_processes()
+    record = a_restart_that_was_refused(first)
+    first.world.clock.advance(lease.DURATION - SECOND)
+    first.settle()
+    assert first.world.get(record).ended_why is EndReason.FAILED
+
+
+def lives(name: str) -> Callable[[Process], Reservation]:
+    """A process that is in the middle of this task; its record."""
+
+    def go(process: Process) -> Reservation:
+        record = process.world.ask(disk="proj", name="life")
+        process.loop.run_once()
+        if name != "prepare":
+            process.settle()
+        if name == "restart":
+            process.world.cluster.exit_box(process.world.cluster.peek()[0].name, 137)
+            process.loop.run_once()
+        if name in ("stop", "clean"):
+            process.world.cancel(record)
+            process.loop.run_once()
+        if name == "clean":
+            process.runner.finish()
+            process.loop.run_once()
+        assert process.runner.running() == [name]
+        return record
+
+    return go
+
+
+@pytest.mark.parametrize("task", ["prepare", "restart", "stop", "clean"])
+def test_a_task_of_a_process_that_lost_the_lease_does_nothing_more(task: str) -> None:
+    first, second = two_processes()
+    record = lives(task)(first)
+    first.world.clock.advance(lease.DURATION)
+    second.loop.run_once()
+    assert second.runner.running() == [task]
+    before = (first.world.cluster.peek(), first.world.volumes.list_attached())
+    first.runner.finish()
+    assert (first.world.cluster.peek(), first.world.volumes.list_attached()) == before
+    second.settle()
+    ends = State.ENDED if task in ("stop", "clean") else State.ACTIVE
+    assert second.world.get(record).state is ends
+    assert second.world.story(record).count("fault") == 0
+
+
+def test_a_lease_that_is_renewed_in_time_keeps_its_epoch_and_a_gap_begins_another() -> None:
+    world = World()
+    held = lease.PassLease(world.store, world.clock)
+    assert held.holds(0)
+    for _ in range(3):
+        assert held.acquire("a")
+        world.clock.advance(lease.DURATION - SECOND)
+    assert held.holds(0)
+    world.clock.advance(SECOND)
+    assert not held.holds(0)
+    assert held.acquire("a")
+    assert held.epoch == 1
+    assert held.holds(1)
+    world.clock.advance(MINUTE)
+    assert lease.PassLease(world.store, world.clock).acquire("b")
+    assert not held.acquire("a")
+    assert not held.holds(held.epoch)

@@ -16,17 +16,22 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import commands, live, plans, starts
+from bench import commands, listings, live, plans, starts
 from bench.cloud import BenchCloud, CannotMeasure, bench_cloud
 from bench.table import Row, table
 
-ALONE: dict[str, Callable[[], list[Row]]] = {"help": commands.help_rows, "plan": plans.rows, "live": live.rows}
+ALONE: dict[str, Callable[[], list[Row]]] = {
+    "help": commands.help_rows,
+    "plan": plans.rows,
+    "live": live.rows,
+    "listing": listings.rows,
+}
 ON_A_CLOUD: dict[str, Callable[[BenchCloud], list[Row]]] = {
     "idle": commands.idle_rows,
     "list": commands.list_rows,
     "start": starts.rows,
 }
-PARTS = ("help", "idle", "list", "start", "plan", "live")
+PARTS = ("help", "idle", "list", "start", "plan", "live", "listing")
 
 
 def main() -> int:

@@ -97,14 +97,14 @@ class BenchedDaemon:
             folder: of the records and the socket.
             nodes: of the cluster in memory.
         """
-        self.wake, clock = LocalWake(), SystemClock()
+        self.wake, clock, blobs = LocalWake(), SystemClock(), MemoryBlobStore()
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
         ports = Ports(
             store=self.store,
             wake=self.wake,
             cluster=MemoryCluster(nodes),
-            volumes=MemoryVolumes(clock),
-            blobs=MemoryBlobStore(),
+            volumes=MemoryVolumes(clock, blobs),
+            blobs=blobs,
             keys=MemoryKeySource(),
             host_keys=OpensshHostKeys(),
             clock=clock,

@@ -62,14 +62,14 @@ def small_cloud(
     lender_of: Callable[[int], str | None] = lambda uid: None,
 ) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
-    wake, clock = LocalWake(), SystemClock()
-    cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock)
+    wake, clock, blobs = LocalWake(), SystemClock(), MemoryBlobStore()
+    cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock, blobs)
     ports = Ports(
         store=MemoryStateStore(),
         wake=wake,
         cluster=cluster,
         volumes=volumes,
-        blobs=MemoryBlobStore(),
+        blobs=blobs,
         keys=MemoryKeySource(),
         host_keys=OpensshHostKeys(),
         clock=clock,

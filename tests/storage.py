@@ -14,7 +14,10 @@ from tests.lane import LANE
 from odc.adapters.localdisk.backends import Btrfs, Folders
 from odc.adapters.localdisk.btrfs_file import mount_file
 from odc.adapters.localdisk.volumes import LocalVolumes
+from odc.adapters.memory.blob_store import MemoryBlobStore
 from odc.adapters.memory.volumes import MemoryVolumes
+from odc.domain.file_listing import FileEntry, decode_listing
+from odc.ports.blob_store import BlobStore
 from odc.ports.volumes import Volumes
 
 ID_BASE = 1_500_000_000 + LANE * 30_000_000
@@ -27,6 +30,7 @@ class Storage(Protocol):
     """Volumes, with what boxes, users and careless operators do to them."""
 
     volumes: Volumes
+    blobs: BlobStore
 
     def write(self, disk_id: str, path: str, size: int) -> None:
         """A box writes a file of so many bytes."""
@@ -55,7 +59,8 @@ class Storage(Protocol):
 
 class MemoryStorage:
     def __init__(self) -> None:
-        self.memory = MemoryVolumes()
+        self.blobs: BlobStore = MemoryBlobStore()
+        self.memory = MemoryVolumes(blobs=self.blobs)
         self.volumes: Volumes = self.memory
 
     def write(self, disk_id: str, path: str, size: int) -> None:
@@ -87,8 +92,9 @@ class MemoryStorage:
 
 
 class LocalStorage:
-    def __init__(self, root: Path, local: LocalVolumes) -> None:
+    def __init__(self, root: Path, local: LocalVolumes, blobs: BlobStore) -> None:
         self.root = root
+        self.blobs = blobs
         self.local = local
         self.volumes: Volumes = local
 
@@ -138,12 +144,26 @@ class LocalStorage:
                 user.kill()
 
 
+def listed(volumes: Volumes, blobs: BlobStore, disk_id: str, snapshot_id: str) -> list[FileEntry]:
+    """The files of a snapshot, from a listing that is written for it."""
+    volumes.write_listing(disk_id, snapshot_id, f"listings/{disk_id}/{snapshot_id}")
+    return stored_listing(blobs, f"listings/{disk_id}/{snapshot_id}")
+
+
+def stored_listing(blobs: BlobStore, key: str) -> list[FileEntry]:
+    """The files of a listing that is in the store."""
+    pieces = blobs.read(key)
+    assert pieces is not None
+    return list(decode_listing(pieces))
+
+
 @contextmanager
 def folders_storage(root: Path) -> Iterator[LocalStorage]:
     """Plain folders."""
-    local = LocalVolumes(root, Folders(), ID_BASE)
+    blobs = MemoryBlobStore()
+    local = LocalVolumes(root, Folders(), ID_BASE, blobs)
     try:
-        yield LocalStorage(root, local)
+        yield LocalStorage(root, local, blobs)
     finally:
         local.close()
 
@@ -151,9 +171,10 @@ def folders_storage(root: Path) -> Iterator[LocalStorage]:
 @contextmanager
 def btrfs_storage(root: Path) -> Iterator[LocalStorage]:
     """Subvolumes below a folder that lies on btrfs."""
-    local = LocalVolumes(root, Btrfs(root.parent), ID_BASE)
+    blobs = MemoryBlobStore()
+    local = LocalVolumes(root, Btrfs(root.parent), ID_BASE, blobs)
     try:
-        yield LocalStorage(root, local)
+        yield LocalStorage(root, local, blobs)
     finally:
         local.close()
 

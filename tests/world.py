@@ -166,8 +166,8 @@ class World:
         self.clock = VirtualClock()
         self.store = store or MemoryStateStore()
         self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images)
-        self.volumes = MemoryVolumes(self.clock)
         self.blobs = MemoryBlobStore()
+        self.volumes = MemoryVolumes(self.clock, self.blobs)
         self.keys = MemoryKeySource()
         self.accounts = MemoryAccounts({1000: "ada", 1001: "ben"})
         # One try asks once whether SSH answers: waiting within a task is real time.

@@ -6,9 +6,10 @@ Light to import, since `gpu-dev` does so, and imports nothing of ODC.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,12 @@ Found = TypeVar("Found")
 
 
 def write_atomically(
-    path: Path, content: bytes, mode: int = 0o600, *, owner: int | tuple[int, int] | None = None, durable: bool = False
+    path: Path,
+    content: bytes | Iterable[bytes],
+    mode: int = 0o600,
+    *,
+    owner: int | tuple[int, int] | None = None,
+    durable: bool = False,
 ) -> None:
     """Replace a file: a reader, and a later start after a crash, sees the old content or the new one, whole.
 
@@ -27,7 +33,7 @@ def write_atomically(
 
     Args:
         path: in a folder that exists.
-        content: of the new file.
+        content: of the new file, whole or in pieces. An error that its iterator raises is passed on.
         mode: its permissions, independent of the umask.
         owner: its uid and gid, which are one number or two; None for this process's.
         durable: whether the new file outlives a power cut from the return on. Costs two disk flushes.
@@ -36,14 +42,14 @@ def write_atomically(
         OSError: the file is the old one, or absent as before.
     """
     # A name of its own: two writers never share an unfinished file.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    fresh = path.with_name(f"{_unfinished(path)}{os.getpid()}-{os.urandom(4).hex()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if owner is not None:
                 os.fchown(descriptor, *(owner if isinstance(owner, tuple) else (owner, owner)))
             os.fchmod(descriptor, mode)
-            file.write(content)
+            file.writelines((content,) if isinstance(content, bytes) else content)
             if durable:
                 file.flush()
                 os.fsync(descriptor)
@@ -53,6 +59,22 @@ def write_atomically(
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Delete the parts of this file that `write_atomically` left in processes that do not run any more.
+
+    A process id that is in use again keeps its part until that process ends.
+    """
+    for part in path.parent.glob(f"{glob.escape(_unfinished(path))}*-*"):
+        pid = part.name.removeprefix(_unfinished(path)).partition("-")[0]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            part.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> str:
+    """The beginning of the names of the file's unfinished versions; the writer's process id follows."""
+    return f".{path.name}."
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import an_id
-from tests.storage import ID_BASE, MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import ID_BASE, MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storage, folders_storage, listed
 
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
@@ -163,8 +163,8 @@ def test_writes_of_the_last_moment_are_in_the_snapshot(storage: Storage, disk: s
     storage.write(disk, "last", 11)
     storage.volumes.detach(disk, "r-1")
     snapshot = storage.volumes.snapshot(disk, "r-1")
-    listed = list(storage.volumes.list_files(disk, snapshot.id))
-    assert [(entry.path, entry.kind, entry.size) for entry in listed] == [("last", "f", 11)]
+    found = listed(storage.volumes, storage.blobs, disk, snapshot.id)
+    assert [(entry.path, entry.kind, entry.size) for entry in found] == [("last", "f", 11)]
     assert snapshot.verified_at is not None
 
 
@@ -174,8 +174,8 @@ def test_a_snapshot_stays_as_it_was_while_the_disk_goes_on(storage: Storage, dis
     storage.write(disk, "f", 2)
     storage.write(disk, "g", 3)
     storage.volumes.snapshot(disk, "s-1")
-    assert [(e.path, e.size) for e in storage.volumes.list_files(disk, "r-1")] == [("f", 1)]
-    assert [(e.path, e.size) for e in storage.volumes.list_files(disk, "s-1")] == [("f", 2), ("g", 3)]
+    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "r-1")] == [("f", 1)]
+    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "s-1")] == [("f", 2), ("g", 3)]
     assert storage.volumes.snapshot(disk, "r-1") == first, "a complete one is never made again"
 
 
@@ -199,13 +199,13 @@ def test_the_listing_goes_by_path_without_the_marker(storage: Storage, disk: str
     for path in ("b/z", "b/a", "a.txt", "b-c", ".odd name\n"):
         storage.write(disk, path, 1)
     storage.volumes.snapshot(disk, "r-1")
-    paths = [entry.path for entry in storage.volumes.list_files(disk, "r-1") if entry.kind == "f"]
+    paths = [entry.path for entry in listed(storage.volumes, storage.blobs, disk, "r-1") if entry.kind == "f"]
     assert paths == [".odd name\n", "a.txt", "b/a", "b/z", "b-c"]
 
 
 def test_a_snapshot_that_is_not_there_has_no_listing(storage: Storage, disk: str) -> None:
     with pytest.raises(ProviderRefused, match="r-9"):
-        list(storage.volumes.list_files(disk, "r-9"))
+        listed(storage.volumes, storage.blobs, disk, "r-9")
 
 
 def test_the_storage_says_what_it_is_and_what_a_snapshot_takes(storage: Storage, disk: str) -> None:
@@ -222,7 +222,7 @@ def test_a_deleted_snapshot_is_gone_and_the_others_stay(storage: Storage, disk: 
     storage.volumes.delete_snapshot(disk, "r-2")
     storage.volumes.delete_snapshot(disk, "r-2")
     assert storage.volumes.list_snapshots(disk) == ("r-1", "r-3")
-    assert [entry.path for entry in storage.volumes.list_files(disk, "r-3")] == ["f1", "f2", "f3"]
+    assert [entry.path for entry in listed(storage.volumes, storage.blobs, disk, "r-3")] == ["f1", "f2", "f3"]
     assert storage.files(disk) == {"f1": 5, "f2": 5, "f3": 5}
     storage.volumes.snapshot(disk, "r-4")
     assert storage.volumes.list_snapshots(disk) == ("r-1", "r-3", "r-4")

@@ -23,8 +23,7 @@ from odc.operator.settings_file import read_settings
 EFFECTS = {
     "store": {"commit"},
     "cluster": {"create_box", "start_box", "write_files", "stop_box", "remove_box", "clean_up"},
-    "volumes": {"create", "attach", "detach", "snapshot"},
-    "blobs": {"put"},
+    "volumes": {"create", "attach", "detach", "snapshot", "write_listing"},
 }
 
 

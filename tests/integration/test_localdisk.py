@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.builders import an_id
-from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_storage, folders_storage
+from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_storage, folders_storage, listed
 
 from odc.adapters.localdisk.mounts import read_mounts
 from odc.adapters.localdisk.volumes import LocalVolumes
@@ -178,8 +178,8 @@ def test_odd_names_are_listed_as_text(storage: LocalStorage, disk: str) -> None:
     os.mknod(home / "sock", 0o600 | stat.S_IFSOCK)
     os.mkfifo(home / "pipe")
     storage.volumes.snapshot(disk, "r-1")
-    listed = {entry.path: entry.kind for entry in storage.volumes.list_files(disk, "r-1")}
-    assert listed == {
+    found = {entry.path: entry.kind for entry in listed(storage.volumes, storage.blobs, disk, "r-1")}
+    assert found == {
         "new\nline": "f",
         "\ufffd\ufffd": "f",
         "#hash": "f",
@@ -299,7 +299,7 @@ def test_a_deep_tree_is_listed_as_far_as_one_path_can_name_it(btrfs: Path, depth
             folder = deeper
         os.close(folder)
         storage.volumes.snapshot(disk_id, "r-1")
-        count = len(list(storage.volumes.list_files(disk_id, "r-1")))
+        count = len(listed(storage.volumes, storage.blobs, disk_id, "r-1"))
         assert count == shown if shown else 1200 < count < depth
 
 
@@ -311,7 +311,7 @@ def test_no_name_leads_out_of_the_folder(storage: LocalStorage, disk: str, name:
         lambda: storage.volumes.detach(disk, name),
         lambda: storage.volumes.snapshot(disk, name),
         lambda: storage.volumes.list_snapshots(name),
-        lambda: list(storage.volumes.list_files(disk, name)),
+        lambda: listed(storage.volumes, storage.blobs, disk, name),
     ):
         with pytest.raises(InvariantError):
             call()
@@ -332,7 +332,7 @@ def test_a_full_disk_stops_its_user_alone_and_still_has_its_snapshot(btrfs: Path
         storage.volumes.detach(full, "r-1")
         written = storage.files(full)["big"]
         storage.volumes.snapshot(full, "r-1")
-        assert [entry.size for entry in storage.volumes.list_files(full, "r-1")] == [written]
+        assert [entry.size for entry in listed(storage.volumes, storage.blobs, full, "r-1")] == [written]
         assert storage.volumes.attach(full, "r-2")
 
 
@@ -366,7 +366,7 @@ def test_different_disks_are_worked_on_at_once(storage: LocalStorage) -> None:
             storage.write(disk_id, f"f{attempt}", number + 1)
             storage.volumes.detach(disk_id, f"r{number}-{attempt}")
             storage.volumes.snapshot(disk_id, f"r{number}-{attempt}")
-        return {entry.path: entry.size for entry in storage.volumes.list_files(disk_id, f"r{number}-2")}
+        return {entry.path: entry.size for entry in listed(storage.volumes, storage.blobs, disk_id, f"r{number}-2")}
 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(whole_life, range(6)))

@@ -7,23 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 from tests.builders import an_id
 from tests.storage import MIB, folders_storage
 
-from odc.adapters.localdisk.file_listing import list_below
-from odc.control.file_listing import MAX_BYTES, encode_listing
-from odc.ports.volumes import CUT, MOST_ENTRIES, FileEntry
+from odc.adapters.localdisk.file_listing import MOST_OPEN, list_below
+from odc.domain.file_listing import CUT, MAX_BYTES
 
 CHILD = """
 import resource, sys
 from pathlib import Path
+from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.file_listing import list_below
-from odc.control.file_listing import encode_listing
+from odc.domain.file_listing import encode_listing
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-text = encode_listing(list_below(Path(sys.argv[1])))
-print(len(text), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+FileBlobStore(Path(sys.argv[2])).put("listing", encode_listing(list_below(Path(sys.argv[1]))))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
@@ -40,62 +39,68 @@ def make_deep(top: Path, depth: int, names: int) -> None:
     os.close(folder)
 
 
-def in_a_process(top: Path) -> tuple[int, int]:
-    """Size of the listing, and by how much the process that made it grew."""
-    done = subprocess.run([sys.executable, "-c", CHILD, str(top)], capture_output=True, text=True, check=True)
-    size, grown = done.stdout.split()
-    return int(size), int(grown)
+def in_a_process(top: Path, blobs: Path) -> tuple[int, int]:
+    """Size of the stored listing, and by how much the process that made it grew."""
+    command = [sys.executable, "-c", CHILD, str(top), str(blobs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (blobs / "listing").stat().st_size, int(done.stdout)
 
 
 @pytest.mark.timeout(600)
 def test_a_home_of_many_deep_names_is_listed_in_bounded_memory(tmp_path: Path) -> None:
     make_deep(tmp_path, 18, 150_000)
-    size, grown = in_a_process(tmp_path)
+    size, grown = in_a_process(tmp_path, tmp_path / "blobs")
     assert size <= MAX_BYTES
-    assert grown < 100 * MIB
+    assert grown < 50 * MIB
 
 
 @pytest.mark.timeout(600)
 def test_a_folder_of_very_many_names_is_listed_in_bounded_memory(tmp_path: Path) -> None:
-    make_deep(tmp_path, 0, 300_000)
-    entries = list(list_below(tmp_path))
-    assert len(entries) == MOST_ENTRIES + 1
-    assert entries[-1] == CUT
-    assert [entry.path for entry in entries[:3]] == [f"{number:0200}" for number in range(3)]
-    assert in_a_process(tmp_path)[1] < 100 * MIB
+    top = tmp_path / "home"
+    top.mkdir()
+    make_deep(top, 0, 300_000)
+    names = {entry.path for entry in list_below(top)}
+    assert names == {f"{number:0200}" for number in range(300_000)}
+    assert in_a_process(top, tmp_path / "blobs")[1] < 50 * MIB
 
 
-def test_a_listing_that_is_too_long_keeps_its_order_and_says_that_it_is_cut(tmp_path: Path) -> None:
+def make_tree(top: Path) -> None:
     for folder in ("b", "a", "c"):
-        (tmp_path / folder).mkdir()
+        (top / folder).mkdir()
         for name in ("2", "1", "3"):
-            (tmp_path / folder / name).touch()
+            (top / folder / name).touch()
+
+
+def test_a_listing_is_in_the_order_of_names_as_long_as_they_fit_in_memory(tmp_path: Path) -> None:
+    make_tree(tmp_path)
     whole = [entry.path for entry in list_below(tmp_path)]
     assert whole == ["a", "a/1", "a/2", "a/3", "b", "b/1", "b/2", "b/3", "c", "c/1", "c/2", "c/3"]
-    for most in range(12):
-        cut = list(list_below(tmp_path, most))
-        assert len(cut) <= most + 1
-        assert cut[-1] == CUT
-        assert [entry.path for entry in cut[:-1]] == [path for path in whole if path in {e.path for e in cut}]
-    assert [entry.path for entry in list_below(tmp_path, 12)] == whole
+    for kept in range(12):
+        found = [entry.path for entry in list_below(tmp_path, kept=kept)]
+        assert sorted(found) == whole, "folders that are not sorted are complete all the same"
+        for folder in "abc":
+            start = found.index(folder)
+            assert {path[0] for path in found[start : start + 4]} == {folder}, "a folder is followed by its contents"
+    assert [entry.path for entry in list_below(tmp_path, kept=12)] == whole
+
+
+def test_folders_that_are_too_large_and_within_each_other_use_few_descriptors_and_the_listing_is_cut(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path
+    for _ in range(MOST_OPEN + 4):
+        (folder / "file").touch()
+        folder = folder / "d"
+        folder.mkdir()
+    found = list(list_below(tmp_path, kept=0))
+    assert found[-1] == CUT
+    assert sum(entry.kind == "d" for entry in found) == MOST_OPEN
+    assert CUT not in list_below(tmp_path)
 
 
 def test_a_listing_that_takes_too_long_is_cut(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert list(list_below(tmp_path, seconds=-1)) == [CUT]
-
-
-def test_a_stored_listing_has_a_largest_size() -> None:
-    entries = [FileEntry(path="x" * 100 + str(number), kind="f", size=1, mtime=2) for number in range(1000)]
-    decode = msgspec.json.Decoder(list[FileEntry]).decode
-    assert decode(encode_listing(entries)) == entries
-    assert decode(encode_listing([])) == []
-    text = encode_listing(entries, 5000)
-    assert 4500 < len(text) <= 5000
-    found = decode(text)
-    assert found[-1] == CUT
-    assert found[:-1] == entries[: len(found) - 1]
-    assert decode(encode_listing(entries, 50)) == [CUT]
 
 
 def test_a_copy_of_a_plain_folder_finds_every_changed_file_of_a_large_home(tmp_path: Path) -> None:

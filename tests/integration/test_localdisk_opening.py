@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 from tests.builders import an_id
-from tests.storage import ID_BASE, MIB, btrfs_mount, unmount_all
+from tests.storage import ID_BASE, MIB, btrfs_mount, listed, unmount_all
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.health import examine_storage
 from odc.adapters.localdisk.volumes import LocalVolumes, open_volumes
+from odc.adapters.memory.blob_store import MemoryBlobStore
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 pytestmark = [pytest.mark.btrfs]
 SIZE = 256 * MIB
+BLOBS = MemoryBlobStore()
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def opened(folder: Path, size: int = SIZE) -> LocalVolumes:
-    return open_volumes(folder, size, ID_BASE)
+    return open_volumes(folder, size, ID_BASE, BLOBS)
 
 
 def with_work(volumes: LocalVolumes) -> str:
@@ -301,7 +303,7 @@ def test_the_operator_is_told_of_what_no_quota_counts(folder: Path) -> None:
     (inside / "f").write_text("kept in the volume")
     volumes.detach(disk_id, "r-1")
     volumes.snapshot(disk_id, "r-1")
-    assert [entry.path for entry in volumes.list_files(disk_id, "r-1")] == ["own", "work"]
+    assert [entry.path for entry in listed(volumes, BLOBS, disk_id, "r-1")] == ["own", "work"]
     assert (inside / "f").read_text() == "kept in the volume"
     assert any(disk_id in line.text and line.level == "warn" for line in examine_storage(folder, SIZE))
 
@@ -311,6 +313,6 @@ def test_a_folder_with_files_of_others_is_not_taken_for_disks(tmp_path: Path) ->
     folder.mkdir(mode=0o755)
     (folder / "ada").mkdir()
     with pytest.raises(ProviderRefused, match="has other files, such as ada"):
-        open_volumes(folder, SIZE, ID_BASE)
+        open_volumes(folder, SIZE, ID_BASE, BLOBS)
     assert folder.stat().st_mode & 0o777 == 0o755
     assert [path.name for path in tmp_path.iterdir()] == ["home"]

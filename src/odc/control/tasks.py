@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from odc.control.box_files import box_config_digest, box_files, box_spec, holder_of, reservation_of
 from odc.control.context import Policy, Ports
-from odc.control.file_listing import encode_listing
 from odc.control.lease import PassLease
 from odc.control.orphaned_disks import label_of
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
@@ -203,8 +202,7 @@ class Tasks:
         self._leading(epoch)
         with _phase(done.phases, "listing"):
             listing = f"listings/{disk.id}/{snapshot.id}"
-            entries = self._ports.volumes.list_files(disk.id, snapshot.id)
-            self._ports.blobs.put(listing, encode_listing(entries))
+            self._ports.volumes.write_listing(disk.id, snapshot.id, listing)
         done.snapshot = replace(snapshot, listing=listing)
         return done
 

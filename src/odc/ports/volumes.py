@@ -6,28 +6,10 @@ no marker, or another's, does not start. Snapshots serve history and recovery; t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
-
-import msgspec
 
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.storage import StorageUse
-
-
-class FileEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One file of a listing: path below the home, kind (`f`, `d`, `l` or `o`), bytes, mtime in epoch seconds."""
-
-    path: str
-    kind: str
-    size: int
-    mtime: int
-
-
-MOST_ENTRIES = 100_000
-"""A listing has at most so many entries."""
-CUT = FileEntry(path="", kind="cut", size=0, mtime=0)
-"""The last entry of a listing that does not name everything."""
 
 
 class Volumes(Protocol):
@@ -88,10 +70,18 @@ class Volumes(Protocol):
         A complete snapshot of this id is not changed and is returned. An incomplete one is made again.
         """
 
-    def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """Yield the files of a snapshot by path, each folder before its contents; the marker is left out.
+    def write_listing(self, disk_id: str, snapshot_id: str, key: str) -> None:
+        """Write the listing of a snapshot's files to the blob store, in the form of `odc.domain.file_listing`.
 
-        In bounded memory: at most `MOST_ENTRIES`, and then `CUT`.
+        Files are by path, each folder before its contents; the marker is left out. In constant memory.
+
+        Args:
+            disk_id: of the snapshot.
+            snapshot_id: of a complete snapshot.
+            key: of the blob; an existing one is replaced.
+
+        Raises:
+            ProviderRefused: there is no such snapshot.
         """
 
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:

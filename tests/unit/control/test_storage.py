@@ -53,7 +53,7 @@ def assert_consistent(world: World, disk: Disk) -> None:
     assert disk.last_snapshot is not None
     assert disk.last_snapshot.verified_at is not None
     for snapshot in disk.snapshots:
-        assert world.blobs.find(snapshot.listing) is not None
+        assert world.blobs.exists(snapshot.listing)
 
 
 def test_a_disk_that_no_box_has_used_takes_nothing() -> None:
@@ -76,7 +76,7 @@ def test_a_disk_keeps_so_many_snapshots_and_their_listings() -> None:
         listings.append(disk.last_snapshot.listing)
     assert len(disk.snapshots) == 3
     assert_consistent(world, disk)
-    assert [world.blobs.find(key) is not None for key in listings] == [False, False, False, True, True, True]
+    assert [world.blobs.exists(key) for key in listings] == [False, False, False, True, True, True]
 
 
 def test_a_snapshot_goes_when_it_is_too_old_but_never_the_last_one() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from odc.adapters.localdisk.errors import storage_errors
-from odc.host import sync_folder, write_atomically
-from odc.ports.blob_store import check_key
+from odc.host import remove_unfinished, sync_folder, write_atomically
+from odc.ports.blob_store import PIECE_BYTES, check_key
 
 
 class FileBlobStore:
@@ -16,21 +17,24 @@ class FileBlobStore:
         """Take the folder; it is made with the first blob."""
         self._root = root
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, pieces: Iterable[bytes]) -> None:
         """Store the bytes."""
         path = self._path(key)
         with storage_errors(f"{key} cannot be stored"):
             self._make_folder(path.parent)
-            write_atomically(path, content, durable=True)
+            # A large blob takes a while to write, so that a killed process is likely to leave a part of it.
+            remove_unfinished(path)
+            write_atomically(path, pieces, durable=True)
 
-    def find(self, key: str) -> bytes | None:
-        """The bytes, or None."""
+    def exists(self, key: str) -> bool:
+        """Whether there is a blob with this key."""
         path = self._path(key)
-        with storage_errors(f"{key} cannot be read"):
-            try:
-                return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                return None
+        with storage_errors(f"{key} cannot be looked up"):
+            return path.is_file()
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The bytes in pieces, or None."""
+        return _pieces(self._path(key), key) if self.exists(key) else None
 
     def delete(self, key: str) -> None:
         """Forget the bytes."""
@@ -50,3 +54,9 @@ class FileBlobStore:
             sync_folder(folder.parent)
         else:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _pieces(path: Path, key: str) -> Iterator[bytes]:
+    with storage_errors(f"{key} cannot be read"), path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece

@@ -42,9 +42,10 @@ from odc.adapters.localdisk.snapshots import Snapshots
 from odc.domain.commands import odc
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
+from odc.domain.file_listing import encode_listing
 from odc.domain.storage import StorageUse, gib_text
 from odc.host import sync_folder, write_atomically
-from odc.ports.volumes import FileEntry
+from odc.ports.blob_store import BlobStore
 
 CLOSE_PATIENCE_S = 5.0
 """How long a program may still use the storage after its daemon has stopped."""
@@ -55,17 +56,19 @@ _LOOK = ("look closer", odc("doctor"))
 class LocalVolumes:
     """See `odc.ports.volumes`."""
 
-    def __init__(self, root: Path, backend: StorageBackend, id_base: int, dev: int = 1000) -> None:
+    def __init__(self, root: Path, backend: StorageBackend, id_base: int, blobs: BlobStore, dev: int = 1000) -> None:
         """Take the folder.
 
         Args:
             root: only root may enter it.
             backend: how volumes are made and copied.
             id_base: host uid, on disk, of a box's root.
+            blobs: where listings are written.
             dev: uid of the user in the box.
         """
         self._root = root.resolve()
         self._backend = backend
+        self._blobs = blobs
         self._box_root = id_base
         self._owner = id_base + dev
         with storage_errors(f"the disks' folder {root}"):
@@ -199,10 +202,11 @@ class LocalVolumes:
                 self._snapshots.take(home, disk_id, snapshot_id)
             return self._snapshots.describe(disk_id, snapshot_id)
 
-    def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """Yield the files of a snapshot, each folder before its contents."""
+    def write_listing(self, disk_id: str, snapshot_id: str, key: str) -> None:
+        """Write the listing of a snapshot's files to the blob store."""
         with storage_errors(f"the files of disk {disk_id} cannot be listed"):
-            yield from list_below(self._snapshots.path(disk_id, _checked(snapshot_id)))
+            files = list_below(self._snapshots.path(disk_id, _checked(snapshot_id)))
+            self._blobs.put(key, encode_listing(files))
 
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids of the complete snapshots, oldest first."""
@@ -304,15 +308,16 @@ def _checked(name: str) -> str:
     return name
 
 
-def open_volumes(folder: Path, file_bytes: int, id_base: int) -> LocalVolumes:
+def open_volumes(folder: Path, file_bytes: int, id_base: int, blobs: BlobStore) -> LocalVolumes:
     """Open the best kind of storage that the folder supports; see `select_storage.py`.
 
     Args:
         folder: of the disks; made if it does not exist.
         file_bytes: size of the btrfs file, if one is made; at most 90 % of the host's free space.
         id_base: host uid of a box's root.
+        blobs: where listings are written.
 
     Raises:
         ProviderError: the storage is missing or cannot be mounted; nothing was changed.
     """
-    return LocalVolumes(folder.resolve(), prepare_folder(folder.resolve(), file_bytes), id_base)
+    return LocalVolumes(folder.resolve(), prepare_folder(folder.resolve(), file_bytes), id_base, blobs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 
 from odc.adapters.memory.fault_injection import FaultInjector
-from odc.ports.blob_store import check_key
+from odc.ports.blob_store import PIECE_BYTES, check_key
 
 
 class MemoryBlobStore:
@@ -16,15 +17,26 @@ class MemoryBlobStore:
         self._lock = threading.Lock()
         self._blobs: dict[str, bytes] = {}
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, pieces: Iterable[bytes]) -> None:
         """Store the bytes."""
-        with self.faults.around("put"), self._lock:
-            self._blobs[check_key(key)] = bytes(content)
+        check_key(key)
+        with self.faults.around("put"):
+            content = b"".join(pieces)
+            with self._lock:
+                self._blobs[key] = content
 
-    def find(self, key: str) -> bytes | None:
-        """The bytes, or None."""
-        with self.faults.around("find"), self._lock:
-            return self._blobs.get(check_key(key))
+    def exists(self, key: str) -> bool:
+        """Whether there is a blob with this key."""
+        with self.faults.around("exists"), self._lock:
+            return check_key(key) in self._blobs
+
+    def read(self, key: str) -> Iterator[bytes] | None:
+        """The bytes in pieces, or None."""
+        with self.faults.around("read"), self._lock:
+            content = self._blobs.get(check_key(key))
+        if content is None:
+            return None
+        return (content[start : start + PIECE_BYTES] for start in range(0, len(content), PIECE_BYTES))
 
     def delete(self, key: str) -> None:
         """Forget the bytes."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from odc.adapters.memory.blob_store import MemoryBlobStore
 from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.domain.file_listing import FileEntry, encode_listing
 from odc.domain.storage import DiskUse, StorageUse
+from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
-from odc.ports.volumes import FileEntry
 
 
 @dataclass(slots=True)
@@ -32,10 +33,17 @@ class _Volume:
 class MemoryVolumes:
     """See `odc.ports.volumes`. A snapshot is verified when it is made; `faults` makes any method fail."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, blobs: BlobStore | None = None) -> None:
+        """Make an empty storage.
+
+        Args:
+            clock: says when snapshots are taken; None: the machine's.
+            blobs: where listings are written; None: a store that nobody else reads.
+        """
         self.faults = FaultInjector()
         self.capacity_bytes = 2**50
         self._clock = clock
+        self._blobs = blobs or MemoryBlobStore()
         self._writes = 0
         self._lock = threading.RLock()
         self._volumes: dict[str, _Volume] = {}
@@ -107,13 +115,10 @@ class MemoryVolumes:
                 taken[snapshot_id] = (made, tuple(volume.files.values()))
             return taken[snapshot_id][0]
 
-    def list_files(self, disk_id: str, snapshot_id: str) -> Iterator[FileEntry]:
-        """The files of a snapshot."""
-        with self.faults.around("list_files"), self._lock:
-            if snapshot_id not in self._snapshots.get(disk_id, {}):
-                raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
-            entries = self._snapshots[disk_id][snapshot_id][1]
-        yield from sorted(entries, key=lambda entry: entry.path.split("/"))
+    def write_listing(self, disk_id: str, snapshot_id: str, key: str) -> None:
+        """Write the listing of a snapshot's files to the blob store."""
+        with self.faults.around("write_listing"):
+            self._blobs.put(key, encode_listing(self.snapshot_files(disk_id, snapshot_id)))
 
     def list_snapshots(self, disk_id: str) -> tuple[str, ...]:
         """Ids, oldest first."""
@@ -171,6 +176,18 @@ class MemoryVolumes:
         """Return the current contents of the home: path to size."""
         with self._lock:
             return {path: entry.size for path, entry in self._get(disk_id).files.items()}
+
+    def snapshot_files(self, disk_id: str, snapshot_id: str) -> tuple[FileEntry, ...]:
+        """Return the files of a snapshot, by path.
+
+        Raises:
+            ProviderRefused: there is no such snapshot.
+        """
+        with self._lock:
+            if snapshot_id not in self._snapshots.get(disk_id, {}):
+                raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
+            entries = self._snapshots[disk_id][snapshot_id][1]
+        return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
 
     def id_base(self, disk_id: str) -> int:
         """The range in which the volume's owners are seen now; 0: the stored one."""

@@ -91,7 +91,8 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     _note_hardware(settings, nodes)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
-    volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base)
+    blobs = FileBlobStore(state / "blobs")
+    volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base, blobs)
     check_ids(settings.box_id_base, settings.disks_folder)
     api = engine_service(settings, environment).ensure(renew=True)
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
@@ -112,7 +113,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         wake=LocalWake(),
         cluster=cluster,
         volumes=volumes,
-        blobs=FileBlobStore(state / "blobs"),
+        blobs=blobs,
         keys=GitHubKeySource(settings.github, settings.github_api),
         host_keys=OpensshHostKeys(),
         clock=SystemClock(),

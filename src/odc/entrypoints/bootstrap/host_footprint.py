@@ -15,6 +15,7 @@ from odc.adapters.engine.kernel_limits import restore_limits
 from odc.adapters.engine.lxcfs import stop_lxcfs
 from odc.adapters.engine.service import EngineService
 from odc.adapters.engine.simulated_gpus import devices_file
+from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.mounts import read_mounts, unmount, unmount_copies
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.domain.errors import ProviderError
@@ -83,4 +84,5 @@ def teardown(settings: Settings, service: EngineService, alone: bool) -> None:
     if alone:
         restore_limits()
     if any(mount.target == folder or mount.target.parent == folder / "mounts" for mount in read_mounts()):
-        open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base).close()
+        blobs = FileBlobStore(settings.state_folder / "blobs")
+        open_volumes(folder, int(settings.disk_file_gib * 2**30), settings.box_id_base, blobs).close()

@@ -26,13 +26,13 @@ PAGE = Path("docs/reference/openapi.json")
 
 def page() -> str:
     """The whole document, as a daemon answers it at `/v1/openapi.json`; nothing is started."""
-    clock = SystemClock()
+    clock, blobs = SystemClock(), MemoryBlobStore()
     ports = Ports(
         store=MemoryStateStore(),
         wake=LocalWake(),
         cluster=MemoryCluster(()),
-        volumes=MemoryVolumes(clock),
-        blobs=MemoryBlobStore(),
+        volumes=MemoryVolumes(clock, blobs),
+        blobs=blobs,
         keys=MemoryKeySource(),
         host_keys=OpensshHostKeys(),
         clock=clock,

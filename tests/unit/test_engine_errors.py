@@ -48,8 +48,8 @@ def test_every_class_and_every_word_of_the_table_has_a_recorded_answer() -> None
     assert [sign for _, signs in BY_WORDS for sign in signs if not any(sign in words for words in said)] == []
 
 
-def test_a_missing_image_names_the_command_that_builds_one() -> None:
-    assert error_of(500, "localhost/x: image not known").message.endswith("odc image build")
+def test_a_missing_image_names_who_builds_one() -> None:
+    assert error_of(500, "localhost/x: image not known").message.endswith("the operator builds the default image")
 
 
 def test_the_telling_line_is_the_innermost_cause_of_the_last_line() -> None:

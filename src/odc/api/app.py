@@ -20,6 +20,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, SkipValidation
 
 from odc.api import views
 from odc.api.error_responses import HANDLERS, documented
+from odc.api.hints import done_view
 from odc.api.long_poll import WakeListener, changed_or_over, client_disconnected
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
@@ -86,7 +87,7 @@ class Handlers:
             case User() as user:
                 return views.me_view(user, caller)
             case message:
-                return Done(message=message)
+                return done_view(message)
 
     def _view(self, caller: Principal, reference: str) -> ReservationView:
         return views.reservation_view(self._queries.find(caller, reference), caller, self._queries.status)

@@ -1,19 +1,44 @@
-"""Hints over the wire: the command as text for people, and in parts for clients that fill in options."""
+"""Commands over the wire: as text for people, and in parts for clients that fill in options."""
 
 from __future__ import annotations
 
-from odc.api.messages.requests import HintView, PartView
+from collections.abc import Iterable, Sequence
+
+from odc.api.messages.requests import Done, HintView, PartView, Sentence
 from odc.domain.commands import Command, Part, parts_of
 from odc.domain.errors import Hint
 
 
+def sentence(text: str) -> Sentence:
+    """Return a text with commands in it as it is sent."""
+    return tuple(PartView(text=part.text, program=part.program) for part in parts_of(text))
+
+
+def text_of(text: str, parts: Sentence) -> str:
+    """Return a text that was sent, with its commands; a server of 0.1.0 sends no parts."""
+    return Command(Part(part.text, part.program) for part in parts) if parts else text
+
+
+def texts_of(texts: Iterable[str], parts: Sequence[Sentence]) -> tuple[str, ...]:
+    """Return texts that were sent, with their commands; a server of 0.1.0 sends no parts."""
+    return tuple(text_of("", one) for one in parts) if parts else tuple(texts)
+
+
 def hint_view(hint: Hint) -> HintView:
     """Return the hint as it is sent."""
-    parts = tuple(PartView(text=part.text, program=part.program) for part in parts_of(hint.command))
-    return HintView(label=hint.label, command=f"{hint.command}", parts=parts)
+    return HintView(label=hint.label, command=f"{hint.command}", parts=sentence(hint.command))
 
 
 def hint_of(view: HintView) -> Hint:
-    """Return the hint that was sent; a server of 0.1.0 sends the text only."""
-    parts = tuple(Part(part.text, part.program) for part in view.parts)
-    return Hint(view.label, Command(parts) if parts else view.command)
+    """Return the hint that was sent."""
+    return Hint(view.label, text_of(view.command, view.parts))
+
+
+def done_view(message: str) -> Done:
+    """Return the answer to a request that is not about a reservation."""
+    return Done(message=f"{message}", parts=sentence(message))
+
+
+def message_of(done: Done) -> str:
+    """Return the message of such an answer, with its commands."""
+    return text_of(done.message, done.parts)

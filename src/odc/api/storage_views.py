@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from odc.api.hints import sentence
 from odc.api.messages.storage import DiskUseView, SnapshotUseView, StorageView
 from odc.control.context import StorageStatus
 from odc.control.disk_usage import DiskUsage
@@ -21,7 +22,8 @@ def storage_view(accounts: tuple[DiskUsage, ...], look: StorageStatus, now: date
         sizes_bytes=sum(account.disk.size_bytes for account in accounts),
         settling=use is None or use.settling,
         disks=tuple(_disk(account) for account in accounts),
-        problems=look.problems,
+        problems=tuple(f"{problem}" for problem in look.problems),
+        problem_parts=tuple(map(sentence, look.problems)),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from odc.api.hints import hint_view
+from odc.api.hints import hint_view, sentence
 from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
 from odc.api.messages.requests import ErrorView
 from odc.api.messages.reservations import (
@@ -332,7 +332,8 @@ def status_view(outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now
         types=tuple(type_view(outlook) for outlook in outlooks),
         nodes=nodes,
         quarantined=strays,
-        warnings=look.problems,
+        warnings=tuple(f"{problem}" for problem in look.problems),
+        warning_parts=tuple(map(sentence, look.problems)),
     )
 
 

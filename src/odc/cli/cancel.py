@@ -145,7 +145,7 @@ def _confirm(views: Sequence[ReservationView], wanted: Sequence[str], everything
         what = f"all {len(views)} of yours: {what}" if len(views) > 1 else what
         raise InvalidRequest(f"this ends {what}; confirm it with --yes", ("end them", gpu_dev("cancel --all --yes")))
     if others:
-        command = shlex.join(["gpu-dev", "cancel", *wanted, "--yes"])
+        command = gpu_dev(shlex.join(["cancel", *wanted, "--yes"]))
         told = f"{reservation_lookup.listed(others)} is not yours; confirm it with --yes"
         raise InvalidRequest(told, ("end it" if len(views) == 1 else "end them", command))
 
@@ -173,7 +173,7 @@ def _combined_error(failed: Sequence[tuple[ReservationView, OdcError]], of: int)
     if of == 1:
         return first
     reasons = "; ".join(f"{screens.title(view)}: {error.message}" for view, error in failed)
-    again = shlex.join(["gpu-dev", "cancel", *(view.id for view, _ in failed)])
+    again = gpu_dev(shlex.join(["cancel", *(view.id for view, _ in failed)]))
     return type(first)(f"{len(failed)} of {of} were not cancelled: {reasons}", *first.hints, ("try again", again))
 
 
@@ -185,8 +185,8 @@ def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
 
 def _result_line(view: ReservationView, now: datetime) -> str:
     if view.state is Status.ENDING:
-        disk = f" Its disk {view.disk} is made safe first: gpu-dev show {view.name}" if view.disk else ""
-        return f"{screens.title(view)} is ending.{disk}"
+        disk = f" Its disk {view.disk} is made safe first: " + gpu_dev(f"show {view.name}") if view.disk else ""
+        return f"{screens.title(view)} is ending." + disk
     return screens.ended_sentence(view, now)
 
 
@@ -209,7 +209,7 @@ def wait(session: Session, reference: str | None, as_json: bool) -> None:
         session.output.json(view)
     elif view.state is Status.ACTIVE:
         session.output.line(screens.headline(view, session.now(), session.output))
-        session.output.line(f"Next: gpu-dev connect {view.name}")
+        session.output.line("Next: " + gpu_dev(f"connect {view.name}"))
     else:
         session.output.line(screens.ended_sentence(view, session.now()))
     if view.state is not Status.ACTIVE:

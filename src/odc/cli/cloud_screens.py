@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from odc.api.hints import texts_of
 from odc.api.messages.cloud import Availability, ChoiceView, StatusView, TypeView
 from odc.api.messages.reservations import ReservationView
 from odc.cli import times
 from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, public_text, simulated_line
 from odc.cli.wrap import plain
+from odc.domain.commands import Command, gpu_dev, odc
 from odc.domain.limits import MAX_HOURS, MIN_HOURS, hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK
 from odc.domain.requests import reserve_command
@@ -58,7 +60,7 @@ def _short_span(length: timedelta) -> str:
 def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]:
     """Return the table of `gpu-dev avail`."""
     if not avail.types:
-        return ["This cloud has no nodes. Its operator looks closer with: odc doctor"]
+        return ["This cloud has no nodes. Its operator looks closer with: " + odc("doctor")]
     counts = sorted({choice.gpus for view in avail.types if view.has_gpus for choice in view.choices})
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
     rows, bare = ([_avail_row(view, counts, avail.now, now, by) for view in avail.types] for by in ("by ", ""))
@@ -70,7 +72,7 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
     if any(choice.start is not None and choice.start > avail.now for choice in choices):
         lines.append('"by": promised, could be sooner.' if has_by else "A time: promised, could be sooner.")
     lines += simulated_line(view.name for view in avail.types if view.simulated)
-    return [*lines, "Next: gpu-dev reserve"]
+    return [*lines, "Next: " + gpu_dev("reserve")]
 
 
 def _narrowing(
@@ -132,16 +134,16 @@ def sooner_line(avail: Availability, queued: ReservationView) -> str:
         length = queued.hours if choice.until is None else min(queued.hours, _whole_steps(choice.until - avail.now))
         if length >= _STEP_H and (choice.gpus, length) != wished:
             what = f"{count_text(choice.gpus, queued.gpu_type)} now for {hours_text(length)}"
-            return f"Sooner: {what}      {_instead_of(queued, choice.gpus, length)}"
+            return f"Sooner: {what}      " + _instead_of(queued, choice.gpus, length)
     return ""
 
 
-def _instead_of(queued: ReservationView, gpus: int, hours: float) -> str:
+def _instead_of(queued: ReservationView, gpus: int, hours: float) -> Command:
     """Return the command that cancels the queued reservation and reserves these GPUs at once."""
     disk = queued.disk or NO_DISK
     name = queued.name if queued.name != disk else None
     command = reserve_command(queued.gpu_type, gpus, hours, name, disk if disk != DEFAULT_DISK else None)
-    return f"gpu-dev cancel {queued.name} -y && {command}"
+    return gpu_dev(f"cancel {queued.name} -y") + " && " + command
 
 
 def _whole_steps(length: timedelta) -> float:
@@ -162,7 +164,8 @@ def status_lines(status: StatusView, output: Output) -> list[str]:
     lines += ["", *output.table(["NODE", "TYPE", "FREE", "BOXES", "STATE"], nodes)]
     lines += simulated_line(node.gpu_type for node in status.nodes if node.simulated)
     lines += [f"quarantined: {text}" for text in status.quarantined]
-    lines += [f"{output.paint('warning', 'yellow')}: {text}" for text in status.warnings]
+    warnings = texts_of(status.warnings, status.warning_parts)
+    lines += [f"{output.paint('warning', 'yellow')}: " + text for text in warnings]
     return lines
 
 

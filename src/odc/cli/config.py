@@ -78,11 +78,11 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
         there = ssh_include.ssh_file(session.account_home or session.home)
         output.line(f"ssh           reads {there}, whatever HOME is")
     if me is not None and not me.keys:
-        output.line(f"Next: gpu-dev config set {_first_key(session)}")
+        output.line("Next: " + gpu_dev(f"config set {_first_key(session)}"))
     elif blocked := ssh_setup.unreadable(session):
         output.line(f"Next: {blocked.repair}")
     elif me is not None and not files[0]["included"]:
-        output.line(f"Next: {ssh_include.ENABLE}")
+        output.line("Next: " + ssh_include.ENABLE)
 
 
 def _ssh_file(folder: Path, path: Path, views: Iterable[ReservationView]) -> dict[str, str | bool | None]:
@@ -186,7 +186,7 @@ def _set_endpoint(session: Session, value: str) -> str:
             Client(value).health()
         except ProviderUnavailable as error:
             session.output.note(f"It is kept, but {error.message}.")
-            session.output.note(f"As it was before: gpu-dev config set endpoint {before}")
+            session.output.note("As it was before: " + gpu_dev(f"config set endpoint {before}"))
     write_setting(session.folder, "endpoint", value)
     return f"endpoint: {value}" if value else "the usual endpoint"
 
@@ -214,9 +214,9 @@ def enable(session: Session, block: bool) -> None:
 
 def _next_step(session: Session, ready: Sequence[ReservationView]) -> str:
     if not ready:
-        return "Next: gpu-dev reserve"
+        return "Next: " + gpu_dev("reserve")
     name = ssh_setup.ssh_name(session, ready[0])
-    return f"Next: ssh {name}" if name else f"Next: gpu-dev connect {ready[0].name}"
+    return f"Next: ssh {name}" if name else "Next: " + gpu_dev(f"connect {ready[0].name}")
 
 
 @ssh_include_group.command()

@@ -17,6 +17,7 @@ from odc.cli import screens, ssh_include, ssh_keys_screen, ssh_settings, ssh_set
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_agent_silent, key_files
 from odc.cli.settings_file import read_settings
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.status import ENDED, Status
 
@@ -91,15 +92,16 @@ def explain(session: Session, view: ReservationView, way: Way, alone: Way, is_co
     try:
         view = session.client().reservation(view.id)
     except ProviderUnavailable as error:
-        return Advice([f"{error.message}; your box keeps running. Again: gpu-dev connect {view.name}"])
+        return Advice([f"{error.message}; your box keeps running. Again: " + gpu_dev(f"connect {view.name}")])
     if view.state in (Status.ENDING, *ENDED):
         return Advice([screens.end_sentence(view, session.now())])
     if view.state is not Status.ACTIVE:
-        return Advice([f"{screens.title(view)} is {view.state}. Wait for it: gpu-dev wait {view.name}"])
+        return Advice([f"{screens.title(view)} is {view.state}. Wait for it: " + gpu_dev(f"wait {view.name}")])
     result = tried(way)
     if result.probe is Probe.IN:
-        again = f"The connection broke; the box answers. Again: gpu-dev connect {view.name}"
-        killed = f"The command was killed in the box, or ended with 255. For lack of memory? gpu-dev show {view.name}"
+        again = "The connection broke; the box answers. Again: " + gpu_dev(f"connect {view.name}")
+        look = gpu_dev(f"show {view.name}")
+        killed = "The command was killed in the box, or ended with 255. For lack of memory? " + look
         return Advice([killed if is_command else again])
     if advice := settings_advice(session, way, alone, result):
         return advice
@@ -126,14 +128,15 @@ def verdict(session: Session, view: ReservationView, way: Way, alone: Way) -> li
     if silent := _silent_agent(session, view, way):
         return silent
     result = tried(way)
+    entered: list[str] = ["ssh gets in. Next: " + gpu_dev(f"connect {view.name}")]
     lines = {
         Probe.REFUSED: ["ssh is refused: the box accepts none of the keys that ssh can use without a question."],
         Probe.SILENT: no_way_in(view, result.last),
-        Probe.IN: [f"ssh gets in. Next: gpu-dev connect {view.name}"],
+        Probe.IN: entered,
     }[result.probe]
     if result.probe is not Probe.IN and way != alone and tried(alone).probe is Probe.IN:
         lines = [f"ssh: {result.last}", *_in_the_way(session, way, result.last)]
-        lines.append(f"Without your own ssh settings it gets in. Next: gpu-dev connect {view.name}")
+        lines.append("Without your own ssh settings it gets in. Next: " + gpu_dev(f"connect {view.name}"))
     return lines + _by_name(session, view, way)
 
 
@@ -149,7 +152,7 @@ def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str
     found = ssh_settings.find_option(ssh_settings.trace(way.words, way.name), ("identityagent",), session.folder)
     if found is not None:
         return [*lines, f"  in the way   {found[0].shown(home)}: {found[1]}"]
-    return [*lines, f"  without it   SSH_AUTH_SOCK= gpu-dev connect {view.name}"]
+    return [*lines, "  without it   SSH_AUTH_SOCK= " + gpu_dev(f"connect {view.name}")]
 
 
 def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
@@ -179,11 +182,10 @@ def not_there(session: Session, view: ReservationView) -> list[str]:
         promise = screens.promise_line(view, session.now())
         return [
             f"{screens.title(view)} is queued{place}: it has no box yet. {promise}",
-            f"Wait for it: gpu-dev wait {view.name}",
+            "Wait for it: " + gpu_dev(f"wait {view.name}"),
         ]
-    return [
-        f"{screens.title(view)} is {view.state}: its box does not answer yet. Wait for it: gpu-dev wait {view.name}"
-    ]
+    text = f"{screens.title(view)} is {view.state}: its box does not answer yet. Wait for it: "
+    return [text + gpu_dev(f"wait {view.name}")]
 
 
 def tried(way: Way) -> Tried:
@@ -252,8 +254,8 @@ def no_way_in(view: ReservationView, last: str) -> list[str]:
     return [
         what,
         f"  ssh     {last}",
-        f"  look    gpu-dev show {view.name}",
-        f"  again   gpu-dev connect {view.name}",
+        "  look    " + gpu_dev(f"show {view.name}"),
+        "  again   " + gpu_dev(f"connect {view.name}"),
     ]
 
 

@@ -34,7 +34,7 @@ class Follower:
             self._queued(view)
         self._tell_phases(view.phases)
         if view.trouble:
-            self._once(f"  {view.trouble}; it is tried again")
+            self._once("  " + screens.trouble_text(view) + "; it is tried again")
         if view.state is Status.ENDING:
             self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
         self._session.output.progress(self._under_way(view))

@@ -83,7 +83,7 @@ def prompt_for_missing(session: Session, partial: PartialRequest, avail: Availab
         partial = replace(partial, hours=float(typed))
     if partial.disk is None:
         partial = replace(partial, disk=_ask_disk(session))
-    session.output.line(f"The same by one command: {partial.command()}")
+    session.output.line("The same by one command: " + partial.command())
     if not yes and not prompts.confirm("Reserve it?"):
         raise KeyboardInterrupt
     return partial

@@ -23,12 +23,6 @@ from odc.domain.errors import OdcError
 _CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.values(), "0")))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-USERS_COMMAND = re.compile(r"\bgpu-dev (?=[a-z])")
-"""A command of `gpu-dev` in a text, up to its first word."""
-OPERATORS_COMMAND = re.compile(
-    r"\bodc (?=(?:up|down|serve|doctor|rename|backup|restore|clock|image|user|disk|completion)\b)"
-)
-"""A command of the operator in a text, up to its first word."""
 GAP = "  "
 NO_GPUS = "(no GPUs)"
 
@@ -80,7 +74,7 @@ class Output:
         self._write_err(text)
 
     def _write_err(self, text: str) -> None:
-        parts = self._wrapped(text) if self.err_is_terminal else [plain(self._pasteable(text))]
+        parts = self._wrapped(text) if self.err_is_terminal else [plain(self._typed(text))]
         self.err.write("".join(f"{fit(part, self.err)}\n" for part in parts))
         self.err.flush()
 
@@ -146,21 +140,15 @@ class Output:
         return 0
 
     def _wrapped(self, text: str) -> list[str]:
-        text = self._pasteable(text)
+        text = self._typed(text)
         return wrap_line(text, self.width) if self.width else [text]
 
-    def _typed(self, command: str) -> str:
-        """Return a hint's command as it is typed for this cloud."""
+    def _typed(self, text: str) -> str:
+        """Return a text with each of our commands as it is typed for this cloud."""
         programs = {Program.GPU_DEV: f"gpu-dev --endpoint {self.endpoint}"} if self.endpoint else {}
-        if any(part.program is Program.ODC for part in parts_of(command)):
+        if any(part.program is Program.ODC for part in parts_of(text)):
             programs[Program.ODC] = self.operator()
-        return typed(command, programs)
-
-    def _pasteable(self, text: str) -> str:
-        if OPERATORS_COMMAND.search(text):
-            operated = self.operator()
-            text = OPERATORS_COMMAND.sub(lambda _: f"{operated} ", text)
-        return USERS_COMMAND.sub(lambda _: f"gpu-dev --endpoint {self.endpoint} ", text) if self.endpoint else text
+        return typed(text, programs)
 
     def _rest_away(self, text: str) -> str:
         """Return the code that clears the rest of a line; after a full row it would delete the last character."""
@@ -187,7 +175,7 @@ class Output:
         self._write_err(self.paint("error: ", "red") + (message or error.message))
         width = max((len(hint.label) for hint in error.hints), default=0)
         for hint in error.hints:
-            self._write_err(f"  {hint.label:<{width}}   {self._typed(hint.command)}")
+            self._write_err(f"  {hint.label:<{width}}   " + hint.command)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> list[str]:
         """Return aligned columns under a header. On a narrow terminal the spare columns are dropped, then each row

@@ -126,7 +126,7 @@ def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
     try:
         view = session.client().reserve(request)
     except KeyboardInterrupt:
-        output.note("Interrupted; the reservation may or may not have been made. Check: gpu-dev list")
+        output.note("Interrupted; the reservation may or may not have been made. Check: " + gpu_dev("list"))
         sys.exit(130)
     _show_progress(session, view, mode)
 
@@ -230,7 +230,7 @@ def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> No
     except KeyboardInterrupt:
         output.note("")
         output.note(screens.left_text(view))
-        output.note(f"End it: gpu-dev cancel {view.name}")
+        output.note("End it: " + gpu_dev(f"cancel {view.name}"))
         sys.exit(130)
     except ProviderUnavailable as error:
         known = ("it was requested", gpu_dev(f"show {view.id[:8]}"))
@@ -281,7 +281,8 @@ def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list
         sooner = cloud_screens.sooner_line(session.client().avail(), view)
         lines += [sooner] if sooner else []
     if view.state is Status.QUEUED and mode.wait:
-        lines.append(f"Waiting. Ctrl+C leaves it queued; gpu-dev connect {view.name} comes back to it.")
+        back = gpu_dev(f"connect {view.name}") + " comes back to it."
+        lines.append("Waiting. Ctrl+C leaves it queued; " + back)
     return lines
 
 
@@ -289,15 +290,16 @@ def _result(session: Session, view: ReservationView, name: str) -> list[str]:
     from odc.cli import ssh_setup
 
     now = session.now()
+    connect = gpu_dev(f"connect {view.name}")
     if view.state is Status.ACTIVE and view.expires_at:
         ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
         if not name:
             way = ssh_setup.names_command(session, view)
-            return [f"{ready}gpu-dev connect {view.name}", f"By name from ssh, VS Code and Cursor: {way}"]
+            return [ready + connect, "By name from ssh, VS Code and Cursor: " + way]
         by_name = f"VS Code: {screens.links(name)[0][1]}"
-        return [f"{ready}ssh {name}   or   gpu-dev connect {view.name}", by_name]
+        return [f"{ready}ssh {name}   or   " + connect, by_name]
     if view.state is Status.QUEUED:
-        return [f"Connect when it is ready: gpu-dev connect {view.name}"]
+        return ["Connect when it is ready: " + connect]
     if view.state is Status.ENDING:
         return [screens.end_sentence(view, now)]
-    return [f"Starting up.   gpu-dev connect {view.name}"]
+    return ["Starting up.   " + connect]

@@ -12,12 +12,13 @@ from odc.api.messages.users import Me
 from odc.cli import times
 from odc.cli.output import Output
 from odc.cli.wrap import plain
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.names import short
-from odc.domain.status import LIVE, BoxStatus, EndCause, Status, WaitsFor
+from odc.domain.status import LIVE, BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
-_RESERVE = "Next: gpu-dev reserve"
+_RESERVE = "Next: " + gpu_dev("reserve")
 OOM_TITLE = " "
 """Title of the column with `OOM 1`; the column is shown only if a reservation has a memory kill."""
 
@@ -103,18 +104,19 @@ def nothing_lines(user: str, status: str, ended: bool) -> list[str]:
         status: the states, with commas; empty for any.
         ended: ended ones were asked for too.
     """
+    everyone = gpu_dev("list --user all --all")
     if status:
         which = f"reservation that is {' or '.join(status.split(','))}"
         if user == "me":
-            return [f"You have no {which}. All of yours: gpu-dev list --all"]
+            return [f"You have no {which}. All of yours: " + gpu_dev("list --all")]
         who = "Nobody has a" if user == "all" else f"{user} has no"
-        return [f"{who} {which}. Everyone's: gpu-dev list --user all --all"]
+        return [f"{who} {which}. Everyone's: " + everyone]
     if user == "me":
-        first = "No reservations." if ended else "No reservations now. Ended ones: gpu-dev list --all"
+        first = "No reservations." if ended else "No reservations now. Ended ones: " + gpu_dev("list --all")
         return [first, _RESERVE]
     if user == "all":
-        return ["Nobody has a reservation. " + (_RESERVE if ended else "Ended ones: gpu-dev list --user all --all")]
-    return [f"{user} has no reservation. Everyone's: gpu-dev list --user all --all"]
+        return ["Nobody has a reservation. " + (_RESERVE if ended else "Ended ones: " + everyone)]
+    return [f"{user} has no reservation. Everyone's: " + everyone]
 
 
 def list_lines(
@@ -142,7 +144,7 @@ def list_lines(
         row += [oom_cell(view)] if killed else []
         rows.append([view.owner, *row] if others else row)
     lines = _with_places(header, rows, views, output)
-    lines += [f"{view.name}: {view.trouble}" for view in views if view.trouble]
+    lines += [f"{view.name}: " + trouble_text(view) for view in views if view.trouble]
     return lines + simulated_line(view.gpu_type for view in views if view.simulated)
 
 
@@ -218,7 +220,7 @@ def promise_line(view: ReservationView, now: datetime) -> str:
 def left_text(view: ReservationView) -> str:
     """Return the line for a user who stops waiting: the reservation's state, and the command to resume."""
     stays = "stays queued" if view.state is Status.QUEUED else "goes on"
-    return f"{view.name} {stays}. Come back: gpu-dev connect {view.name}"
+    return f"{view.name} {stays}. Come back: " + gpu_dev(f"connect {view.name}")
 
 
 def gpus_text(indexes: Sequence[int]) -> str:
@@ -229,6 +231,13 @@ def gpus_text(indexes: Sequence[int]) -> str:
         return f", GPU {indexes[0]}"
     together = list(indexes) == list(range(indexes[0], indexes[0] + len(indexes))) and len(indexes) > 2
     return f", GPUs {indexes[0]}-{indexes[-1]}" if together else f", GPUs {','.join(map(str, indexes))}"
+
+
+def trouble_text(view: ReservationView) -> str:
+    """Return what blocks it; for what an operator repairs, with the command."""
+    if view.trouble_kind is TroubleKind.IMAGE:
+        return f"{view.trouble}: sudo " + odc("image build")
+    return view.trouble
 
 
 def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) -> str:
@@ -247,7 +256,7 @@ def ended_sentence(view: ReservationView, now: datetime) -> str:
         text += f" Disk {view.disk} is as it was."
     elif view.disk and view.snapshot and view.snapshot.verified:
         text += f" Disk {view.disk} safe, {snapshot_text(view, view.snapshot, now)} verified."
-    return f"{text} Again: gpu-dev reserve --like {view.name}"
+    return f"{text} Again: " + gpu_dev(f"reserve --like {view.name}")
 
 
 def end_sentence(view: ReservationView, now: datetime) -> str:
@@ -255,15 +264,16 @@ def end_sentence(view: ReservationView, now: datetime) -> str:
     if view.state is not Status.ENDING:
         return ended_sentence(view, now)
     if view.requeue:
-        return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: gpu-dev wait {view.name}"
+        return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: " + gpu_dev(f"wait {view.name}")
     if view.ended_by:
         why = f"it was cancelled by {view.ended_by}"
     elif view.expires_at and view.expires_at <= now and view.cause is not EndCause.CANCELLED:
         why = f"it expired at {times.clock(view.expires_at, now)}"
     else:
         why = view.reason or "it was cancelled"
-    safe = f"Its disk {view.disk} is being made safe: gpu-dev show {view.name}"
-    return f"{title(view)} is ending: {why}. " + (safe if view.disk else f"Again: gpu-dev reserve --like {view.name}")
+    safe = f"Its disk {view.disk} is being made safe: " + gpu_dev(f"show {view.name}")
+    again = "Again: " + gpu_dev(f"reserve --like {view.name}")
+    return f"{title(view)} is ending: {why}. " + (safe if view.disk else again)
 
 
 def unknown_me_lines() -> list[str]:
@@ -277,7 +287,8 @@ def me_lines(me: Me) -> list[str]:
     lines = [f"you           {me.user} ({me.principal}){', operator' if me.admin else ''}"]
     lines.append(f"github_user   {me.github_user or 'not set'}")
     if me.github_fault:
-        lines.append(f"              {me.github_fault}; the last good keys are used")
+        again = gpu_dev("config set github_user NAME")
+        lines.append(f"              {me.github_fault}; the last good keys are used. Set it again: " + again)
     for number, key in enumerate(me.keys):
         label = "keys" if number == 0 else ""
         words = filter(None, (key.fingerprint, key.kind, key.comment, f"({key.source})"))

@@ -11,8 +11,9 @@ from odc.api.messages.reservations import BoxView, History, PhaseView, Reservati
 from odc.api.messages.storage import DiskView
 from odc.cli import times
 from odc.cli.output import Output
-from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text
+from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text, trouble_text
 from odc.cli.ssh_include import ENABLE
+from odc.domain.commands import gpu_dev
 from odc.domain.limits import hours_text
 from odc.domain.names import short
 from odc.domain.status import LIVE, BoxStatus, Status
@@ -57,7 +58,7 @@ def show_lines(
 
 def _aligned(facts: Sequence[tuple[str, str]]) -> list[str]:
     width = max(9, *(len(name) for name, _ in facts)) if facts else 0
-    return [f"  {name:<{width}} {text}" for name, text in facts]
+    return [f"  {name:<{width}} " + text for name, text in facts]
 
 
 def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name: str) -> list[tuple[str, str]]:
@@ -71,7 +72,7 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
     facts.append(("disk", disk_text(view, now, disk)))
     facts += oom_facts(view, now)
     if view.trouble:
-        facts.append(("trouble", f"{view.trouble}; it is tried again"))
+        facts.append(("trouble", trouble_text(view) + "; it is tried again"))
     if _lacks_box(view):
         facts.append(("trouble", "its box is not there; if that stays so it ends with the reason"))
     if view.reason:
@@ -138,17 +139,18 @@ def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
 
 def _next_line(view: ReservationView) -> str:
     if not view.mine:
-        return f"End it: gpu-dev cancel {short(view.id)}"
+        return "End it: " + gpu_dev(f"cancel {short(view.id)}")
+    wait = "Wait for it: " + gpu_dev(f"wait {view.name}")
     if view.state is Status.ENDING and view.requeue:
-        return f"It goes back to the queue, at its old place. Wait for it: gpu-dev wait {view.name}"
+        return "It goes back to the queue, at its old place. " + wait
     if view.state is Status.ENDING:
         safe = f"Its disk {view.disk} is being made safe. " if view.disk else ""
-        return f"{safe}Again: gpu-dev reserve --like {view.name}"
+        return f"{safe}Again: " + gpu_dev(f"reserve --like {view.name}")
     if _lacks_box(view):
-        return f"Look again: gpu-dev show {view.name}"
+        return "Look again: " + gpu_dev(f"show {view.name}")
     if view.state is Status.ACTIVE:
-        return f"Next: gpu-dev connect {view.name}"
-    return f"Wait for it: gpu-dev wait {view.name}"
+        return "Next: " + gpu_dev(f"connect {view.name}")
+    return wait
 
 
 def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None) -> str:
@@ -199,7 +201,7 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
     elif view.disk:
         facts.append(("disk", f"{view.disk} is kept; the snapshot of this end is not kept any more"))
     facts += oom_facts(view, now)
-    again = [f"Again: gpu-dev reserve --like {view.name}"] if view.mine else []
+    again = ["Again: " + gpu_dev(f"reserve --like {view.name}")] if view.mine else []
     return [headline(view, now, output), *_aligned([*facts, *_time_facts(view, now)]), *again]
 
 

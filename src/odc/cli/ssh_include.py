@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.cli.settings_file import is_file
+from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 from odc.host import write_atomically
 
-ENABLE = "gpu-dev config ssh-include enable"
+ENABLE = gpu_dev("config ssh-include enable")
 LINE = "Include ~/.gpu-dev/*-sshconfig"
 BEGIN = "# >>> your reservations, by gpu-dev: do not edit, every command writes them anew >>>"
 END = "# <<< your reservations <<<"

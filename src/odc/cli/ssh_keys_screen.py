@@ -7,6 +7,7 @@ from pathlib import Path
 
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile, in_home
+from odc.domain.commands import gpu_dev
 from odc.domain.ssh_keys import fingerprint
 
 _GITHUB = "https://github.com/settings/keys"
@@ -46,11 +47,13 @@ def _ways_in(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) 
     lines = [f"  load that key     ssh-add FILE, with the private half of {me.keys[0].fingerprint}"] if me.keys else []
     mine = [file.path for file in files if file.private and file.path != file.private]
     if mine:
-        lines.append(f"  use this one      gpu-dev config set ssh_key {in_home(home, mine[0])}")
+        lines.append("  use this one      " + gpu_dev(f"config set ssh_key {in_home(home, mine[0])}"))
     elif held:
-        lines.append("  use your agent's  ssh-add -L > ~/agent.pub && gpu-dev config set ssh_key ~/agent.pub")
+        lines.append("  use your agent's  ssh-add -L > ~/agent.pub && " + gpu_dev("config set ssh_key ~/agent.pub"))
     else:
-        lines.append("  make a key        ssh-keygen -t ed25519 && gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub")
+        lines.append(
+            "  make a key        ssh-keygen -t ed25519 && " + gpu_dev("config set ssh_key ~/.ssh/id_ed25519.pub")
+        )
     if me.github_user:
         lines.append(f"  or on GitHub      add your public key to {me.github_user}: {_GITHUB}")
     return lines

@@ -8,6 +8,7 @@ from pathlib import Path
 from odc.api.messages.reservations import ReservationView
 from odc.cli import ssh_files, ssh_include, ssh_names
 from odc.cli.context import Session
+from odc.domain.commands import gpu_dev
 
 _MACHINE_FOLDER = Path("/etc/ssh/ssh_config.d")
 
@@ -39,7 +40,7 @@ def names_command(session: Session, view: ReservationView) -> str:
     if blocked := unreadable(session):
         return blocked.repair
     if ssh_include.is_included(ssh_include.ssh_file(session.account_home or session.home)):
-        return f"gpu-dev connect {view.name} --diagnose"
+        return gpu_dev(f"connect {view.name} --diagnose")
     return ssh_include.ENABLE
 
 

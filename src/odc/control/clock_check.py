@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from odc.domain.commands import odc
 from odc.domain.records import ClockAnchor
 from odc.ports.clock import Clock
 from odc.ports.state_store import StateStore
@@ -44,7 +45,7 @@ def judge(anchor: ClockAnchor, now: ClockAnchor) -> ClockVerdict:
     return ClockVerdict(
         frozen=True,
         why=f"the clock jumped {direction} by {timedelta(seconds=seconds)}; no reservation ends by time until "
-        "you say that it is right: odc clock accept",
+        "you say that it is right: " + odc("clock accept"),
     )
 
 

@@ -101,7 +101,7 @@ class ClusterStatus:
         nodes: every node by name.
         boxes: every box of the cloud.
         quarantined: boxes without a record.
-        problems: current faults, as sentences for people.
+        problems: current faults, as sentences for people, which may have commands in them (`odc.domain.commands`).
         frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
         storage: how full the disk storage is.
     """

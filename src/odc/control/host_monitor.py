@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from odc.control.context import Ports
 from odc.control.task_runner import Outcome, Runner, TaskId
 from odc.domain.box import BoxSeen
+from odc.domain.commands import odc
 from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
 
@@ -60,7 +61,7 @@ class HostMonitor:
         now = self._ports.clock.since_boot()
         self._repaired = {text: at for text, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
         missing = self._report.missing_image
-        image = (f"the image {missing} of boxes is gone: sudo odc image build",) if missing else ()
+        image = (f"the image {missing} of boxes is gone: sudo " + odc("image build"),) if missing else ()
         return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
 
     def _stuck(self, now: timedelta) -> tuple[str, ...]:
@@ -69,7 +70,10 @@ class HostMonitor:
             return ()
         minutes = (now - self._started) // timedelta(minutes=1)
         return (
-            f"the check of the host has not ended for {minutes} min; see dmesg, then: sudo odc down && sudo odc up",
+            f"the check of the host has not ended for {minutes} min; see dmesg, then: sudo "
+            + odc("down")
+            + " && sudo "
+            + odc("up"),
         )
 
     def take(self, outcomes: Mapping[str, Outcome]) -> None:

@@ -63,11 +63,12 @@ def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
 def describe_orphans(orphans: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
     """The problems that operators are shown, one for each orphaned disk."""
     found = [
-        f"{shown(label)} has files but no record; take it back: {_command(label)}" for label in orphans[:MAX_NAMED]
+        f"{shown(label)} has files but no record; take it back: " + _command(label) for label in orphans[:MAX_NAMED]
     ]
     if len(orphans) > MAX_NAMED:
         found.append(
-            f"{len(orphans) - MAX_NAMED} more disks have files but no record; take them back: odc disk recover --all"
+            f"{len(orphans) - MAX_NAMED} more disks have files but no record; take them back: "
+            + odc("disk recover --all")
         )
     return tuple(found)
 

@@ -150,8 +150,7 @@ def _obstacle(
         return _Obstacle(TroubleKind.HOST, seen.host.blocked)
     missing = seen.host.missing_image
     if missing and (record.spec.image or policy.image) == missing:
-        text = f"the image {missing} of boxes is gone; the operator builds it: sudo odc image build"
-        return _Obstacle(TroubleKind.IMAGE, text)
+        return _Obstacle(TroubleKind.IMAGE, f"the image {missing} of boxes is gone; the operator builds it")
     shortage = free.shortage(slot.nodes)
     return _Obstacle(TroubleKind.PORTS, shortage) if shortage else None
 

@@ -25,6 +25,7 @@ from odc.control.context import Policy, Ports, StatusCache
 from odc.control.request_handlers import REQUESTS, Answer, RequestHandlers
 from odc.domain import errors
 from odc.domain.access import Principal
+from odc.domain.commands import Command, Part
 from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound, RequestError
 from odc.domain.records import RequestRecord
 from odc.domain.requests import Request
@@ -44,11 +45,13 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The answer as it is stored with the request; `REQUESTS` defines which field is used.
 
     A reservation is stored as its id, and the caller's own record not at all: a repeat shows both as they are now.
-    Version 0.1.0 stored refusals too, with the class of the error.
+    The parts are those of the message if it has commands in it. Version 0.1.0 stored refusals too, with the class of
+    the error.
     """
 
     reservation: str = ""
     message: str = ""
+    parts: tuple[Part, ...] = ()
     error: str = ""
     hints: tuple[tuple[str, str], ...] = ()
 
@@ -103,9 +106,11 @@ class Requests:
 
     def _once(self, caller: Principal, request: Request, row: RequestRecord) -> Answer:
         effect = REQUESTS[type(request)].decide(self._handlers, self._authorizer, caller, request)
+        answer = effect.answer
         stored = StoredAnswer(
-            reservation=effect.answer.id if isinstance(effect.answer, Reservation) else "",
-            message=effect.answer if isinstance(effect.answer, str) else "",
+            reservation=answer.id if isinstance(answer, Reservation) else "",
+            message=f"{answer}" if isinstance(answer, str) else "",
+            parts=answer.parts if isinstance(answer, Command) else (),
         )
         done = replace(row, answer=msgspec.json.encode(stored))
         self._ports.store.commit(replace(effect.change, request=done))
@@ -131,7 +136,7 @@ class Requests:
             raise kind(answer.message, *answer.hints)
         kind_of_answer = REQUESTS[type(request)].answer
         if kind_of_answer is str:
-            return answer.message
+            return Command(answer.parts) if answer.parts else answer.message
         if kind_of_answer is User:
             return self._handlers.user_of(caller)
         record = self._ports.store.find_reservation(answer.reservation)

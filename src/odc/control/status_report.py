@@ -9,6 +9,7 @@ from dataclasses import replace
 from odc.control.context import ClusterStatus, StorageStatus
 from odc.control.decide import quarantined
 from odc.control.observation import Observation
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.names import short
 from odc.domain.node import Node
 from odc.domain.reservation import State
@@ -59,8 +60,8 @@ def _without_expiry(seen: Observation) -> Iterator[str]:
     """Active reservations that nothing ends. Only a damaged or restored record is like this."""
     for record in seen.stored.reservations:
         if record.state is State.ACTIVE and record.expires_at is None:
-            end = f"gpu-dev cancel {short(record.id)}"
-            yield f"reservation {record.id}: it has no expiry time and will run until cancelled: {end}"
+            end = gpu_dev(f"cancel {short(record.id)}")
+            yield f"reservation {record.id}: it has no expiry time and will run until cancelled: " + end
 
 
 def _without_node(seen: Observation) -> Iterator[str]:
@@ -110,5 +111,7 @@ def _held_uid(user: User) -> str:
     uid, login = user.principal.removeprefix("unix:"), shlex.quote(user.claimed_by)
     return (
         f"uid {uid} was {user.name} and is {user.claimed_by} now, whose requests are refused. The same person: "
-        f"odc user move {uid} {login}. Another person: odc user forget {uid}"
+        + odc(f"user move {uid} {login}")
+        + ". Another person: "
+        + odc(f"user forget {uid}")
     )

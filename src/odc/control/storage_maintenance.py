@@ -20,6 +20,7 @@ from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
 from odc.control.orphaned_disks import describe_orphans, orphaned_disks, write_labels
 from odc.control.task_runner import Runner, TaskId
+from odc.domain.commands import odc
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
 from odc.domain.records import Change, Stored
@@ -237,4 +238,5 @@ def _disk_use(disk: Disk, use: DiskUse) -> bytes:
 def _nearly_full(use: StorageUse, level: Level) -> str:
     free, total = gib_text(use.free_bytes), gib_text(use.total_bytes)
     what = "no new disk is made, and running boxes may soon be unable to write" if level is Level.FULL else "act now"
-    return f"the disk storage is nearly full, {free} of {total} free: {what}; sudo odc disk list shows who uses it"
+    text = f"the disk storage is nearly full, {free} of {total} free: {what}; sudo "
+    return text + odc("disk list") + " shows who uses it"

@@ -328,4 +328,4 @@ class Tasks:
         login = self._ports.keys.find_login(user.github_id)
         if not login or login.lower() == user.github_user.lower():
             return ""
-        return f"; that account is called {login} now: gpu-dev config set github_user {login}"
+        return f"; that account is called {login} now"

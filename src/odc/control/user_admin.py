@@ -138,7 +138,7 @@ class Users:
         answer += f", {_count(len(live), 'reservation')} ending" if live else ""
         if disks:
             names = ", ".join(disk.name for disk in disks)
-            answer += f"; disks kept: {names}. Hand them over: odc user move {to} LOGIN"
+            answer += f"; disks kept: {names}. Hand them over: " + odc(f"user move {to} LOGIN")
         return change, answer
 
     def move(self, user: User, to: str) -> tuple[Change, str]:

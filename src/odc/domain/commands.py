@@ -1,7 +1,7 @@
-"""Commands in hints, with the calls of our programs in them as data.
+"""Text with the calls of our programs in it as data: commands in hints, and sentences that name a command.
 
 How a program is typed depends on who reads it: `gpu-dev` may need `--endpoint`, `odc` may need `--config`. So the code
-that makes a hint writes `gpu_dev("cancel train")`, and the code that shows it fills in the options.
+that makes a text writes `"Next: " + gpu_dev("reserve")`, and the code that shows it fills in the options.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ class Part(NamedTuple):
 
 
 class Command(str):
-    """Shell text to paste; as a string it names the programs without options.
+    """Shell text to paste, or a sentence with such text in it; as a string it names the programs without options.
 
-    `"sudo " + odc("up")` and `gpu_dev("reserve") + " --yes"` are commands too; an f-string makes plain text of one.
+    `"sudo " + odc("up")` and `"Next: " + gpu_dev("reserve")` are commands too. An f-string and the methods of `str`
+    make plain text of one, to which no options can be added. Records and messages keep the parts: msgspec does not
+    encode a command.
     """
 
     parts: tuple[Part, ...]
@@ -55,6 +57,12 @@ class Command(str):
 def parts_of(text: str) -> tuple[Part, ...]:
     """The parts of a command; other text is one part."""
     return text.parts if isinstance(text, Command) else (Part(text),)
+
+
+def joined(separator: str, texts: Iterable[str]) -> str:
+    """Return the texts with a separator between them, as `str.join`, and keep their commands."""
+    parts = [part for text in texts for part in (Part(separator), *parts_of(text))]
+    return Command(parts[1:])
 
 
 def typed(text: str, programs: Mapping[Program, str]) -> str:

@@ -69,16 +69,10 @@ def with_fetched_keys(user: User, github_id: int, keys: tuple[str, ...]) -> User
         keys: the account's keys, one public key a line.
     """
     if user.github_id and github_id and user.github_id != github_id:
-        fault = (
-            f"{user.github_user} is another GitHub account now; its keys are not used. "
-            f"If it is yours: gpu-dev config set github_user {user.github_user}"
-        )
+        fault = f"{user.github_user} is another GitHub account now; its keys are not used"
         return msgspec.structs.replace(user, github_fault=fault)
     if user.github_id and not github_id and keys != user.github_keys:
-        fault = (
-            f"GitHub does not say whether {user.github_user} is still the same account; the last good keys are used. "
-            f"If your keys there have changed: gpu-dev config set github_user {user.github_user}"
-        )
+        fault = f"GitHub does not say whether {user.github_user} is still the same account"
         return msgspec.structs.replace(user, github_fault=fault)
     return msgspec.structs.replace(user, github_id=github_id or user.github_id, github_keys=keys, github_fault="")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from odc import __version__
+from odc.api.hints import sentence
 from odc.api.messages.cloud import Health
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.domain.disk import VolumeLabel
@@ -68,7 +69,8 @@ class Cloud:
             simulated=any(node.simulated for node in self.nodes),
             storage=self.ports.volumes.describe(),
             engine=self.engine,
-            problems=status.problems,
+            problems=tuple(f"{problem}" for problem in status.problems),
+            problem_parts=tuple(map(sentence, status.problems)),
         )
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from odc.control.orphaned_disks import describe_orphans
-from odc.domain.commands import odc
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import only_one
@@ -61,9 +61,9 @@ def restore(settings: Settings, backend: Backend, source: Path, say: Say) -> Non
         kept = backend.records.restore(source)
     say(f"The records are those of {source}.")
     if kept:
-        say(f"The ones before are kept. Undo: odc restore {shlex.quote(str(kept))}")
+        say("The ones before are kept. Undo: " + odc(f"restore {shlex.quote(str(kept))}"))
     _say_lost(backend, say)
-    say("Boxes that the backup does not know go on and are shown by gpu-dev status. Next: odc up")
+    say("Boxes that the backup does not know go on and are shown by " + gpu_dev("status") + ". Next: " + odc("up"))
 
 
 def _say_lost(backend: Backend, say: Say) -> None:
@@ -72,4 +72,4 @@ def _say_lost(backend: Backend, say: Say) -> None:
         known = {disk.id for disk in store.list_disks(None)}
     lost = tuple(label for label in backend.volume_labels() if label.disk_id not in known)
     for sentence in describe_orphans(lost):
-        say(f"warning: {sentence}   (once the cloud is up)")
+        say("warning: " + sentence + "   (once the cloud is up)")

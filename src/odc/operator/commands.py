@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from odc import __version__
 from odc.cli.completion import completion_command
@@ -119,11 +120,11 @@ def doctor(call: Invocation, as_json: bool) -> None:
         say(f"{'warn':<5} {'environment':<11} not used: {', '.join(call.program.ignored)}")
     findings = examine(call.settings(), call.program.make_backend)
     if as_json:
-        echo_json(findings)
+        echo_json([replace(finding, text=f"{finding.text}", hint=f"{finding.hint}") for finding in findings])
     for finding in () if as_json else findings:
-        say(f"{finding.level:<5} {finding.subject:<11} {finding.text}")
+        say(f"{finding.level:<5} {finding.subject:<11} " + finding.text)
         if finding.hint:
-            say(f"{'':17} {finding.hint}")
+            say(" " * 18 + finding.hint)
     if any(finding.level == "fail" for finding in findings):
         sys.exit(1)
 
@@ -140,9 +141,9 @@ def rename(call: Invocation, name: str) -> None:
     old = renaming.rename(settings, name, call.program.make_backend)
     say(f'The cloud "{old}" is called "{name}" now. Its records and disks are as they were.')
     if settings.cloud == name:
-        say("Next: odc up")
+        say("Next: " + odc("up"))
     else:
-        say(f'Next: set cloud = "{name}" in {call.file or DEFAULT_FILE}, then: odc up')
+        say(f'Next: set cloud = "{name}" in {call.file or DEFAULT_FILE}, then: ' + odc("up"))
 
 
 @group.command()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from odc.api.hints import message_of
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
 from odc.domain.status import Status
 from odc.operator.confirmation import confirm
-from odc.operator.hints import pasteable
+from odc.operator.hints import typed_here
 from odc.operator.invocation import Invocation, echo_json, say, yes_option
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def clock_accept(call: Invocation, yes: bool) -> None:
         answer = client.accept_clock()
     finally:
         client.close()
-    click.echo(answer.message)
+    say(message_of(answer))
 
 
 def _over_by_the_clock(client: Client) -> list[str]:
@@ -74,7 +75,7 @@ def user_list(call: Invocation, as_json: bool) -> None:
         echo_json(found)
         return
     for line in table(found.users):
-        click.echo(pasteable(line))
+        click.echo(typed_here(line))
 
 
 @user.command("forget")
@@ -121,7 +122,7 @@ def disk_list(call: Invocation, as_json: bool) -> None:
 
     view = read_storage(call.settings())
     for line in [msgspec.json.encode(view).decode()] if as_json else overview(view):
-        click.echo(line if as_json else pasteable(line))
+        click.echo(line if as_json else typed_here(line))
 
 
 @disk.command("prune")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from odc.api.client import Client
+from odc.api.hints import message_of, texts_of
 from odc.api.messages.storage import DiskUseView, StorageView
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
@@ -43,8 +44,8 @@ def overview(view: StorageView) -> list[str]:
         return [*lines[:1], "There is no disk yet."]
     lines += [*_table(_USERS, _by_user(view.disks)), "", *_table(_DISKS, map(_disk_row, view.disks))]
     if any(disk.snapshots[:-1] for disk in view.disks):
-        lines += ["", "Delete older snapshots: odc disk prune --dry-run"]
-    return [*lines, *(f"warning: {problem}" for problem in view.problems)]
+        lines += ["", "Delete older snapshots: " + odc("disk prune --dry-run")]
+    return [*lines, *("warning: " + problem for problem in texts_of(view.problems, view.problem_parts))]
 
 
 def space_text(view: StorageView) -> str:
@@ -87,7 +88,7 @@ def prune(settings: Settings, asked: PruneSnapshots, dry_run: bool, confirm: Con
         if dry_run:
             return
         confirm(f"this deletes {count}")
-        say(client.prune_snapshots(asked).message)
+        say(message_of(client.prune_snapshots(asked)))
         after = _wait(client)
         freed = max(after.free_bytes - before.free_bytes, 0)
         say(f"Freed {gib_text(freed)}. {space_text(after)}.")
@@ -104,7 +105,7 @@ def recover(settings: Settings, asked: RecoverDisk, say: Say) -> None:
     """
     client = Client(settings.socket)
     try:
-        say(client.recover_disk(asked).message)
+        say(message_of(client.recover_disk(asked)))
         if asked.every:
             # Refused if disks remain: the error has a command for each of them.
             client.recover_disk(asked)
@@ -135,13 +136,14 @@ def _say_nothing(view: StorageView, say: Say) -> None:
     if deleting:
         count = "1 snapshot is" if deleting == 1 else f"{deleting} snapshots are"
         say(f"{count} being deleted already, and no other can be. {space_text(view)}.")
-        say("See what that frees: odc disk list")
+        say("See what that frees: " + odc("disk list"))
         return
     say("No snapshot can be deleted: each of these disks has only its newest verified one.")
     say(f"{space_text(view)}. What is taken now are files on disks; those who take most:")
     for line in _table(_USERS, _by_user(view.disks)[:5]):
         say(line)
-    say("More room: let users delete files, or raise disk_file_gib in the settings, then: odc down && odc up")
+    again = odc("down") + " && " + odc("up")
+    say("More room: let users delete files, or raise disk_file_gib in the settings, then: " + again)
 
 
 def _going_rows(disk: DiskUseView) -> list[tuple[str, ...]]:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from odc.api.client import Client
+from odc.api.hints import texts_of
+from odc.domain.commands import joined, odc
 from odc.domain.errors import OdcError, ProviderUnavailable
 from odc.domain.finding import Finding
 from odc.operator.backend import Backend, Check, MakeBackend
@@ -44,7 +46,7 @@ def examine(settings: Settings, make_backend: MakeBackend) -> tuple[Finding, ...
         try:
             findings += check()
         except OdcError as error:
-            hint = f"{error.hints[0].label}: {error.hints[0].command}" if error.hints else ""
+            hint = f"{error.hints[0].label}: " + error.hints[0].command if error.hints else ""
             findings.append(Finding("fail", subject, error.message, hint))
         except OSError as error:
             findings.append(Finding("fail", subject, f"{error.filename or 'it'}: {error.strerror or error}"))
@@ -56,11 +58,11 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     try:
         health = client.health()
     except OdcError as error:
-        yield Finding("warn", "daemon", error.message, "run: sudo odc up")
+        yield Finding("warn", "daemon", error.message, "run: sudo " + odc("up"))
         return
     finally:
         client.close()
-    for problem in health.problems:
+    for problem in texts_of(health.problems, health.problem_parts):
         yield Finding("warn", "daemon", problem)
     if not health.ready:
         yield Finding("fail", "daemon", f"answers on {settings.socket}, but has not seen its nodes yet")
@@ -88,7 +90,7 @@ def _users(settings: Settings, backend: Backend, running: bool) -> Iterator[Find
     for user in users:
         text, hints = advice(user)
         if user.held or (user.login is None and user.reservations):
-            ways = "; ".join(f"{hint.label}: sudo {hint.command}" for hint in hints)
+            ways = joined("; ", (f"{hint.label}: sudo " + hint.command for hint in hints))
             yield Finding("warn", "users", text, ways)
         if user.name in settings.admins and user.login != user.name:
             text = f"admins names {user.name}, who is recorded with uid {user.uid}; that login is another uid now"
@@ -106,5 +108,5 @@ def _disk_sizes(settings: Settings) -> Iterator[Finding]:
     with contextlib.suppress(ProviderUnavailable):  # a daemon that does not answer is a finding of its own
         view = read_storage(settings)
         over = view.sizes_bytes > view.total_bytes > 0
-        hint = "fine while they are not full; who uses it: sudo odc disk list" if over else ""
+        hint = "fine while they are not full; who uses it: sudo " + odc("disk list") if over else ""
         yield Finding("warn" if over else "ok", "disk sizes", overcommit_text(view), hint)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from odc.api.client import Client, settings_note
+from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.host import poll_until
 from odc.operator import systemd
@@ -57,9 +58,10 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
         _leave_nothing(ours, backend)
         say("Everything is down. Records and disks are kept.")
     elif was_up:
-        say("The daemon is down; boxes go on. Start it again: odc up")
+        say("The daemon is down; boxes go on. Start it again: " + odc("up"))
     else:
-        say("The daemon is down already; boxes go on. Start it: odc up. End them too: odc down --all")
+        end = ". End them too: " + odc("down --all")
+        say("The daemon is down already; boxes go on. Start it: " + odc("up") + end)
 
 
 def _settings_of(settings: Settings, was_up: bool) -> Settings:

@@ -9,7 +9,7 @@ import click
 
 from odc.cli.command_aliases import similar_options
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
-from odc.operator.hints import pasteable, typed_here
+from odc.operator.hints import typed_here
 
 EXTRAS = {"psycopg": "server,postgresql"}
 """Module to the extras that bring it; every other one comes with `server`."""
@@ -17,7 +17,7 @@ EXTRAS = {"psycopg": "server,postgresql"}
 
 def show_error(error: OdcError) -> None:
     """`error: …`, then one aligned line for each way on."""
-    click.echo(f"error: {pasteable(error.message)}", err=True)
+    click.echo(f"error: {typed_here(error.message)}", err=True)
     width = max((len(hint.label) for hint in error.hints), default=0)
     for hint in error.hints:
         click.echo(f"  {hint.label:<{width}}   {typed_here(hint.command)}", err=True)

@@ -9,33 +9,22 @@ from pathlib import Path
 import msgspec
 
 from odc.api.client import settings_note
-from odc.cli.output import OPERATORS_COMMAND, USERS_COMMAND
-from odc.domain.commands import Program, typed
+from odc.domain.commands import Program, parts_of, typed
 from odc.host import write_atomically
 from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings
 
 
-def pasteable(text: str) -> str:
-    """Return the text with each of our commands as it is typed for this cloud.
+def typed_here(text: str) -> str:
+    """Return a text with each of our commands as it is typed for this cloud.
 
     `odc` gets the settings file that was typed, `gpu-dev` the address that the settings name.
     """
-    file = _typed_file()
-    if file:
-        odc = f"odc --config {shlex.quote(file)} "
-        text = OPERATORS_COMMAND.sub(lambda _: odc, text)
-    if USERS_COMMAND.search(text):
-        gpu_dev = f"{_gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))} "
-        text = USERS_COMMAND.sub(lambda _: gpu_dev, text)
-    return text
-
-
-def typed_here(command: str) -> str:
-    """Return a hint's command as it is typed for this cloud."""
+    if not any(part.program for part in parts_of(text)):
+        return text
     file = _typed_file()
     odc = f"odc --config {shlex.quote(file)}" if file else "odc"
     gpu_dev = _gpu_dev(_socket_in(Path(file) if file else DEFAULT_FILE))
-    return typed(command, {Program.ODC: odc, Program.GPU_DEV: gpu_dev})
+    return typed(text, {Program.ODC: odc, Program.GPU_DEV: gpu_dev})
 
 
 def _socket_in(file: Path) -> str:

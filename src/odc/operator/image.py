@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from odc.domain.commands import odc
 from odc.operator.backend import BoxImage, Say
 from odc.operator.settings import Settings
 
@@ -16,7 +17,7 @@ def ensure_image(settings: Settings, image: BoxImage, say: Say) -> None:
     if version is None:
         _build(settings, image, say)
     elif version and version != image.current_version():
-        say(f"The image {settings.image} is older than this ODC. Renew it: odc image build")
+        say(f"The image {settings.image} is older than this ODC. Renew it: " + odc("image build"))
 
 
 def build_image(settings: Settings, image: BoxImage, fresh: bool, say: Say, confirm: Say) -> None:
@@ -34,9 +35,10 @@ def build_image(settings: Settings, image: BoxImage, fresh: bool, say: Say, conf
     """
     version = image.version()
     if version == image.current_version() and not fresh:
-        say(f"The image {settings.image} is current; nothing to do. With today's packages: odc image build --fresh")
+        again = odc("image build --fresh")
+        say(f"The image {settings.image} is current; nothing to do. With today's packages: " + again)
         if image.lacks_oh_my_zsh():
-            say("It was made without oh-my-zsh, or with another commit. To try again: odc image build --fresh")
+            say("It was made without oh-my-zsh, or with another commit. To try again: " + again)
         return
     if version == "":
         confirm(f"{settings.image} was not made by ODC; this replaces it")
@@ -46,4 +48,4 @@ def build_image(settings: Settings, image: BoxImage, fresh: bool, say: Say, conf
 
 def _build(settings: Settings, image: BoxImage, say: Say) -> None:
     say(f"Building the image of boxes, {settings.image} (about 2 minutes)")
-    image.build(lambda step: say(f"  {step}"))
+    image.build(lambda step: say("  " + step))

@@ -17,7 +17,7 @@ from odc.cli.wrap import wrap_line
 from odc.domain.errors import NotAllowed
 from odc.operator.backend import MakeBackend
 from odc.operator.confirmation import as_typed
-from odc.operator.hints import pasteable
+from odc.operator.hints import typed_here
 from odc.operator.ownership import check_owner
 from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_edit import take_over
@@ -84,7 +84,7 @@ class Invocation:
 
 def say(text: str) -> None:
     """Print one line; on a terminal it is wrapped so that a command in it can still be pasted."""
-    text = pasteable(text)
+    text = typed_here(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for line in wrap_line(text, width) if width else [text]:
         click.echo(line)

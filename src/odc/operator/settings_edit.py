@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.host import write_atomically
 from odc.operator.settings import Settings
@@ -45,7 +46,7 @@ def with_settings(text: str, changes: Mapping[str, str]) -> str:
         if tomllib.loads(fresh) == wanted:
             return fresh
     by_hand = ", ".join(as_toml(name, value) for name, value in changes.items())
-    raise InvalidRequest("the settings file cannot be changed by odc up", ("write there", by_hand))
+    raise InvalidRequest("the settings file cannot be changed by this command", ("write there", by_hand))
 
 
 def _set(lines: list[str], name: str, assignment: str, end: str) -> None:
@@ -179,5 +180,5 @@ def take_over(settings: Settings, file: Path, given: Collection[str], say: Calla
     with written(file, {name: options[name] for name in unsaid if options.get(name)}) as said:
         remembered.unlink()
     if said:
-        say(f"Wrote {said} to {file}: an earlier version of ODC remembered it from odc up")
+        say(f"Wrote {said} to {file}: an earlier version of ODC remembered it from " + odc("up"))
     return bool(said)

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from odc.api.client import Client
+from odc.api.hints import texts_of
 from odc.api.messages.cloud import Health
 from odc.api.unix_socket import is_served
-from odc.domain.commands import odc
+from odc.domain.commands import joined, odc
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.operator import systemd
 from odc.operator.backend import Backend, Say
@@ -72,11 +73,11 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     ):
         health = wait_until_ready(settings, since, died)
     if said:
-        back = "   (the machine's own GPUs: odc up --simulate none)" if options.get("simulate") else ""
-        say(f"Wrote {said} to {file or DEFAULT_FILE}{back}")
+        back = "   (the machine's own GPUs: " + odc("up --simulate none") + ")" if options.get("simulate") else ""
+        say(f"Wrote {said} to {file or DEFAULT_FILE}" + back)
     raised = low - backend.low_kernel_limits()
     if raised > 0:
-        say(f"{raised} kernel limits are raised until odc down --all: see odc doctor")
+        say(f"{raised} kernel limits are raised until " + odc("down --all") + ": see " + odc("doctor"))
     _say_ready(settings, health, say)
 
 
@@ -183,10 +184,10 @@ def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -
         else:
             if health.ready:
                 return health
-            why = "; ".join(health.problems) or "it has not seen its nodes yet"
+            why = joined("; ", texts_of(health.problems, health.problem_parts)) or "it has not seen its nodes yet"
         time.sleep(PAUSE_S)
     raise ProviderUnavailable(
-        f"the cloud is not ready after {READY_LIMIT_S:.0f} s: {why}",
+        f"the cloud is not ready after {READY_LIMIT_S:.0f} s: " + why,
         ("look closer", "sudo " + odc("doctor")),
         ("its log", f"less {log_file(settings)}"),
     )
@@ -219,7 +220,7 @@ def _say_differences(wanted: Settings, running: Settings, options: Mapping[str, 
             say(f"Not in effect: {_shown(key, fresh)} (it runs with {_shown(key, stale)})")
     if different:
         typed = "".join(f" --{name} {value or 'none'}" for name, value in options.items())
-        say(f"To use other settings: odc down && odc up{typed}   (boxes go on)")
+        say("To use other settings: " + odc("down") + " && " + odc(f"up{typed}") + "   (boxes go on)")
 
 
 def _parts(name: str, new: object, old: object) -> Iterator[tuple[str, object, object]]:
@@ -237,8 +238,8 @@ def _shown(name: str, value: object) -> str:
 
 
 def _say_ready(settings: Settings, health: Health, say: Say) -> None:
-    for problem in health.problems:
-        say(f"warning: {problem}")
+    for problem in texts_of(health.problems, health.problem_parts):
+        say("warning: " + problem)
     mark = " (SIMULATED)" if health.simulated else ""
     types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
     at_boot = "yes, by systemd" if systemd.is_enabled(settings.cloud) else "no"
@@ -247,6 +248,6 @@ def _say_ready(settings: Settings, health: Health, say: Say) -> None:
     say(f"  engine   {health.engine}")
     say(f"  socket   {settings.socket}")
     say(f"  at boot  {at_boot}" + ("" if systemd.has_systemd() else ": there is no systemd here"))
-    say("Check: odc doctor")
-    say("Stop: odc down")
+    say("Check: " + odc("doctor"))
+    say("Stop: " + odc("down"))
     say(f"Next: {gpu_dev(settings)} reserve")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from odc.api.client import Client
+from odc.api.hints import message_of
 from odc.api.messages.requests import Done
 from odc.api.messages.users import UserList, UserView
 from odc.domain.commands import odc
@@ -77,7 +78,7 @@ def advice(user: UserView) -> tuple[str, tuple[Hint, ...]]:
 
 def _advice_lines(user: UserView) -> list[str]:
     text, hints = advice(user)
-    return [text, *(f"  {hint.label + ':':<17} {hint.command}" for hint in hints)] if text else []
+    return [text, *(f"  {hint.label + ':':<17} " + hint.command for hint in hints)] if text else []
 
 
 def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
@@ -87,7 +88,7 @@ def forget(settings: Settings, user: str, yes: bool, say: Say) -> None:
         OdcError: there is no such user, or the operator has not confirmed; nothing was changed.
     """
     _find(settings, user)
-    _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", f"odc user forget {user}", yes)
+    _ask(f"Forget {user}: remove the keys, end the reservations, keep the disks?", odc(f"user forget {user}"), yes)
     say(_ask_daemon(settings, lambda client: client.forget_user(user)))
 
 
@@ -98,7 +99,7 @@ def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
         OdcError: there is no such user or login, or the operator has not confirmed; nothing was changed.
     """
     _find(settings, user)
-    _ask(f"Give the disks and reservations of {user} to {to}?", f"odc user move {user} {to}", yes)
+    _ask(f"Give the disks and reservations of {user} to {to}?", odc(f"user move {user} {to}"), yes)
     say(_ask_daemon(settings, lambda client: client.move_user(user, to)))
 
 
@@ -116,7 +117,7 @@ def _ask(question: str, command: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InvalidRequest(
-            "this must be confirmed, and there is no terminal to ask on", ("without asking", f"{command} --yes")
+            "this must be confirmed, and there is no terminal to ask on", ("without asking", command + " --yes")
         )
     click.confirm(question, abort=True)
 
@@ -124,6 +125,6 @@ def _ask(question: str, command: str, yes: bool) -> None:
 def _ask_daemon(settings: Settings, ask: Callable[[Client], Done]) -> str:
     client = Client(settings.socket)
     try:
-        return ask(client).message
+        return message_of(ask(client))
     finally:
         client.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from odc.cli import command_aliases
 from odc.cli.main import COMMANDS
-from odc.cli.output import OPERATORS_COMMAND
 from odc.operator.commands import group
 
 
@@ -31,7 +30,3 @@ def test_options_that_begin_so_come_before_those_that_are_near() -> None:
     assert command_aliases.similar_options("--hour", known) == ["--hours"]
     assert command_aliases.similar_options("--jsno", known) == ["--json"]
     assert command_aliases.similar_options("--colour", known) == []
-
-
-def test_every_command_of_the_operator_is_known_where_messages_are_made_pasteable() -> None:
-    assert not [name for name in group.commands if not OPERATORS_COMMAND.search(f"next: odc {name}")]

@@ -11,6 +11,7 @@ from tests.unit.cli.screen import Paper, an_output, text_of
 
 from odc.cli.output import Output, fit
 from odc.cli.wrap import plain
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest
 
 HEADER = ("NAME", "STATE", "NODE")
@@ -80,15 +81,20 @@ def test_where_there_is_no_utf8_there_is_ascii() -> None:
 
 def test_commands_name_the_cloud_that_they_are_for() -> None:
     output = an_output(endpoint="unix:///x.sock", operator=lambda: "odc --config /x.toml")
-    output.lines(["Next: gpu-dev reserve", "wait: odc clock accept", "sudo odc up && gpu-dev list", "odc is up"])
+    output.lines(
+        ["Next: " + gpu_dev("reserve"), "wait: " + odc("clock accept"), "sudo " + odc("up") + " && " + gpu_dev("list")]
+    )
+    output.note("it is known that " + gpu_dev("list") + " shows it")
+    output.line("a file called gpu-dev reserve")
     assert text_of(output.out).splitlines() == [
         "Next: gpu-dev --endpoint unix:///x.sock reserve",
         "wait: odc --config /x.toml clock accept",
         "sudo odc --config /x.toml up && gpu-dev --endpoint unix:///x.sock list",
-        "odc is up",
+        "a file called gpu-dev reserve",
     ]
+    assert text_of(output.err) == "it is known that gpu-dev --endpoint unix:///x.sock list shows it\n"
     output = an_output()
-    output.line("wait: odc clock accept; gpu-dev list")
+    output.line("wait: " + odc("clock accept") + "; " + gpu_dev("list"))
     assert text_of(output.out) == "wait: odc clock accept; gpu-dev list\n"
 
 

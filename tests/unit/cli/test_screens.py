@@ -13,8 +13,9 @@ from odc.api.messages.reservations import EventView, History, OutOfMemoryView, P
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli import screens, show_screen
+from odc.domain.commands import Program, parts_of
 from odc.domain.event_kind import EventKind
-from odc.domain.status import EndCause, WaitsFor
+from odc.domain.status import EndCause, TroubleKind, WaitsFor
 
 SOON = NOW + timedelta(minutes=12)
 DEBUG = a_view(id="77ab3c10" + "0" * 24, name="debug", gpus=1, gpu_type="t4", expires_at=SOON, disk=None)
@@ -202,6 +203,15 @@ def test_show_of_a_queued_one() -> None:
     ]
 
 
+def test_what_an_operator_repairs_is_shown_with_the_command() -> None:
+    view = a_queued(trouble="the image is gone; the operator builds it", trouble_kind=TroubleKind.IMAGE)
+    told = "the image is gone; the operator builds it: sudo odc image build"
+    for lines in (show_screen.show_lines(view, NOW, an_output(80)), screens.list_lines([view], NOW, an_output())):
+        (line,) = [line for line in lines if told in line]
+        assert Program.ODC in {part.program for part in parts_of(line)}
+    assert screens.trouble_text(a_queued(trouble="no port", trouble_kind=TroubleKind.PORTS)) == "no port"
+
+
 def test_show_of_an_expired_one_says_that_the_disk_is_safe() -> None:
     lines = show_screen.show_lines(an_ended(), NOW, an_output(80))
     assert lines[0] == "train (b1946ac9)   4 x h100   expired yesterday 22:04"
@@ -327,7 +337,12 @@ def test_who_one_is() -> None:
     key = KeyView(fingerprint="SHA256:abc", kind="ssh-ed25519", comment="me@laptop", source=KeySource.GITHUB)
     me = Me(user="ada", principal="unix:1000", admin=True, github_user="ada", github_fault="no answer", keys=(key,))
     text = "\n".join(screens.me_lines(me))
-    for told in ("ada (unix:1000), operator", "SHA256:abc ssh-ed25519 me@laptop (GitHub)", "last good keys"):
+    for told in (
+        "ada (unix:1000), operator",
+        "SHA256:abc ssh-ed25519 me@laptop (GitHub)",
+        "last good keys",
+        "gpu-dev config set github_user NAME",
+    ):
         assert told in text
     bare = msgspec.structs.replace(me, keys=(msgspec.structs.replace(key, comment=""),))
     assert "SHA256:abc ssh-ed25519 (GitHub)" in "\n".join(screens.me_lines(bare))

@@ -77,7 +77,7 @@ BY_STATUS: dict[int, type[ProviderError]] = {400: ProviderRefused, 404: NotThere
 """Class to the status of an answer whose words are in no row of `BY_WORDS`."""
 
 _BUSY = "busy"
-_BUILD = "the operator makes the default image with: odc image build"
+_BUILD = "the operator builds the default image"
 
 
 def error_of(status: int, words: str) -> ProviderError:

@@ -176,7 +176,7 @@ def _fetch_oh_my_zsh(
         shutil.rmtree(folder, ignore_errors=True)
         say(f"oh-my-zsh could not be fetched: {error}")
         say("boxes get a small loader with two themes instead. Later, or with a mirror (oh_my_zsh in the settings):")
-        say("odc image build --fresh")
+        say(odc("image build --fresh"))
         return ""
     return zsh.commit
 

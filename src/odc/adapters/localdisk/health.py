@@ -13,6 +13,7 @@ from odc.adapters.localdisk.btrfs_file import SMALLEST, file_of, first_size, is_
 from odc.adapters.localdisk.errors import storage_errors
 from odc.adapters.localdisk.programs import run
 from odc.adapters.localdisk.select_storage import is_same, outer_id_file
+from odc.domain.commands import odc
 from odc.domain.finding import Finding
 from odc.domain.storage import gib_text
 
@@ -21,7 +22,9 @@ LOW_SPACE = 20 * 2**30
 _UNLIMITED = (
     "no snapshots and no limits on this file system: folders are copied, and one user can fill the storage of all disks"
 )
-_ROOM = "free some space there, or choose another folder: odc up --disks FOLDER"
+_ROOM = "free some space there, or choose another folder: " + odc("up --disks FOLDER")
+_BETTER = "better: " + odc("up --disks /A/BTRFS/FOLDER")
+_UP = "sudo " + odc("up")
 
 
 def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
@@ -35,7 +38,7 @@ def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
         ProviderUnavailable: it cannot be read.
     """
     if os.geteuid() != 0:
-        return (Finding("warn", "disks", "only root can look", "run: sudo odc doctor"),)
+        return (Finding("warn", "disks", "only root can look", "run: sudo " + odc("doctor")),)
     folder = folder.resolve()
     with storage_errors(f"the disks' folder {folder}"):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -54,9 +57,9 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
         yield from _mounted(folder, file)
     elif outer_id_file(folder).exists() and not file.exists() and not is_same(folder):
         text = f"{folder} is not the storage that holds the disks"
-        yield Finding("fail", "disks", text, "mount it, then run: sudo odc up")
+        yield Finding("fail", "disks", text, "mount it, then run: " + _UP)
     elif file.exists():
-        yield Finding("warn", "disks", f"the btrfs file {file} is not mounted", "run: sudo odc up")
+        yield Finding("warn", "disks", f"the btrfs file {file} is not mounted", "run: " + _UP)
     elif is_btrfs(existing):
         yield Finding("ok", "disks", "btrfs: snapshots and quotas")
         yield from _uncounted(existing)
@@ -64,13 +67,14 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
         yield _without_snapshots(folder, existing, file_bytes)
         if (folder / "volumes").exists():
             text = "what boxes write outside their homes has no limit either: it can fill the engine's storage"
-            yield Finding("warn", "layers", text, "better: odc up --disks /A/BTRFS/FOLDER")
+            yield Finding("warn", "layers", text, _BETTER)
 
 
 def _mounted(folder: Path, file: Path) -> Iterator[Finding]:
     if is_read_only(folder):
         text = f"the btrfs file {file} became read-only after an error, as when the host is full"
-        yield Finding("fail", "disks", text, "free some space, then run: sudo odc down --all && sudo odc up")
+        again = "free some space, then run: sudo " + odc("down --all") + " && " + _UP
+        yield Finding("fail", "disks", text, again)
         return
     facts = file.stat()
     size = gib_text(facts.st_size)
@@ -94,12 +98,11 @@ def _uncounted(folder: Path) -> Iterator[Finding]:
 
 
 def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Finding:
-    better = "better: odc up --disks /A/BTRFS/FOLDER"
     if (folder / "volumes").exists():
         if shutil.which("rsync") is None:
             text = "rsync, which copies folders, is missing"
             return Finding("fail", "disks", text, "run: sudo apt-get install rsync")
-        return Finding("warn", "disks", _UNLIMITED, better)
+        return Finding("warn", "disks", _UNLIMITED, _BETTER)
     if shutil.which("mkfs.btrfs") is None:
         return Finding("warn", "disks", _UNLIMITED, "run: sudo apt-get install btrfs-progs")
     size = first_size(existing, file_bytes)
@@ -108,4 +111,4 @@ def _without_snapshots(folder: Path, existing: Path, file_bytes: int) -> Finding
     text = f"no snapshots on this file system: a btrfs file of {gib_text(size)} will be used"
     if size < file_bytes:
         text += f", not of {gib_text(file_bytes)} (disk_file_gib): there is no more space"
-    return Finding("warn", "disks", text, better)
+    return Finding("warn", "disks", text, _BETTER)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from odc.api.messages.requests import Sentence
 from odc.api.messages.reservations import PublicView
 
 
@@ -102,6 +103,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
         nodes: every node by name.
         quarantined: boxes without a record, as sentences; they are counted as occupied and left alone.
         warnings: messages for the operator, as sentences.
+        warning_parts: the same sentences in parts.
     """
 
     now: datetime
@@ -109,6 +111,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeView, ...]
     quarantined: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    warning_parts: tuple[Sentence, ...] = ()
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +126,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         storage: the kind of disk storage, in words.
         engine: the container engine, in words.
         problems: why it is not ready, as sentences.
+        problem_parts: the same sentences in parts.
     """
 
     ready: bool
@@ -133,3 +137,4 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     storage: str
     engine: str
     problems: tuple[str, ...] = ()
+    problem_parts: tuple[Sentence, ...] = ()

@@ -31,6 +31,10 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True):
     program: Program | None = None
 
 
+Sentence = tuple[PartView, ...]
+"""A sentence with commands in it, in parts, for clients that fill in options such as `--endpoint`."""
+
+
 class HintView(msgspec.Struct, frozen=True, kw_only=True):
     """A command to type next, with a label.
 
@@ -42,7 +46,7 @@ class HintView(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str
     command: str
-    parts: tuple[PartView, ...] = ()
+    parts: Sentence = ()
 
 
 class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +70,12 @@ class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that is not about a reservation: a sentence about what was done."""
+    """The answer to a request that is not about a reservation.
+
+    Attributes:
+        message: a sentence about what was done.
+        parts: the same in parts.
+    """
 
     message: str
+    parts: Sentence = ()

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from odc.api.messages.requests import Sentence
 from odc.api.messages.reservations import SnapshotView
 
 
@@ -103,6 +104,7 @@ class StorageView(msgspec.Struct, frozen=True, kw_only=True):
         settling: deleted snapshots are still being freed.
         disks: those of the user who uses most first.
         problems: faults of the storage, as sentences.
+        problem_parts: the same sentences in parts.
     """
 
     now: datetime
@@ -113,3 +115,4 @@ class StorageView(msgspec.Struct, frozen=True, kw_only=True):
     settling: bool
     disks: tuple[DiskUseView, ...]
     problems: tuple[str, ...] = ()
+    problem_parts: tuple[Sentence, ...] = ()

@@ -32,13 +32,15 @@ from odc.adapters.sql.disk_reserve import REFUSE_BYTES, WARN_BYTES
 from odc.adapters.system.cdi import GENERATE, undescribed
 from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.adapters.system.known_gpus import gpus_file, lost_gpus
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap.cloud import engine_service, find_nodes
 from odc.entrypoints.bootstrap.id_checks import foreign_ids, why_shared
 from odc.operator.backend import Check
 from odc.operator.settings import EVERYWHERE, Settings
 
-BUILD = "run: sudo odc image build        (about 2 minutes)"
+BUILD = "run: sudo " + odc("image build") + "        (about 2 minutes)"
+_AGAIN = odc("down") + " && " + odc("up")
 LEAST_FILES = 4096
 
 
@@ -64,7 +66,7 @@ def machine_checks(settings: Settings, environment: Mapping[str, str], running: 
 
 
 def _only_root(subject: str) -> Finding:
-    return Finding("warn", subject, "only root can look", "run: sudo odc doctor")
+    return Finding("warn", subject, "only root can look", "run: sudo " + odc("doctor"))
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
@@ -86,13 +88,13 @@ def _cgroups(settings: Settings, running: bool) -> Iterator[Finding]:
 
 def _limits(machine: Machine) -> Iterator[Finding]:
     text = f"{machine.open_files} open files, {machine.processes} processes in each box"
-    again = "and then: odc down && odc up"
+    again = ", and then: " + _AGAIN
     if machine.open_files < LEAST_FILES:
-        yield Finding("warn", "limits", text, f"raise the hard limit: ulimit -Hn 1048576, {again}")
+        yield Finding("warn", "limits", text, "raise the hard limit: ulimit -Hn 1048576" + again)
     # Only root may raise limits, and other users cannot read the daemon's limits.
     elif os.geteuid() == 0 and locked_memory() != UNLIMITED:
         text += f"; only {locked_memory() // 2**20} MiB of locked memory, and RDMA and NCCL may need more"
-        yield Finding("warn", "limits", text, f"run the daemon with CAP_SYS_RESOURCE, or: ulimit -l unlimited, {again}")
+        yield Finding("warn", "limits", text, "run the daemon with CAP_SYS_RESOURCE, or: ulimit -l unlimited" + again)
     else:
         yield Finding("ok", "limits", text)
 
@@ -105,7 +107,9 @@ def _kernel(settings: Settings, running: bool) -> Finding:
         return Finding("ok", "kernel", f"{len(wanted)} limits are high enough; what ODC raised is in {NOTED}")
     names = ", ".join(f"{name} is {value}" for name, (value, _) in low.items())
     if os.geteuid() != 0 or not running:
-        return Finding("ok", "kernel", f"odc up raises {len(low)} limits until odc down --all: {names}")
+        return Finding(
+            "ok", "kernel", odc("up") + f" raises {len(low)} limits until " + odc("down --all") + f": {names}"
+        )
     command = " ".join(f"{name}={target}" for name, (_, target) in low.items())
     return Finding("warn", "kernel", f"one box can use up what all share: {names}", f"run: sudo sysctl -w {command}")
 
@@ -122,7 +126,7 @@ def _engine(settings: Settings, environment: Mapping[str, str], running: bool) -
         yield _host_ids(settings, info, running)
         if service.is_outdated():
             text = "podman was replaced since its service started, as by an upgrade"
-            yield Finding("warn", "engine", text, "to use the new one: odc down && odc up (boxes go on)")
+            yield Finding("warn", "engine", text, "to use the new one: " + _AGAIN + " (boxes go on)")
         known = Images(service.environment)
         yield _image(settings, known.version_of(settings.image), known.oh_my_zsh_of(settings.image))
 
@@ -165,9 +169,8 @@ def _image(settings: Settings, version: str | None, oh_my_zsh: str) -> Finding:
         return Finding("warn", "image", f"{settings.image} is older than this ODC", BUILD)
     if version and settings.oh_my_zsh and not oh_my_zsh:
         text = f"{settings.image} has a small loader in place of oh-my-zsh, which could not be fetched"
-        return Finding(
-            "warn", "image", text, "run: sudo odc image build --fresh        (a mirror: oh_my_zsh in the settings)"
-        )
+        again = "run: sudo " + odc("image build --fresh") + "        (a mirror: oh_my_zsh in the settings)"
+        return Finding("warn", "image", text, again)
     return Finding("ok", "image", settings.image)
 
 
@@ -179,7 +182,7 @@ def _is_installed(program: str) -> bool:
 def _programs(settings: Settings, running: bool) -> Iterator[Finding]:
     if os.geteuid() == 0 and running and not is_kept_apart(settings.cloud):
         text = "the packet filter lacks the rules that keep boxes from each other and from this machine's own services"
-        yield Finding("fail", "network", text, "run: sudo odc down && sudo odc up")
+        yield Finding("fail", "network", text, "run: sudo " + odc("down") + " && sudo " + odc("up"))
     if not _is_installed("iptables"):
         text = "iptables is not installed: boxes cannot be kept apart"
         yield Finding("fail", "network", text, "run: sudo apt-get install iptables")
@@ -215,11 +218,11 @@ def _gpus(settings: Settings) -> Iterator[Finding]:
         yield Finding("fail", "GPUs", fault, "look for its cause: sudo dmesg | grep -iE 'nvrm|xid'")
     for gpu in lost_gpus(settings.state_folder):
         text = f"{gpu.name} {gpu.uuid} was here at an earlier start and does not answer now"
-        forget = f"rm {gpus_file(settings.state_folder)}, and then: odc down && odc up"
-        yield Finding("fail", "GPUs", text, f"if it was taken out on purpose: {forget}")
+        forget = f"if it was taken out on purpose: rm {gpus_file(settings.state_folder)}, and then: " + _AGAIN
+        yield Finding("fail", "GPUs", text, forget)
     if not any(node.gpus for node in nodes):
         text = f"none to lend; the machine serves {nodes[0].units} x {nodes[0].gpu_type}"
-        yield Finding("warn", "GPUs", text, "" if survey.gpus else "try it: odc up --simulate h100=1x8")
+        yield Finding("warn", "GPUs", text, "" if survey.gpus else "try it: " + odc("up --simulate h100=1x8"))
     here = {gpu.uuid for gpu in survey.gpus}
     unknown = undescribed(gpu for node in nodes for gpu in node.gpus if gpu in here)
     if unknown:
@@ -262,7 +265,7 @@ def _records(settings: Settings) -> Iterator[Finding]:
 def _dns(settings: Settings) -> Iterator[Finding]:
     """The servers that boxes ask, as this machine reaches them."""
     resolver = find_resolver(settings.dns, settings.dns_search)
-    choose = 'name servers that boxes can reach: dns = ["ADDRESS"] in the settings, then: odc down && odc up'
+    choose = 'name servers that boxes can reach: dns = ["ADDRESS"] in the settings, then: ' + _AGAIN
     if not resolver.servers:
         text = (
             "no DNS server is known that boxes can reach: this machine asks its own loopback or an IPv6 address; "
@@ -288,6 +291,6 @@ def _internet(settings: Settings) -> Iterator[Finding]:
         pass
     except (OSError, ValueError) as error:
         text = f"{settings.github} cannot be reached: {why_not(error)}"
-        yield Finding("warn", "HTTPS", text, "users set their own keys: gpu-dev config set ssh_key FILE")
+        yield Finding("warn", "HTTPS", text, "users set their own keys: " + gpu_dev("config set ssh_key FILE"))
         return
     yield Finding("ok", "HTTPS", f"{settings.github} answers")

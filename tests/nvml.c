@@ -5,6 +5,8 @@
  *   count CODE         counting fails
  *   version CODE       the driver's version cannot be told
  *   gpu UUID NAME GIB CODE     one GPU, whose questions fail with CODE unless that is 0; underscores in NAME are blanks
+ *   numa INDEX NODE            the GPU of this index is in that NUMA node; without a line, that is unknown
+ *   link INDEX INDEX           NVLink connects these two
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,18 +19,23 @@ struct gpu {
     int code, index;
 };
 static struct gpu gpus[MOST];
-static int number, init_code, count_code, version_code;
+static int number, init_code, count_code, version_code, numa[MOST], linked[MOST][MOST];
 
 static void read_file(void) {
     char line[512];
     const char *path = getenv("ODC_TEST_NVML");
     FILE *file = path ? fopen(path, "r") : NULL;
+    int first, second;
     number = init_code = count_code = version_code = 0;
+    memset(numa, -1, sizeof numa);
+    memset(linked, 0, sizeof linked);
     while (file && fgets(line, sizeof line, file)) {
         struct gpu *gpu = &gpus[number];
         sscanf(line, "init %d", &init_code);
         sscanf(line, "count %d", &count_code);
         sscanf(line, "version %d", &version_code);
+        if (sscanf(line, "numa %d %d", &first, &second) == 2) numa[first] = second;
+        if (sscanf(line, "link %d %d", &first, &second) == 2) linked[first][second] = linked[second][first] = 1;
         if (number < MOST && sscanf(line, "gpu %95s %95s %lf %d", gpu->uuid, gpu->name, &gpu->gib, &gpu->code) == 4) {
             for (char *at = gpu->name; *at; at++)
                 if (*at == '_') *at = ' ';
@@ -69,6 +76,17 @@ int nvmlDeviceGetMemoryInfo(struct gpu *gpu, unsigned long long *memory) {
 int nvmlDeviceGetMinorNumber(struct gpu *gpu, unsigned *minor) {
     *minor = gpu->index;
     return gpu->code;
+}
+int nvmlDeviceGetP2PStatus(struct gpu *one, struct gpu *other, int capability, int *status) {
+    *status = capability == 2 && linked[one->index][other->index] ? 0 : 1;
+    return OK;
+}
+int nvmlDeviceGetMemoryAffinity(struct gpu *gpu, unsigned words, unsigned long *set, unsigned scope) {
+    (void)scope;
+    memset(set, 0, words * sizeof *set);
+    if (numa[gpu->index] < 0) return 3; /* not supported */
+    set[numa[gpu->index] / 64] = 1UL << (numa[gpu->index] % 64);
+    return OK;
 }
 const char *nvmlErrorString(int code) {
     return code == 15 ? "GPU is lost" : code == 18 ? "Driver/library version mismatch" : "Unknown Error";

@@ -33,6 +33,7 @@ print(json.dumps({
     "version": driver_version(),
     "machine": [found.uuid for found in machine_gpus(state)],
     "lost": [found.uuid for found in lost_gpus(state)],
+    "islands": [found.island for found in survey.gpus],
     "broken": dict(broken_gpus(found.uuid for found in machine_gpus(state))),
 }))
 """
@@ -136,3 +137,24 @@ def test_a_gpu_without_a_description_or_with_a_stale_one_is_named(tmp_path: Path
     assert f"{library} is not there" in undescribed([uuid(0)], [tmp_path])[uuid(0)]
     (tmp_path / "nvidia.yaml").unlink()
     assert "nvidia-ctk cdi generate" in undescribed([uuid(0)], [tmp_path])[uuid(0)]
+
+
+FOUR = [gpu(number) for number in range(4)]
+NUMA = ["numa 0 0", "numa 1 0", "numa 2 65", "numa 3 65"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "islands"),
+    [
+        ([], [""] * 4),
+        (NUMA, ["numa-0", "numa-0", "numa-65", "numa-65"]),
+        ([*NUMA, "link 0 2", "link 1 3"], ["nvlink-0", "nvlink-1", "nvlink-0", "nvlink-1"]),
+        ([*NUMA, "link 0 1", "link 1 2", "link 2 3"], ["numa-0", "numa-0", "numa-65", "numa-65"]),
+    ],
+    ids=["unknown", "numa", "bridges", "all linked"],
+)
+def test_gpus_are_in_islands_of_nvlink_if_it_divides_them_and_else_of_numa(
+    nvml: Nvml, tmp_path: Path, lines: list[str], islands: list[str]
+) -> None:
+    nvml.says(*FOUR, *lines)
+    assert survey(nvml, tmp_path)["islands"] == islands

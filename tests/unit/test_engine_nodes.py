@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 
 import pytest
 
@@ -82,3 +83,19 @@ def test_what_cannot_be_pretended_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         simulated_nodes(text, Catalog(), MACHINE, KEPT)
     assert refused.value.hints[0].command == "odc up --simulate h100=2x8,t4=1x4"
+
+
+def test_gpus_of_two_islands_are_told_apart_and_unknown_ones_are_not() -> None:
+    there = [replace(gpu, island=f"numa-{number // 3}") for number, gpu in enumerate(H100)]
+    (node,) = machine_nodes(there, Catalog(), MACHINE, KEPT)
+    assert node.islands == (node.gpus[:3], node.gpus[3:])
+    for same in ([*there[:5], H100[5]], [replace(gpu, island="numa-0") for gpu in H100]):
+        (node,) = machine_nodes(same, Catalog(), MACHINE, KEPT)
+        assert node.islands == ()
+
+
+def test_pretended_nodes_of_eight_gpus_have_two_islands() -> None:
+    eight, four = simulated_nodes("h100=1x8,t4=1x4", Catalog(), MACHINE, KEPT)
+    assert eight.islands == (eight.gpus[:4], eight.gpus[4:])
+    assert four.islands == ()
+    assert eight.arch == {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

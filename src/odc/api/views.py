@@ -276,7 +276,7 @@ def type_view(outlook: TypeAvailability) -> TypeView:
     first = min(outlook.queued, key=lambda record: record.order, default=None)
     return TypeView(
         name=outlook.name,
-        has_gpus=any(node.gpus for node in nodes),
+        has_gpus=outlook.has_gpus,
         free=outlook.free,
         total=sum(node.units for node in nodes),
         cordoned=sum(node.units for node in nodes if node.cordoned),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from odc.control.eligibility import pool_node, where_of
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.limits import Limits
@@ -12,7 +13,7 @@ from odc.domain.node import Node
 from odc.domain.promise import held_until, next_guess, slot_span
 from odc.domain.records import Stored
 from odc.domain.reservation import Reservation, State
-from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot
+from odc.scheduling import Allocation, PoolState, QueuedRequest, Slot
 
 
 def pool_state(
@@ -54,21 +55,19 @@ def pool_state(
     ]
     return PoolState(
         now=now,
-        nodes=[_pool_node(node) for node in pool_nodes],
+        nodes=[pool_node(node) for node in pool_nodes],
         allocations=allocations,
         queued=[
-            _queued_request(record, limits, _disk_free(record, stored.disks, by_id, limits, now))
+            _queued_request(record, stored.disks, limits, _disk_free(record, stored.disks, by_id, limits, now))
             for record in ours
             if record.state is State.QUEUED
         ],
     )
 
 
-def _pool_node(node: Node) -> PoolNode:
-    return PoolNode(name=node.name, units=node.units, zone=node.zone, profiling=node.profiling, usable=node.usable)
-
-
-def _queued_request(record: Reservation, limits: Limits, not_before: datetime | None) -> QueuedRequest:
+def _queued_request(
+    record: Reservation, disks: Mapping[str, Disk], limits: Limits, not_before: datetime | None
+) -> QueuedRequest:
     slot = record.slot
     return QueuedRequest(
         id=record.id,
@@ -78,6 +77,7 @@ def _queued_request(record: Reservation, limits: Limits, not_before: datetime | 
         order=record.order,
         slot=Slot(start=slot.start, nodes=slot.nodes, estimate=slot.estimate) if slot else None,
         not_before=not_before,
+        where=where_of(record.spec.needs, disks.get(record.disk_id or "")),
         promised=record.ready_by,
     )
 

@@ -10,7 +10,7 @@ from odc.control.authorization import Authorizer
 from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
 from odc.control.disk_usage import DiskUsage, disk_usage
 from odc.control.pools import pool_state
-from odc.control.reserving import counts_on
+from odc.control.reserving import counts_on, has_gpus
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.disk import Disk
@@ -77,6 +77,7 @@ class TypeAvailability:
     name: str
     nodes: tuple[Node, ...]
     free: int
+    has_gpus: bool
     live: tuple[Reservation, ...]
     queued: tuple[Reservation, ...]
     choices: Mapping[int, OpenWindow]
@@ -208,7 +209,8 @@ class Queries:
         """
         stored, status, now = self._ports.store.observe(), self._status.current, self._ports.clock.now()
         here = {node.gpu_type for node in status.nodes} | {r.spec.gpu_type for r in stored.reservations}
-        with_gpus = {node.gpu_type for node in status.nodes if node.gpus}
+        by_type = {name: [node for node in status.nodes if node.gpu_type == name] for name in here}
+        with_gpus = {name for name, nodes in by_type.items() if has_gpus(name, nodes, self._policy.catalog)}
         known = [*self._policy.catalog.types]
         order = {name: place for place, name in enumerate(known)}
         types = sorted(here, key=lambda name: (name not in with_gpus, order.get(name, len(known)), name))
@@ -219,16 +221,17 @@ class Queries:
         nodes = tuple(node for node in status.nodes if node.gpu_type == gpu_type)
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)
-        has_gpus = any(node.gpus for node in nodes)
+        with_gpus = has_gpus(gpu_type, nodes, self._policy.catalog)
         plan = build_plan(pool)
-        units = counts_on(largest) if has_gpus else ((1,) if nodes else ())
+        units = counts_on(largest) if with_gpus else ((1,) if nodes else ())
         return TypeAvailability(
             name=gpu_type,
             nodes=nodes,
             free=_free(pool),
+            has_gpus=with_gpus,
             live=tuple(record for record in ours if record.occupies),
             queued=tuple(record for record in ours if record.state is State.QUEUED),
-            choices={count if has_gpus else 0: self._open_window(plan.free_for(count), now) for count in units},
+            choices={count if with_gpus else 0: self._open_window(plan.free_for(count), now) for count in units},
         )
 
     def _open_window(self, window: OpenWindow, now: datetime) -> OpenWindow:

@@ -18,21 +18,23 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from odc.control.context import Policy
+from odc.control.eligibility import what_is_missing, where_of
 from odc.control.observation import Observation
 from odc.control.steps import Step, Task, TaskName
 from odc.domain import lifecycle
-from odc.domain.box import BoxSeen
+from odc.domain.box import BoxName, BoxSeen
 from odc.domain.event_kind import EventKind
-from odc.domain.node import Node
-from odc.domain.promise import TELL_IMPROVEMENT, ready_by
+from odc.domain.limits import Limits
+from odc.domain.node import Node, choose_gpus
+from odc.domain.promise import TELL_IMPROVEMENT, is_overdue, ready_by
 from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
 from odc.domain.status import TroubleKind
 from odc.scheduling import Plan
 
 
 class FreeResources:
-    """The resources that are still free for placements of this pass: the nodes' GPUs by identity, and the host's SSH
-    ports.
+    """The resources that are still free for placements of this pass: the nodes' GPUs by identity, or their units where
+    there are no identities, and the host's SSH ports.
 
     One object for all pools of a pass, because they share the ports. `take` removes the resources that it returns, so
     that two placements of one pass cannot get the same.
@@ -55,6 +57,11 @@ class FreeResources:
         taken |= {gpu for node in seen.nodes or () for gpu in (*node.held_by_others, *node.unusable)}
         self._nodes: Mapping[str, Node] = {node.name: node for node in seen.nodes or ()}
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
+        in_use = _units_in_use(occupying, boxes)
+        self._units = {
+            node.name: node.units - in_use.get(node.name, 0) - len(node.held_by_others.keys() | node.unusable.keys())
+            for node in self._nodes.values()
+        }
         used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
         used |= seen.taken_ports
         # The range of another port may be taken as well: that of a box from before the setting `ports` was changed.
@@ -83,16 +90,37 @@ class FreeResources:
 
     def _fits(self, record: Reservation, name: str) -> bool:
         node = self._nodes.get(name)
-        return node is not None and node.usable and len(self._gpus[name]) >= record.spec.gpus
+        if node is None or not node.usable:
+            return False
+        if node.gpus:
+            return len(self._gpus[name]) >= record.spec.gpus
+        return self._units[name] >= record.spec.units
 
     def _take_one(self, record: Reservation, name: str) -> Place:
-        gpus = self._gpus[name][: record.spec.gpus]
-        del self._gpus[name][: record.spec.gpus]
+        node = self._nodes[name]
+        # Of a node that only counts its GPUs, the cluster decides which of them the box gets.
+        gpus = choose_gpus(self._gpus[name], node.islands, record.spec.gpus) if node.gpus else ()
+        self._gpus[name] = [gpu for gpu in self._gpus[name] if gpu not in gpus]
+        self._units[name] -= record.spec.units
         # Spread by reservation and attempt, so that another attempt does not try the same port again if a program
         # that we do not see has it.
         index = (int(record.id[:8], 16) + record.attempt) % len(self._ports)
         port = self._ports.pop(index)
-        return Place(node=name, gpus=tuple(gpus), ssh_port=port, address=self._nodes[name].address)
+        return Place(node=name, gpus=gpus, ssh_port=port, address=node.address)
+
+
+def _units_in_use(occupying: Iterable[Reservation], boxes: Iterable[BoxSeen]) -> dict[str, int]:
+    """Return the number of units in use by node: those of the records, and of boxes that no such record names."""
+    units: dict[str, int] = {}
+    of_records = set()
+    for record in occupying:
+        for rank, place in enumerate(record.places):
+            units[place.node] = units.get(place.node, 0) + record.spec.units
+            of_records.add(BoxName(record.id, record.attempt, rank))
+    for box in boxes:
+        if box.name not in of_records:
+            units[box.node] = units.get(box.node, 0) + box.units
+    return units
 
 
 def advance_queue(
@@ -111,7 +139,8 @@ def advance_queue(
     for record in waiting:
         slot = plan.slots.get(record.id)
         if slot is None:
-            step = _no_slot(record, seen)
+            impossible = _impossible(record, seen) if record.id in plan.impossible else None
+            step = _no_slot(record, seen, impossible) or _tell_obstacle(record, impossible, seen)
         else:
             held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
             obstacle = _obstacle(record, held, free, seen, policy)
@@ -123,21 +152,34 @@ def advance_queue(
     return steps
 
 
-def _no_slot(record: Reservation, seen: Observation) -> Step | None:
-    """Withdraw the promise, since no node can serve it now; it waits for a node to come back."""
+class _Obstacle(NamedTuple):
+    kind: TroubleKind
+    text: str
+
+
+def _impossible(record: Reservation, seen: Observation) -> _Obstacle | None:
+    """Return why no node that is there now could ever serve a reservation; None if some could."""
+    spec = record.spec
+    where = where_of(spec.needs, seen.stored.disks.get(record.disk_id or ""))
+    missing = what_is_missing(spec.gpu_type, seen.nodes or (), spec.units, spec.nodes, where)
+    return _Obstacle(TroubleKind.NO_NODE, f"{missing}; it waits until one does, or is cancelled") if missing else None
+
+
+def _no_slot(record: Reservation, seen: Observation, impossible: _Obstacle | None) -> Step | None:
+    """Withdraw the promise, since no node can serve it now; it waits for a node to come back, or for another one."""
     if record.slot is None:
         # Said already, or never promised.
         return None
-    step = Step(record=replace(record, slot=None, ready_by=None, postponements=record.postponements + 1), fenced=True)
+    fault = _as_fault(impossible, seen) if impossible else record.fault
+    withdrawn = replace(record, slot=None, ready_by=None, postponements=record.postponements + 1, fault=fault)
+    step = Step(record=withdrawn, fenced=True)
+    if impossible:
+        step.add_event(record, seen.now, EventKind.POSTPONED, impossible.text)
+        return step
     foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
     why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
     step.add_event(record, seen.now, EventKind.POSTPONED, f"no node can serve it now; {why}")
     return step
-
-
-class _Obstacle(NamedTuple):
-    kind: TroubleKind
-    text: str
 
 
 def _obstacle(
@@ -161,12 +203,14 @@ def _tell_obstacle(record: Reservation, obstacle: _Obstacle | None, seen: Observ
         return None
     if obstacle is None:
         return Step(record=replace(record, fault=None))
-    kind, text = obstacle
-    # No backoff: every pass checks whether the obstacle is gone.
-    fault = Fault(kind=kind, message=text, count=1, since=seen.now, next_try=seen.now)
-    step = Step(record=replace(record, fault=fault))
-    step.add_event(record, seen.now, EventKind.WAITING, text)
+    step = Step(record=replace(record, fault=_as_fault(obstacle, seen)))
+    step.add_event(record, seen.now, EventKind.WAITING, obstacle.text)
     return step
+
+
+def _as_fault(obstacle: _Obstacle, seen: Observation) -> Fault:
+    # No backoff: every pass checks whether the obstacle is gone.
+    return Fault(kind=obstacle.kind, message=obstacle.text, count=1, since=seen.now, next_try=seen.now)
 
 
 def _place(
@@ -181,7 +225,7 @@ def _place(
         return None
     step = Step(fenced=True)
     # A slot that starts late, as after a time in which the daemon did not run, moves the promise before it is placed.
-    promised = _promised(record, ready_by(slot.start, policy.limits), step, seen)
+    promised = _promised(record, slot, step, seen, policy.limits)
     placed = lifecycle.apply(
         step.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
     )
@@ -196,16 +240,17 @@ def _counted(gpus: int) -> str:
     return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
-def _promised(record: Reservation, new: datetime, step: Step, seen: Observation) -> datetime:
+def _promised(record: Reservation, slot: SlotRecord, step: Step, seen: Observation, limits: Limits) -> datetime:
     """Return the new promise. If it is later than the old one, add the postponement and its reason to the step."""
-    old = record.ready_by
+    old, new = record.ready_by, ready_by(slot.start, limits)
     if old is None or new <= old:
         return new
     if seen.frozen:
         # The clock may be wrong, and the slot with it. The user keeps the promise until that is known.
         return old
     step.record = replace(record, postponements=record.postponements + 1)
-    step.add_event(record, seen.now, EventKind.POSTPONED, f"{_cause(record, seen)}; SSH answers at the latest", new)
+    cause = _cause(record, seen, limits)
+    step.add_event(record, seen.now, EventKind.POSTPONED, f"{cause}; SSH answers at the latest", new)
     return new
 
 
@@ -231,8 +276,7 @@ def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Obser
         # The time to add a node is unknown, so there is no promise.
         step.record = replace(record, slot=slot, ready_by=None)
         return step
-    old, new = record.ready_by, ready_by(slot.start, policy.limits)
-    promised = _promised(record, new, step, seen)
+    old, promised = record.ready_by, _promised(record, slot, step, seen, policy.limits)
     if old is None:
         step.add_event(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
     # Smaller improvements are written without an event: many short ones would only be noise.
@@ -255,7 +299,7 @@ def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> boo
     return is_due and record.ready_by is not None and record.ready_by > seen.now
 
 
-def _cause(record: Reservation, seen: Observation) -> str:
+def _cause(record: Reservation, seen: Observation, limits: Limits) -> str:
     """Return why a promise could not be kept: the most specific known cause."""
     if record.fault is not None:
         return record.fault.message
@@ -265,12 +309,41 @@ def _cause(record: Reservation, seen: Observation) -> str:
     lost = [name for name in record.slot.nodes if name not in usable]
     if lost:
         return f"{', '.join(lost)} takes nothing new"
-    foreign = _foreign(node for node in seen.nodes or () if node.name in record.slot.nodes)
-    if foreign:
-        return foreign
+    nodes = [node for node in seen.nodes or () if node.name in record.slot.nodes]
+    cause = _changed(record, nodes, seen) or _foreign(nodes)
+    if cause:
+        return cause
     if record.slot.start < seen.now:
         return "what it waited for was not free when its slot began, or the cloud did not run"
-    return "a reservation before it takes longer than its limit"
+    return (
+        _overdue(record, seen, limits)
+        or "its GPUs are not free at the planned time, for a reason that ODC does not know"
+    )
+
+
+def _changed(record: Reservation, nodes: Iterable[Node], seen: Observation) -> str:
+    """Return which of the nodes cannot serve the reservation as they are now; empty if all can."""
+    spec, disk = record.spec, seen.stored.disks.get(record.disk_id or "")
+    causes = (what_is_missing(spec.gpu_type, [node], spec.units, 1, where_of(spec.needs, disk)) for node in nodes)
+    return next((cause for cause in causes if cause), "")
+
+
+def _overdue(record: Reservation, seen: Observation, limits: Limits) -> str:
+    """Return what is on the nodes of its slot, or has its disk, for longer than planned; empty if nothing is."""
+    planned = record.slot.nodes if record.slot else ()
+    disk = seen.stored.disks.get(record.disk_id or "")
+    for other in seen.stored.reservations:
+        on_nodes = other.occupies and any(place.node in planned for place in other.places)
+        has_disk = disk is not None and disk.holder == other.id != record.id
+        if (on_nodes or has_disk) and is_overdue(other, limits, seen.now):
+            return "a reservation before it takes longer than its limit"
+    strays = sorted({box.node for box in seen.boxes or () if box.node in planned and _is_stray(box, seen)})
+    return f"a box without a reservation is on {', '.join(strays)}" if strays else ""
+
+
+def _is_stray(box: BoxSeen, seen: Observation) -> bool:
+    record = seen.records.get(box.name.reservation_id)
+    return record is None or box.name.attempt > record.attempt
 
 
 def _foreign(nodes: Iterable[Node]) -> str:

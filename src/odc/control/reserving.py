@@ -13,24 +13,29 @@ import uuid
 from collections.abc import Iterable
 from typing import NoReturn
 
+import msgspec
 from msgspec.structs import replace
 
 from odc.control.context import ClusterStatus, Policy, Ports, StorageStatus
+from odc.control.eligibility import types_that_serve, what_is_missing, where_of
 from odc.control.orphaned_disks import refuse_orphaned_name, refuse_stray_holder
 from odc.domain.access import Principal
-from odc.domain.catalog import absent_type
+from odc.domain.catalog import Catalog, absent_type
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
 from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_disk, short
-from odc.domain.node import Node
+from odc.domain.node import Needs, Node
 from odc.domain.records import AuditEvent, Change, ReservationQuery
 from odc.domain.requests import Reserve
 from odc.domain.reservation import LIVE_STATES, Reservation, Spec, State
 from odc.domain.storage import Level, gib_text
 from odc.domain.user import User, is_unnamed
+
+MAX_LABELS = 16
+"""Labels that one request may need."""
 
 
 def new_reservation(
@@ -56,6 +61,7 @@ def new_reservation(
     now = ports.clock.now()
     reservation_id = uuid.uuid4().hex
     chosen = _choose_disk(caller, request, ports, policy, own, status)
+    _check_nodes(request, spec, chosen, status)
     disk = chosen.claimed_by(reservation_id) if chosen else None
     name = _choose_name(request, own)
     record = Reservation(
@@ -141,16 +147,70 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
     nodes = [node for node in status.nodes if node.gpu_type == request.gpu_type]
     if not nodes:
         _refuse_type(request, policy, status)
+    needs = _needs_of(request)
     # A type without GPUs is lent in units of a node's CPU and memory; a box has one of them.
-    if not any(node.gpus for node in nodes):
+    if not has_gpus(request.gpu_type, nodes, policy.catalog):
         if request.gpus != 0:
             raise InvalidRequest(
                 f"{request.gpu_type} has no GPUs; leave -g out",
                 ("without GPUs", request.command(gpus=0)),
             )
-        return Spec(gpu_type=request.gpu_type, gpus=0, units=1, hours=hours, disk=_disk_name(request))
-    _check_count(request, nodes)
-    return Spec(gpu_type=request.gpu_type, gpus=request.gpus, units=request.gpus, hours=hours, disk=_disk_name(request))
+        gpus, units = 0, 1
+    else:
+        _check_count(request, nodes)
+        gpus = units = request.gpus
+    disk = _disk_name(request)
+    return Spec(gpu_type=request.gpu_type, gpus=gpus, units=units, hours=hours, disk=disk, needs=needs)
+
+
+def has_gpus(gpu_type: str, nodes: Iterable[Node], catalog: Catalog) -> bool:
+    """Whether boxes of this type hold GPUs: its nodes list some, or, if they only count units, the catalog says so.
+
+    Args:
+        gpu_type: of the catalog, or one that is named after a GPU.
+        nodes: of this type.
+        catalog: the known types.
+    """
+    return any(node.gpus for node in nodes) or catalog.has_gpus(gpu_type)
+
+
+def _needs_of(request: Reserve) -> Needs:
+    """Return what the request needs of its nodes.
+
+    Raises:
+        InvalidRequest: it needs more labels than a node has, or a text that is longer than any.
+    """
+    if isinstance(request.needs, msgspec.UnsetType):
+        return Needs()
+    needs = request.needs
+    if len(needs.labels) > MAX_LABELS:
+        raise InvalidRequest(f"{len(needs.labels)} labels are too many; at most {MAX_LABELS}")
+    for text in (needs.arch, needs.zone, *needs.labels, *needs.labels.values()):
+        check_length(text, "what it needs of a node,")
+    return needs
+
+
+def _check_nodes(request: Reserve, spec: Spec, disk: Disk | None, status: ClusterStatus) -> None:
+    """Refuse a request that no node could ever serve because of its needs, or of its disk's zone.
+
+    Raises:
+        InvalidRequest: with what is missing, and the types that would do.
+    """
+    needs = spec.needs
+    if disk is not None and disk.zone and needs.zone not in ("", disk.zone):
+        raise InvalidRequest(
+            f"disk {disk.name} is in zone {disk.zone}, so no node of zone {needs.zone[:40]} can attach it",
+            ("no disk", request.command(disk=NO_DISK)),
+        )
+    where = where_of(needs, disk)
+    missing = what_is_missing(spec.gpu_type, status.nodes, spec.units, spec.nodes, where)
+    if not missing:
+        return
+    others = types_that_serve(status.nodes, spec.units, spec.nodes, where)
+    would_do = f"; {', '.join(others)} would do" if others else ""
+    # The command of a request with needs would lose them.
+    command = [("another type", request.command(gpu_type=others[0]))] if others and needs == Needs() else []
+    raise InvalidRequest(missing + would_do, *command, ("available types", gpu_dev("avail")))
 
 
 def _refuse_type(request: Reserve, policy: Policy, status: ClusterStatus) -> NoReturn:

@@ -107,6 +107,10 @@ class Catalog:
         ending = f"did you mean {meant}?" if meant else f"there are {', '.join(self._types)}"
         raise NotFound(f"no GPU type {name[:40]!r}; {ending}", ("all types", gpu_dev("avail")))
 
+    def has_gpus(self, name: str) -> bool:
+        """Whether boxes of this type hold GPUs. Types outside of the catalog are named after GPUs, so they do."""
+        return name not in self._types or self._types[name].has_gpus
+
     def type_of_gpu(self, nvml_name: str, memory_gib: float) -> str:
         """Return the type of a real GPU, or the name of a new type for it.
 

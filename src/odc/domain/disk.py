@@ -64,6 +64,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         snapshots: oldest first.
         deleting: snapshots whose deletion is decided; they may be deleted already, partly or completely.
         fault: its current fault; empty if there is none.
+        zone: where its volume is, so that only nodes of this zone can attach it; empty: any node can.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[Snapshot, ...] = ()
     deleting: tuple[Snapshot, ...] = ()
     fault: str = ""
+    zone: str = ""
 
     def claimed_by(self, reservation_id: str) -> Disk:
         """The disk with one more claimant: the holder if it was free, else the successor."""

@@ -33,6 +33,11 @@ def held_until(record: Reservation, limits: Limits, now: datetime) -> datetime:
     return next_guess(_planned_end(record, limits) + limits.stop, limits.stop, now)
 
 
+def is_overdue(record: Reservation, limits: Limits, now: datetime) -> bool:
+    """Whether a placed reservation has its GPUs for longer than its limits allow."""
+    return _planned_end(record, limits) + limits.stop <= now
+
+
 def next_guess(expected: datetime, patience: timedelta, now: datetime) -> datetime:
     """Return when an overdue event is expected: the first time of a fixed series that is not past.
 

@@ -13,6 +13,7 @@ import msgspec
 
 from odc.domain.commands import Command, gpu_dev
 from odc.domain.names import DEFAULT_DISK
+from odc.domain.node import Needs
 
 
 def reserve_command(
@@ -42,6 +43,7 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         name: unique among the caller's live ones; None takes the disk's name, with a number if that is taken.
         disk: name of the caller's disk, or `none` for a temporary home.
         new_disk: the caller wants a new disk even if its name is similar to another's.
+        needs: what the nodes must have in addition; left out: nothing. A daemon of an older version refuses the field.
     """
 
     gpu_type: str
@@ -50,6 +52,7 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str | None = None
     disk: str = DEFAULT_DISK
     new_disk: bool = False
+    needs: Needs | msgspec.UnsetType = msgspec.UNSET
 
     def command(self, **changes: Any) -> Command:
         """Return the command for the same request with these fields replaced, for hints."""

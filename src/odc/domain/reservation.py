@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from odc.domain.node import Needs
 from odc.domain.status import EndCause, Status, TroubleKind
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -58,6 +59,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         hours: how long it stays active.
         disk: name of the disk as asked; None for a temporary home.
         image: the image of the box, as the cluster names it; empty for the cloud's own.
+        needs: what it needs of its nodes.
     """
 
     gpu_type: str
@@ -67,6 +69,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     hours: float
     disk: str | None
     image: str = ""
+    needs: Needs = Needs()
 
     @property
     def length(self) -> timedelta:

@@ -66,6 +66,8 @@ class TroubleKind(OpenEnum):
     """The image of its box is gone."""
     PORTS = "ports"
     """Every SSH port is in use."""
+    NO_NODE = "no_node"
+    """No node that is there now could ever serve it."""
     OTHER = "other"
     """Recorded by a version that stored a sentence only."""
 

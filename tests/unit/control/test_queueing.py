@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace as changed
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,10 +13,10 @@ from tests.builders import NOW, a_box, a_disk, a_node, a_placed, a_reservation, 
 from odc.control.context import Policy
 from odc.control.observation import Observation
 from odc.control.queueing import FreeResources, advance_queue
-from odc.domain.box import BoxName
+from odc.domain.box import BoxName, BoxSeen
 from odc.domain.host_ids import IdRanges
 from odc.domain.records import Stored
-from odc.domain.reservation import Place, Reservation, State
+from odc.domain.reservation import Place, Reservation, SlotRecord, State
 from odc.scheduling import Plan, Slot
 
 POLICY = Policy()
@@ -181,3 +182,59 @@ def test_a_gpu_that_something_else_holds_is_not_taken() -> None:
     places = free.take(a_reservation(), ("node-1",))
     assert places is not None
     assert places[0].gpus == (node.gpus[1],)
+
+
+def on_cpus(*boxes: BoxSeen, records: tuple[Reservation, ...] = ()) -> Observation:
+    """A node without GPUs, of two units."""
+    return seen_with(*records, nodes=(a_node("node-1", units=2, gpus=(), gpu_type="cpu-x86"),), boxes=boxes)
+
+
+A_UNIT = a_spec(gpu_type="cpu-x86", gpus=0, units=1)
+
+
+def test_units_of_a_node_without_gpus_are_counted_too() -> None:
+    free = free_in(on_cpus())
+    assert [free.take(a_reservation(spec=A_UNIT), ("node-1",)) is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_leftover_box_holds_its_unit_and_a_box_of_a_record_is_not_counted_twice() -> None:
+    held = a_placed(spec=A_UNIT, places=(Place(node="node-1", ssh_port=30000),))
+    box = a_box(BoxName(held.id, 1), gpu_type="cpu-x86", units=1)
+    free = free_in(on_cpus(box, records=(held,)))
+    assert free.take(a_reservation(spec=A_UNIT), ("node-1",)) is not None
+    leftover = a_box(BoxName(held.id, 0), gpu_type="cpu-x86", units=1)
+    assert free_in(on_cpus(box, leftover, records=(held,))).take(a_reservation(spec=A_UNIT), ("node-1",)) is None
+
+
+def test_gpus_are_taken_from_one_island_so_that_the_other_stays_whole() -> None:
+    node = a_node("node-1", units=8)
+    node = replace(node, islands=(node.gpus[:4], node.gpus[4:]))
+    free = free_in(seen_with(nodes=(node,)))
+    taken = [free.take(a_reservation(spec=a_spec(gpus=count, units=count)), ("node-1",)) for count in (1, 4, 2)]
+    assert [places and places[0].gpus for places in taken] == [node.gpus[:1], node.gpus[4:], node.gpus[1:3]]
+
+
+LIMITS = POLICY.limits
+
+
+def postponed(record: Reservation, *others: Reservation, **fields: Any) -> str:
+    """What is told when the slot of a reservation has to begin an hour later."""
+    seen = seen_with(record, *others, **fields)
+    later = Plan({record.id: Slot(NOW + timedelta(hours=2), ("node-1",))}, frozenset(), frozenset({record.id}))
+    (step,) = advance_queue([record], later, free_in(seen), seen, POLICY)
+    (event,) = step.events
+    return event.text
+
+
+def test_a_postponement_blames_a_reservation_only_if_it_takes_longer_than_its_limit() -> None:
+    slot = SlotRecord(start=NOW + timedelta(hours=1), nodes=("node-1",))
+    record = a_reservation(slot=slot, ready_by=slot.start + LIMITS.prepare)
+    ends = NOW - LIMITS.stop
+    late = a_placed(state=State.ACTIVE, active_at=NOW, expires_at=ends, places=(Place(node="node-1"),))
+    assert postponed(record, late).startswith("a reservation before it takes longer than its limit")
+    elsewhere = replace(late, places=(Place(node="node-9"),))
+    in_time = replace(late, expires_at=ends + timedelta(seconds=1))
+    for others in ((), (elsewhere,), (in_time,)):
+        assert postponed(record, *others).startswith("its GPUs are not free at the planned time")
+    stray = a_box(BoxName(a_reservation().id, 1))
+    assert postponed(record, boxes=(stray,)).startswith("a box without a reservation is on node-1")

@@ -17,6 +17,9 @@ from odc.domain.resources import Capacity, allocatable
 MAX_NODES = 64
 MAX_UNITS = 64
 DIGITS = 4
+TWO_SOCKETS = 8
+"""GPUs from which a simulated node has two islands."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _EXAMPLE = ("for example", odc("up --simulate h100=2x8,t4=1x4"))
 
 
@@ -34,7 +37,15 @@ class _Division:
     kept: Capacity
     total: int
 
-    def node(self, name: str, gpu_type: str, gpus: tuple[str, ...], units: int, simulated: bool = False) -> Node:
+    def node(
+        self,
+        name: str,
+        gpu_type: str,
+        gpus: tuple[str, ...],
+        units: int,
+        islands: tuple[tuple[str, ...], ...] = (),
+        simulated: bool = False,
+    ) -> Node:
         """The node that has these units of it."""
         whole, host = self._part(self.machine, units), self._part(self.kept, units)
         return Node(
@@ -42,6 +53,8 @@ class _Division:
             gpu_type=gpu_type,
             gpus=gpus,
             units=units,
+            islands=islands,
+            arch=_ARCHITECTURES.get(platform.machine(), platform.machine()),
             capacity=whole,
             allocatable=allocatable(whole, host),
             simulated=simulated,
@@ -88,7 +101,9 @@ def simulated_nodes(text: str, catalog: Catalog, machine: Capacity, kept: Capaci
         for number in range(1, count + 1):
             node = f"{name}-node-{number}"
             gpus = tuple(f"SIM-{node}-{index}" for index in range(units)) if has_gpus else ()
-            nodes.append(division.node(node, name, gpus, units, simulated=True))
+            # As in servers with two processors: each has half of the GPUs.
+            halves = (gpus[: units // 2], gpus[units // 2 :]) if len(gpus) >= TWO_SOCKETS else ()
+            nodes.append(division.node(node, name, gpus, units, halves, simulated=True))
     return tuple(sorted(nodes, key=lambda node: node.name))
 
 
@@ -143,9 +158,19 @@ def machine_nodes(
     division = _Division(machine, kept, sum(map(len, lent.values())))
     names = _names(sorted(lent, key=lambda name: -len(lent[name])), host, known)
     nodes = [
-        division.node(names[name], name, tuple(gpu.uuid for gpu in found), len(found)) for name, found in lent.items()
+        division.node(names[name], name, tuple(gpu.uuid for gpu in found), len(found), _islands(found))
+        for name, found in lent.items()
     ]
     return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def _islands(gpus: Iterable[FoundGpu]) -> tuple[tuple[str, ...], ...]:
+    """The GPUs of each island, in the driver's order; none if it is unknown for some, or if all are in one."""
+    islands: dict[str, list[str]] = {}
+    for gpu in gpus:
+        islands.setdefault(gpu.island, []).append(gpu.uuid)
+    known = "" not in islands and len(islands) > 1
+    return tuple(tuple(island) for island in islands.values()) if known else ()
 
 
 def _names(types: Iterable[str], host: str, known: Mapping[str, str]) -> dict[str, str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from odc.adapters.system.gpu_islands import island_names
 from odc.domain.node import FoundGpu
 
 
@@ -38,9 +39,11 @@ def survey_gpus() -> GpuSurvey:
         except pynvml.NVMLError as error:
             return GpuSurvey(faults=(f"the NVIDIA driver cannot count its GPUs: {_words(error)}",))
         found = [_describe(index) for index in range(count)]
+        described = [(handle, gpu) for handle, gpu in found if gpu is not None]
+        islands = island_names([handle for handle, _ in described])
     return GpuSurvey(
-        gpus=tuple(gpu for gpu in found if isinstance(gpu, FoundGpu)),
-        faults=tuple(fault for fault in found if isinstance(fault, str)),
+        gpus=tuple(replace(gpu, island=island) for (_, gpu), island in zip(described, islands, strict=True)),
+        faults=tuple(str(fault) for fault, gpu in found if gpu is None),
     )
 
 
@@ -82,20 +85,20 @@ def _driver() -> Iterator[str | None]:
             pynvml.nvmlShutdown()
 
 
-def _describe(index: int) -> FoundGpu | str:
-    """Return the GPU at this place in the driver's order, or why it cannot be described."""
+def _describe(index: int) -> tuple[object, FoundGpu | None]:
+    """Return the GPU at this place in the driver's order, after its handle; or None, after why it is not described."""
     import pynvml
 
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return FoundGpu(
+        return handle, FoundGpu(
             uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
             name=_text(pynvml.nvmlDeviceGetName(handle)),
             memory_gib=pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30,
             device=_device(handle),
         )
     except pynvml.NVMLError as error:
-        return f"GPU {index} of the NVIDIA driver does not answer: {_words(error)}"
+        return f"GPU {index} of the NVIDIA driver does not answer: {_words(error)}", None
 
 
 def _device(handle: object) -> str:

@@ -58,6 +58,7 @@ planned times, not from the moment when a pass noticed something: a late pass mu
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -81,6 +82,8 @@ from odc.scheduling import Plan, plan_pool
 
 log = logging.getLogger(__name__)
 
+LEFTOVERS_INTERVAL = timedelta(minutes=10)
+"""Time between two clean-ups of what attempts have left whose process died."""
 IDLE_INTERVAL = timedelta(seconds=5)
 """Time between two passes when nothing is due and nothing wakes one. The engine's containers are only seen by listing
 them, so this is also how late a box that stopped by itself is noticed."""
@@ -112,7 +115,7 @@ class Reconciler:
         self._lease = lease
         self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
         self._clock = ClockCheck(ports.store, ports.clock)
-        self._leftovers_removed = False
+        self._leftovers_due: datetime | None = None
         self._was_short_of_space = False
         self._storage = StorageMaintenance(ports, policy)
         self._pruner = RecordPruner(ports, policy)
@@ -128,7 +131,8 @@ class Reconciler:
         decision = decide(seen, plan_pools(seen, self._policy), self._policy)
         # Before the commits: a client that reads a record of this pass must not find an older status.
         self._update_status(seen)
-        if seen.boxes is not None and not self._leftovers_removed:
+        # By a clock that may have jumped ahead, the lease would be taken for years.
+        if seen.boxes is not None and not seen.frozen and self._leftovers_are_due(seen.now):
             self._remove_leftovers(seen, seen.boxes)
         committed, lost, changed = self._perform(decision, seen)
         self._start_maintenance(seen)
@@ -169,14 +173,21 @@ class Reconciler:
         self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
         self._host_monitor.start_if_due(self._runner, _boxes_to_probe(seen, self._status.current))
 
+    def _leftovers_are_due(self, now: datetime) -> bool:
+        """Whether this process should clean up now: once in each interval, of all processes."""
+        if self._leftovers_due is not None and now < self._leftovers_due:
+            return False
+        self._leftovers_due = now + LEFTOVERS_INTERVAL
+        # A new holder each time: the lease is not renewed but taken again when it has expired.
+        return self._ports.store.acquire_lease("leftovers", uuid.uuid4().hex, now, LEFTOVERS_INTERVAL)
+
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
-        """Once per process, delete networks and files of attempts whose box is gone.
+        """Delete networks and files of attempts whose box is gone.
 
         A process that dies between the removal of a box and its clean-up leaves them, and no record asks for the
         clean-up any more if it has ended or is at a later attempt. Leftovers that cannot be deleted are left to the
-        next process.
+        next time.
         """
-        self._leftovers_removed = True
         here = {(box.name.reservation_id, box.name.attempt) for box in boxes}
         try:
             remains = [place for place in self._ports.cluster.list_remains() if place not in here]

@@ -316,19 +316,6 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     assert (node.free, node.boxes) == (0, 1)
 
 
-def test_what_a_killed_daemon_left_beside_a_box_that_is_gone_is_taken_away_by_the_next() -> None:
-    world = World()
-    kept, ended = world.reserve(gpus=1), world.reserve(gpus=1)
-    left = next(spec_of(box) for box in world.cluster.peek() if box.name.reservation_id == ended.id)
-    world.cancel(ended)
-    world.settle()
-    world.cluster.remove_box(left.name, world.cluster.create_box(left))
-    assert left.name in world.cluster.leftovers()
-    world.build()
-    world.pass_once()
-    assert {name.reservation_id for name in world.cluster.leftovers()} == {kept.id}
-
-
 def test_a_box_of_an_attempt_that_the_record_does_not_know_is_left_alone() -> None:
     world = World()
     record = world.reserve(gpus=1)

@@ -29,7 +29,7 @@ from odc.api.messages.reservations import History, ReservationList, ReservationV
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
 from odc.domain import errors
-from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable
+from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable, kind_of_status
 from odc.domain.requests import (
     AcceptClock,
     Cancel,
@@ -274,7 +274,7 @@ class Client:
             hints = (*_start_hints(self._path), *self._endpoint_hints, *self._offline_hints())
             raise ProviderUnavailable(_away(self._path, error), *hints) from error
         if status != 200:
-            raise _error(raw, status)
+            raise error_of(raw, status)
         try:
             return msgspec.json.decode(raw, type=kind)
         except msgspec.MsgspecError as error:
@@ -326,13 +326,27 @@ class Client:
             return answer.status, answer.read(), float(seconds) if seconds.isdecimal() else 0.0
 
 
-def _error(raw: bytes, status: int) -> OdcError:
-    """Return the server's error as an instance of its original class."""
+class _ErrorText(msgspec.Struct):
+    """The fields of an `ErrorView` that every version sends."""
+
+    error: str
+    message: str
+
+
+def error_of(raw: bytes, status: int) -> OdcError:
+    """Return the server's error as an instance of its own class, or of the class that has its status.
+
+    Fields that a newer server sends in another form are left out.
+    """
     try:
         view = msgspec.json.decode(raw, type=ErrorView)
     except msgspec.MsgspecError:
-        return ProviderUnavailable(f"the ODC daemon answers with status {status}")
+        try:
+            text = msgspec.json.decode(raw, type=_ErrorText)
+        except msgspec.MsgspecError:
+            return ProviderUnavailable(f"the ODC daemon answers with status {status}")
+        view = ErrorView(error=text.error, message=text.message)
     kind = getattr(errors, view.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OdcError)):
-        kind = OdcError
+        kind = kind_of_status(status)
     return kind(view.text or view.message, *(hint_of(hint) for hint in view.hints), when=view.when)

@@ -85,7 +85,7 @@ def reservation_view(standing: ReservationDetail, caller: Principal, look: Clust
         ready_by=record.ready_by if record.state in (State.QUEUED, State.PREPARING) else None,
         estimate=estimate if record.state is State.QUEUED else None,
         queue_position=standing.position,
-        simulated=any(node.simulated for node in look.nodes if node.gpu_type == spec.gpu_type),
+        simulated=_is_simulated(record, look),
         mine=caller.id == record.owner,
         version=record.version,
     )
@@ -114,6 +114,13 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         host_key=record.host_key.public,
         out_of_memory=_out_of_memory(record),
     )
+
+
+def _is_simulated(record: Reservation, look: ClusterStatus) -> bool:
+    """Whether its GPUs are simulated: those that it has, even of a type that has left, else those of its type."""
+    if any(place.simulated for place in record.places):
+        return True
+    return any(node.simulated for node in look.nodes if node.gpu_type == record.spec.gpu_type)
 
 
 def _cause(record: Reservation) -> EndCause | None:

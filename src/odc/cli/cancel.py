@@ -16,7 +16,7 @@ from odc.cli.follow import wait_for
 from odc.cli.options import completed, json_option, pass_session, yes_option
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderUnavailable, RequestError
-from odc.domain.status import ENDED, LIVE, Status
+from odc.domain.status import ENDED, Status
 
 CANCELLED_NOTE = "Nothing was cancelled."
 MAX_HINTS = 5
@@ -37,7 +37,7 @@ def cancel(session: Session, wanted: tuple[str, ...], everything: bool, yes: boo
     can_prompt = session.output.can_prompt and not as_json
     try:
         views = _chosen(session, wanted, everything, can_prompt, yes)
-        ending = [view for view in views if _is_cancellable(view)]
+        ending = [view for view in views if is_cancellable(view)]
         if ending and not yes:
             _confirm(ending, wanted, everything, can_prompt)
     except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def _chosen(
         raise InvalidRequest("--all and an ID together; give one of them")
     if wanted:
         return _named(session, wanted)
-    live = [view for view in local_state.sync(session) if _is_cancellable(view)]
+    live = [view for view in local_state.sync(session) if is_cancellable(view)]
     if everything:
         return live
     if not live:
@@ -114,9 +114,9 @@ def _named(session: Session, wanted: Sequence[str]) -> list[ReservationView]:
     return list(found.values())
 
 
-def _is_cancellable(view: ReservationView) -> bool:
+def is_cancellable(view: ReservationView) -> bool:
     """Whether it has not ended, and is not on its way there."""
-    return view.state in LIVE and (view.state is not Status.ENDING or view.requeue)
+    return view.state not in ENDED and (view.state is not Status.ENDING or view.requeue)
 
 
 def _pick_several(session: Session, live: Sequence[ReservationView]) -> Sequence[ReservationView]:
@@ -178,7 +178,7 @@ def _combined_error(failed: Sequence[tuple[ReservationView, OdcError]], of: int)
 
 
 def _cancel_one(session: Session, view: ReservationView) -> ReservationView:
-    if view.state not in LIVE:
+    if view.state in ENDED:
         return view
     return session.client().cancel(view.id)
 

@@ -10,11 +10,14 @@ from odc.cli import prompts, screens
 from odc.cli.context import Session
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
-from odc.domain.status import LIVE, Status
+from odc.domain.status import Status
 
 
 def find(
-    session: Session, reference: str | None, live: Sequence[ReservationView], states: Sequence[Status] = LIVE
+    session: Session,
+    reference: str | None,
+    live: Sequence[ReservationView],
+    states: Sequence[Status] = (),
 ) -> ReservationView:
     """Return the reservation that a command is about. Writes nothing.
 
@@ -22,7 +25,7 @@ def find(
         session: the command's.
         reference: an id, its beginning, or a name; None for the only one that is live.
         live: all of the user's live reservations.
-        states: which live ones count when none is named.
+        states: which live ones count when none is named; empty: all of them.
 
     Raises:
         InvalidRequest: none is named, and there is none or several; the message lists them.
@@ -30,7 +33,7 @@ def find(
     """
     if reference is not None:
         return session.client().reservation(reference)
-    views = tuple(view for view in live if view.state in states)
+    views = tuple(view for view in live if not states or view.state in states)
     if len(views) == 1:
         return session.client().reservation(views[0].id)
     if not views:

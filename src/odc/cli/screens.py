@@ -14,7 +14,7 @@ from odc.cli.output import Output
 from odc.cli.wrap import plain
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.names import short
-from odc.domain.status import LIVE, BoxStatus, EndCause, Status, TroubleKind, WaitsFor
+from odc.domain.status import ENDED, BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
@@ -56,7 +56,7 @@ def state_colour(view: ReservationView, now: datetime) -> str:
     if view.state is Status.ACTIVE:
         soon = view.expires_at is not None and view.expires_at - now < SOON
         return "yellow" if soon else "green" if view.mine else ""
-    return "yellow" if view.state in LIVE else "dim"
+    return "dim" if view.state in ENDED else "yellow"
 
 
 def end_of(view: ReservationView) -> datetime | None:
@@ -77,7 +77,7 @@ def until_cell(view: ReservationView, now: datetime) -> str:
         return f"ready by {times.clock(view.ready_by, now)}"
     if view.estimate:
         return f"maybe {times.clock(view.estimate, now)}"
-    if view.state not in LIVE and (end := end_of(view)):
+    if view.state in ENDED and (end := end_of(view)):
         return times.clock(end, now)
     return "-"
 
@@ -186,13 +186,13 @@ def headline(view: ReservationView, now: datetime, output: Output) -> str:
         state += f", ready by {times.until(view.ready_by, now)} at the latest"
     elif view.state is Status.QUEUED:
         state += f", may start {times.until(view.estimate, now)}" if view.estimate else ", no promise yet"
-    elif view.state not in LIVE and (end := end_of(view)):
+    elif view.state in ENDED and (end := end_of(view)):
         state += f" {times.clock(end, now)}"
     return f"{title(view)}   {what}   {state}"
 
 
 def ahead_text(view: ReservationView) -> str:
-    """Return what it waits for: `user2, 8 x h100`, `you, 8 x h100`, or `the snapshot of disk proj`."""
+    """Return what it waits for: `user2, 8 x h100`, `another of yours, 8 x h100`, or `the snapshot of disk proj`."""
     found = view.waits_for
     if found is None or (found.reservation is None and found.kind is not WaitsFor.DISK):
         return view.ahead  # from an older server, or a kind that only a newer one knows
@@ -202,8 +202,8 @@ def ahead_text(view: ReservationView) -> str:
 
 
 def public_text(other: PublicView, is_mine: bool = False) -> str:
-    """Return `user2, 8 x h100`, or `you, 8 x h100`."""
-    return f"{'you' if is_mine else other.user}, {count_text(other.gpus, other.gpu_type)}"
+    """Return `user2, 8 x h100`, or `another of yours, 8 x h100`."""
+    return f"{'another of yours' if is_mine else other.user}, {count_text(other.gpus, other.gpu_type)}"
 
 
 def promise_line(view: ReservationView, now: datetime) -> str:

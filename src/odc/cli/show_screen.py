@@ -16,7 +16,7 @@ from odc.cli.ssh_include import ENABLE
 from odc.domain.commands import gpu_dev
 from odc.domain.limits import hours_text
 from odc.domain.names import short
-from odc.domain.status import LIVE, BoxStatus, Status
+from odc.domain.status import ENDED, BoxStatus, Status
 
 ALMOST, FULL = 0.8, 0.98
 """Parts of a box's writable layer from which it is called almost full, and full."""
@@ -45,7 +45,7 @@ def show_lines(
     """
     if not view.name:
         return [headline(view, now, output), *_aligned([("owner", view.owner), *_time_facts(view, now)])]
-    if view.state not in LIVE:
+    if view.state in ENDED:
         return ended_lines(view, now, output)
     return [
         headline(view, now, output),

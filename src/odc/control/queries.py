@@ -13,9 +13,10 @@ from odc.control.pools import pool_state
 from odc.control.reserving import counts_on, has_gpus
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
+from odc.domain.commands import gpu_dev
 from odc.domain.disk import Disk
-from odc.domain.errors import InvalidRequest
-from odc.domain.names import near_match
+from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.names import cut, near_match
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import AuditEvent, ReservationQuery, Stored
@@ -138,6 +139,7 @@ class Queries:
 
         Raises:
             InvalidRequest: a status that does not exist.
+            NotFound: no user of this name is known.
         """
         self._authorizer.admit(caller)
         statuses = frozenset(status.strip().lower() for status in statuses)
@@ -158,8 +160,19 @@ class Queries:
             for record in sorted(listed, key=lambda record: record.order)
             if (user in ("me", "all") or record.user == user) and (not statuses or record.status in statuses)
         ]
+        if not found and user not in ("me", "all", caller.user):
+            self._check_user(user)
         queued = any(record.state is State.QUEUED for record in found)
         return self.details(tuple(found), self._ports.store.observe() if queued else None)
+
+    def _check_user(self, name: str) -> None:
+        """Refuse a name that nobody has: it is mistyped, and an empty list would hide that."""
+        names = {user.name for user in self._ports.store.list_users()}
+        if name not in names:
+            near = near_match(cut(name), names)
+            meant = f", did you mean {near}?" if near else ""
+            everyone = ("everyone's", gpu_dev("list --user all --all"))
+            raise NotFound(f"no user {cut(name)!r} is known here{meant}", everyone)
 
     def details(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[ReservationDetail, ...]:
         """The records with their disks and places in the queue; `stored` is needed for queued ones."""

@@ -106,7 +106,7 @@ class FreeResources:
         # that we do not see has it.
         index = (int(record.id[:8], 16) + record.attempt) % len(self._ports)
         port = self._ports.pop(index)
-        return Place(node=name, gpus=gpus, ssh_port=port, address=node.address)
+        return Place(node=name, gpus=gpus, ssh_port=port, address=node.address, simulated=node.simulated)
 
 
 def _units_in_use(occupying: Iterable[Reservation], boxes: Iterable[BoxSeen]) -> dict[str, int]:

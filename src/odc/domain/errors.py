@@ -146,3 +146,9 @@ def exit_code(error: OdcError) -> int:
 def http_status(error: OdcError) -> int:
     """The HTTP status of an answer that carries this error."""
     return next(OUTCOMES[kind][1] for kind in type(error).__mro__ if kind in OUTCOMES)
+
+
+def kind_of_status(status: int) -> type[OdcError]:
+    """The class of an error of which only the HTTP status is known. A bug is not assumed."""
+    known = {own: kind for kind, (_, own) in reversed(OUTCOMES.items()) if kind is not InvariantError}
+    return known.get(status, RequestError if status < http_status(OdcError("")) else OdcError)

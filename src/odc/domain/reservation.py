@@ -94,6 +94,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         ssh_port: the port of the host that leads to its SSH.
         uid: the backend's id of the box, once it is made.
         address: where its SSH is reached.
+        simulated: whether its GPUs are simulated.
         id_base: first host id of its range; the same for all boxes of a gang, which share a home. 0: the range that all
             boxes of the cloud share.
     """
@@ -103,6 +104,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     ssh_port: int = 0
     uid: str = ""
     address: str = ""
+    simulated: bool = False
     id_base: int = 0
 
 

@@ -15,7 +15,7 @@ from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail
 from odc.domain.access import Principal
 from odc.domain.lifecycle import EndRequested, apply, with_fault
-from odc.domain.reservation import EndReason, Reservation, State
+from odc.domain.reservation import EndReason, Place, Reservation, State
 from odc.domain.status import EndCause, TroubleKind
 
 OWNER = Principal(id="unix:1000", user="octocat")
@@ -63,3 +63,9 @@ def test_a_sentence_that_an_earlier_version_stored_is_kept_as_the_reason(
 ) -> None:
     view = seen_by_owner(as_stored_by_0_1_0(a_reservation(), **fields))
     assert (view.cause, view.ended_by, view.reason) == (cause, "", fields.get("end_detail", ""))
+
+
+def test_a_box_whose_simulated_type_has_left_the_cloud_is_still_shown_as_simulated() -> None:
+    record = replace(a_reservation(), state=State.ACTIVE, places=(Place(node="node-1", simulated=True),))
+    assert seen_by_owner(record).simulated
+    assert not seen_by_owner(replace(record, places=(Place(node="node-1"),))).simulated

@@ -365,7 +365,7 @@ def test_one_that_expired_ended_at_its_time_and_not_when_its_disk_was_safe() -> 
 
 def test_ones_own_ahead_is_told_as_such() -> None:
     mine, theirs = a_queued(waits_for=waits_for("user1", mine=True), owner="user1"), a_queued(owner="user1")
-    assert screens.promise_line(mine, NOW).endswith("Ahead: you, 8 x h100.")
+    assert screens.promise_line(mine, NOW).endswith("Ahead: another of yours, 8 x h100.")
     assert screens.promise_line(theirs, NOW).endswith("Ahead: user2, 8 x h100.")
 
 

@@ -112,7 +112,7 @@ class BenchedDaemon:
         )
         self.runner = ThreadRunner(self.wake.notify)
         self.plane = ControlPlane(ports, Policy(), self.runner)
-        app = build_app(self.plane, lambda: HEALTH)
+        app = build_app(self.plane, lambda _: HEALTH)
         self.server = UnixServer(app, folder / "odc.sock", recognizer(frozenset()))
 
     def fill(self, number: int) -> None:

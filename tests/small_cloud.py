@@ -28,6 +28,7 @@ from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.requests import Requests
 from odc.control.task_runner import ThreadRunner
+from odc.domain.access import Principal
 from odc.domain.node import Node
 
 NODES = (a_node("node-1"), a_node("node-2", units=4, gpu_type="t4"), a_node("node-3", gpus=(), gpu_type="cpu-x86"))
@@ -50,7 +51,7 @@ class SmallCloud:
         return f"unix://{self.socket}"
 
 
-def _healthy() -> Health:
+def _healthy(_: Principal) -> Health:
     return Health(ready=True, version="0", cloud="small", types={}, simulated=True, storage="memory", engine="memory")
 
 

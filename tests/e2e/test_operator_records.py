@@ -81,7 +81,10 @@ def test_a_box_that_the_restored_records_do_not_know_goes_on_counts_and_is_shown
     spare: Cloud, dora: Person, stray: str
 ) -> None:
     short = stray.removeprefix(f"odc-{spare.name}-")
-    assert f"quarantined: {short} on t4-node-1 holds 2 t4\n" in dora.ok("status")
+    said = dora.ok("status")
+    named = short[:8] + short[32:]
+    assert f"warning: box {named} is quarantined: no record knows it, and holds 2 t4 of t4-node-1; " in said
+    assert f"sudo podman rm -f {stray}\n" in said
     assert re.search(r"^t4 +2/4 +now +now +- +- ", dora.ok("avail"), re.MULTILINE)
     assert short[:8] not in dora.ok("list", "--all")
     reserve(dora, "other", gpus=2)
@@ -127,7 +130,7 @@ def test_a_clock_jump_while_the_daemon_was_down_ends_nothing_until_an_operator_a
     store.swap_clock_anchor(replace(now, wall=now.wall - timedelta(hours=2)))
     store.commit(Change(reservations=(replace(record, expires_at=clock.now() - timedelta(minutes=1)),)))
     store.close()
-    warning = "warning: the clock jumped forward by 2:00:00; no reservation ends by time until you say that it is right"
+    warning = "warning: the clock jumped forward by 2:00:00; no reservation ends by time; if the clock is right now"
     assert f"{warning}: odc --config {spare.config} clock accept\n" in spare.odc("up").out
     assert f"{warning}: odc --config {spare.config} clock accept\n" in dora.ok("status")
     refused = dora.run("odc", "--config", str(spare.config), "clock", "accept")

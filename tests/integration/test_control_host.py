@@ -17,6 +17,8 @@ from odc.control.task_runner import ThreadRunner
 from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits
+from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import problem_texts
 from odc.domain.reservation import Reservation, State
 from odc.domain.status import TroubleKind
 
@@ -49,12 +51,12 @@ def test_a_box_that_users_cannot_reach_is_told_with_the_cause_and_goes_on() -> N
     world.pass_time(10 * SECOND)
     now = world.get(record)
     assert (now.state, now.unreachable) == (State.ACTIVE, CAUSE)
-    assert any(f"its box cannot be reached: {CAUSE}" in problem for problem in world.status.current.problems)
+    assert any(f"cannot be reached: {CAUSE}" in problem for problem in problem_texts(world.status.current.problems))
     world.cluster.cut_off.clear()
     world.pass_time(10 * SECOND)
     assert world.get(record).unreachable == ""
     assert [kind for kind in world.story(record) if "reachable" in kind] == ["unreachable", "reachable"]
-    assert not any("cannot be reached" in problem for problem in world.status.current.problems)
+    assert not any("cannot be reached" in problem for problem in problem_texts(world.status.current.problems))
 
 
 def test_a_box_that_stays_unreachable_is_told_once() -> None:
@@ -98,13 +100,13 @@ def test_while_boxes_cannot_be_kept_apart_none_starts_and_the_reason_is_told() -
     world = World()
     running = world.reserve(hours=3.0)
     why = "boxes cannot be kept apart: iptables is not installed"
-    world.cluster.host = HostReport(blocked=why, problems=(why,))
+    world.cluster.host = HostReport(blocked=why, problems=(Problem(kind=ProblemKind.ISOLATION_FAILED, detail=why),))
     world.pass_time(10 * SECOND)
     waiting = world.reserve(BEN)
     assert (waiting.state, waiting.attempt) == (State.QUEUED, 0)
     assert waiting.fault is not None
     assert (waiting.fault.kind, waiting.fault.message) == (TroubleKind.HOST, why)
-    assert why in world.status.current.problems
+    assert why in problem_texts(world.status.current.problems)
     world.pass_time(timedelta(hours=1), step=MINUTE)
     assert world.story(waiting).count("waiting") == 1
     world.cluster.host = HostReport()
@@ -122,7 +124,7 @@ def test_reservations_wait_for_the_image_and_those_with_another_one_do_not() -> 
     assert waiting.fault is not None
     assert waiting.fault.kind is TroubleKind.IMAGE
     assert waiting.fault.message.endswith("the operator builds it")
-    assert any("is gone" in problem for problem in world.status.current.problems)
+    assert any("is gone" in problem for problem in problem_texts(world.status.current.problems))
     world.cluster.host = HostReport()
     world.pass_time(10 * SECOND)
     assert world.get(waiting).state is State.ACTIVE
@@ -131,10 +133,10 @@ def test_reservations_wait_for_the_image_and_those_with_another_one_do_not() -> 
 
 def test_what_was_put_back_is_shown_to_operators_for_a_while() -> None:
     world = World()
-    world.cluster.host = HostReport(repaired=("the packet filter had lost rules",))
+    world.cluster.host = HostReport(repaired=(Problem(kind=ProblemKind.NAMESPACES_RESTORED, count=2),))
     world.pass_time(6 * SECOND)
     world.cluster.host = HostReport()
-    assert "the packet filter had lost rules; it was put back" in world.status.current.problems
+    assert [problem.count for problem in world.status.current.problems] == [2]
     world.pass_time(timedelta(minutes=11), step=MINUTE)
     assert world.status.current.problems == ()
 
@@ -195,7 +197,9 @@ def test_gpus_that_cannot_be_used_are_not_lent_and_are_told() -> None:
     world.cluster.put_node(replace(node, unusable={lost: "GPU is lost", held: "GPU is lost"}))
     world.pass_time(10 * SECOND)
     assert world.get(running).state is State.ACTIVE
-    told = [problem for problem in world.status.current.problems if "is not lent: GPU is lost" in problem]
+    told = [
+        problem for problem in problem_texts(world.status.current.problems) if "is not lent: GPU is lost" in problem
+    ]
     assert len(told) == 2
     assert any(held in problem and running.id[:8] in problem for problem in told)
     free = world.reserve(BEN, hours=3.0)
@@ -226,13 +230,16 @@ def test_a_check_that_does_not_end_is_told_and_passes_go_on() -> None:
         world.pass_once()
         world.clock.advance(5 * MINUTE)
         world.pass_once()
-        assert any("the check of the host has not ended for 5 min" in text for text in world.status.current.problems)
+        assert any(
+            "the check of the host has not ended for 5 min" in text
+            for text in problem_texts(world.status.current.problems)
+        )
         ended.clear()
         may_end.set()
         while "host" in runner.busy():
             ended.wait(1)
         world.pass_once()
-        assert not any("has not ended" in text for text in world.status.current.problems)
+        assert not any("has not ended" in text for text in problem_texts(world.status.current.problems))
     finally:
         may_end.set()
         runner.close()

@@ -12,6 +12,7 @@ from tests.world import HOUR, Fuse, World
 
 from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.problem_text import problem_texts
 from odc.domain.reservation import State
 
 LONG_S = 20.0
@@ -80,7 +81,11 @@ def test_while_the_store_does_not_answer_everyone_may_read_why() -> None:
 
     world.build(Fuse(1, False, fail, ("store",), "observe"))
     with running(world):
-        eventually(lambda: world.status.current.problems == ("the cloud's passes fail: the records are damaged",))
+        eventually(
+            lambda: (
+                problem_texts(world.status.current.problems) == ("the cloud's passes fail: the records are damaged",)
+            )
+        )
         eventually(lambda: world.status.current.problems == ())
 
 

@@ -24,6 +24,7 @@ from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart
 from odc.domain.box import BoxState
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.domain.problem_text import problem_texts
 
 pytestmark = pytest.mark.podman
 
@@ -123,7 +124,7 @@ def test_a_gpu_driver_that_hangs_keeps_nothing_else_from_being_checked(
         forget_rules(engine.cloud)
         report = cluster.check_host((), ())
         assert is_kept_apart(engine.cloud)
-        assert any("the GPU driver has not answered" in text for text in report.problems)
+        assert any("the GPU driver has not answered" in text for text in problem_texts(report.problems))
         may_answer.set()
         eventually("it answers again", lambda: not cluster.check_host((), ()).problems)
     finally:

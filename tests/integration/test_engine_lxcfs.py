@@ -16,6 +16,7 @@ from tests.waiting import eventually
 from odc.adapters.engine import lxcfs
 from odc.adapters.engine.lxcfs import has_died, stop_lxcfs
 from odc.domain.box import BoxSpec
+from odc.domain.problem_text import problem_texts
 
 pytestmark = [
     pytest.mark.podman,
@@ -82,7 +83,7 @@ def test_an_lxcfs_that_hangs_is_ended_and_keeps_no_box_from_starting(
     assert memory_seen(engine, before) == 0, "it fails, and does not wait"
     os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
     report = engine.cluster.check_host(engine.cluster.list_boxes(), ())
-    assert any("lxcfs had died or hung" in text for text in report.repaired)
+    assert any("lxcfs had died or hung" in text for text in problem_texts(report.repaired))
     assert len(report.reachable) == 2
     os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
     stop_lxcfs(engine.state / "lxcfs")

@@ -29,6 +29,7 @@ from odc.adapters.engine.box_limits import (
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
+from odc.domain.problem_text import problem_texts
 from odc.operator.host_claims import claimed, forget_claim
 from odc.operator.settings import Settings
 
@@ -288,7 +289,7 @@ def test_limits_that_the_host_resets_are_noticed_and_raised_again(tmp_path: Path
             file.write_text(str(before))
             engine.podman("restart", "-t", "0", engine.container(spec))
             report = cluster.check_host(cluster.list_boxes(), ())
-            assert any(name in text for text in report.repaired)
+            assert any(name in text for text in problem_texts(report.repaired))
             assert int(file.read_text()) == before + 8
             assert not limited or sockets.read_text() == limited
         finally:

@@ -14,6 +14,7 @@ from tests.world import ADA, MINUTE, World
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change, StoreRoom
 from odc.domain.reservation import State
 
@@ -93,7 +94,7 @@ def test_without_room_for_records_nothing_new_is_taken_and_all_else_goes_on() ->
     text = "the file system of the records has 9 MiB free at /state; no new reservations are taken"
     world.store.space = StoreRoom(problem=text, refuses=True)
     world.pass_time(MINUTE)
-    assert text in world.status.current.problems
+    assert text in problem_texts(world.status.current.problems)
     with pytest.raises(ProviderUnavailable, match="no new reservations are taken"):
         world.ask(ADA, name="second")
     world.cancel(running)
@@ -101,5 +102,5 @@ def test_without_room_for_records_nothing_new_is_taken_and_all_else_goes_on() ->
     assert world.get(running).state is State.ENDED
     world.store.space = StoreRoom()
     world.pass_time(MINUTE)
-    assert text not in world.status.current.problems
+    assert text not in problem_texts(world.status.current.problems)
     assert world.get(world.reserve(ADA)).state is State.ACTIVE

@@ -42,7 +42,7 @@ from odc.domain.user import User
 ERRORS = documented()
 AnyRequest = Request[Any, Any, Any]
 Caller = NamedDependency[SkipValidation[Principal]]
-HealthCheck = Callable[[], Health]
+HealthCheck = Callable[[Principal], Health]
 View = TypeVar("View")
 
 
@@ -166,11 +166,11 @@ class Handlers:
 
     def status(self, caller: Caller) -> StatusView:
         """The cloud as a whole."""
-        return views.status_view(self._queries.availability(), self._queries.status, self._queries.now())
+        return views.status_view(self._queries.availability(), self._queries.status, self._queries.now(), caller)
 
     def health(self, caller: Caller) -> Health:
         """Whether the cloud takes requests, and what it is made of."""
-        return self._health()
+        return self._health(caller)
 
 
 def _in_thread(threads: Threads, answer: Callable[..., View]) -> Callable[..., Awaitable[View]]:
@@ -212,7 +212,7 @@ def build_app(plane: ControlPlane, health: HealthCheck) -> Litestar:
 
     Args:
         plane: handles requests and answers queries.
-        health: returns whether the cloud is ready.
+        health: returns whether the cloud is ready, as the given caller may see it.
     """
     wake = WakeListener(plane.ports.wake)
     handlers = Handlers(plane, wake, health)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from odc.api.messages.requests import Done, HintView, PartView, Sentence
 from odc.domain.commands import Command, Part, parts_of
 from odc.domain.errors import Hint
@@ -17,11 +15,6 @@ def sentence(text: str) -> Sentence:
 def text_of(text: str, parts: Sentence) -> str:
     """Return a text that was sent, with its commands; a server of 0.1.0 sends no parts."""
     return Command(Part(part.text, part.program) for part in parts) if parts else text
-
-
-def texts_of(texts: Iterable[str], parts: Sequence[Sentence]) -> tuple[str, ...]:
-    """Return texts that were sent, with their commands; a server of 0.1.0 sends no parts."""
-    return tuple(text_of("", one) for one in parts) if parts else tuple(texts)
 
 
 def hint_view(hint: Hint) -> HintView:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from odc.api.hints import sentence
 from odc.api.messages.storage import DiskUseView, SnapshotUseView, StorageView
+from odc.api.problem_views import problem_views
 from odc.control.context import StorageStatus
 from odc.control.disk_usage import DiskUsage
 from odc.domain.disk import Snapshot
+from odc.domain.problem_text import problem_texts
 
 
 def storage_view(accounts: tuple[DiskUsage, ...], look: StorageStatus, now: datetime) -> StorageView:
@@ -22,8 +23,8 @@ def storage_view(accounts: tuple[DiskUsage, ...], look: StorageStatus, now: date
         sizes_bytes=sum(account.disk.size_bytes for account in accounts),
         settling=use is None or use.settling,
         disks=tuple(_disk(account) for account in accounts),
-        problems=tuple(f"{problem}" for problem in look.problems),
-        problem_parts=tuple(map(sentence, look.problems)),
+        problems=problem_texts(look.problems),
+        problem_details=problem_views(look.problems),
     )
 
 

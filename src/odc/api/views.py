@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from odc.api.hints import hint_view, sentence
+from odc.api.hints import hint_view
 from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
 from odc.api.messages.requests import ErrorView
 from odc.api.messages.reservations import (
@@ -24,6 +24,7 @@ from odc.api.messages.reservations import (
 )
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me, UserView
+from odc.api.problem_views import problem_views, visible_problems
 from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus
 from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
@@ -33,6 +34,7 @@ from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
 from odc.domain.resources import share_of
@@ -305,8 +307,10 @@ def availability_view(outlooks: Iterable[TypeAvailability], now: datetime) -> Av
     return Availability(now=now, types=tuple(type_view(outlook) for outlook in outlooks))
 
 
-def status_view(outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime) -> StatusView:
-    """Return the view of the whole cloud."""
+def status_view(
+    outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime, caller: Principal
+) -> StatusView:
+    """Return the view of the whole cloud, as this caller may see it."""
     held: dict[str, int] = {}
     boxes: dict[str, int] = {}
     for outlook in outlooks:
@@ -333,14 +337,15 @@ def status_view(outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now
         )
         for node in look.nodes
     )
+    problems = visible_problems(look.problems, caller)
     strays = tuple(f"{box.name} on {box.node} holds {box.units} {box.gpu_type}" for box in look.quarantined)
     return StatusView(
         now=now,
         types=tuple(type_view(outlook) for outlook in outlooks),
         nodes=nodes,
         quarantined=strays,
-        warnings=tuple(f"{problem}" for problem in look.problems),
-        warning_parts=tuple(map(sentence, look.problems)),
+        warnings=problem_texts(problems),
+        problem_details=problem_views(problems),
     )
 
 

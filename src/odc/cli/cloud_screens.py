@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from odc.api.hints import texts_of
 from odc.api.messages.cloud import Availability, ChoiceView, StatusView, TypeView
 from odc.api.messages.reservations import ReservationView
+from odc.api.problem_views import wordings
 from odc.cli import times
 from odc.cli.output import NO_GPUS, Output
 from odc.cli.screens import count_text, public_text, simulated_line
@@ -163,9 +163,10 @@ def status_lines(status: StatusView, output: Output) -> list[str]:
     lines = output.table(["TYPE", "TOTAL", "FREE", "CORDONED", "LIVE", "QUEUED"], types)
     lines += ["", *output.table(["NODE", "TYPE", "FREE", "BOXES", "STATE"], nodes)]
     lines += simulated_line(node.gpu_type for node in status.nodes if node.simulated)
-    lines += [f"quarantined: {text}" for text in status.quarantined]
-    warnings = texts_of(status.warnings, status.warning_parts)
-    lines += [f"{output.paint('warning', 'yellow')}: " + text for text in warnings]
+    if not status.problem_details:  # a server of 0.1.0: its warnings leave these out
+        lines += [f"quarantined: {text}" for text in status.quarantined]
+    problems = wordings(status.problem_details, status.warnings)
+    lines += [f"{output.paint('warning', 'yellow')}: " + problem.line for problem in problems]
     return lines
 
 

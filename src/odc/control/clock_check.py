@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from odc.domain.commands import odc
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import ClockAnchor
 from odc.ports.clock import Clock
 from odc.ports.state_store import StateStore
@@ -21,10 +21,14 @@ ANCHOR_INTERVAL = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class ClockVerdict:
-    """Whether timed ends are frozen, and why, as a sentence (empty if not)."""
+    """Whether timed ends are frozen, and the problem that freezes them; None if they are not."""
 
-    frozen: bool = False
-    why: str = ""
+    problem: Problem | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether timed ends are frozen."""
+        return self.problem is not None
 
 
 def anchor_now(clock: Clock) -> ClockAnchor:
@@ -40,13 +44,7 @@ def judge(anchor: ClockAnchor, now: ClockAnchor) -> ClockVerdict:
         drift = min(now.wall - anchor.wall, timedelta(0))
     if abs(drift) <= TOLERANCE:
         return ClockVerdict()
-    direction = "forward" if drift > timedelta(0) else "back"
-    seconds = int(abs(drift).total_seconds())
-    return ClockVerdict(
-        frozen=True,
-        why=f"the clock jumped {direction} by {timedelta(seconds=seconds)}; no reservation ends by time until "
-        "you say that it is right: " + odc("clock accept"),
-    )
+    return ClockVerdict(Problem(kind=ProblemKind.CLOCK_JUMPED, seconds=drift.total_seconds()))
 
 
 class ClockCheck:

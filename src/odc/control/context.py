@@ -11,6 +11,7 @@ from odc.domain.catalog import Catalog
 from odc.domain.host_ids import IdRanges
 from odc.domain.limits import Limits
 from odc.domain.node import Node
+from odc.domain.problem import Problem
 from odc.domain.storage import Level, Retention, StorageUse
 from odc.ports.accounts import Accounts
 from odc.ports.blob_store import BlobStore
@@ -84,12 +85,12 @@ class StorageStatus:
     Attributes:
         use: the numbers; None before the first measurement.
         level: how urgent the lack of free space is.
-        problems: faults of the storage, as sentences for people.
+        problems: faults of the storage.
     """
 
     use: StorageUse | None = None
     level: Level = Level.OK
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class ClusterStatus:
         nodes: every node by name.
         boxes: every box of the cloud.
         quarantined: boxes without a record.
-        problems: current faults, as sentences for people, which may have commands in them (`odc.domain.commands`).
+        problems: current faults, and recent repairs of the host.
         frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
         storage: how full the disk storage is.
     """
@@ -110,7 +111,7 @@ class ClusterStatus:
     nodes: tuple[Node, ...] = ()
     boxes: tuple[BoxSeen, ...] = ()
     quarantined: tuple[BoxSeen, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     frozen: bool = False
     storage: StorageStatus = field(default_factory=StorageStatus)
 

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from odc.control.context import Ports
 from odc.control.task_runner import Outcome, Runner, TaskId
 from odc.domain.box import BoxSeen
-from odc.domain.commands import odc
 from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
+from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import problem_text
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class HostMonitor:
         self._ports = ports
         self._report = HostReport()
         self._taken: frozenset[int] = frozenset()
-        self._repaired: dict[str, timedelta] = {}
+        self._repaired: dict[Problem, timedelta] = {}
         self._next: tuple[str, ...] = ()
         self._due = timedelta(0)
         self._started: timedelta | None = None
@@ -56,25 +57,19 @@ class HostMonitor:
         """SSH ports that other programs had when they were last tried or checked. Each check tests them again."""
         return self._taken
 
-    def problems(self) -> tuple[str, ...]:
-        """Return messages for operators: current problems, and recent repairs."""
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the current problems, then the recent repairs."""
         now = self._ports.clock.since_boot()
-        self._repaired = {text: at for text, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
+        self._repaired = {what: at for what, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
         missing = self._report.missing_image
-        image = (f"the image {missing} of boxes is gone: sudo " + odc("image build"),) if missing else ()
+        image = (Problem(kind=ProblemKind.IMAGE_GONE, image=missing),) if missing else ()
         return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
 
-    def _stuck(self, now: timedelta) -> tuple[str, ...]:
+    def _stuck(self, now: timedelta) -> tuple[Problem, ...]:
         """Return the problem that the running check hangs, so that nothing on the host is repaired."""
         if self._started is None or now - self._started < STUCK_AFTER:
             return ()
-        minutes = (now - self._started) // timedelta(minutes=1)
-        return (
-            f"the check of the host has not ended for {minutes} min; see dmesg, then: sudo "
-            + odc("down")
-            + " && sudo "
-            + odc("up"),
-        )
+        return (Problem(kind=ProblemKind.HOST_CHECK_HANGS, seconds=(now - self._started).total_seconds()),)
 
     def take(self, outcomes: Mapping[str, Outcome]) -> None:
         """Learn from tasks that have ended: a check, or boxes whose ports were taken."""
@@ -89,17 +84,17 @@ class HostMonitor:
         if isinstance(outcome.value, HostReport):
             self._learn(outcome.value)
         elif outcome.error is not None:
-            text = f"the host could not be checked: {outcome.error.message}"
-            self._report = replace(self._report, problems=(text,))
+            failed = Problem(kind=ProblemKind.HOST_CHECK_FAILED, detail=outcome.error.message)
+            self._report = replace(self._report, problems=(failed,))
 
     def _learn(self, found: HostReport) -> None:
         checked = found.reachable | found.unreachable.keys()
         kept = {uid: cause for uid, cause in self._report.unreachable.items() if uid not in checked}
-        for text in found.repaired:
-            log.warning("put back on the host", extra={"reason": text})
-            self._repaired[f"{text}; it was put back"] = self._ports.clock.since_boot()
-        for text in set(found.problems) - set(self._report.problems):
-            log.error("the host has a problem", extra={"reason": text})
+        for repair in found.repaired:
+            log.warning("put back on the host", extra={"reason": problem_text(repair)})
+            self._repaired[repair] = self._ports.clock.since_boot()
+        for problem in set(found.problems) - set(self._report.problems):
+            log.error("the host has a problem", extra={"reason": problem_text(problem)})
         self._taken = found.taken_ports
         self._report = replace(
             found,

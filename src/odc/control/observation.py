@@ -17,6 +17,7 @@ from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.domain.problem import Problem
 from odc.domain.records import Stored
 from odc.domain.reservation import Reservation
 
@@ -37,7 +38,7 @@ class Observation:
         busy: keys of tasks that still run.
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
-        clock_problem: why the clock cannot be trusted, as a sentence; empty if it can.
+        clock_problem: why the clock cannot be trusted; None if it can.
         by_uid: the boxes by uid; derived from `boxes`.
         ready_nodes: names of the nodes that answer; derived from `nodes`.
     """
@@ -53,7 +54,7 @@ class Observation:
     busy: frozenset[str]
     host: HostReport = field(default_factory=HostReport)
     taken_ports: frozenset[int] = frozenset()
-    clock_problem: str = ""
+    clock_problem: Problem | None = None
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
 
@@ -107,7 +108,7 @@ def observe(
         busy=busy,
         host=host,
         taken_ports=taken_ports,
-        clock_problem=clock.why,
+        clock_problem=clock.problem,
     )
 
 

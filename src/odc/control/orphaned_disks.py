@@ -15,6 +15,7 @@ from odc.domain.commands import Command, gpu_dev, odc
 from odc.domain.disk import Disk, Snapshot, VolumeLabel
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
 from odc.domain.names import NO_DISK, check_name, cut, free_name
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
 from odc.domain.user import User, is_same_login, uid_of
@@ -60,16 +61,19 @@ def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
         ports.volumes.label(label_of(disk, user.name if user else ""))
 
 
-def describe_orphans(orphans: tuple[VolumeLabel, ...]) -> tuple[str, ...]:
-    """The problems that operators are shown, one for each orphaned disk."""
+def orphan_problems(orphans: tuple[VolumeLabel, ...]) -> tuple[Problem, ...]:
+    """Return the problems that operators are shown: one for each orphaned disk, up to `MAX_NAMED`."""
     found = [
-        f"{shown(label)} has files but no record; take it back: " + _command(label) for label in orphans[:MAX_NAMED]
+        Problem(
+            kind=ProblemKind.DISK_ORPHANED,
+            disk=label.disk_id,
+            name=label.name,
+            user=(label.user or label.owner) if label.name else "",
+        )
+        for label in orphans[:MAX_NAMED]
     ]
     if len(orphans) > MAX_NAMED:
-        found.append(
-            f"{len(orphans) - MAX_NAMED} more disks have files but no record; take them back: "
-            + odc("disk recover --all")
-        )
+        found.append(Problem(kind=ProblemKind.DISKS_ORPHANED, count=len(orphans) - MAX_NAMED))
     return tuple(found)
 
 

@@ -77,6 +77,7 @@ from odc.control.task_runner import Runner
 from odc.control.tasks import Cleaned, Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.reservation import Reservation, State
 from odc.scheduling import Plan, plan_pool
 
@@ -145,7 +146,9 @@ class Reconciler:
 
     def note_failure(self, why: str) -> None:
         """Show that passes fail: queries keep the last status, with the reason as its only problem."""
-        self._status.update(replace(self._status.current, problems=(f"the cloud's passes fail: {why}",)))
+        self._status.update(
+            replace(self._status.current, problems=(Problem(kind=ProblemKind.PASSES_FAIL, detail=why),))
+        )
 
     def _observe(self) -> Observation:
         clock = self._clock.verdict()
@@ -160,7 +163,7 @@ class Reconciler:
 
     def _update_status(self, seen: Observation) -> None:
         host = (*self._record_space(), *self._host_monitor.problems())
-        self._status.update(report_status(seen, self._status.current, self._storage.status, host))
+        self._status.update(report_status(seen, self._status.current, self._storage.status, host, self._policy.cloud))
 
     def _start_maintenance(self, seen: Observation) -> None:
         requested = self._status.take_storage_request()
@@ -199,7 +202,7 @@ class Reconciler:
         except ProviderError as error:
             log.warning("could not clean up leftovers of an earlier run", extra={"reason": error.message})
 
-    def _record_space(self) -> tuple[str, ...]:
+    def _record_space(self) -> tuple[Problem, ...]:
         """Return the problem of space for the records; empty if there is none. It is logged when it begins, not at each
         pass.
         """
@@ -207,7 +210,7 @@ class Reconciler:
         if problem and not self._was_short_of_space:
             log.warning("little room for the records", extra={"reason": problem})
         self._was_short_of_space = bool(problem)
-        return (problem,) if problem else ()
+        return (Problem(kind=ProblemKind.RECORDS_SPACE, detail=problem),) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation) -> Performed:
         # The pass may have taken so long that another process has taken over.

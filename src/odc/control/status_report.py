@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 from odc.control.context import ClusterStatus, StorageStatus
 from odc.control.decide import quarantined
 from odc.control.observation import Observation
-from odc.domain.commands import gpu_dev, odc
-from odc.domain.names import short
+from odc.domain.box import BoxSeen
 from odc.domain.node import Node
-from odc.domain.reservation import State
-from odc.domain.user import User
+from odc.domain.problem import Problem, ProblemKind
+from odc.domain.reservation import Reservation, State
+from odc.domain.user import User, uid_of
 
 
 def report_status(
-    seen: Observation, before: ClusterStatus, storage: StorageStatus, host: tuple[str, ...]
+    seen: Observation, before: ClusterStatus, storage: StorageStatus, host: tuple[Problem, ...], cloud: str
 ) -> ClusterStatus:
     """Return the status of the cluster for queries.
 
@@ -27,12 +26,13 @@ def report_status(
         seen: the observation of this pass.
         before: the status until now.
         storage: the newest measurement of the disk storage.
-        host: problems of the host, as sentences.
+        host: problems of the host.
+        cloud: the cloud's name; part of the names of its containers.
     """
-    problems = (*_problems(seen), *storage.problems, *_unreachable(seen), *host)
+    problems = (*_problems(seen, cloud), *storage.problems, *_unreachable(seen), *host)
     if seen.nodes is None or seen.boxes is None:
-        problems = (*problems, f"the cluster does not answer: {seen.fault}")
-        return replace(before, problems=problems, frozen=seen.frozen, storage=storage)
+        silent = Problem(kind=ProblemKind.CLUSTER_SILENT, detail=seen.fault)
+        return replace(before, problems=(*problems, silent), frozen=seen.frozen, storage=storage)
     return ClusterStatus(
         at=seen.now,
         nodes=seen.nodes,
@@ -44,59 +44,84 @@ def report_status(
     )
 
 
-def _problems(seen: Observation) -> tuple[str, ...]:
+def _problems(seen: Observation, cloud: str) -> tuple[Problem, ...]:
+    unreadable = seen.stored.unreadable.items()
     return (
-        *((seen.clock_problem,) if seen.frozen else ()),
-        *(f"reservation {key}: its record cannot be read: {why}" for key, why in seen.stored.unreadable.items()),
+        *((seen.clock_problem,) if seen.clock_problem else ()),
+        *(Problem(kind=ProblemKind.RECORD_UNREADABLE, reservation=key, detail=why) for key, why in unreadable),
         *_without_expiry(seen),
         *(_held_uid(user) for user in seen.stored.held),
         *_without_node(seen),
+        *(_quarantined(box, seen, cloud) for box in quarantined(seen)),
         *_foreign_containers(seen),
         *_broken_gpus(seen),
     )
 
 
-def _without_expiry(seen: Observation) -> Iterator[str]:
+def _about(kind: ProblemKind, record: Reservation, node: str = "", detail: str = "") -> Problem:
+    return Problem(kind=kind, reservation=record.id, name=record.name, user=record.user, node=node, detail=detail)
+
+
+def _without_expiry(seen: Observation) -> Iterator[Problem]:
     """Active reservations that nothing ends. Only a damaged or restored record is like this."""
     for record in seen.stored.reservations:
         if record.state is State.ACTIVE and record.expires_at is None:
-            end = gpu_dev(f"cancel {short(record.id)}")
-            yield f"reservation {record.id}: it has no expiry time and will run until cancelled: " + end
+            yield _about(ProblemKind.NO_EXPIRY, record)
 
 
-def _without_node(seen: Observation) -> Iterator[str]:
+def _without_node(seen: Observation) -> Iterator[Problem]:
     """Reservations on nodes that were taken out of the settings. Unlike a node that does not answer, such a node is not
     in a list that succeeded."""
     here = {node.name for node in seen.nodes or ()}
     for record in seen.stored.reservations:
         for place in record.places:
             if seen.nodes is not None and record.occupies and place.node not in here:
-                yield f"reservation {record.id}: its node {place.node} is not in this cloud any more; it is left alone"
+                yield _about(ProblemKind.NODE_GONE, record, place.node)
 
 
-def _foreign_containers(seen: Observation) -> Iterator[str]:
+def _quarantined(box: BoxSeen, seen: Observation, cloud: str) -> Problem:
+    record = seen.records.get(box.name.reservation_id)
+    return Problem(
+        kind=ProblemKind.BOX_QUARANTINED,
+        reservation=box.name.reservation_id,
+        name=record.name if record else "",
+        user=record.user if record else "",
+        box=str(box.name),
+        container=f"odc-{cloud}-{box.name}",
+        node=box.node,
+        count=box.units,
+        gpu_type=box.gpu_type,
+    )
+
+
+def _foreign_containers(seen: Observation) -> Iterator[Problem]:
     for node in seen.nodes or ():
         for name, gpus in _by_holder(node).items():
-            count = f"{len(gpus)} GPUs of {node.name}"
-            yield f"container {name}, which is not this cloud's, uses {count}; they are not lent"
+            yield Problem(kind=ProblemKind.FOREIGN_CONTAINER, container=name, node=node.name, count=len(gpus))
 
 
-def _unreachable(seen: Observation) -> Iterator[str]:
+def _unreachable(seen: Observation) -> Iterator[Problem]:
     for record in seen.stored.reservations:
         if record.unreachable:
-            yield f"reservation {record.id}: its box cannot be reached: {record.unreachable}"
+            yield _about(ProblemKind.BOX_UNREACHABLE, record, detail=record.unreachable)
 
 
-def _broken_gpus(seen: Observation) -> list[str]:
+def _broken_gpus(seen: Observation) -> Iterator[Problem]:
     """The GPUs that cannot be lent, each with its cause and the reservation whose box has it."""
     places = [(record, place) for record in seen.stored.reservations if record.occupies for place in record.places]
     holders = {gpu: record for record, place in places for gpu in place.gpus}
-    problems = []
     for node in seen.nodes or ():
         for gpu, cause in sorted(node.unusable.items()):
-            holder = f"; reservation {short(holders[gpu].id)} has it" if gpu in holders else ""
-            problems.append(f"GPU {gpu} of {node.name} is not lent: {cause}{holder}")
-    return problems
+            holder = holders.get(gpu)
+            yield Problem(
+                kind=ProblemKind.GPU_UNUSABLE,
+                reservation=holder.id if holder else "",
+                name=holder.name if holder else "",
+                user=holder.user if holder else "",
+                node=node.name,
+                gpu=gpu,
+                detail=cause,
+            )
 
 
 def _by_holder(node: Node) -> dict[str, list[str]]:
@@ -107,11 +132,5 @@ def _by_holder(node: Node) -> dict[str, list[str]]:
     return holders
 
 
-def _held_uid(user: User) -> str:
-    uid, login = user.principal.removeprefix("unix:"), shlex.quote(user.claimed_by)
-    return (
-        f"uid {uid} was {user.name} and is {user.claimed_by} now, whose requests are refused. The same person: "
-        + odc(f"user move {uid} {login}")
-        + ". Another person: "
-        + odc(f"user forget {uid}")
-    )
+def _held_uid(user: User) -> Problem:
+    return Problem(kind=ProblemKind.LOGIN_CHANGED, uid=uid_of(user.principal), user=user.name, login=user.claimed_by)

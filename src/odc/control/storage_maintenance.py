@@ -18,14 +18,15 @@ from msgspec.structs import replace
 
 from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
-from odc.control.orphaned_disks import describe_orphans, orphaned_disks, write_labels
+from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
 from odc.control.task_runner import Runner, TaskId
-from odc.domain.commands import odc
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
+from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change, Stored
 from odc.domain.reservation import State
-from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_go, gib_text, past_limits, past_share
+from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_go, past_limits, past_share
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,9 @@ class StorageMaintenance:
         self._policy = policy
         self._status = StorageStatus()
         self._due = timedelta(0)
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, Problem] = {}
         self._written_disk_use: dict[str, tuple[bytes, int]] = {}
-        self._orphans: tuple[str, ...] = ()
+        self._orphans: tuple[Problem, ...] = ()
 
     @property
     def status(self) -> StorageStatus:
@@ -97,7 +98,7 @@ class StorageMaintenance:
             if any(gone) or use.settling or use.is_near(self._policy.retention):
                 self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
         except ProviderError as error:
-            self._problems["storage"] = f"the disk storage cannot be kept in order: {error.message}"
+            self._problems["storage"] = Problem(kind=ProblemKind.STORAGE_FAULT, detail=error.message)
             self._update_status(None)
             return
         # After the deletions, which must also happen on a full storage, where labels cannot be written.
@@ -108,7 +109,7 @@ class StorageMaintenance:
     def _find_orphans(self, disks: list[Disk]) -> None:
         """Find volumes without a record, and label the others so that they can be recognised later."""
         try:
-            self._orphans = describe_orphans(orphaned_disks(self._ports, disks))
+            self._orphans = orphan_problems(orphaned_disks(self._ports, disks))
             write_labels(self._ports, disks)
         except ProviderError as error:
             log.info("volumes were not labelled", extra={"reason": error.message})
@@ -122,7 +123,7 @@ class StorageMaintenance:
                 try:
                     self._ports.volumes.set_limit(disk.id, disk.size_bytes)
                 except ProviderError as error:
-                    self._problems[disk.id] = f"disk {disk.name} has no limit: {error.message}"
+                    self._note(ProblemKind.DISK_UNLIMITED, disk, error.message)
 
     def _choose(
         self, disks: list[Disk], use: StorageUse, now: datetime | None
@@ -155,7 +156,7 @@ class StorageMaintenance:
                     self._ports.volumes.delete_snapshot(disk.id, snapshot.id)
                 except ProviderRefused as error:
                     # The storage refuses to delete its last snapshot: the newer ones in the record do not exist there.
-                    self._problems[disk.id] = f"disk {disk.name}: {error.message}"
+                    self._note(ProblemKind.DISK_FAULT, disk, error.message)
                     back = (*back, snapshot)
                     continue
                 if snapshot.listing:
@@ -163,7 +164,7 @@ class StorageMaintenance:
             done = replace(disk, deleting=(), snapshots=(*back, *disk.snapshots))
             return self._commit(done)
         except ProviderError as error:
-            self._problems[disk.id] = f"disk {disk.name}: snapshots cannot be deleted: {error.message}"
+            self._note(ProblemKind.SNAPSHOTS_STAY, disk, error.message)
             return disk
 
     def _delete(self, disk: Disk, snapshots: tuple[Snapshot, ...], why: str) -> bool:
@@ -173,8 +174,7 @@ class StorageMaintenance:
         there = self._ports.volumes.list_snapshots(disk.id)
         kept = [one for one in disk.snapshots[len(expendable(disk)) :] if one.verified_at is not None]
         if not any(snapshot.id in there for snapshot in kept):
-            text = f"disk {disk.name}: its newest verified snapshot is not on the storage, so no older one is deleted"
-            self._problems[disk.id] = text
+            self._note(ProblemKind.SNAPSHOT_MISSING, disk)
             return False
         meant = self._commit(disk.without(snapshots))
         if not meant.deleting:
@@ -182,6 +182,9 @@ class StorageMaintenance:
         names = " ".join(snapshot.id for snapshot in snapshots)
         log.info("snapshots deleted", extra={"disk": disk.id, "owner": disk.owner, "snapshots": names, "why": why})
         return not self._finish(meant).deleting
+
+    def _note(self, kind: ProblemKind, disk: Disk, detail: str = "") -> None:
+        self._problems[disk.id] = Problem(kind=kind, disk=disk.id, name=disk.name, detail=detail)
 
     def _commit(self, disk: Disk) -> Disk:
         """Write the disk's record and return it; the record as read if another writer was first: a later round decides
@@ -199,13 +202,16 @@ class StorageMaintenance:
         level = use.level(rule) if use else Level.OK
         problems = (*self._problems.values(), *self._orphans)
         if len(problems) > MAX_PROBLEMS:
-            problems = (*problems[:MAX_PROBLEMS], f"{len(problems) - MAX_PROBLEMS} more such problems")
+            more = Problem(kind=ProblemKind.MORE, count=len(problems) - MAX_PROBLEMS)
+            problems = (*problems[:MAX_PROBLEMS], more)
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
         self._status = StorageStatus(use=use, level=level, problems=problems)
-        if problems != before.problems:
-            for problem in problems:
-                log.warning("disk storage", extra={"reason": problem})
+        # The texts, which are rounded: the number of free bytes differs in each round.
+        texts = problem_texts(problems)
+        if texts != problem_texts(before.problems):
+            for text in texts:
+                log.warning("disk storage", extra={"reason": text})
 
     def _write_disk_use(self, use: StorageUse, stored: Stored) -> None:
         """Write into each running box how full its disk is. It only informs: a fault is tried again next time."""
@@ -235,8 +241,6 @@ def _disk_use(disk: Disk, use: DiskUse) -> bytes:
     return f"{disk.size_bytes} {min(used, disk.size_bytes)}\n".encode()
 
 
-def _nearly_full(use: StorageUse, level: Level) -> str:
-    free, total = gib_text(use.free_bytes), gib_text(use.total_bytes)
-    what = "no new disk is made, and running boxes may soon be unable to write" if level is Level.FULL else "act now"
-    text = f"the disk storage is nearly full, {free} of {total} free: {what}; sudo "
-    return text + odc("disk list") + " shows who uses it"
+def _nearly_full(use: StorageUse, level: Level) -> Problem:
+    kind = ProblemKind.STORAGE_FULL if level is Level.FULL else ProblemKind.STORAGE_LOW
+    return Problem(kind=kind, free_bytes=use.free_bytes, total_bytes=use.total_bytes)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from odc.domain.problem import Problem
+
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one check.
@@ -13,8 +15,8 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reachable: uids of the boxes whose SSH answered at their published port.
         unreachable: box uid to the cause, of the boxes that users cannot reach now.
-        repaired: parts of the host's setup that were missing and were restored, as sentences.
-        problems: remaining faults of the host, as sentences.
+        repaired: parts of the host's setup that were missing and were restored.
+        problems: remaining faults of the host.
         blocked: why no box may be started now; empty if boxes may.
         missing_image: the image of boxes, if the engine has lost it; empty if it has it.
         taken_ports: the given SSH ports at which other programs listen.
@@ -22,8 +24,8 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
 
     reachable: frozenset[str] = frozenset()
     unreachable: Mapping[str, str] = {}
-    repaired: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    repaired: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
     blocked: str = ""
     missing_image: str = ""
     taken_ports: frozenset[int] = frozenset()

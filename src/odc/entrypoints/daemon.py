@@ -64,7 +64,7 @@ def _run(cloud: Cloud, gpus: tuple[str, ...], stop: threading.Event) -> None:
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     # Not the process id: we have the lock of the state folder, so an earlier daemon is dead and its lease is ours.
     loop = plane.pass_loop(holder=f"{socket.gethostname()}:{cloud.settings.state_folder}")
-    app = build_app(plane, lambda: cloud.health(plane.status.current))
+    app = build_app(plane, lambda caller: cloud.health(plane.status.current, caller))
     server = UnixServer(
         app, Path(cloud.settings.socket), recognizer(frozenset(cloud.settings.admins), cloud.find_lender)
     )

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from odc import __version__
-from odc.api.hints import sentence
 from odc.api.messages.cloud import Health
+from odc.api.problem_views import problem_views, visible_problems
 from odc.control.context import ClusterStatus, Policy, Ports
+from odc.domain.access import Principal
 from odc.domain.disk import VolumeLabel
 from odc.domain.finding import Finding
 from odc.domain.node import Node
+from odc.domain.problem_text import problem_texts
 from odc.operator.settings import Settings
 from odc.ports.accounts import Accounts
 from odc.ports.cluster import Cluster
@@ -52,12 +54,14 @@ class Cloud:
     check_ports: Callable[[], None]
     close: Callable[[], None]
 
-    def health(self, status: ClusterStatus) -> Health:
+    def health(self, status: ClusterStatus, caller: Principal) -> Health:
         """Return whether the cloud accepts requests, and its components.
 
         Args:
             status: the cluster as the last pass observed it.
+            caller: who asks; users do not see the names of others' reservations.
         """
+        problems = visible_problems(status.problems, caller)
         types: dict[str, int] = {}
         for node in self.nodes:
             types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
@@ -69,8 +73,8 @@ class Cloud:
             simulated=any(node.simulated for node in self.nodes),
             storage=self.ports.volumes.describe(),
             engine=self.engine,
-            problems=tuple(f"{problem}" for problem in status.problems),
-            problem_parts=tuple(map(sentence, status.problems)),
+            problems=problem_texts(problems),
+            problem_details=problem_views(problems),
         )
 
 

@@ -7,9 +7,10 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from odc.control.orphaned_disks import describe_orphans
+from odc.control.orphaned_disks import orphan_problems
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.domain.problem_text import wording
 from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import only_one
 from odc.operator.settings import Settings
@@ -71,5 +72,5 @@ def _say_lost(backend: Backend, say: Say) -> None:
     with backend.records.open() as store:
         known = {disk.id for disk in store.list_disks(None)}
     lost = tuple(label for label in backend.volume_labels() if label.disk_id not in known)
-    for sentence in describe_orphans(lost):
-        say("warning: " + sentence + "   (once the cloud is up)")
+    for problem in orphan_problems(lost):
+        say("warning: " + wording(problem).line + "   (once the cloud is up)")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from odc.api.client import Client
-from odc.api.hints import message_of, texts_of
+from odc.api.hints import message_of
 from odc.api.messages.storage import DiskUseView, StorageView
+from odc.api.problem_views import wordings
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.requests import PruneSnapshots, RecoverDisk
@@ -45,7 +46,7 @@ def overview(view: StorageView) -> list[str]:
     lines += [*_table(_USERS, _by_user(view.disks)), "", *_table(_DISKS, map(_disk_row, view.disks))]
     if any(disk.snapshots[:-1] for disk in view.disks):
         lines += ["", "Delete older snapshots: " + odc("disk prune --dry-run")]
-    return [*lines, *("warning: " + problem for problem in texts_of(view.problems, view.problem_parts))]
+    return [*lines, *("warning: " + problem.line for problem in wordings(view.problem_details, view.problems))]
 
 
 def space_text(view: StorageView) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from odc.api.client import Client
-from odc.api.hints import texts_of
+from odc.api.problem_views import wordings
 from odc.domain.commands import joined, odc
 from odc.domain.errors import OdcError, ProviderUnavailable
 from odc.domain.finding import Finding
@@ -62,8 +62,8 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
         return
     finally:
         client.close()
-    for problem in texts_of(health.problems, health.problem_parts):
-        yield Finding("warn", "daemon", problem)
+    for problem in wordings(health.problem_details, health.problems):
+        yield Finding("warn", "daemon", problem.text, joined("; ", problem.ways))
     if not health.ready:
         yield Finding("fail", "daemon", f"answers on {settings.socket}, but has not seen its nodes yet")
         return

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from odc.api.client import Client
-from odc.api.hints import texts_of
 from odc.api.messages.cloud import Health
+from odc.api.problem_views import wordings
 from odc.api.unix_socket import is_served
 from odc.domain.commands import joined, odc
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
@@ -184,7 +184,10 @@ def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -
         else:
             if health.ready:
                 return health
-            why = joined("; ", texts_of(health.problems, health.problem_parts)) or "it has not seen its nodes yet"
+            why = (
+                joined("; ", (one.line for one in wordings(health.problem_details, health.problems)))
+                or "it has not seen its nodes yet"
+            )
         time.sleep(PAUSE_S)
     raise ProviderUnavailable(
         f"the cloud is not ready after {READY_LIMIT_S:.0f} s: " + why,
@@ -238,8 +241,8 @@ def _shown(name: str, value: object) -> str:
 
 
 def _say_ready(settings: Settings, health: Health, say: Say) -> None:
-    for problem in texts_of(health.problems, health.problem_parts):
-        say("warning: " + problem)
+    for problem in wordings(health.problem_details, health.problems):
+        say("warning: " + problem.line)
     mark = " (SIMULATED)" if health.simulated else ""
     types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
     at_boot = "yes, by systemd" if systemd.is_enabled(settings.cloud) else "no"

@@ -174,7 +174,7 @@ def test_status_shows_types_nodes_and_what_is_odd() -> None:
         types=(a_type(),),
         nodes=(node, silent),
         quarantined=("odc-x on node-1 holds 4 h100",),
-        warnings=("the clock jumped",),
+        warnings=("the clock jumped",),  # as a server of 0.1.0 sends them
     )
     assert cloud_screens.status_lines(view, an_output(80)) == [
         "TYPE  TOTAL  FREE  CORDONED  LIVE  QUEUED",

@@ -11,6 +11,7 @@ from tests.builders import NOW
 from odc.adapters.memory.clock import VirtualClock
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.control.clock_check import ClockCheck, judge
+from odc.domain.problem_text import problem_text
 from odc.domain.records import ClockAnchor
 
 ANCHOR = ClockAnchor(boot_id="a", wall=NOW, since_boot=timedelta(hours=1))
@@ -44,11 +45,14 @@ def test_they_may_differ_by_half_a_minute_and_after_a_boot_the_wall_may_only_not
 
 
 def test_the_reason_says_which_way_how_far_and_what_to_type() -> None:
-    back = judge(ANCHOR, later(timedelta(hours=-1), timedelta(0))).why
-    assert "jumped back by 1:00:00" in back
-    assert "odc clock accept" in back
-    assert "jumped forward by 1 day" in judge(ANCHOR, later(timedelta(days=1), timedelta(0))).why
-    assert judge(ANCHOR, ANCHOR).why == ""
+    back = judge(ANCHOR, later(timedelta(hours=-1), timedelta(0))).problem
+    assert back is not None
+    assert "jumped back by 1:00:00" in problem_text(back)
+    assert "odc clock accept" in problem_text(back)
+    forward = judge(ANCHOR, later(timedelta(days=1), timedelta(0))).problem
+    assert forward is not None
+    assert "jumped forward by 1 day" in problem_text(forward)
+    assert judge(ANCHOR, ANCHOR).problem is None
 
 
 def test_a_clock_that_is_slewed_for_hours_is_right_all_the_time() -> None:

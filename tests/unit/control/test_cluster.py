@@ -16,6 +16,8 @@ from odc.adapters.memory.cluster import NEVER
 from odc.api.views import status_view
 from odc.domain.box import BoxName, BoxState
 from odc.domain.errors import NotFound, PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.problem import ProblemKind
+from odc.domain.problem_text import problem_text, problem_texts
 from odc.domain.records import Change
 from odc.domain.requests import Cancel
 from odc.domain.reservation import EndReason, State
@@ -36,7 +38,7 @@ def test_an_hour_without_the_cluster_ends_nothing_and_removes_nothing() -> None:
     before = world.get(waiting)
     world.cluster.go_down()
     world.pass_time(HOUR, step=10 * SECOND)
-    assert any("does not answer" in problem for problem in world.status.current.problems)
+    assert any("does not answer" in problem for problem in problem_texts(world.status.current.problems))
     assert [box.uid for box in world.cluster.peek()] == boxes
     assert [world.get(r).state for r in (running, starting, waiting)] == [
         State.ACTIVE,
@@ -168,8 +170,9 @@ def test_gpus_of_a_node_that_has_another_name_now_are_given_once_and_the_operato
     held = [gpu for one in (record, other) for place in world.get(one).places for gpu in place.gpus]
     assert sorted(held) == sorted(a_node("node-1").gpus)
     assert (world.get(record).state, world.get(third).state) == (State.ACTIVE, State.QUEUED)
-    told = f"reservation {record.id}: its node node-1 is not in this cloud any more; it is left alone"
-    assert told in world.status.current.problems
+    end = f"; end it: gpu-dev cancel {record.id[:8]}"
+    named = f"node node-1 of reservation {record.name} ({record.id[:8]}) of ada is not in this cloud any more"
+    assert f"{named}; its box is left alone{end}" in problem_texts(world.status.current.problems)
 
 
 def test_a_node_that_takes_nothing_new_keeps_the_boxes_that_it_has() -> None:
@@ -309,10 +312,14 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     world.pass_time(HOUR, step=10 * MINUTE)
     assert [seen.uid for seen in world.cluster.peek()] == [uid]
     assert [seen.uid for seen in world.status.current.quarantined] == [uid]
+    (told,) = world.status.current.problems
+    assert (told.kind, told.box, told.count) == (ProblemKind.BOX_QUARANTINED, str(stranger.name), box.units)
+    assert str(stranger.name) not in problem_text(told).partition(";")[0]
+    assert problem_text(told).endswith(f"sudo podman rm -f odc-{world.policy.cloud}-{stranger.name}")
     assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
     (outlook,) = world.queries.availability()
     assert (outlook.free, outlook.choices[1].start) == (0, None)
-    (node,) = status_view((outlook,), world.status.current, world.clock.now()).nodes
+    (node,) = status_view((outlook,), world.status.current, world.clock.now(), ADA).nodes
     assert (node.free, node.boxes) == (0, 1)
 
 
@@ -431,9 +438,12 @@ def test_gpus_that_others_hold_are_not_lent_and_every_count_adds_up() -> None:
     assert world.get(six).state is State.ACTIVE
     assert world.get(waiting).state is State.QUEUED
     assert not {gpu for place in world.get(six).places for gpu in place.gpus} & taken.keys()
-    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now()).nodes
+    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now(), ADA).nodes
     assert view.free + world.get(six).spec.gpus + view.held_by_others == view.total
-    assert any("container by-hand" in problem and "2 GPUs" in problem for problem in world.status.current.problems)
+    assert any(
+        "container by-hand" in problem and "2 GPUs" in problem
+        for problem in problem_texts(world.status.current.problems)
+    )
     world.cluster.put_node(replace(node, held_by_others={}))
     world.pass_time(MINUTE)
     assert world.get(waiting).state is State.ACTIVE
@@ -446,7 +456,7 @@ def test_a_gpu_that_a_stranger_takes_too_is_counted_once() -> None:
     gpu = world.get(record).places[0].gpus[0]
     world.cluster.put_node(replace(node, held_by_others={gpu: "by-hand"}))
     world.pass_once()
-    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now()).nodes
+    (view,) = status_view(world.queries.availability(), world.status.current, world.clock.now(), ADA).nodes
     assert (view.free, view.held_by_others) == (view.total - 1, 0)
 
 

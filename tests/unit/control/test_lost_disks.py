@@ -14,6 +14,7 @@ from odc.adapters.memory.state_store import MemoryStateStore
 from odc.domain.access import Principal
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk
 from odc.domain.reservation import State
@@ -44,7 +45,7 @@ def with_work(world: World, name: str, who: Any = ADA) -> str:
 
 
 def problems(world: World) -> str:
-    return "\n".join(world.status.current.problems)
+    return "\n".join(problem_texts(world.status.current.problems))
 
 
 def recover(world: World, **asked: Any) -> str:

@@ -16,6 +16,7 @@ from odc.domain.access import Principal
 from odc.domain.box import BoxName
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotAllowed, NotFound, ProviderUnavailable
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change
 from odc.domain.requests import PruneSnapshots
 from odc.domain.reservation import State
@@ -179,7 +180,7 @@ def test_a_nearly_full_storage_is_told_before_it_is_full() -> None:
     world.pass_time(MINUTE)
     look = world.status.current
     assert look.storage.level is Level.LOW
-    assert any("nearly full, 10 GiB of 90 GiB free" in problem for problem in look.problems)
+    assert any("nearly full, 10 GiB of 90 GiB free" in problem for problem in problem_texts(look.problems))
     world.volumes.capacity_bytes = 200 * GIB
     world.pass_time(MINUTE)
     assert (world.status.current.storage.level, world.status.current.problems) == (Level.OK, ())
@@ -209,7 +210,9 @@ def test_a_deletion_that_fails_is_told_and_tried_again() -> None:
     world.settle()
     disk = world.disk("proj")
     assert [len(disk.snapshots), len(disk.deleting)] == [1, 1]
-    assert any("snapshots cannot be deleted: no answer" in problem for problem in world.status.current.problems)
+    assert any(
+        "snapshots cannot be deleted: no answer" in problem for problem in problem_texts(world.status.current.problems)
+    )
     world.pass_time(3 * MINUTE)
     assert_consistent(world, world.disk("proj"))
     assert world.status.current.problems == ()
@@ -224,7 +227,10 @@ def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
     world.with_policy(retention=Retention(keep=1, days=0, percent=0))
     world.pass_time(10 * MINUTE)
     assert list(world.volumes.list_snapshots(disk.id)) == ids(disk)[:2]
-    assert any("newest verified snapshot is not on the storage" in problem for problem in world.status.current.problems)
+    assert any(
+        "newest verified snapshot is not on the storage" in problem
+        for problem in problem_texts(world.status.current.problems)
+    )
 
 
 def test_a_snapshot_that_no_record_names_is_never_deleted() -> None:

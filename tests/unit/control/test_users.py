@@ -9,6 +9,7 @@ from tests.world import ADA, BEN, HOUR, OPERATOR, World, tasks_of
 
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
+from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change, ReservationQuery
 from odc.domain.requests import Cancel, ForgetUser, MoveUser, SetOwnKeys
 from odc.domain.reservation import State
@@ -58,7 +59,7 @@ def test_status_tells_a_reused_uid_until_the_operator_decides(world: World) -> N
         world.queries.me(EVE)
     world.crash()
     world.pass_once()
-    assert any("uid 1000 was ada and is eve now" in text for text in world.queries.status.problems)
+    assert any("uid 1000 was ada and is eve now" in text for text in problem_texts(world.queries.status.problems))
     (entry,) = [entry for entry in world.queries.users(OPERATOR) if entry.held]
     assert (entry.user.name, entry.login, [disk.name for disk in entry.disks]) == ("ada", "eve", ["proj"])
     world.send(ForgetUser(user="ada"), OPERATOR)

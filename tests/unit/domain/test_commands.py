@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import odc
-from odc.api.hints import done_view, hint_of, hint_view, message_of, sentence, texts_of
+from odc.api.hints import done_view, hint_of, hint_view, message_of
 from odc.api.messages.requests import Done
 from odc.cli.main import COMMANDS
 from odc.domain.commands import Part, Program, gpu_dev, joined, parts_of, typed
@@ -56,12 +56,10 @@ def test_a_sentence_comes_over_the_wire_with_its_parts() -> None:
     assert (done.message, type(done.message)) == ("disks are kept; hand them over: odc user move 7 LOGIN", str)
     received = msgspec.json.decode(msgspec.json.encode(done), type=type(done))
     assert typed(message_of(received), OPTIONS) == "disks are kept; hand them over: odc --config /y user move 7 LOGIN"
-    assert texts_of((done.message, "full"), (done.parts, sentence("full"))) == (done.message, "full")
 
 
 def test_a_sentence_of_a_server_that_sends_no_parts_is_shown_as_it_is() -> None:
     assert message_of(Done(message="clock accepted")) == "clock accepted"
-    assert texts_of(("say so: odc clock accept",), ()) == ("say so: odc clock accept",)
 
 
 def test_joined_texts_keep_their_commands() -> None:

@@ -34,6 +34,7 @@ from odc.adapters.engine.tcp_ports import has_address, taken_ports
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.domain.host import HostReport
+from odc.domain.problem import Problem, ProblemKind
 from odc.host import write_atomically
 
 log = logging.getLogger(__name__)
@@ -83,9 +84,11 @@ class HostChecks:
 
     def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
         """Check the host and repair it."""
-        repaired: list[str] = []
-        problems: list[str] = []
+        repaired: list[Problem] = []
+        problems: list[Problem] = []
         blocked = self._isolate(repaired)
+        if blocked:
+            problems.append(Problem(kind=ProblemKind.ISOLATION_FAILED, detail=blocked))
         repairs = (
             self._restore_files,
             self._restore_forwarding,
@@ -97,7 +100,7 @@ class HostChecks:
             try:
                 repaired += repair()
             except (OSError, ProviderError) as error:
-                problems.append(str(error))
+                problems.append(Problem(kind=ProblemKind.REPAIR_FAILED, detail=str(error)))
         for box in boxes:  # a box that was restarted by hand has lost the limit
             limit_sockets(box.uid, self._options.limits.socket_bytes_per_unit * box.units)
         problems += self._survey()
@@ -107,27 +110,27 @@ class HostChecks:
             reachable=frozenset(reachable),
             unreachable=unreachable,
             repaired=tuple(repaired),
-            problems=tuple([blocked, *problems] if blocked else problems),
+            problems=tuple(problems),
             blocked=blocked,
             missing_image=self._missing_image(),
             taken_ports=frozenset(taken_ports(self._options.listen, ports)),
         )
 
-    def _find_address(self) -> Iterable[str]:
+    def _find_address(self) -> Iterable[Problem]:
         """Check the listening address: without it no port can be opened, as if other programs used all of them."""
         listen = self._options.listen
         if not has_address(listen):
-            yield f"this machine has lost its address {listen} (listen), so no box can start: see ip -brief address"
+            yield Problem(kind=ProblemKind.ADDRESS_LOST, address=listen)
 
-    def _survey(self) -> Iterable[str]:
+    def _survey(self) -> Iterable[Problem]:
         """Check the GPUs from time to time, in a separate thread: a hanging driver must not block other checks. Yield
         the current faults of the driver.
         """
         since = time.monotonic() - self._surveyed_at
         if self._surveyor is not None and self._surveyor.is_alive():
             if since > SURVEY_LIMIT_S:
-                text = f"the GPU driver has not answered for {since / 60:.0f} min"
-                yield f"{text}: see dmesg; the machine may need a reboot"
+                # In whole minutes: the problem is logged whenever it differs.
+                yield Problem(kind=ProblemKind.GPU_DRIVER_HANGS, seconds=since // 60 * 60)
         elif since >= SURVEY_PAUSE_S:
             self._surveyed_at = time.monotonic()
             self._surveyor = threading.Thread(target=self._inspect_gpus, daemon=True, name="gpus")
@@ -141,40 +144,40 @@ class HostChecks:
             log.warning("a GPU can be used again", extra={"gpu": gpu})
         self.broken_gpus = found
 
-    def _isolate(self, repaired: list[str]) -> str:
+    def _isolate(self, repaired: list[Problem]) -> str:
         """Restore the rules that isolate boxes; return why that failed, or empty text."""
         try:
             if keep_apart(self._options.cloud, self._options.network, self._options.metadata):
-                repaired.append("the packet filter had lost rules that keep boxes apart from each other and the host")
+                repaired.append(Problem(kind=ProblemKind.ISOLATION_RESTORED))
         except ProviderError as error:
             return error.message
         return ""
 
-    def _restore_files(self) -> Iterable[str]:
+    def _restore_files(self) -> Iterable[Problem]:
         """Restore files that are mounted into new boxes: the simulated GPUs' description and programs."""
         for path, content in self._kept.items():
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content, 0o755 if path.parent.name == "programs" else 0o644)
-                yield f"{path} had been deleted"
+                yield Problem(kind=ProblemKind.FILE_RESTORED, path=str(path))
 
-    def _restore_forwarding(self) -> Iterable[str]:
+    def _restore_forwarding(self) -> Iterable[Problem]:
         """Turn on the kernel's forwarding again, which all traffic of boxes needs and the engine normally turns on."""
         if self._facts and FORWARDING.read_text().strip() == "0":
             FORWARDING.write_text("1")
-            yield "the kernel did not forward packets any more (net.ipv4.ip_forward was 0)"
+            yield Problem(kind=ProblemKind.FORWARDING_RESTORED)
 
-    def _restore_lxcfs(self) -> Iterable[str]:
+    def _restore_lxcfs(self) -> Iterable[Problem]:
         folder = self._options.lxcfs
         if folder is not None and has_died(folder) and ensure_lxcfs(folder) is not None:
-            yield "lxcfs had died or hung; free fails in boxes that run since before, until they are started again"
+            yield Problem(kind=ProblemKind.LXCFS_RESTARTED)
 
-    def _restore_limits(self) -> Iterable[str]:
+    def _restore_limits(self) -> Iterable[Problem]:
         raised = raise_limits(self._options.limits.kernel, self._options.limits.noted)
         if raised:
-            yield f"limits of the kernel were too low for the boxes: {', '.join(raised)}"
+            yield Problem(kind=ProblemKind.KERNEL_LIMITS_RAISED, detail=", ".join(raised))
 
-    def _restore_namespaces(self) -> Iterable[str]:
+    def _restore_namespaces(self) -> Iterable[Problem]:
         """Mount the boxes' network namespaces again: the engine needs the mounts to list and remove networks."""
         lost = [facts for facts in self._facts.values() if is_unmounted(facts.pid, facts.namespace)]
         if not lost:
@@ -182,7 +185,7 @@ class HostChecks:
         share_namespaces()
         for facts in lost:
             mount_namespace(facts.pid, facts.namespace)
-        yield f"the network namespaces of {len(lost)} boxes were not mounted any more"
+        yield Problem(kind=ProblemKind.NAMESPACES_RESTORED, count=len(lost))
 
     def _reach(self, boxes: Sequence[BoxSeen]) -> tuple[dict[str, str], set[str]]:
         """Return uid to cause of the unreachable boxes, and the uids of the others."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from odc.api.messages.requests import Sentence
+from odc.api.messages.problems import ProblemView
 from odc.api.messages.reservations import PublicView
 
 
@@ -102,8 +102,8 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
         types: every type that has nodes or live reservations.
         nodes: every node by name.
         quarantined: boxes without a record, as sentences; they are counted as occupied and left alone.
-        warnings: messages for the operator, as sentences.
-        warning_parts: the same sentences in parts.
+        warnings: problems and recent repairs, as sentences.
+        problem_details: the same as data, in the same order.
     """
 
     now: datetime
@@ -111,7 +111,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeView, ...]
     quarantined: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    warning_parts: tuple[Sentence, ...] = ()
+    problem_details: tuple[ProblemView, ...] = ()
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +125,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         simulated: some GPUs are simulated.
         storage: the kind of disk storage, in words.
         engine: the container engine, in words.
-        problems: why it is not ready, as sentences.
-        problem_parts: the same sentences in parts.
+        problems: problems and recent repairs, as sentences; while it is not ready, they say why.
+        problem_details: the same as data, in the same order.
     """
 
     ready: bool
@@ -137,4 +137,4 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     storage: str
     engine: str
     problems: tuple[str, ...] = ()
-    problem_parts: tuple[Sentence, ...] = ()
+    problem_details: tuple[ProblemView, ...] = ()

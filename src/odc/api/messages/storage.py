@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from odc.api.messages.requests import Sentence
+from odc.api.messages.problems import ProblemView
 from odc.api.messages.reservations import SnapshotView
 
 
@@ -104,7 +104,7 @@ class StorageView(msgspec.Struct, frozen=True, kw_only=True):
         settling: deleted snapshots are still being freed.
         disks: those of the user who uses most first.
         problems: faults of the storage, as sentences.
-        problem_parts: the same sentences in parts.
+        problem_details: the same as data, in the same order.
     """
 
     now: datetime
@@ -115,4 +115,4 @@ class StorageView(msgspec.Struct, frozen=True, kw_only=True):
     settling: bool
     disks: tuple[DiskUseView, ...]
     problems: tuple[str, ...] = ()
-    problem_parts: tuple[Sentence, ...] = ()
+    problem_details: tuple[ProblemView, ...] = ()

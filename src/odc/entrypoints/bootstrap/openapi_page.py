@@ -20,6 +20,7 @@ from odc.api.messages.cloud import Health
 from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.task_runner import InlineRunner
+from odc.domain.access import Principal
 
 PAGE = Path("docs/reference/openapi.json")
 
@@ -43,7 +44,7 @@ def page() -> str:
     return msgspec.json.format(document, indent=2).decode() + "\n"
 
 
-def _health() -> Health:
+def _health(_: Principal) -> Health:
     return Health(ready=False, version="", cloud="", types={}, simulated=False, storage="", engine="")
 
 

@@ -66,6 +66,16 @@ def cloud_network(number: int, lane: int = LANE) -> str:
     return f"10.{92 + place // 8}.{place % 8 * 32}.0/19"
 
 
+def cloud_ids(number: int, lane: int = LANE) -> int:
+    """The first host id of a whole cloud's boxes: the kernel counts processes by user, those of all clouds together.
+
+    Args:
+        number: 0 to 3, of the cloud in its lane.
+        lane: which one.
+    """
+    return 2_200_000_000 + 7_000_000 * (CLOUDS * lane + number)
+
+
 def engine_network(block: int, lane: int = LANE) -> str:
     """The addresses of the boxes of an engine without a cloud.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.image import IMAGE
-from tests.lane import CLOUDS, LANE, cloud_network, lane_name
+from tests.lane import CLOUDS, LANE, cloud_ids, cloud_network, lane_name
 from tests.links import links_in
 from tests.waiting import DEADLINE_S, eventually
 
@@ -248,6 +248,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "state": str(folder / "state"),
         "socket": str(folder / "odc.sock"),
         **addresses(number),
+        "box_id_base": cloud_ids(number),
         "image": IMAGE,
         "simulate": "h100=1x8,t4=1x4,cpu-x86=1x4",
         "disk_gib": 0.5,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cloud import Cloud, Person, addresses, processes_of
+from tests.image import IMAGE
 from tests.loops import loops_left
 
 CLAIMS = Path("/run/odc/clouds")
@@ -41,7 +42,7 @@ def _lines(*command: str) -> list[str]:
 def stranger(like: Cloud, name: str, /, **changes: Any) -> Cloud:
     """A cloud that is not meant to come up, with nothing of this one but the folder around it, unless so changed."""
     values = {"cloud": name, "state": str(like.folder / name), "socket": str(like.folder / f"{name}.sock")}
-    values |= {"simulate": "t4=1x4", **addresses(3), **changes}
+    values |= {"simulate": "t4=1x4", "image": IMAGE, **addresses(3), **changes}
     config = like.folder / f"{name}.toml"
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     return dataclasses.replace(like, config=config)

@@ -16,9 +16,11 @@ pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
 @contextmanager
 def changed(cloud: Cloud, line: str) -> Iterator[None]:
-    """One more line at the top of the settings file, for a while."""
+    """The settings file with this line in the place of that with the same key, if there is one, for a while."""
     text = cloud.config.read_text()
-    cloud.config.write_text(f"{line}\n{text}")
+    key = line.partition(" ")[0]
+    others = [other for other in text.splitlines() if not other.startswith(f"{key} ")]
+    cloud.config.write_text("\n".join([line, *others, ""]))
     try:
         yield
     finally:
@@ -26,18 +28,19 @@ def changed(cloud: Cloud, line: str) -> Iterator[None]:
 
 
 def test_another_id_base_is_refused_while_disks_or_boxes_have_the_old_one(spare: Cloud, dora: Person) -> None:
+    base = spare.settings["box_id_base"]
     reserve(dora, "work", disk="ids")
     with changed(spare, "box_id_base = 2000000000"):
         refused = spare.odc("up", check=False)
         assert (refused.code, refused.out) == (2, "It is up already.\n")
-        assert "box_id_base = 1000000000 in the settings" in refused.err
+        assert f"box_id_base = {base} in the settings" in refused.err
         assert spare.is_ready()
     spare.odc("down")
     with changed(spare, "box_id_base = 2000000000"):
         refused = spare.odc("up", check=False)
         assert refused.code != 0
         assert "box_id_base = 2000000000 does not fit" in refused.err
-        assert "box_id_base = 1000000000 in the settings" in refused.err
+        assert f"box_id_base = {base} in the settings" in refused.err
         assert not spare.is_ready()
     spare.odc("up")
     assert dora.in_box("work", "cat file").out == "work\n"
@@ -46,7 +49,7 @@ def test_another_id_base_is_refused_while_disks_or_boxes_have_the_old_one(spare:
     spare.odc("down", "--all", "--yes")
     with changed(spare, "box_id_base = 2000000000"):
         refused = spare.odc("up", check=False)
-        assert "box_id_base = 1000000000 in the settings" in refused.err
+        assert f"box_id_base = {base} in the settings" in refused.err
     spare.odc("up")
     reserve(dora, "again", disk="ids")
     assert dora.in_box("again", "cat file").out == "again\n"

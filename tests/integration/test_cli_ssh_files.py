@@ -31,6 +31,15 @@ def test_ssh_reads_the_box_from_the_file(tmp_path: Path, home: str) -> None:
     assert str(folder) in facts["userknownhostsfile"].replace("%%", "%")
 
 
+@pytest.mark.parametrize(("endpoint", "direct"), [(HERE, True), ("/run/odc/odc.sock", True), ("ssh://lab", False)])
+def test_only_a_loopback_address_of_this_machine_is_reached_without_a_proxy(
+    tmp_path: Path, endpoint: str, direct: bool
+) -> None:
+    box = a_box(ssh=SshView(host="127.0.0.1", port=30122, user="dev", command="ssh dev@127.0.0.1 -p 30122"))
+    ssh_files.sync(tmp_path, (a_view(host_key=KEY, boxes=(box,)),), endpoint, LATER)
+    assert ("ProxyCommand none" in ssh_files.config_path(tmp_path, ID).read_text()) is direct
+
+
 def test_files_of_what_is_over_are_taken_away(tmp_path: Path) -> None:
     ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER)
     (tmp_path / "config.toml").write_text("")

@@ -17,7 +17,7 @@ from tests.e2e.cloud import Person
 from tests.small_cloud import SmallCloud
 from tests.someone import SOURCE, someone
 
-from odc.api.client import operator_command, settings_note
+from odc.api.connectors import operator_command, settings_note
 from odc.api.messages.reservations import BoxView, SshView
 from odc.api.messages.users import Me
 from odc.operator.json_page import COMMANDS

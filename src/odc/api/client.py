@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import shlex
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
+from odc.api.connectors import connector_of
 from odc.api.hints import hint_of
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import Done, Envelope, ErrorView
@@ -29,7 +27,7 @@ from odc.api.messages.reservations import History, ReservationList, ReservationV
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
 from odc.domain import errors
-from odc.domain.errors import Hint, InvalidRequest, OdcError, ProviderUnavailable, kind_of_status
+from odc.domain.errors import Hint, OdcError, ProviderUnavailable, kind_of_status
 from odc.domain.requests import (
     AcceptClock,
     Cancel,
@@ -43,9 +41,7 @@ from odc.domain.requests import (
     SetGithubUser,
     SetOwnKeys,
 )
-from odc.unix_http import UnixConnection
 
-DEFAULT_SOCKET = "/run/odc/odc.sock"
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
@@ -53,79 +49,11 @@ RESEND_DELAY_S = 0.2
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
 """How long a rate-limited client waits silently before it reports that."""
-_LONGEST_PATH = 4096
 View = TypeVar("View")
 
 
-def socket_path(endpoint: str, *hints: Hint) -> str:
-    """Return the socket of an endpoint: `unix:///path`, or the path itself.
-
-    Args:
-        endpoint: as the user set it.
-        hints: further hints for the error.
-
-    Raises:
-        InvalidRequest: the endpoint is neither.
-    """
-    path = endpoint.removeprefix("unix://")
-    if not path.startswith("/"):
-        raise InvalidRequest(
-            f"the endpoint {endpoint!r} is not unix:///path", ("for example", "unix:///run/odc/odc.sock"), *hints
-        )
-    return path
-
-
-def settings_note(socket: str) -> Path:
-    """Return the file in which a cloud records its settings file, for commands that find its daemon down."""
-    return Path(f"{socket}.settings")
-
-
-def operator_command(socket: str) -> str:
-    """Return `odc` for the cloud of this socket, with its settings file if one is noted.
-
-    A note is used only if only root can have written it: the command is pasted after `sudo`.
-    """
-    note = settings_note(socket)
-    try:
-        with note.open("rb") as file:
-            owned = os.fstat(file.fileno())
-            trusted = owned.st_uid == 0 and not owned.st_mode & 0o022
-            text = file.read(_LONGEST_PATH).decode().strip() if trusted else ""
-    except (OSError, ValueError):
-        return "odc"
-    is_path = text.startswith("/") and text.isprintable() and not _is_missing(text)
-    return f"odc --config {shlex.quote(text)}" if is_path else "odc"
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        Path(path).stat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _start_hints(socket: str) -> tuple[Hint, ...]:
-    """Return the command that starts the cloud of this socket; without a note, its settings file is left open."""
-    odc = operator_command(socket)
-    if odc == "odc" and socket != DEFAULT_SOCKET:
-        return (Hint("start it", "sudo odc --config FILE up"),)
-    return Hint("start it", f"sudo {odc} up"), Hint("look closer", f"{odc} doctor")
-
-
-def _away(socket: str, error: Exception) -> str:
-    """Return the error that nothing answers; without a socket and a cloud known to have it, the address is probably
-    wrong.
-    """
-    if isinstance(error, FileNotFoundError) and socket != DEFAULT_SOCKET and operator_command(socket) == "odc":
-        return f"there is no ODC daemon on {socket}"
-    return f"the ODC daemon does not answer on {socket}"
-
-
 class Client:
-    """Asks the API on one unix socket. Not for several threads at once."""
+    """Asks the API of one endpoint. Not for several threads at once."""
 
     def __init__(
         self,
@@ -138,21 +66,21 @@ class Client:
         """Prepare a client; it connects with the first request.
 
         Args:
-            endpoint: the socket.
+            endpoint: the daemon's address.
             timeout_s: how long an answer may take.
             endpoint_hints: hints about the endpoint, for errors when nothing answers there.
             offline_hints: returns what can be done while nothing answers; called only then.
             on_slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
 
         Raises:
-            InvalidRequest: the endpoint is malformed.
+            InvalidRequest: the endpoint is malformed, or of a kind that this version cannot connect to.
         """
         self._endpoint_hints = endpoint_hints
         self._offline_hints = offline_hints
         self._on_slow = on_slow
-        self._path = socket_path(endpoint, *endpoint_hints)
+        self._connector = connector_of(endpoint, *endpoint_hints)
         self._timeout_s = timeout_s
-        self._connection: UnixConnection | None = None
+        self._connection: http.client.HTTPConnection | None = None
         self.asked_at = 0.0
         """When the last query was sent, in seconds since 1970: later changes are not in its answer."""
 
@@ -267,12 +195,12 @@ class Client:
                 status, raw = self._paced(method, path, body)
         except PermissionError as error:
             raise ProviderUnavailable(
-                f"you may not connect to {self._path}", *self._endpoint_hints, *self._offline_hints()
+                f"you may not connect to {self._connector.address}", *self._endpoint_hints, *self._offline_hints()
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            hints = (*_start_hints(self._path), *self._endpoint_hints, *self._offline_hints())
-            raise ProviderUnavailable(_away(self._path, error), *hints) from error
+            hints = (*self._connector.start_hints(), *self._endpoint_hints, *self._offline_hints())
+            raise ProviderUnavailable(self._connector.why_away(error), *hints) from error
         if status != 200:
             raise error_of(raw, status)
         try:
@@ -310,12 +238,12 @@ class Client:
             except (OSError, http.client.HTTPException):
                 # The server has closed the kept connection meanwhile: ask again, once, on a new one.
                 self.close()
-        self._connection = UnixConnection(self._path, self._timeout_s)
+        self._connection = self._connector.connect(self._timeout_s)
         return self._once(self._connection, method, path, body, headers)
 
     @staticmethod
     def _once(
-        connection: UnixConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
+        connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes, float]:
         # A server that refuses early has answered before it closed, with the rest of the request unread or not.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -55,7 +55,9 @@ def alias(name: str, view_id: str) -> str:
     return f"{name}.{short(view_id)}"
 
 
-def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str) -> str:
+def block(
+    view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str, here: bool = True
+) -> str:
     """Return the block of a box; empty if ssh could misread a value.
 
     Args:
@@ -64,6 +66,7 @@ def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ..
         known: the file with the pinned host key.
         names: how ssh shall know it.
         last_lines: the lines that depend on the user: the keys to try, and newer options to override.
+        here: the cloud is on this machine, and so are its loopback addresses.
     """
     ssh = box.ssh
     if ssh is None or not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
@@ -79,7 +82,7 @@ def block(view: ReservationView, box: BoxView, known: Path, names: tuple[str, ..
         f"  HostKeyAlgorithms {algorithms}\n"
         f"  UserKnownHostsFile {quoted(known)}\n"
         f"  ControlPath {_control_path(known.parent, view, box)}\n"
-        f"{_FIXED}{_no_detour(ssh.host)}{last_lines}"
+        f"{_FIXED}{_no_detour(ssh.host) if here else ''}{last_lines}"
     )
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from odc.api.connectors import is_local
 from odc.api.messages.reservations import ReservationView
 from odc.cli import ssh_entry, ssh_include, ssh_names
 from odc.cli.ssh_entry import QUOTABLE, WORD
@@ -73,7 +74,7 @@ def sync(
     called = [view.name for view in reachable]
     for view in reachable:
         others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, identities.lines, own, ssh_names.cloud_of(endpoint), others)
+        wanted |= _files(folder, view, identities.lines, own, endpoint, others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -90,7 +91,7 @@ def sync(
 
 def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
     """Write the files of one reservation into any folder, where the user's own cannot be written to."""
-    _write(folder, _files(folder, view, identities.lines, _none, ssh_names.cloud_of(endpoint)), identities)
+    _write(folder, _files(folder, view, identities.lines, _none, endpoint), identities)
 
 
 def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:
@@ -130,7 +131,7 @@ def is_of(path: Path, endpoint: str) -> bool:
 
 
 def _files(
-    folder: Path, view: ReservationView, last_lines: str, own: Own, cloud: str, others: Sequence[str] = ()
+    folder: Path, view: ReservationView, last_lines: str, own: Own, endpoint: str, others: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return file name to text, of one reservation; empty if its values are not plain words.
 
@@ -148,11 +149,11 @@ def _files(
     for box in boxes:
         names: tuple[str, ...] = (view.name, box.name) if box.rank == 0 else (box.name,)
         names = tuple(ssh_entry.alias(name, view.id) if name in taken else name for name in names)
-        blocks.append(ssh_entry.block(view, box, known, names, last_lines))
+        blocks.append(ssh_entry.block(view, box, known, names, last_lines, is_local(endpoint)))
     if not all(blocks):
         return {}
     return {
-        config_path(folder, view.id).name: "\n".join([*blocks, ssh_names.trailer(view, cloud)]),
+        config_path(folder, view.id).name: "\n".join([*blocks, ssh_names.trailer(view, ssh_names.cloud_of(endpoint))]),
         known.name: f"{view.id} {key}\n",
     }
 

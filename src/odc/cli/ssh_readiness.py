@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from odc.api.connectors import is_local
 from odc.api.messages.reservations import ReservationView, SshView
 from odc.cli import screens
 from odc.cli.context import Session
@@ -27,7 +28,11 @@ def wait_until_reachable(session: Session, view: ReservationView) -> Reservation
     """
     end = time.monotonic() + PATIENCE_S
     told = False
-    while (ssh := _here(view)) and not answers(ssh.host, ssh.port, 2 * PROBE_INTERVAL_S) and time.monotonic() < end:
+    while (
+        (ssh := _here(view, session.endpoint))
+        and not answers(ssh.host, ssh.port, 2 * PROBE_INTERVAL_S)
+        and time.monotonic() < end
+    ):
         if not told:
             session.output.note(
                 f"The box of {screens.title(view)} does not answer ssh; waiting for it, it may be restarting."
@@ -44,7 +49,9 @@ def wait_until_active(session: Session, view: ReservationView) -> ReservationVie
     return wait_for(session, view, (Status.ACTIVE, *ENDED, *(() if going_back else (Status.ENDING,))))
 
 
-def _here(view: ReservationView) -> SshView | None:
+def _here(view: ReservationView, endpoint: str) -> SshView | None:
     """Return the first box's address and port if it is active and on this machine; else None."""
+    if not is_local(endpoint):
+        return None
     ssh = view.boxes[0].ssh if view.state is Status.ACTIVE and view.mine and view.boxes else None
     return ssh if ssh is not None and is_loopback(ssh.host) else None

@@ -48,10 +48,10 @@ def main() -> None:
 
 def _operator_of(session: Session) -> str:
     """Return `odc` for the cloud of this session, as its operator types it."""
-    from odc.api.client import operator_command, socket_path
+    from odc.api.connectors import connector_of
 
     try:
-        return operator_command(socket_path(session.endpoint))
+        return connector_of(session.endpoint).operator_command()
     except OdcError:
         return "odc"
 

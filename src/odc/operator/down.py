@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from odc.api.client import Client, settings_note
+from odc.api.client import Client
+from odc.api.connectors import settings_note
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.host import poll_until

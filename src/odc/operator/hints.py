@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from odc.api.client import settings_note
+from odc.api.connectors import settings_note
 from odc.domain.commands import Program, parts_of, typed
 from odc.host import write_atomically
 from odc.operator.settings import DEFAULT_FILE, DEFAULT_SOCKET, Settings

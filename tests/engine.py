@@ -96,8 +96,8 @@ class Engine:
         """What `docs/box.md` says that a box reads, in its smallest form."""
         texts = {
             "authorized_keys": self.keys.public + "\n",
-            "host_keys/ssh_host_ed25519_key": self.keys.host_private,
-            "host_keys/ssh_host_ed25519_key.pub": self.keys.host_public + "\n",
+            "ssh_host_ed25519_key": self.keys.host_private,
+            "ssh_host_ed25519_key.pub": self.keys.host_public + "\n",
             "name": "train\n",
             "env": "",
             "disk_id": "",

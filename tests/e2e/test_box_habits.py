@@ -96,7 +96,7 @@ def test_packages_install_at_once_and_come_back_by_the_startup_script(ada: Perso
     assert ada.in_box("packed", "mkdir -p .odc && cat > .odc/startup.sh", input=script).code == 0
     end(ada, "packed")
     reserve(ada, "again", disk="packed")
-    eventually("the startup script has run", lambda: ada.in_box("again", "cat /run/odc-sshd/startup").out == "3\n")
+    eventually("the startup script has run", lambda: ada.in_box("again", "cat /run/odc-box/startup").out == "3\n")
     assert ada.in_box("again", "odc-hello").out == "hello from a package\n"
     assert ada.in_box("again", "tail -1 .odc/startup.log").out == "again dev\n"
     assert "startup.sh failed with code 3: ~/.odc/startup.log" in ada.in_box("again", "odc-box motd").out
@@ -113,7 +113,7 @@ def test_a_profile_that_becomes_another_shell_keeps_no_startup_script_from_runni
     assert ada.in_box("profiled", "echo 'exec zsh -l' > .profile").code == 0
     end(ada, "profiled")
     reserve(ada, "starts", disk="profiled")
-    eventually("the startup script has run", lambda: ada.in_box("starts", "cat /run/odc-sshd/startup").out == "0\n")
+    eventually("the startup script has run", lambda: ada.in_box("starts", "cat /run/odc-box/startup").out == "0\n")
     told = "/home/dev\ndev dev starts .venv\n/home/dev/.venv/bin/python\n"
     assert ada.in_box("starts", "cat .odc/startup.log").out == told
 
@@ -143,7 +143,7 @@ def test_running_boxes_get_changed_settings_and_new_ones_ask_the_labs_dns(
         eventually("variables reach it", lambda: ada.in_box("early", 'echo "$LAB"').out == "new one\n")
         trusted = "openssl verify -CAfile /etc/ssl/certs/ca-certificates.crt /run/odc/ca.crt"
         eventually("certificates reach it", lambda: ada.in_box("early", trusted).code == 0)
-        config = "sudo grep -c 'LAB=new one' /run/odc-sshd/config"
+        config = "sudo grep -c 'LAB=new one' /run/odc-box/sshd_config"
         eventually("its sshd has them", lambda: ada.in_box("early", config).out == "1\n")
         reserve(ada, "late")
         assert ada.in_box("late", "getent hosts db").out.split()[0] == "10.9.8.7"

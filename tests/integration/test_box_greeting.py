@@ -51,7 +51,7 @@ def test_the_greeting_says_what_was_killed_for_memory(root: Root) -> None:
     [("runs", "startup.sh still runs"), ("3", "failed with code 3"), ("124", "ended after 30 min"), ("0", "")],
 )
 def test_the_greeting_says_how_the_startup_script_goes(root: Root, state: str, told: str) -> None:
-    root.put("run/odc-sshd/startup", f"{state}\n")
+    root.put("run/odc-box/startup", f"{state}\n")
     out = root.run("motd").stdout
     assert told in out
     assert ("startup" in out) == bool(told)

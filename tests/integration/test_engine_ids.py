@@ -124,12 +124,12 @@ def test_a_box_that_shares_the_range_of_homes_runs_next_to_one_that_has_its_own(
     assert {box.name: box.id_base for box in engine.cluster.list_boxes()}[spec.name] == 0
     assert engine.ssh(spec, "cat /proc/self/uid_map").stdout.split() == ["0", str(ID_BASE), "65536"]
     assert host_uids(engine, spec) <= set(range(ID_BASE, ID_BASE + 65536))
-    assert engine.ssh(spec, "stat -c %U /run/odc/host_keys/ssh_host_ed25519_key").stdout == "root\n"
+    assert engine.ssh(spec, "stat -c %U /run/odc/ssh_host_ed25519_key").stdout == "root\n"
 
 
 def test_files_that_a_box_is_told_later_belong_to_it(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
-    engine.cluster.write_files(boxes[0].name, {"expires_at": b"1\n", "host_keys/ssh_host_ed25519_key.pub": b"new\n"})
-    shown = engine.ssh(boxes[0], "stat -c '%u %g' /run/odc/. /run/odc/expires_at /run/odc/host_keys/*").stdout
+    engine.cluster.write_files(boxes[0].name, {"expires_at": b"1\n", "ssh_host_ed25519_key.pub": b"new\n"})
+    shown = engine.ssh(boxes[0], "stat -c '%u %g' /run/odc/. /run/odc/expires_at /run/odc/ssh_host*").stdout
     assert set(shown.splitlines()) == {"0 0"}
 
 

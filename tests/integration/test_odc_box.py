@@ -156,6 +156,43 @@ def test_contents_tells_every_file_apart(root: Root) -> None:
 def test_keys_counts_the_keys_that_open_the_box(root: Root) -> None:
     root.put("run/odc/authorized_keys", "# octocat\nssh-ed25519 AAAA\n\nssh-rsa BBBB\n")
     assert root.run("keys").stdout == "2 keys\n"
+    root.put("run/odc-box/authorized_keys", "ssh-ed25519 AAAA\n")
+    root.put("home/dev/.ssh/authorized_keys", "ssh-rsa CCCC\n")
+    assert root.run("keys").stdout == "1 keys, and 1 in ~/.ssh/authorized_keys\n"
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A public key."""
+    path = tmp_path_factory.mktemp("key") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+def test_apply_copies_a_whole_list_of_keys_and_no_other(root: Root, key: str) -> None:
+    copy = root.put("run/odc-box/authorized_keys", "ssh-ed25519 before\n")
+    for broken in ("", "\n", f"# {key}", "not a key\n", key + key[:-20], "ssh-ed25519 " + "A" * 60 + "\n"):
+        root.put("run/odc/authorized_keys", broken)
+        assert "stays in effect" in root.run("apply").stderr
+        assert copy.read_text() == "ssh-ed25519 before\n"
+    (root.path / "run/odc/authorized_keys").unlink()
+    assert root.run("apply").returncode == 0
+    assert copy.read_text() == "ssh-ed25519 before\n"
+    root.put("run/odc/authorized_keys", "# octocat\n" + key)
+    done = root.run("apply")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert copy.read_text() == "# octocat\n" + key
+    assert [path.name for path in copy.parent.glob("authorized_keys*")] == ["authorized_keys"]
+
+
+def test_apply_writes_the_configuration_of_sshd_again(root: Root, key: str) -> None:
+    root.put("run/odc/authorized_keys", key)
+    root.put("run/odc-box/sshd_config", "Port 22\n")
+    root.put("run/odc/env", "LAB=one\n")
+    assert root.run("apply").returncode == 0
+    config = (root.path / "run/odc-box/sshd_config").read_text()
+    assert '"LAB=one"' in config
+    assert f"AuthorizedKeysFile {root.path}/run/odc-box/authorized_keys .ssh/authorized_keys\n" in config
 
 
 @pytest.mark.parametrize("command", [(), ("explode",), ("serve",), ("stop",)])

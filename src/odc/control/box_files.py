@@ -93,8 +93,8 @@ def box_files(
     }
     texts = {
         "authorized_keys": "".join(f"{key}\n" for key in user.keys),
-        "host_keys/ssh_host_ed25519_key": record.host_key.private,
-        "host_keys/ssh_host_ed25519_key.pub": record.host_key.public + "\n",
+        "ssh_host_ed25519_key": record.host_key.private,
+        "ssh_host_ed25519_key.pub": record.host_key.public + "\n",
         "name": host_name(record, rank) + "\n",
         "gpus": gpus + "\n",
         "env": "".join(f"{name}={value}\n" for name, value in sorted(environment.items())),

@@ -18,7 +18,7 @@ from odc.domain.commands import odc
 from odc.domain.errors import ProviderUnavailable
 from odc.host import write_atomically
 
-SECRETS = frozenset({"host_keys/ssh_host_ed25519_key"})
+SECRETS = frozenset({"ssh_host_ed25519_key"})
 """Files that only the box's root reads."""
 
 

@@ -257,6 +257,7 @@ def _mounts(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) ->
     mounts = [
         bind(files_parent(options) / str(spec.name), "/run/odc", "ro", "nosuid", "nodev"),
         bind(options.program, "/usr/local/bin/odc-box", "ro"),
+        _own_files(),
         _terminals(options.limits.terminals),
     ]
     if spec.home is not None:
@@ -269,6 +270,12 @@ def _terminals(most: int) -> dict[str, Any]:
     """The box's own terminals: as the engine mounts them, but limited, since the kernel counts those of all boxes."""
     flags = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={most}"]
     return {"type": "devpts", "source": "devpts", "destination": "/dev/pts", "options": flags}
+
+
+def _own_files() -> dict[str, Any]:
+    """The folder of odc-box's own files: in memory, so that keys still change when the box's writable layer is full."""
+    flags = ["nosuid", "nodev", "noexec", "mode=0755", "size=4m"]
+    return {"type": "tmpfs", "source": "tmpfs", "destination": "/run/odc-box", "options": flags}
 
 
 def _limits(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:

@@ -204,3 +204,47 @@ def test_a_connection_that_the_server_closed_is_not_used_again(server: Callable[
     connection.close()
     api = PodmanApi(path)
     assert [api.get("/info"), api.get("/info")] == [{}, {}]
+
+
+@pytest.fixture
+def closing(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
+    """A server that answers the first request of each connection, and closes it when the second one arrives.
+
+    Yields its socket and the request lines, in the order in which they arrived.
+    """
+    lines: list[bytes] = []
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "sock"))
+    listening.listen()
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                lines.append(connection.recv(65536).split(b"\r\n")[0])
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                lines.append(connection.recv(65536).split(b"\r\n")[0])
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield tmp_path / "sock", lines
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+def test_a_question_that_meets_a_closing_connection_is_asked_again(closing: tuple[Path, list[bytes]]) -> None:
+    path, lines = closing
+    api = PodmanApi(path)
+    assert [api.get("/info"), api.get("/info")] == [{}, {}]
+    assert len(lines) == 3
+
+
+def test_an_action_that_meets_a_closing_connection_is_never_sent_twice(closing: tuple[Path, list[bytes]]) -> None:
+    path, lines = closing
+    api = PodmanApi(path)
+    api.get("/info")
+    with pytest.raises(ProviderUnavailable, match="does not answer"):
+        api.post("/containers/one/start")
+    assert [line.split()[0] for line in lines] == [b"GET", b"POST"]

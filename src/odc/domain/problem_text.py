@@ -76,7 +76,7 @@ def _cancel(problem: Problem) -> Command:
 def _clock_jumped(problem: Problem) -> Wording:
     direction = "forward" if problem.seconds > 0 else "back"
     text = (
-        f"the clock jumped {direction} by {timedelta(seconds=int(abs(problem.seconds)))}; no reservation ends by time"
+        f"the clock jumped {direction} by {timedelta(seconds=round(abs(problem.seconds)))}; no reservation ends by time"
     )
     return Wording(text, (Hint("if the clock is right now", odc("clock accept")),))
 

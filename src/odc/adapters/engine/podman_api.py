@@ -1,16 +1,16 @@
 """Podman's own API over a unix socket. Errors are mapped to classes in `errors.py`.
 
 Idle connections are kept for the next requests. A connection that the service has closed, as after its restart, is
-replaced; a request is never sent twice.
+replaced. Only a GET is sent a second time, if the service closed the idle connection at the same moment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -105,13 +105,16 @@ class PodmanApi:
         body: Mapping[str, Any] | None = None,
     ) -> _Answer:
         target = _PREFIX + quote(path, safe="/:@") + (f"?{urlencode(params)}" if params else "")
-        headers = {"Content-Type": "application/json"} if method == "POST" else {}
         sent = None if body is None else msgspec.json.encode(body)
+        idle = self._take()
         try:
-            with self._connection(timeout_s) as connection:
-                connection.request(method, target, body=sent, headers=headers)
-                with connection.getresponse() as response:
-                    return _Answer(response.status, response.read())
+            if idle is not None and method == "GET":
+                # RFC 9110, section 9.2.2: a request that changes nothing may be repeated by the client itself.
+                with contextlib.suppress(ConnectionError):
+                    return self._send(idle, method, target, timeout_s, sent)
+                idle = None
+            connection = idle or UnixConnection(str(self._socket), timeout_s)
+            return self._send(connection, method, target, timeout_s, sent)
         except TimeoutError as error:
             raise ProviderUnavailable(f"the container engine took longer than {timeout_s:g} s") from error
         except (http.client.HTTPException, OSError) as error:
@@ -119,17 +122,21 @@ class PodmanApi:
                 self._revive()
             raise ProviderUnavailable(f"the container engine does not answer on {self._socket}") from error
 
-    @contextmanager
-    def _connection(self, timeout_s: float) -> Iterator[UnixConnection]:
-        """An idle connection or a new one; kept afterwards unless the request failed."""
-        connection = self._take() or UnixConnection(str(self._socket), timeout_s)
+    def _send(
+        self, connection: UnixConnection, method: str, target: str, timeout_s: float, body: bytes | None
+    ) -> _Answer:
+        """Send one request; the connection is kept afterwards unless the request failed."""
+        headers = {"Content-Type": "application/json"} if method == "POST" else {}
         connection.set_timeout(timeout_s)
         try:
-            yield connection
+            connection.request(method, target, body=body, headers=headers)
+            with connection.getresponse() as response:
+                answer = _Answer(response.status, response.read())
         except BaseException:
             connection.close()
             raise
         self._keep(connection)
+        return answer
 
     def _take(self) -> UnixConnection | None:
         with self._lock:

@@ -170,8 +170,7 @@ class World:
         self.volumes = MemoryVolumes(self.clock, self.blobs)
         self.keys = MemoryKeySource()
         self.accounts = MemoryAccounts({1000: "ada", 1001: "ben"})
-        # One try asks once whether SSH answers: waiting within a task is real time.
-        self.policy = Policy(**{"ssh_try": timedelta(0), **policy})
+        self.policy = Policy(**policy)
         self.build()
         for who in (ADA, BEN):
             self.send(SetOwnKeys(keys=(SSH_KEY,)), who)

@@ -108,7 +108,7 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         disk_new=disk is not None and not disk.made,
         snapshot=_snapshot_of(record, disk) if disk else None,
         boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
-        phases=tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases),
+        phases=_phases(record),
         trouble_kind=_trouble_kind(record),
         trouble=_trouble(record),
         attempt=record.attempt,
@@ -123,6 +123,13 @@ def _is_simulated(record: Reservation, look: ClusterStatus) -> bool:
     if any(place.simulated for place in record.places):
         return True
     return any(node.simulated for node in look.nodes if node.gpu_type == record.spec.gpu_type)
+
+
+def _phases(record: Reservation) -> tuple[PhaseView, ...]:
+    """Return the phases that are done, in order, and then the one under way."""
+    done = tuple(PhaseView(name=p.name, seconds=p.seconds, detail=p.detail) for p in record.phases)
+    now = record.under_way
+    return (*done, PhaseView(name=now.name, seconds=None, detail=now.detail, since=now.since)) if now else done
 
 
 def _cause(record: Reservation) -> EndCause | None:

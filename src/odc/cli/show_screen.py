@@ -125,16 +125,26 @@ def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
 def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:
     asked = times.clock(view.created_at, now)
     if view.active_at is None:
-        return [("asked", f"{asked}, for {hours_text(view.hours)}"), *_phase_facts(view.phases)]
+        return [("asked", f"{asked}, for {hours_text(view.hours)}"), *_phase_facts(view.phases, now)]
     seconds = sum(phase.seconds or 0.0 for phase in view.phases)
     ready = f", ready after {seconds:.1f} s" if seconds and view.state is Status.ACTIVE else ""
     text = f"{times.clock(view.active_at, now)}, asked {asked}{ready}"
-    return [("started", text), *_phase_facts(view.phases)]
+    return [("started", text), *_phase_facts(view.phases, now)]
 
 
-def _phase_facts(phases: Sequence[PhaseView]) -> list[tuple[str, str]]:
-    done = ", ".join(f"{p.name} {p.seconds:.1f} s" if p.seconds is not None else f"{p.name} …" for p in phases)
+def _phase_facts(phases: Sequence[PhaseView], now: datetime) -> list[tuple[str, str]]:
+    done = ", ".join(_phase_text(phase, now) for phase in phases)
     return [("phases", done)] if done else []
+
+
+def _phase_text(phase: PhaseView, now: datetime) -> str:
+    """`disk 0.2 s`; of the phase under way, `ssh for 40 s: what it waits for`."""
+    if phase.seconds is not None:
+        return f"{phase.name} {phase.seconds:.1f} s"
+    if phase.since is None:
+        return f"{phase.name} …"
+    waited = max((now - phase.since).total_seconds(), 0.0)
+    return f"{phase.name} for {waited:.0f} s: {phase.detail}"
 
 
 def _next_line(view: ReservationView) -> str:

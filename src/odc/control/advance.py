@@ -9,10 +9,14 @@ record and retried with growing delay. `ProviderRefused` will not: the reservati
 retries go on depends on the state:
 
 * PREPARING: until the prepare limit, which is part of the promise to users further back in the queue. Then the
-  reservation goes back to the queue for another attempt, up to `Limits.attempts`.
+  reservation goes back to the queue for another attempt, up to `Limits.attempts`. The same happens earlier when one
+  phase takes longer than its own limit.
 * ACTIVE: without limit. A box that runs is never ended by a fault of ours.
 * ENDING: without limit. Ending early would give the GPUs or the disk away while a container still uses them, or lose
   what the user wrote.
+
+A task that is not through (`NotYet`) is not a fault. The phase that it waits in is recorded once, so that users see it,
+and the task is started again after `Policy.poll`.
 """
 
 from __future__ import annotations
@@ -20,18 +24,20 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from odc.control.box_files import box_config_digest
+from odc.control.box_start import Ready
 from odc.control.context import Policy
+from odc.control.disk_end import Cleaned
 from odc.control.memory_kills import note_kills
 from odc.control.observation import Observation
 from odc.control.steps import Step, Task, TaskName
-from odc.control.task_runner import Outcome
-from odc.control.tasks import Cleaned, Ready, Superseded
+from odc.control.task_guard import Superseded
+from odc.control.task_runner import NotYet, Outcome
 from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
-from odc.domain.reservation import EndReason, Reservation, State
+from odc.domain.reservation import EndReason, Reservation, State, UnderWay
 from odc.domain.status import EndCause
 
 MAX_UNCOUNTED_ATTEMPTS = 100
@@ -46,7 +52,7 @@ def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | No
         case State.ACTIVE:
             return _active(record, seen, policy)
         case State.ENDING:
-            return _ending(record, seen)
+            return _ending(record, seen, policy)
         case _:
             return None
 
@@ -63,13 +69,17 @@ def _outcome(record: Reservation, seen: Observation, *names: TaskName) -> Outcom
     return outcome if outcome.task[:2] in {(str(name), record.attempt) for name in names} else None
 
 
-def _may_try(record: Reservation, seen: Observation) -> bool:
-    """Whether a task may be started: none runs, the delay after a fault is over, and the cluster answers.
+def _start(name: TaskName, record: Reservation, seen: Observation) -> Step | None:
+    """Start the task unless it is too early: one runs, the delay after a fault or after `NotYet` is not over, or the
+    cluster does not answer.
 
     While the cluster does not answer, a task would only fail and make the next delay longer.
     """
-    waits = lifecycle.is_backing_off(record, seen.now)
-    return record.id not in seen.busy and not waits and seen.nodes is not None
+    if record.id in seen.busy or lifecycle.is_backing_off(record, seen.now) or seen.nodes is None:
+        return None
+    if seen.waiting.get(record.id) == (str(name), record.attempt):
+        return None
+    return Step(tasks=[Task(name, record)])
 
 
 def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
@@ -78,20 +88,21 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
         return _become_active(record, outcome.value, seen)
     if outcome is not None and isinstance(outcome.error, ProviderRefused):
         return _end(record, seen, EndReason.FAILED, EndCause.REFUSED, outcome.error.message)
-    failed = outcome is not None and outcome.error is not None
+    # Not through is as good as failed here.
+    failed = outcome is not None
     # Another program has the port or the GPU. Retrying in the same place would fail again.
     place_taken = outcome is not None and isinstance(outcome.error, PlaceTaken)
     # Over the limit alone is not enough: after an outage of the cluster or of the daemon the limit is over although
     # nothing was tried. Then the task gets one more try, and its failure ends the attempt. A task that still runs has
     # had its time.
     expired = _over_prepare_limit(record, seen, policy) and (failed or record.id in seen.busy)
-    if expired or place_taken:
+    if expired or place_taken or _late_phase(record, outcome, seen, policy):
         return _give_up(record, outcome, seen, policy)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
-    if _may_try(record, seen):
-        return Step(tasks=[Task(TaskName.PREPARE, record)])
-    return None
+    if outcome is not None and outcome.not_yet is not None:
+        return _note_under_way(record, outcome.not_yet)
+    return _start(TaskName.PREPARE, record, seen)
 
 
 def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step:
@@ -122,12 +133,43 @@ def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) 
     return seen.now > begun + policy.limits.prepare
 
 
+def _late_phase(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> str:
+    """Return that the phase under way takes longer than its limit, in words; empty if it does not.
+
+    Only for a task that has just said that it is not through: one that runs may be in its next phase already.
+    """
+    if outcome is None or outcome.not_yet is None or seen.frozen or seen.nodes is None or seen.host.blocked:
+        return ""
+    phase = _merged(record.under_way, outcome.not_yet.under_way)
+    limit = policy.limits.of_phase(phase.name)
+    if limit is None or seen.now <= phase.since + limit:
+        return ""
+    return f"{phase.name} took longer than {limit.total_seconds():g} s: {phase.detail}"
+
+
+def _merged(before: UnderWay | None, now: UnderWay) -> UnderWay:
+    """The phase under way, since it was first recorded."""
+    return replace(now, since=before.since) if before and before.name == now.name else now
+
+
+def _note_under_way(record: Reservation, not_yet: NotYet) -> Step | None:
+    """Record the phase that takes its time, once, with the phases before it. An earlier fault is over."""
+    under_way = _merged(record.under_way, not_yet.under_way)
+    if under_way == record.under_way and record.fault is None:
+        return None
+    phases = (*record.phases, *not_yet.finished)
+    return Step(record=replace(record, under_way=under_way, phases=phases, fault=None))
+
+
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Step:
     """Give up the attempt: back to the queue, or the end if it was the last one."""
-    fault = outcome.error.message if outcome and outcome.error else record.fault.message if record.fault else ""
+    fault = _last_fault(record, outcome)
     cause = EndCause.PLACE_TAKEN if outcome and isinstance(outcome.error, PlaceTaken) else EndCause.NOT_READY
     detail = fault or "the box did not come up"
-    if _over_prepare_limit(record, seen, policy):
+    late = _late_phase(record, outcome, seen, policy)
+    if late:
+        detail = late
+    elif _over_prepare_limit(record, seen, policy):
         detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
     if (
         outcome
@@ -142,6 +184,16 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
     if tries >= policy.limits.attempts:
         return _end(record, seen, EndReason.FAILED, cause, f"{detail} (attempt {tries}, the last)")
     return _end(record, seen, None, cause, detail)
+
+
+def _last_fault(record: Reservation, outcome: Outcome | None) -> str:
+    """Return what the attempt's last try failed with or waits for; empty if that is not known."""
+    if outcome is not None and outcome.error is not None:
+        return outcome.error.message
+    if record.fault is not None:
+        return record.fault.message
+    under_way = outcome.not_yet.under_way if outcome and outcome.not_yet else record.under_way
+    return f"{under_way.name}: {under_way.detail}" if under_way else ""
 
 
 def _end(record: Reservation, seen: Observation, why: EndReason | None, cause: EndCause, detail: str = "") -> Step:
@@ -174,8 +226,10 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
         return _end(record, seen, EndReason.FAILED, EndCause.RESTART_REFUSED, detail)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
+    if outcome is not None and outcome.not_yet is not None:
+        return _note_under_way(record, outcome.not_yet)
     if outcome is not None:
-        step = Step(record=replace(record, fault=None, unreachable=""))
+        step = Step(record=replace(record, under_way=None, fault=None, unreachable=""))
         step.add_event(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
         return step
     return _config_applied(record, seen) or _note_reachability(record, seen) or _watch_boxes(record, seen, policy)
@@ -226,12 +280,14 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     killed = note_kills(record, seen)
     if killed is not None:
         return killed
-    # Also CREATED: a restart made the box again, and was interrupted before it started it.
-    if any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found):
-        return Step(tasks=[Task(TaskName.RESTART, record)]) if _may_try(record, seen) else None
+    # Also CREATED: a restart made the box again, and was interrupted before it started it. A restart whose box runs is
+    # not through until SSH answers.
+    stopped = any(box is not None and box.state in (BoxState.EXITED, BoxState.CREATED) for box in found)
+    if stopped or record.under_way is not None:
+        return _start(TaskName.RESTART, record, seen)
     # Only when all boxes can be written: the digest on the record is for all of them.
     if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
-        return Step(tasks=[Task(TaskName.REFRESH_FILES, record)]) if _may_try(record, seen) else None
+        return _start(TaskName.REFRESH_FILES, record, seen)
     # No step fails now, so an earlier fault is over.
     if record.fault is not None and record.id not in seen.busy:
         return Step(record=replace(record, fault=None))
@@ -261,23 +317,37 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
     return _end(record, seen, EndReason.FAILED, EndCause.BOX_REMOVED, detail)
 
 
-def _ending(record: Reservation, seen: Observation) -> Step | None:
+def _ending(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     """End in two parts: first the boxes, which frees the GPUs, then the disk, which may take minutes."""
     if record.boxes_gone:
-        return _cleaning(record, seen)
+        return _cleaning(record, seen, policy)
     outcome = _outcome(record, seen, TaskName.STOP)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)
+    if outcome is not None and outcome.not_yet is not None:
+        return _note_slow_end(record, outcome, outcome.not_yet, seen, policy)
     if outcome is not None:
         # Fenced: from this commit on the GPUs are free, and other reservations may be placed on them.
-        gone = replace(record, boxes_gone=True, fault=None)
+        gone = replace(record, boxes_gone=True, under_way=None, fault=None)
         step = Step(record=gone, tasks=[Task(TaskName.CLEAN, gone)], fenced=True)
         step.add_event(record, seen.now, EventKind.STOPPED, "its box is gone and its GPUs are free")
         return step
-    return Step(tasks=[Task(TaskName.STOP, record)]) if _may_try(record, seen) else None
+    return _start(TaskName.STOP, record, seen)
 
 
-def _cleaning(record: Reservation, seen: Observation) -> Step | None:
+def _note_slow_end(
+    record: Reservation, outcome: Outcome, not_yet: NotYet, seen: Observation, policy: Policy
+) -> Step | None:
+    """Record the phase under way; one that takes longer than its limit is a fault, which is shown and retried."""
+    late = _late_phase(record, outcome, seen, policy)
+    if not late:
+        return _note_under_way(record, not_yet)
+    under_way = _merged(record.under_way, not_yet.under_way)
+    phases = (*record.phases, *not_yet.finished)
+    return _note_fault(replace(record, under_way=under_way, phases=phases), late, seen)
+
+
+def _cleaning(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
     outcome = _outcome(record, seen, TaskName.CLEAN)
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if outcome is not None and outcome.error is not None:
@@ -285,9 +355,11 @@ def _cleaning(record: Reservation, seen: Observation) -> Step | None:
         message = outcome.error.message
         faulty = replace(disk, fault=message) if disk and disk.fault != message else None
         return _note_fault(record, outcome.error.message, seen, faulty)
+    if outcome is not None and outcome.not_yet is not None:
+        return _note_slow_end(record, outcome, outcome.not_yet, seen, policy)
     if outcome is not None and isinstance(outcome.value, Cleaned):
         return _cleaned(record, outcome.value, disk, seen)
-    return Step(tasks=[Task(TaskName.CLEAN, record)]) if _may_try(record, seen) else None
+    return _start(TaskName.CLEAN, record, seen)
 
 
 def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Observation) -> Step:

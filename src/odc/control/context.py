@@ -38,7 +38,7 @@ class Policy:
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
-        ssh_try: how long one try waits for a started box's SSH server.
+        poll: how long a pass waits before it starts a task again that was not through.
         keys_fresh: how old fetched keys may be when a box starts.
         retention: which snapshots are kept, and how much of the storage stays free.
         box_environment: variables for every login in every box; key: name, value: text.
@@ -55,7 +55,7 @@ class Policy:
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)
-    ssh_try: timedelta = timedelta(seconds=20)
+    poll: timedelta = timedelta(seconds=2)
     keys_fresh: timedelta = timedelta(minutes=1)
     retention: Retention = field(default_factory=Retention)
     box_environment: dict[str, str] = field(default_factory=dict)

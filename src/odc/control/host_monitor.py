@@ -13,7 +13,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from odc.control.context import Ports
-from odc.control.task_runner import Outcome, Runner, TaskId
+from odc.control.task_runner import Outcome, Runner, TaskId, once
 from odc.domain.box import BoxSeen
 from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
@@ -120,7 +120,7 @@ class HostMonitor:
         chosen, suspects = self._choose(boxes), self._taken
         self._started = self._ports.clock.since_boot()
         self._due = self._started + INTERVAL
-        runner.start(TASK_KEY, TaskId(TASK_KEY), lambda: self._ports.cluster.check_host(chosen, suspects))
+        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self._ports.cluster.check_host(chosen, suspects)))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
         """The boxes of the next check: those that did not answer, then the others in turn."""

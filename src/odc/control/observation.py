@@ -12,6 +12,7 @@ from datetime import datetime
 
 from odc.control.clock_check import ClockVerdict
 from odc.control.context import Ports
+from odc.control.outcomes import Collected
 from odc.control.task_runner import Outcome
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
@@ -36,6 +37,7 @@ class Observation:
         records: by id, every live record, and those of boxes whose reservation is not live.
         outcomes: by task key, the tasks that finished since the last pass.
         busy: keys of tasks that still run.
+        waiting: by task key, the name and attempt of tasks that were not through and are not started again yet.
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
         clock_problem: why the clock cannot be trusted; None if it can.
@@ -54,6 +56,7 @@ class Observation:
     busy: frozenset[str]
     host: HostReport = field(default_factory=HostReport)
     taken_ports: frozenset[int] = frozenset()
+    waiting: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     clock_problem: Problem | None = None
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
@@ -67,8 +70,7 @@ class Observation:
 def observe(
     ports: Ports,
     clock: ClockVerdict,
-    outcomes: Mapping[str, Outcome],
-    busy: frozenset[str],
+    tasks: Collected,
     host: HostReport,
     taken_ports: frozenset[int],
 ) -> Observation:
@@ -77,9 +79,7 @@ def observe(
     Args:
         ports: where to read.
         clock: whether the wall clock can be trusted.
-        outcomes: of tasks that finished since the last pass; collected before the records are read, so that no record
-            is older than an outcome.
-        busy: keys of tasks that still run.
+        tasks: collected before the records are read, so that no record is older than an outcome.
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
 
@@ -104,8 +104,9 @@ def observe(
         boxes=boxes,
         fault=fault,
         records=_records(ports, stored, boxes or ()),
-        outcomes=outcomes,
-        busy=busy,
+        outcomes=tasks.outcomes,
+        busy=tasks.busy,
+        waiting=tasks.waiting,
         host=host,
         taken_ports=taken_ports,
         clock_problem=clock.problem,

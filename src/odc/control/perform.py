@@ -8,7 +8,6 @@ again from the stored state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import NamedTuple
 
 from odc.control.context import Ports
@@ -16,7 +15,7 @@ from odc.control.decide import Decision
 from odc.control.lease import PassLease
 from odc.control.observation import Observation
 from odc.control.steps import Task, TaskName
-from odc.control.task_runner import Runner
+from odc.control.task_runner import Call, Runner
 from odc.control.tasks import Tasks
 from odc.domain.errors import Conflict, InvariantError
 
@@ -55,22 +54,22 @@ class TaskStarter:
         epoch = self._lease.epoch
         self._runner.start(task.key, task.identity(epoch), self._call(task, seen, epoch))
 
-    def _call(self, task: Task, seen: Observation, epoch: int) -> Callable[[], object]:
+    def _call(self, task: Task, seen: Observation, epoch: int) -> Call:
         tasks, record, box = self._tasks, task.record, task.box
         nodes, boxes = seen.nodes or (), seen.boxes or ()
         if record is None:
             if box is None:
                 raise InvariantError(f"task {task.name} is for nothing")
-            return lambda: tasks.remove(box, epoch)
+            return tasks.remove(box, epoch)
         match task.name:
             case TaskName.PREPARE | TaskName.RESTART:
-                return lambda: tasks.prepare(record, nodes, epoch)
+                return tasks.prepare(record, nodes, epoch)
             case TaskName.REFRESH_FILES:
-                return lambda: tasks.refresh_files(record, nodes, epoch)
+                return tasks.refresh_files(record, nodes, epoch)
             case TaskName.STOP:
-                return lambda: tasks.stop(record, boxes, epoch)
+                return tasks.stop(record, boxes, epoch)
             case TaskName.CLEAN:
-                return lambda: tasks.clean(record, epoch)
+                return tasks.clean(record, epoch)
             case TaskName.REMOVE:
                 raise InvariantError(f"task {task.name} is for a box, not for {record.id}")
 

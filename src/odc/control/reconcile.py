@@ -65,16 +65,18 @@ from datetime import datetime, timedelta
 from odc.control.clock_check import ClockCheck
 from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
 from odc.control.decide import Decision, decide, quarantined
+from odc.control.disk_end import Cleaned
 from odc.control.host_monitor import HostMonitor
 from odc.control.lease import PassLease
 from odc.control.observation import Observation, observe
+from odc.control.outcomes import OutcomeCollector
 from odc.control.perform import Performed, TaskStarter, perform
 from odc.control.pools import pool_state
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_report import report_status
 from odc.control.storage_maintenance import StorageMaintenance
 from odc.control.task_runner import Runner
-from odc.control.tasks import Cleaned, Tasks
+from odc.control.tasks import Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
 from odc.domain.problem import Problem, ProblemKind
@@ -115,6 +117,7 @@ class Reconciler:
         self._runner = runner
         self._lease = lease
         self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
+        self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
         self._clock = ClockCheck(ports.store, ports.clock)
         self._leftovers_due: datetime | None = None
         self._was_short_of_space = False
@@ -142,6 +145,9 @@ class Reconciler:
             # once.
             self._ports.wake.notify(changed)
         next_due = min(_next_due(seen), seen.now + self._storage.due_in)
+        again_in = self._collector.due_in()
+        if again_in is not None:
+            next_due = min(next_due, seen.now + again_in)
         return PassReport(committed=committed, lost=lost, next_due=next_due)
 
     def note_failure(self, why: str) -> None:
@@ -152,14 +158,9 @@ class Reconciler:
 
     def _observe(self) -> Observation:
         clock = self._clock.verdict()
-        # Busy first: a task that ends in between is then both busy and done, which only delays it by a pass. The other
-        # way round it would be neither, and would be started again.
-        busy = self._runner.busy()
-        outcomes = self._runner.collect()
-        self._host_monitor.take(outcomes)
-        epoch = self._lease.epoch
-        outcomes = {key: outcome for key, outcome in outcomes.items() if outcome.task.epoch in (None, epoch)}
-        return observe(self._ports, clock, outcomes, busy, self._host_monitor.report, self._host_monitor.taken_ports)
+        collected = self._collector.collect()
+        self._host_monitor.take(collected.outcomes)
+        return observe(self._ports, clock, collected, self._host_monitor.report, self._host_monitor.taken_ports)
 
     def _update_status(self, seen: Observation) -> None:
         host = (*self._record_space(), *self._host_monitor.problems())

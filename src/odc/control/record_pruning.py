@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from odc.control.context import Policy, Ports
 from odc.control.requests import REQUEST_RETENTION
-from odc.control.task_runner import Runner, TaskId
+from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.errors import ProviderError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class RecordPruner:
             return
         self._due = since_boot + INTERVAL
         looked_at = tuple(owners)
-        runner.start(TASK_KEY, TaskId(TASK_KEY), lambda: self.round(looked_at, now))
+        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(looked_at, now)))
 
     def round(self, owners: tuple[str, ...], now: datetime | None) -> None:
         """Delete records beyond these limits, in small transactions."""

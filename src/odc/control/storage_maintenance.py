@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
 from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
-from odc.control.task_runner import Runner, TaskId
+from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
 from odc.domain.problem import Problem, ProblemKind
@@ -78,7 +78,7 @@ class StorageMaintenance:
         if since_boot < self._due or TASK_KEY in runner.busy():
             return
         self._due = since_boot + INTERVAL
-        runner.start(TASK_KEY, TaskId(TASK_KEY), lambda: self.round(now))
+        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(now)))
 
     def round(self, now: datetime | None) -> None:
         """Finish deletions of earlier rounds, measure, and delete snapshots.

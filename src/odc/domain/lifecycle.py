@@ -90,6 +90,7 @@ def _place(record: Reservation, trigger: Placed) -> Reservation:
         phases=(),
         # The new boxes have no files yet.
         applied_config="",
+        under_way=None,
         fault=None,
     )
 
@@ -100,6 +101,7 @@ def _activate(record: Reservation, trigger: BoxesReady) -> Reservation:
         active_at=trigger.at,
         expires_at=trigger.at + record.spec.length,
         places=trigger.places,
+        under_way=None,
         fault=None,
         # Of an earlier attempt that was given up.
         end_cause=None,
@@ -126,6 +128,7 @@ def _begin_ending(record: Reservation, trigger: EndRequested) -> Reservation:
         ended_why=trigger.why,
         requeue=trigger.why is None,
         boxes_gone=False,
+        under_way=None,
         fault=None,
         missing_since=None,
         unreachable="",
@@ -144,7 +147,7 @@ def _with_cause(record: Reservation, trigger: EndRequested) -> Reservation:
 
 
 def _finish(record: Reservation, trigger: CleanedUp) -> Reservation:
-    return replace(record, ended_at=trigger.at, fault=None)
+    return replace(record, ended_at=trigger.at, under_way=None, fault=None)
 
 
 def _return_to_queue(record: Reservation, _: CleanedUp) -> Reservation:
@@ -159,6 +162,7 @@ def _return_to_queue(record: Reservation, _: CleanedUp) -> Reservation:
         active_at=None,
         expires_at=None,
         ending_at=None,
+        under_way=None,
         fault=None,
     )
 

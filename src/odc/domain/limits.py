@@ -22,8 +22,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         gpus_per_user: GPUs of all live reservations together, but for those that are ending; 0 means no limit.
         disks_per_user: disks; a temporary home is not one.
         ended_per_user: ended reservations that are kept with their history; older ones are deleted.
-        prepare: from the slot's start until SSH answers; part of every promise.
+        prepare: from the slot's start until SSH answers, all phases together; part of every promise.
+        disk: the phase in which the disk is attached to its node.
+        box: the phase in which the boxes are made and started.
+        ssh: the phase in which the boxes' SSH servers start.
         stop: from the end until the GPUs are free; part of every slot.
+        snapshot: each phase in which the disk is made safe: it is detached, copied, listed.
         attempts: tries at starting a reservation before it fails.
     """
 
@@ -32,8 +36,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     disks_per_user: int = 50
     ended_per_user: int = 1000
     prepare: timedelta = timedelta(minutes=3)
+    disk: timedelta = timedelta(minutes=2)
+    box: timedelta = timedelta(minutes=2)
+    ssh: timedelta = timedelta(minutes=2)
     stop: timedelta = timedelta(minutes=2)
+    snapshot: timedelta = timedelta(hours=1)
     attempts: int = 3
+
+    def of_phase(self, name: str) -> timedelta | None:
+        """Return how long the phase of this name may take; None if nothing limits it."""
+        if name in ("detach", "snapshot", "listing"):
+            return self.snapshot
+        limits = {"disk": self.disk, "box": self.box, "ssh": self.ssh, "stop": self.stop}
+        return limits.get(name)
 
 
 def check_hours(hours: object) -> float:

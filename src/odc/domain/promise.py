@@ -2,6 +2,10 @@
 
 A slot spans the limits and not the usual times: prepare limit, hours, stop limit. So as long as the limits are kept,
 the units of the next slot are free when it starts.
+
+The limits of single phases (`Limits.of_phase`) are not part of this arithmetic. They only end an attempt earlier that
+hangs in one phase. Whatever its phases take, an attempt that is not ready when the prepare limit is over, counted from
+the slot's start, is given up. So the sum of the phases' limits may be larger than the prepare limit.
 """
 
 from __future__ import annotations

@@ -116,6 +116,20 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class UnderWay(msgspec.Struct, frozen=True, kw_only=True):
+    """The phase that a reservation is in now, if it takes long enough to be recorded.
+
+    Attributes:
+        name: of the phase.
+        detail: what it waits for, in words.
+        since: when it began.
+    """
+
+    name: str
+    detail: str = ""
+    since: Instant
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """The passing fault that this reservation has now. The delay before the next try grows with the count."""
 
@@ -172,6 +186,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         postponements: how often a fault moved the promise later.
         places: the boxes of the current attempt, in rank order.
         phases: of the current attempt, then of the end, in order.
+        under_way: the phase that it is in now, if that takes longer than a moment.
         fault: the passing fault that is being retried.
         missing_since: when a list first lacked its box.
         unreachable: why users cannot reach its box now; empty if they can, as far as is known.
@@ -203,6 +218,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     postponements: int = 0
     places: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
+    under_way: UnderWay | None = None
     fault: Fault | None = None
     missing_since: Instant | None = None
     unreachable: str = ""

@@ -80,9 +80,26 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     prepare_s: Annotated[
         float, setting("seconds from a slot's start until SSH answers; part of every promise.", 300, number(1))
     ] = _seconds(_LIMITS.prepare)
+    disk_s: Annotated[
+        float, setting("seconds that the disk may take at a start, at most `prepare_s`.", 300, number(1))
+    ] = _seconds(_LIMITS.disk)
+    box_s: Annotated[
+        float, setting("seconds that making the boxes may take at a start, at most `prepare_s`.", 60, number(1))
+    ] = _seconds(_LIMITS.box)
+    ssh_s: Annotated[
+        float, setting("seconds until the SSH server of a started box answers, at most `prepare_s`.", 60, number(1))
+    ] = _seconds(_LIMITS.ssh)
     stop_s: Annotated[
         float, setting("seconds from the end until the GPUs are free; part of every slot.", 180, number(1))
     ] = _seconds(_LIMITS.stop)
+    snapshot_s: Annotated[
+        float,
+        setting(
+            "seconds that each step of making a disk safe may take at the end, before a problem is shown.",
+            7200,
+            number(1),
+        ),
+    ] = _seconds(_LIMITS.snapshot)
     attempts: Annotated[int, setting("tries at starting a reservation before it fails.", 5, number(1))] = (
         _LIMITS.attempts
     )
@@ -322,7 +339,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 disks_per_user=limits.disks_per_user,
                 ended_per_user=limits.ended_per_user,
                 prepare=timedelta(seconds=limits.prepare_s),
+                disk=timedelta(seconds=limits.disk_s),
+                box=timedelta(seconds=limits.box_s),
+                ssh=timedelta(seconds=limits.ssh_s),
                 stop=timedelta(seconds=limits.stop_s),
+                snapshot=timedelta(seconds=limits.snapshot_s),
                 attempts=limits.attempts,
             ),
             image=self.image,

@@ -174,6 +174,13 @@ def test_show_of_an_active_one() -> None:
     ]
 
 
+def test_show_names_the_phase_under_way_with_its_time_and_what_it_waits_for() -> None:
+    under_way = PhaseView(name="ssh", seconds=None, detail="no SSH server answers", since=NOW - timedelta(seconds=40))
+    view = a_view(state="preparing", active_at=None, phases=(PhaseView(name="box", seconds=0.4), under_way))
+    lines = show_screen.show_lines(view, NOW, an_output(80))
+    assert "  phases    box 0.4 s, ssh for 40 s: no SSH server answers" in lines
+
+
 def test_show_names_nothing_that_ssh_does_not_know() -> None:
     lines = show_screen.show_lines(a_view(), NOW, an_output(80), by_name="")
     assert lines[2:4] == [

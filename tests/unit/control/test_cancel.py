@@ -161,8 +161,8 @@ def test_the_late_clean_up_of_an_older_attempt_leaves_the_newer_box_alone() -> N
     boxes = world.boxes_of(record)
     late = tasks_of(world)
     first = replace(old, attempt=1)
-    late.stop(first, world.cluster.peek(), epoch=0)
-    late.clean(first, epoch=0)
+    late.stop(first, world.cluster.peek(), epoch=0)()
+    late.clean(first, epoch=0)()
     assert world.boxes_of(record) == boxes
     assert world.volumes.list_attached() == {world.disk("proj").id: f"{record.id}-2"}
     assert world.cluster.leftovers() != frozenset()

@@ -224,7 +224,7 @@ def test_a_box_is_never_active_before_ssh_answers_and_fails_with_the_phase_in_th
     now = world.get(record)
     assert attempts == {1, 2, 3}
     assert (now.ended_why, now.end_cause) == (EndReason.FAILED, EndCause.NOT_READY)
-    assert "not ready within 180 s: ssh: the box runs, but no SSH server answers in it (attempt 3, the last)" in (
+    assert "ssh took longer than 120 s: the box runs, but no SSH server answers in it (attempt 3, the last)" in (
         now.end_detail
     )
     assert world.cluster.peek() == ()
@@ -397,7 +397,7 @@ def test_a_task_of_a_dead_daemon_that_wakes_late_leaves_nothing_attached() -> No
     world.settle()
     assert world.get(record).state is State.ENDED
     with pytest.raises(Exception, match="has moved on"):
-        tasks_of(world).prepare(late, world.cluster.list_nodes(), epoch=0)
+        tasks_of(world).prepare(late, world.cluster.list_nodes(), epoch=0)()
     assert world.volumes.list_attached() == {}
     assert world.cluster.peek() == ()
     assert world.reserve(disk="proj").state is State.ACTIVE

@@ -216,7 +216,7 @@ def test_the_late_release_of_an_older_holder_does_not_take_the_disk_from_the_new
     second = world.reserve(disk="proj")
     disk = world.disk("proj")
     assert disk.released_by(first.id) == disk
-    tasks_of(world).clean(replace(world.get(first), active_at=None), epoch=0)
+    tasks_of(world).clean(replace(world.get(first), active_at=None), epoch=0)()
     assert world.volumes.list_attached() == {disk.id: f"{second.id}-1"}
 
 

@@ -156,7 +156,7 @@ def test_a_box_knows_its_true_end_although_the_daemon_died_before_it_was_told(wo
     world.cluster.delay_ssh(2)
     record = world.ask()
     world.pass_until(lambda: world.get(record).state is State.PREPARING)
-    world.clock.advance(SECOND)
+    world.clock.advance(world.policy.poll)
     world.cluster.delay_ssh(0)
     world.pass_once()
     world.cluster.faults.add("write_files", DOWN, 1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 from tests.builders import KEY, a_user
-from tests.world import ADA, BEN, HOUR, OPERATOR, World, tasks_of
+from tests.world import ADA, BEN, HOUR, OPERATOR, World
 
+from odc.control.box_start import find_disk
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
 from odc.domain.problem_text import problem_texts
@@ -164,7 +165,7 @@ def test_a_task_that_began_before_a_user_was_moved_still_finds_the_disk() -> Non
     world.accounts.logins[2000] = "ada"
     world.send(MoveUser(user="1000", to="2000"), OPERATOR)
     before = replace(record, disk_id=record.disk_id)
-    disk = tasks_of(world)._disk_of(before)
+    disk = find_disk(world.ports, before)
     assert disk is not None
     assert (disk.name, disk.owner) == ("proj", "unix:2000")
 

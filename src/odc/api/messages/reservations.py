@@ -60,14 +60,16 @@ class PhaseView(msgspec.Struct, frozen=True, kw_only=True):
     """One step of getting ready or of ending, done or (`seconds` is None) under way.
 
     Attributes:
-        name: `disk`, `box`, `ssh`, and at the end `detach`, `snapshot`, `listing`.
+        name: `disk`, `box`, `ssh`, and at the end `stop`, `detach`, `snapshot`, `listing`.
         seconds: how long it took; None while it runs.
-        detail: its result, in words.
+        detail: its result, in words; while it runs, what it waits for.
+        since: when it began, while it runs.
     """
 
     name: str
     seconds: float | None
     detail: str = ""
+    since: datetime | None = None
 
 
 class OutOfMemoryView(msgspec.Struct, frozen=True, kw_only=True):

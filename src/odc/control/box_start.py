@@ -1,0 +1,187 @@
+"""The steps of making and starting the boxes of an attempt: keys, disk, box, SSH. See `phased_task`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from odc.control.box_files import box_files, box_spec, holder_of, reservation_of
+from odc.control.context import Policy, Ports
+from odc.control.orphaned_disks import label_of
+from odc.control.owner_keys import OwnerKeys
+from odc.control.phased_task import TaskStep
+from odc.control.task_guard import TaskGuard
+from odc.domain.box import BoxSpec
+from odc.domain.disk import Disk
+from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
+from odc.domain.node import Node
+from odc.domain.reservation import Phase, Place, Reservation
+from odc.domain.user import User
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Result of a start: the places with their boxes' uids, and how long the phases took that are not in the record."""
+
+    places: tuple[Place, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    new_disk: bool = False
+
+
+class BoxStart:
+    """One start of an attempt's boxes. It also restarts boxes that have stopped: what is done already does nothing."""
+
+    def __init__(
+        self, ports: Ports, policy: Policy, guard: TaskGuard, record: Reservation, nodes: tuple[Node, ...]
+    ) -> None:
+        """Prepare; nothing is made yet.
+
+        Args:
+            ports: what the steps act on.
+            policy: the operator's.
+            guard: of this task.
+            record: PREPARING or ACTIVE.
+            nodes: as the pass observed them.
+        """
+        self._ports = ports
+        self._policy = policy
+        self._guard = guard
+        self._record = record
+        self._nodes = nodes
+        self._disk: Disk | None = None
+        self._user: User | None = None
+        self._home: str | None = None
+        self._specs: list[BoxSpec] = []
+        self._uids: list[str] = []
+        self._new_disk = False
+
+    def steps(self) -> list[TaskStep]:
+        """The steps, in order."""
+        attach = [TaskStep("disk", self._attach, self._disk_size)] if self._record.disk_id else []
+        return [
+            # Keys first: without them nobody could log in to the box.
+            TaskStep("", self._fetch_keys),
+            *attach,
+            TaskStep("box", self._make_boxes),
+            TaskStep("ssh", self._ask_ssh),
+        ]
+
+    def ready(self, phases: tuple[Phase, ...]) -> Ready:
+        """The result, after the last step."""
+        made = zip(self._record.places, self._uids, strict=True)
+        places = tuple(replace(place, uid=uid) for place, uid in made)
+        return Ready(places=places, phases=phases, new_disk=self._new_disk)
+
+    def _fetch_keys(self) -> str:
+        self._guard.check_lease()
+        self._user = OwnerKeys(self._ports, self._policy).fresh(self._record)
+        return ""
+
+    def _disk_size(self) -> str:
+        return f"{self._disk.size_bytes / 2**30:g} GB" if self._disk else ""
+
+    def _attach(self) -> str:
+        self._guard.check_lease()
+        disk = self._disk = find_disk(self._ports, self._record)
+        if disk is None:
+            return ""
+        # A disk that was used once is never created again: an empty one would look like lost data.
+        if not disk.made:
+            self._new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
+            self._ports.volumes.label(label_of(disk, self._record.user))
+        self._take_from_unknown(disk)
+        id_base = self._record.places[0].id_base
+        self._home = self._ports.volumes.attach(disk.id, holder_of(self._record), id_base)
+        self._detach_if_over(disk)
+        self._guard.check(self._record)
+        return ""
+
+    def _take_from_unknown(self, disk: Disk) -> None:
+        """Detach the volume from a holder without a record, if its box is gone.
+
+        After a restore from an older backup a box may have a volume and no record. Once the operator has removed that
+        box, no record asks for the detach.
+        """
+        holder = self._ports.volumes.list_attached().get(disk.id)
+        if holder is None or self._ports.store.find_reservation(reservation_of(holder)) is not None:
+            return
+        if all(box.name.reservation_id != reservation_of(holder) for box in self._ports.cluster.list_boxes()):
+            self._ports.volumes.detach(disk.id, holder)
+
+    def _detach_if_over(self, disk: Disk) -> None:
+        """Detach the volume again if the attempt was over before the volume was attached.
+
+        Another daemon may have ended the attempt and cleaned up in between. It did not see this attachment, so no later
+        task would remove it.
+        """
+        record = self._record
+        now = self._ports.store.find_reservation(record.id)
+        if now is not None and (now.attempt > record.attempt or not now.occupies):
+            self._ports.volumes.detach(disk.id, holder_of(record))
+
+    def _make_boxes(self) -> str:
+        user = self._user
+        if user is None:
+            raise InvariantError(f"{self._record.id}: its keys come before its box")
+        self._specs = specs_of(self._record, self._nodes, user, self._disk, self._home, self._policy)
+        self._guard.check(self._record)
+        self._uids = [self._ports.cluster.create_box(spec) for spec in self._specs]
+        # Also for a box that was there already: its files may be those of an earlier start.
+        for spec in self._specs:
+            self._ports.cluster.write_files(spec.name, spec.files)
+        self._guard.check(self._record)
+        # By uid: a box of the same name that somebody else made is not started.
+        for spec, uid in zip(self._specs, self._uids, strict=True):
+            self._ports.cluster.start_box(spec.name, uid)
+        return ""
+
+    def _ask_ssh(self) -> str:
+        while self._specs:
+            if not self._ports.cluster.ssh_answers(self._specs[0]):
+                self._guard.check(self._record)
+                return "the box runs, but no SSH server answers in it"
+            del self._specs[0]
+        return ""
+
+
+def find_disk(ports: Ports, record: Reservation) -> Disk | None:
+    """Return the reservation's disk; None if its home is temporary.
+
+    Raises:
+        ProviderRefused: the disk has no record.
+    """
+    if record.disk_id is None:
+        return None
+    # By its id: an operator may have handed it to another owner since the record was read.
+    disk = ports.store.find_disk(record.disk_id)
+    if disk is None:
+        raise ProviderRefused(f"disk {record.spec.disk} has no record any more")
+    return disk
+
+
+def specs_of(
+    record: Reservation, nodes: tuple[Node, ...], user: User, disk: Disk | None, home: str | None, policy: Policy
+) -> list[BoxSpec]:
+    """Return the specifications of the attempt's boxes, in rank order.
+
+    Args:
+        record: placed.
+        nodes: as seen now.
+        user: whose keys open the boxes.
+        disk: the home; None for a temporary one.
+        home: the attached volume's mount path; None for a temporary home.
+        policy: the operator's.
+
+    Raises:
+        ProviderUnavailable: a node is not there.
+    """
+    by_name = {node.name: node for node in nodes}
+    specs = []
+    for rank, place in enumerate(record.places):
+        node = by_name.get(place.node)
+        if node is None:
+            raise ProviderUnavailable(f"node {place.node} is not there")
+        files = box_files(record, rank, node, user, disk, policy)
+        specs.append(box_spec(record, rank, node, home, files, policy))
+    return specs

@@ -1,0 +1,85 @@
+"""The steps after the boxes of an attempt are gone: clean up, detach the disk, take its snapshot. See `phased_task`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from odc.control.box_files import holder_of
+from odc.control.box_start import find_disk
+from odc.control.context import Ports
+from odc.control.phased_task import TaskStep
+from odc.control.task_guard import TaskGuard
+from odc.domain.disk import Snapshot
+from odc.domain.errors import InvariantError
+from odc.domain.reservation import Phase, Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """Result of a clean-up: the disk's new snapshot, if one was made, and how long the phases took that are not in the
+    record.
+    """
+
+    snapshot: Snapshot | None = None
+    phases: tuple[Phase, ...] = ()
+
+
+class DiskEnd:
+    """One clean-up of an attempt."""
+
+    def __init__(self, ports: Ports, guard: TaskGuard, record: Reservation) -> None:
+        """Prepare; nothing is changed yet.
+
+        Args:
+            ports: what the steps act on.
+            guard: of this task.
+            record: ENDING, its boxes gone.
+        """
+        self._ports = ports
+        self._guard = guard
+        self._record = record
+        self._snapshot: Snapshot | None = None
+
+    def steps(self) -> list[TaskStep]:
+        """The steps, in order."""
+        record = self._record
+        steps = [TaskStep("", self._clean_up)]
+        if record.disk_id is not None:
+            steps.append(TaskStep("detach", self._detach))
+            # A box that was never ready has not changed its disk.
+            if not record.requeue and record.active_at is not None:
+                steps += [TaskStep("snapshot", self._take_snapshot), TaskStep("listing", self._list_files)]
+        return steps
+
+    def cleaned(self, phases: tuple[Phase, ...]) -> Cleaned:
+        """The result, after the last step."""
+        return Cleaned(snapshot=self._snapshot, phases=phases)
+
+    def _clean_up(self) -> str:
+        self._guard.check_lease()
+        self._ports.cluster.clean_up(self._record.id, self._record.attempt)
+        find_disk(self._ports, self._record)
+        return ""
+
+    def _detach(self) -> str:
+        self._guard.check_lease()
+        self._ports.volumes.detach(self._record.disk_id or "", holder_of(self._record))
+        return ""
+
+    def _take_snapshot(self) -> str:
+        self._guard.check_lease()
+        # Named after the attempt, so that a second run returns the snapshot of the first.
+        self._snapshot = self._ports.volumes.snapshot(self._record.disk_id or "", holder_of(self._record))
+        return ""
+
+    def _list_files(self) -> str:
+        if self._snapshot is None:
+            raise InvariantError(f"{self._record.id}: its snapshot comes before its listing")
+        self._guard.check_lease()
+        disk_id = self._record.disk_id or ""
+        listing = f"listings/{disk_id}/{self._snapshot.id}"
+        self._ports.volumes.write_listing(disk_id, self._snapshot.id, listing)
+        self._snapshot = replace(self._snapshot, listing=listing)
+        return ""

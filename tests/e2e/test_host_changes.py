@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.cloud import Person, add_person, destroy, make_cloud
@@ -44,21 +44,42 @@ def user(apart: CloudOfItsOwn) -> Person:
     return person
 
 
-@pytest.fixture
-def train(apart: CloudOfItsOwn, user: Person) -> Iterator[dict[str, Any]]:
-    """An active reservation with a disk."""
+@dataclass
+class Train:
+    """An active reservation with a disk, and how many events it had when the test began."""
+
+    user: Person
+    port: int
+    events: int = 0
+
+    def told(self, kind: str) -> list[str]:
+        """The texts of its events of this kind since then."""
+        events = self.user.json("show", "train", "--history")["events"][self.events :]
+        return [event["text"] for event in events if event["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def running_train(apart: CloudOfItsOwn, user: Person) -> Iterator[Train]:
     user.ok("reserve", "-t", "h100", "-g", "1", "-h", "2", "-n", "train", "--disk", "data", "--yes")
     view = user.until("train", "active")
     box = apart.boxes()[0]["Id"]
     # Two probes: after the first one the cloud knows how the box is reached.
     eventually("it was checked", lambda: apart.box_log(box).count("[preauth]") > 1)
-    yield view
+    yield Train(user, int(view["boxes"][0]["ssh"]["port"]))
     user.ok("cancel", "train", "--yes")
-    eventually("it has ended", lambda: not user.json("list")["reservations"])
+    user.until("train", "cancelled")
 
 
-def port_of(view: dict[str, Any]) -> int:
-    return int(view["boxes"][0]["ssh"]["port"])
+@pytest.fixture
+def train(running_train: Train) -> Train:
+    """The reservation, which is reachable."""
+    eventually("it is reachable", lambda: not running_train.user.view("train")["trouble"])
+    return replace(running_train, events=len(running_train.user.json("show", "train", "--history")["events"]))
+
+
+def end(user: Person, name: str) -> None:
+    user.ok("cancel", name, "--yes")
+    user.until(name, "cancelled")
 
 
 def in_box(machine: OwnMachine, user: Person, port: int, command: str) -> subprocess.CompletedProcess[str]:
@@ -68,49 +89,43 @@ def in_box(machine: OwnMachine, user: Person, port: int, command: str) -> subpro
     return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
 
-def told(user: Person, kind: str) -> list[str]:
-    """The texts of the reservation's events of this kind."""
-    events = user.json("show", "train", "--history")["events"]
-    return [event["text"] for event in events if event["kind"] == kind]
-
-
-def is_told_and_reachable(machine: OwnMachine, user: Person, port: int) -> None:
-    eventually("it is told", lambda: told(user, "unreachable"))
-    eventually("SSH answers again", lambda: machine.greeting(port) == "SSH-")
-    eventually("that is told too", lambda: told(user, "reachable"))
+def is_told_and_reachable(machine: OwnMachine, train: Train) -> None:
+    eventually("it is told", lambda: train.told("unreachable"))
+    eventually("SSH answers again", lambda: machine.greeting(train.port) == "SSH-")
+    eventually("that is told too", lambda: train.told("reachable"))
 
 
 def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     before = machine.rules()
-    assert machine.greeting(port_of(train)) == "SSH-"
+    assert machine.greeting(train.port) == "SSH-"
     machine.flush_packet_filter()
-    assert machine.greeting(port_of(train)) == ""
-    is_told_and_reachable(machine, user, port_of(train))
-    assert "packet filter has lost rules" in told(user, "unreachable")[0]
+    assert machine.greeting(train.port) == ""
+    is_told_and_reachable(machine, train)
+    assert "packet filter has lost rules" in train.told("unreachable")[0]
     assert "reachable" not in user.view("train")["trouble"]
     own = [line for line in before.splitlines() if f"odc {apart.name}: boxes" in line]
     assert own
     assert all(line in machine.rules() for line in own)
-    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+    assert in_box(machine, user, train.port, "echo in").stdout == "in\n"
     assert "it was put back" in apart.odc("doctor", check=False).out
     assert "put back on the host" in apart.log()
 
 
 def test_a_flush_while_the_daemon_is_down_is_mended_when_it_comes_up(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     apart.odc("down")
     machine.flush_packet_filter()
     apart.odc("up")
     assert f"odc {apart.name}: boxes" in machine.rules()
-    is_told_and_reachable(machine, user, port_of(train))
-    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+    is_told_and_reachable(machine, train)
+    assert in_box(machine, user, train.port, "echo in").stdout == "in\n"
 
 
 def test_while_the_packet_filter_takes_no_rules_no_box_starts(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     program = machine.run("readlink", "-f", "/usr/sbin/iptables").out.strip()
     machine.run("mount", "--bind", "/bin/false", program)
@@ -122,37 +137,35 @@ def test_while_the_packet_filter_takes_no_rules_no_box_starts(
     finally:
         machine.run("umount", program)
     assert user.until("next", "active")["attempt"] == 1
-    user.ok("cancel", "next", "--yes")
+    end(user, "next")
 
 
-def test_a_bridge_that_was_deleted_is_made_again(machine: OwnMachine, user: Person, train: dict[str, Any]) -> None:
+def test_a_bridge_that_was_deleted_is_made_again(machine: OwnMachine, user: Person, train: Train) -> None:
     links = machine.run("ip", "-br", "link").out.splitlines()
     bridge = next(line.split()[0] for line in links if line.startswith("podman"))
     machine.run("ip", "link", "delete", bridge)
-    is_told_and_reachable(machine, user, port_of(train))
-    assert f"the bridge {bridge} of its network is gone" in told(user, "unreachable")[0]
-    assert in_box(machine, user, port_of(train), "ip route | grep -c default").stdout == "1\n"
+    is_told_and_reachable(machine, train)
+    assert f"the bridge {bridge} of its network is gone" in train.told("unreachable")[0]
+    assert in_box(machine, user, train.port, "ip route | grep -c default").stdout == "1\n"
 
 
-def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user: Person, train: dict[str, Any]) -> None:
+def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user: Person, train: Train) -> None:
     rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out.splitlines()
-    line = next(rule for rule in rules if f"--dport {port_of(train)} " in rule)
+    line = next(rule for rule in rules if f"--dport {train.port} " in rule)
     machine.run("bash", "-c", f"iptables -t nat {line.replace('-A', '-D', 1)}")
-    is_told_and_reachable(machine, user, port_of(train))
+    is_told_and_reachable(machine, train)
 
 
-def test_rules_that_only_other_machines_need_are_noticed_too(
-    machine: OwnMachine, user: Person, train: dict[str, Any]
-) -> None:
+def test_rules_that_only_other_machines_need_are_noticed_too(machine: OwnMachine, user: Person, train: Train) -> None:
     before = machine.run("iptables", "-S", "NETAVARK_FORWARD").out
     machine.run("iptables", "-F", "NETAVARK_FORWARD")
-    assert machine.greeting(port_of(train)) == "SSH-"
-    is_told_and_reachable(machine, user, port_of(train))
+    assert machine.greeting(train.port) == "SSH-"
+    is_told_and_reachable(machine, train)
     assert sorted(machine.run("iptables", "-S", "NETAVARK_FORWARD").out.split("\n")) == sorted(before.split("\n"))
 
 
 def test_forwarding_that_was_turned_off_is_turned_on_again(
-    machine: OwnMachine, apart: CloudOfItsOwn, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, train: Train
 ) -> None:
     machine.run("sysctl", "-w", "net.ipv4.ip_forward=0")
     forwards = "/proc/sys/net/ipv4/ip_forward"
@@ -161,7 +174,7 @@ def test_forwarding_that_was_turned_off_is_turned_on_again(
 
 
 def test_a_network_namespace_that_was_unmounted_is_mounted_again(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     lines = machine.run("cat", "/proc/self/mountinfo").out.splitlines()
     places = [line.split()[4] for line in lines if "/run/netns/netns" in line]
@@ -169,11 +182,11 @@ def test_a_network_namespace_that_was_unmounted_is_mounted_again(
     place = [one for one in places if machine.run("mountpoint", "-q", one, check=False).code == 0][-1]
     machine.run("umount", "-l", place)
     eventually("it is mounted", lambda: place in machine.run("cat", "/proc/self/mountinfo").out)
-    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+    assert in_box(machine, user, train.port, "echo in").stdout == "in\n"
 
 
 def test_a_deleted_device_description_and_program_are_written_again(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     description, program = f"/etc/cdi/odc-{apart.name}-simulated.json", apart.state / "programs/odc-box"
     content = machine.run("cat", description).out
@@ -182,11 +195,11 @@ def test_a_deleted_device_description_and_program_are_written_again(
     assert machine.run("cat", description).out == content
     assert program.stat().st_mode & 0o777 == 0o755
     user.ok("reserve", "-t", "h100", "-g", "1", "-h", "1", "-n", "next", "--disk", "none", "--wait", "--yes")
-    user.ok("cancel", "next", "--yes")
+    end(user, "next")
 
 
 def test_while_the_image_is_gone_reservations_wait_and_say_so(
-    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: dict[str, Any]
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
 ) -> None:
     image = str(apart.settings["image"])
     # The engine of this machine sees the real machine's images read-only: it loses sight of all of them.
@@ -200,8 +213,8 @@ def test_while_the_image_is_gone_reservations_wait_and_say_so(
         machine.run("sed", "-i", "s/^#additionalimagestores/additionalimagestores/", "/etc/containers/storage.conf")
         os.kill(apart.engine_pid(), signal.SIGKILL)
     assert user.until("next", "active")["attempt"] == 1
-    user.ok("cancel", "next", "--yes")
-    assert in_box(machine, user, port_of(train), "echo in").stdout == "in\n"
+    end(user, "next")
+    assert in_box(machine, user, train.port, "echo in").stdout == "in\n"
 
 
 def test_a_deleted_socket_and_note_of_the_cloud_are_made_again(apart: CloudOfItsOwn, user: Person) -> None:
@@ -221,10 +234,9 @@ def test_a_log_that_was_moved_or_deleted_is_begun_again(apart: CloudOfItsOwn, us
     for act in (lambda: log.rename(log.with_suffix(".log.old")), log.unlink):
         act()
         user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "noted", "--disk", "none", "--wait", "--yes")
-        user.ok("cancel", "noted", "--yes")
+        end(user, "noted")
         eventually("it is logged", lambda: "placed" in apart.log())
         assert log.stat().st_mode & 0o777 == 0o600
-        eventually("it has ended", lambda: not user.json("list")["reservations"])
 
 
 HOSTILE = {
@@ -260,7 +272,7 @@ def test_a_cloud_comes_up_whatever_is_in_the_environment_and_names_what_it_ignor
         assert name in done.out
     assert "PYTHON" not in done.out
     user.ok("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "env", "--disk", "none", "--wait", "--yes")
-    user.ok("cancel", "env", "--yes")
+    end(user, "env")
     doctor = machine.run("/bin/bash", "-c", '"$0" "$@" <&-', *odc, "doctor", check=False)
     assert "not used: CONTAINERS_CONF, CONTAINERS_REGISTRIES_CONF" in doctor.out
     assert "Traceback" not in doctor.err + doctor.out

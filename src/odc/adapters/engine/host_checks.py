@@ -248,6 +248,8 @@ class HostChecks:
             facts.silent = 0
             if count >= facts.rules:
                 facts.rules = count
+                # The last reload helped, so the next fault is a new one, which need not wait.
+                facts.reloaded_at = -RELOAD_PAUSE_S
                 return None
         if count < facts.rules:
             return "the host's packet filter has lost rules that lead to it"
@@ -271,7 +273,7 @@ class HostChecks:
         return NO_ANSWER
 
     def _reload(self, box: BoxSeen, facts: _Facts) -> int:
-        """Create the box's network again, at most once in a while for one box; return the number of commands run."""
+        """Create the box's network again, not again soon if that did not help; return how many commands were run."""
         if time.monotonic() - facts.reloaded_at < RELOAD_PAUSE_S:
             return 0
         facts.reloaded_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from odc.control import host_monitor, record_pruning, storage_maintenance
 from odc.control.task_runner import Call, InlineRunner, Outcome, TaskId
@@ -27,6 +28,9 @@ class HeldRunner:
 
     def collect(self) -> Mapping[str, Outcome]:
         return self._inline.collect()
+
+    def join(self, limit: timedelta) -> bool:
+        return self._inline.join(limit)
 
     def running(self) -> list[str]:
         return [task.name for task, _ in self._held.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.waiting import eventually
@@ -181,3 +181,13 @@ def test_the_inline_runner_has_no_patience() -> None:
     assert runner.collect() == {"r": Outcome(task=TASK, not_yet=STILL)}
     runner.start("r", TASK, task)
     assert runner.collect() == {"r": Outcome(task=TASK, value="through")}
+
+
+def test_a_join_ends_with_an_outcome_or_when_nothing_runs_or_at_its_limit(runner: ThreadRunner) -> None:
+    go = threading.Event()
+    assert not runner.join(timedelta(seconds=LONG_S))
+    runner.start("r", TASK, once(lambda: go.wait(LONG_S)))
+    assert not runner.join(timedelta(seconds=0.05))
+    go.set()
+    assert runner.join(timedelta(seconds=LONG_S))
+    assert runner.collect() == {"r": Outcome(task=TASK, value=True)}

@@ -32,7 +32,7 @@ the start, and each step does nothing if it is done already.
 * in the middle of a task: the same, and the steps that are done do nothing;
 * after a task, before its outcome is committed: outcomes are in memory only, so the task runs again and has the same
   outcome. The same happens when a pass fails after it has collected outcomes, for example because the store does not
-  answer.
+  answer. A process that ends after each pass applies the outcomes before it ends (`reconcile_with_tasks`).
 
 **Outcomes are matched by task and attempt**, because they arrive late. A reservation that has gone back to the queue
 and was placed again has a new attempt with other boxes: an outcome of the old attempt says nothing about them.
@@ -149,6 +149,28 @@ class Reconciler:
         if again_in is not None:
             next_due = min(next_due, seen.now + again_in)
         return PassReport(committed=committed, lost=lost, next_due=next_due)
+
+    def reconcile_with_tasks(self, budget: timedelta) -> PassReport:
+        """Run one pass and its tasks, and apply their outcomes: for a process that ends afterwards.
+
+        Whatever has an outcome is applied by a further round, which may start the next task, until nothing is left to
+        do now or the budget is over. A task that is not through, or whose outcome was not applied, is started again by
+        the next process.
+
+        Args:
+            budget: how long to go on; a task that runs longer is left.
+
+        Raises:
+            ProviderUnavailable: as `reconcile_once`.
+        """
+        end = self._ports.clock.since_boot() + budget
+        report = self.reconcile_once()
+        while (left := end - self._ports.clock.since_boot()) > timedelta(0) and self._runner.join(left):
+            more = self.reconcile_once()
+            report = PassReport(
+                committed=report.committed + more.committed, lost=report.lost + more.lost, next_due=more.next_due
+            )
+        return report
 
     def note_failure(self, why: str) -> None:
         """Show that passes fail: queries keep the last status, with the reason as its only problem."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 from odc.domain.errors import OdcError, ProviderUnavailable
@@ -98,6 +99,9 @@ class Runner(Protocol):
     def collect(self) -> Mapping[str, Outcome]:
         """Outcomes by key since the last call."""
 
+    def join(self, limit: timedelta) -> bool:
+        """Wait until there is an outcome to collect; False if no task runs, or the limit is over, and there is none."""
+
 
 def _run(task: TaskId, call: Call) -> Outcome:
     try:
@@ -130,6 +134,10 @@ class InlineRunner:
         """Outcomes by key since the last call."""
         outcomes, self._outcomes = self._outcomes, {}
         return outcomes
+
+    def join(self, limit: timedelta) -> bool:
+        """Whether there is an outcome; nothing runs between calls."""
+        return bool(self._outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +184,7 @@ class ThreadRunner:
         self._due: list[tuple[float, int, _Running]] = []
         self._number = itertools.count()
         self._changed = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
         self._closed = False
         threading.Thread(target=self._call_again, name="task-timer", daemon=True).start()
 
@@ -198,6 +207,7 @@ class ThreadRunner:
                 return
             self._outcomes[running.key] = outcome
             self._busy.discard(running.key)
+            self._ended.notify_all()
         self._notify()
 
     def _call_again(self) -> None:
@@ -222,6 +232,12 @@ class ThreadRunner:
         with self._lock:
             outcomes, self._outcomes = self._outcomes, {}
             return outcomes
+
+    def join(self, limit: timedelta) -> bool:
+        """Wait until there is an outcome, no task runs, or the limit is over; whether there is an outcome."""
+        with self._lock:
+            self._ended.wait_for(lambda: bool(self._outcomes) or not self._busy, limit.total_seconds())
+            return bool(self._outcomes)
 
     def close(self) -> None:
         """Call no task any more; those that run go on and are not waited for."""

@@ -132,10 +132,24 @@ def test_what_is_not_there_is_told_in_json(cloud: SmallCloud, status: int, data:
     assert (answer.status, bool(answer.error()["error"])) == (status, True)
 
 
-@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "1e308"])
-def test_a_wait_is_never_longer_than_the_limit(cloud: SmallCloud, wait: str) -> None:
-    answer = exchange(cloud.socket, message("GET", f"/v1/reservations/abcdef?wait={wait}"))
-    assert answer.status == 404
+PARAMETERS = {
+    **{f"/reservations/abcdef?wait={wait}": "wait must be 0 to 30 seconds" for wait in ("nan", "-1", "1e9", "inf")},
+    "/reservations/abcdef?wait=soon": "wait",
+    "/reservations/abcdef?version=-2": "version must be -1",
+    "/reservations/abcdef?version=1.5": "version",
+    f"/reservations/abcdef?version={'9' * 5000}": "version",
+    "/reservations?all=perhaps": "all",
+    "/reservations?status=sleeping": "no status 'sleeping'",
+    "/storage?keep=0": "keep must be at least 1",
+    "/storage?keep=many": "keep",
+}
+
+
+@pytest.mark.parametrize(("query", "words"), PARAMETERS.items(), ids=[query[:40] for query in PARAMETERS])
+def test_a_parameter_out_of_its_range_is_refused_by_name(cloud: SmallCloud, query: str, words: str) -> None:
+    answer = exchange(cloud.socket, message("GET", f"/v1{query}"))
+    assert answer.status == 400
+    assert words in answer.error()["message"]
 
 
 def test_what_comes_slowly_holds_nobody_up_and_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from odc.api.storage_views import storage_view
 from odc.api.threads import Threads
 from odc.control.control_plane import ControlPlane
 from odc.domain.access import Principal
-from odc.domain.errors import InvariantError
+from odc.domain.errors import InvalidRequest, InvariantError
 from odc.domain.requests import SetGithubUser
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -100,7 +100,11 @@ class Handlers:
         wait: FromQuery[float] = 0.0,
         version: FromQuery[int] = -1,
     ) -> ReservationView:
-        """One reservation; with `wait` (seconds), as soon as its version is above `version`."""
+        """One reservation; with `wait` (0 to 30 seconds), as soon as its version is above `version`."""
+        if not 0 <= wait <= WAIT_LIMIT_S:  # also false for a wait that is not a number
+            raise InvalidRequest(f"wait must be 0 to {WAIT_LIMIT_S:.0f} seconds, not {wait:g}")
+        if version < -1:
+            raise InvalidRequest(f"version must be -1 or a version of the reservation, not {version}")
         async with client_disconnected(request.receive) as gone:
             return await self._await_change(caller, reference, wait, version, gone)
 
@@ -108,8 +112,8 @@ class Handlers:
         self, caller: Principal, reference: str, wait_s: float, version: int, gone: asyncio.Future[None]
     ) -> ReservationView:
         view = await self.threads.run(caller, self._view, caller, reference)
-        deadline = time.monotonic() + min(max(wait_s, 0.0), WAIT_LIMIT_S)
-        if view.version > version or not wait_s > 0:
+        deadline = time.monotonic() + wait_s
+        if view.version > version or not wait_s:
             return view
         with self._wake.watch(view.id) as watcher:
             while not self._wake.closed and not gone.done():
@@ -118,8 +122,7 @@ class Handlers:
                 if await self.threads.run(caller, self._queries.version, view.id) > version:
                     return await self.threads.run(caller, self._view, caller, view.id)
                 left = deadline - time.monotonic()
-                # Also ends for a wait that is not a number.
-                if not left > 0:
+                if left <= 0:
                     break
                 await changed_or_over(watcher, left, gone)
         return view

@@ -38,6 +38,14 @@ def test_fifty_logins_at_the_same_moment_all_succeed(engine: Engine, box: BoxSpe
     assert [login.communicate(timeout=60)[0] for login in logins] == [f"{number}\n" for number in range(50)]
 
 
+def test_a_box_sees_no_btrfs_file_system_of_the_host(engine: Engine, box: BoxSpec) -> None:
+    folder = Path("/sys/fs/btrfs")
+    if not folder.is_dir():
+        pytest.skip("the kernel of this machine has no btrfs")
+    assert any(folder.iterdir())
+    assert engine.ssh(box, f"ls -A {folder}").stdout == ""
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

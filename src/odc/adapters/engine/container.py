@@ -174,6 +174,8 @@ def container_request(
         "env": {"ODC_GRACE": str(options.grace_s)},
         "labels": _labels(options, spec),
         "mounts": _mounts(options, spec, shown),
+        # Labels, sizes and devices of the host's file systems.
+        "mask": ["/sys/fs/btrfs"],
         # Volumes that an image declares are part of the limited writable layer, not volumes of the engine.
         "image_volume_mode": "ignore",
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],

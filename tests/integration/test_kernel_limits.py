@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from odc.adapters.engine.kernel_limits import low_limits, raise_limits, restore_limits, terminals_of_a_box
+from odc.adapters.engine.kernel_limits import (
+    low_limits,
+    raise_limits,
+    raised_limits,
+    restore_limits,
+    terminals_of_a_box,
+)
 from odc.operator.host_claims import claimed, is_alone
 from odc.operator.settings import Settings
 
@@ -87,6 +93,14 @@ def test_no_limit_is_the_highest_where_the_kernel_says_it_by_zero(tmp_path: Path
     raise_limits(wanted, kernel.noted, kernel.system)
     assert kernel.get("pipe-user-pages-soft") == 0
     assert low_limits(wanted, kernel.system) == {}
+
+
+def test_only_limits_that_a_cloud_raised_and_nobody_changed_count_as_raised(tmp_path: Path) -> None:
+    kernel = Kernel(tmp_path, low=10, lower=10, enough=500)
+    kernel.raise_to(low=100, lower=100, enough=100)
+    kernel.set("lower", 300)
+    wanted = {f"fs.{name}": 100 for name in ("low", "lower", "enough")}
+    assert raised_limits(wanted, kernel.noted, kernel.system) == ("fs.low",)
 
 
 @pytest.mark.parametrize(("boxes", "most"), [(1, 256), (9, 256), (28, 82), (64, 36), (1000, 8)])

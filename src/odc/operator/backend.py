@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from odc import __version__
 from odc.api.messages.cloud import Health
 from odc.api.problem_views import problem_views, visible_problems
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.domain.access import Principal
+from odc.domain.commands import odc
 from odc.domain.disk import VolumeLabel
 from odc.domain.finding import Finding
 from odc.domain.node import Node
@@ -76,6 +77,27 @@ class Cloud:
             problems=problem_texts(problems),
             problem_details=problem_views(problems),
         )
+
+
+class KernelLimits(NamedTuple):
+    """The kernel limits that all boxes share.
+
+    Attributes:
+        low: how many are lower than boxes need.
+        raised: how many a cloud of this machine has raised.
+        total: how many there are.
+    """
+
+    low: int
+    raised: int
+    total: int
+
+    @property
+    def text(self) -> str:
+        """The sentence about the raised ones; empty if none is raised."""
+        if not self.raised:
+            return ""
+        return f"{self.raised} of {self.total} kernel limits are raised until " + odc("down --all")
 
 
 class BoxImage(Protocol):
@@ -178,8 +200,8 @@ class Backend(Protocol):
             ProviderError, InvalidRequest: a component is missing; the message says what to do.
         """
 
-    def low_kernel_limits(self) -> int:
-        """Return how many kernel limits are lower than boxes need; `build` raises them.
+    def kernel_limits(self) -> KernelLimits:
+        """Return the state of the kernel limits that boxes share; `build` raises the low ones.
 
         Raises:
             InvalidRequest: what is to be simulated is not understood.

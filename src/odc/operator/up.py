@@ -48,7 +48,7 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     Raises:
         OdcError: it did not start, with the daemon's own reason. Everything started for it has been stopped again.
     """
-    low = backend.low_kernel_limits()
+    before = backend.kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
         say("It is up already.")
@@ -75,9 +75,9 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     if said:
         back = "   (the machine's own GPUs: " + odc("up --simulate none") + ")" if options.get("simulate") else ""
         say(f"Wrote {said} to {file or DEFAULT_FILE}" + back)
-    raised = low - backend.low_kernel_limits()
-    if raised > 0:
-        say(f"{raised} kernel limits are raised until " + odc("down --all") + ": see " + odc("doctor"))
+    limits = backend.kernel_limits()
+    if limits.low < before.low and limits.raised:
+        say(limits.text + ": see " + odc("doctor"))
     _say_ready(settings, health, say)
 
 

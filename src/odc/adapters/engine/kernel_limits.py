@@ -112,6 +112,12 @@ def raise_limits(wanted: Mapping[str, int], noted: Path = NOTED, system: Path = 
     return raised
 
 
+def raised_limits(wanted: Mapping[str, int], noted: Path = NOTED, system: Path = SYSTEM) -> tuple[str, ...]:
+    """Return the names of the wanted limits that a cloud of this machine has raised and nobody has changed since."""
+    known = _noted(noted)
+    return tuple(name for name in wanted if name in known and _read(name, system) == known[name].raised)
+
+
 def restore_limits(noted: Path = NOTED, system: Path = SYSTEM) -> None:
     """Restore the raised limits, except those changed since. No cloud of the machine may be left."""
     if not noted.exists():

@@ -19,7 +19,7 @@ from typing import Any
 from odc.adapters.engine.box_limits import UNLIMITED, locked_memory, most_boxes
 from odc.adapters.engine.firewall import is_kept_apart
 from odc.adapters.engine.image import Images, box_version
-from odc.adapters.engine.kernel_limits import NOTED, low_limits, wanted_limits
+from odc.adapters.engine.kernel_limits import low_limits, raised_limits, wanted_limits
 from odc.adapters.engine.lxcfs import has_died
 from odc.adapters.engine.nodes import by_type
 from odc.adapters.engine.resolver import PUBLIC, answers, find_resolver
@@ -36,7 +36,7 @@ from odc.domain.commands import gpu_dev, odc
 from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap.cloud import engine_service, find_nodes
 from odc.entrypoints.bootstrap.id_checks import foreign_ids, why_shared
-from odc.operator.backend import Check
+from odc.operator.backend import Check, KernelLimits
 from odc.operator.settings import EVERYWHERE, Settings
 
 BUILD = "run: sudo " + odc("image build") + "        (about 2 minutes)"
@@ -87,29 +87,41 @@ def _cgroups(settings: Settings, running: bool) -> Iterator[Finding]:
 
 
 def _limits(machine: Machine) -> Iterator[Finding]:
+    # The limits of this process: only root's are those of the daemon, from which boxes get theirs.
+    if os.geteuid() != 0:
+        yield _only_root("limits")
+        return
     text = f"{machine.open_files} open files, {machine.processes} processes in each box"
     again = ", and then: " + _AGAIN
     if machine.open_files < LEAST_FILES:
         yield Finding("warn", "limits", text, "raise the hard limit: ulimit -Hn 1048576" + again)
-    # Only root may raise limits, and other users cannot read the daemon's limits.
-    elif os.geteuid() == 0 and locked_memory() != UNLIMITED:
+    elif locked_memory() != UNLIMITED:
         text += f"; only {locked_memory() // 2**20} MiB of locked memory, and RDMA and NCCL may need more"
         yield Finding("warn", "limits", text, "run the daemon with CAP_SYS_RESOURCE, or: ulimit -l unlimited" + again)
     else:
         yield Finding("ok", "limits", text)
 
 
+def kernel_limits(settings: Settings) -> KernelLimits:
+    """Return the state of the kernel limits that the boxes of these settings share."""
+    wanted = _wanted(settings)
+    return KernelLimits(low=len(low_limits(wanted)), raised=len(raised_limits(wanted)), total=len(wanted))
+
+
+def _wanted(settings: Settings) -> dict[str, int]:
+    return wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
+
+
 def _kernel(settings: Settings, running: bool) -> Finding:
     """Check the kernel limits that all boxes share, which one box could use up."""
-    wanted = wanted_limits(most_boxes(find_nodes(settings, settings.policy())))
+    limits, wanted = kernel_limits(settings), _wanted(settings)
     low = low_limits(wanted)
     if not low:
-        return Finding("ok", "kernel", f"{len(wanted)} limits are high enough; what ODC raised is in {NOTED}")
+        return Finding("ok", "kernel", limits.text or f"all {limits.total} kernel limits are high enough")
     names = ", ".join(f"{name} is {value}" for name, (value, _) in low.items())
     if os.geteuid() != 0 or not running:
-        return Finding(
-            "ok", "kernel", odc("up") + f" raises {len(low)} limits until " + odc("down --all") + f": {names}"
-        )
+        count = f" raises {limits.low} of {limits.total} kernel limits until "
+        return Finding("ok", "kernel", odc("up") + count + odc("down --all") + f": {names}")
     command = " ".join(f"{name}={target}" for name, (_, target) in low.items())
     return Finding("warn", "kernel", f"one box can use up what all share: {names}", f"run: sudo sysctl -w {command}")
 

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from odc.adapters.engine.box_limits import most_boxes
 from odc.adapters.engine.image import Images, box_version
-from odc.adapters.engine.kernel_limits import low_limits, wanted_limits
 from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.adapters.engine.tcp_ports import check_listen
 from odc.adapters.localdisk.immutable_settings import check_box_ids, check_disks_folder, check_ids
@@ -17,10 +15,10 @@ from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.domain.disk import VolumeLabel
-from odc.entrypoints.bootstrap.checks import machine_checks
-from odc.entrypoints.bootstrap.cloud import build_cloud, engine_service, find_nodes, lent_gpus, present_boxes
+from odc.entrypoints.bootstrap.checks import kernel_limits, machine_checks
+from odc.entrypoints.bootstrap.cloud import build_cloud, engine_service, lent_gpus, present_boxes
 from odc.entrypoints.bootstrap.host_footprint import HostFootprint, teardown
-from odc.operator.backend import Check, Cloud, Say
+from odc.operator.backend import Check, Cloud, KernelLimits, Say
 from odc.operator.settings import Settings
 from odc.ports.cluster import Cluster
 from odc.ports.state_store import StateStore
@@ -65,10 +63,9 @@ class LocalBackend:
         """Return the cloud, with all services of boxes started."""
         return build_cloud(self._settings, self._environment)
 
-    def low_kernel_limits(self) -> int:
-        """How many limits are lower than this many boxes need."""
-        nodes = find_nodes(self._settings, self._settings.policy())
-        return len(low_limits(wanted_limits(most_boxes(nodes))))
+    def kernel_limits(self) -> KernelLimits:
+        """The kernel limits for the boxes of these settings."""
+        return kernel_limits(self._settings)
 
     def rollback(self) -> Callable[[], None]:
         """Take back mounts, rules, devices and the engine's service, as far as they are new."""

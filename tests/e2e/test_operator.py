@@ -105,12 +105,62 @@ def test_after_down_a_box_goes_on_and_down_all_leaves_nothing_but_records_and_di
     assert told.endswith("Everything is down. Records and disks are kept.\n")
     assert left_of(spare) == []
     assert spare.odc("down", "--all", "--yes").out == "Everything is down. Records and disks are kept.\n"
+    quiet = f"The daemon is down already, and no reservation is left. Start it: odc --config {spare.config} up\n"
+    assert spare.odc("down").out == quiet
     spare.odc("up")
     assert "work" in dora.ok("list", "--all")
     ended = dora.view("work")
     assert (ended["state"], ended["snapshot"]["verified"]) == ("cancelled", True)
     files = [path.read_text() for path in (spare.state / "disks/volumes").glob("*/home/file")]
     assert "work\nthe last second\n" in files
+
+
+@pytest.mark.parametrize("mistake", ['simulat = "t4=1x4"', "this is no TOML"])
+def test_down_stops_a_daemon_whose_settings_file_has_a_mistake_since(spare: Cloud, mistake: str) -> None:
+    text = spare.config.read_text()
+    spare.config.write_text(f"{mistake}\n{text}")
+    try:
+        done = spare.odc("down")
+        assert f"warning: {'the settings in ' if 'no TOML' in mistake else ''}{spare.config}" in done.out
+        assert "The daemon is down; boxes go on." in done.out
+        assert not spare.is_ready()
+        refused = spare.odc("up", check=False)
+        assert refused.code == 2
+    finally:
+        spare.config.write_text(text)
+
+
+def test_of_two_starts_at_once_one_writes_its_options_and_the_other_waits(spare: Cloud) -> None:
+    text = spare.config.read_text()
+    spare.odc("down", "--all", "--yes")
+    command = [str(spare.bin / "odc"), "--config", str(spare.config), "up", "--disks", str(spare.state / "disks")]
+    try:
+        starts = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        told = [start.communicate(timeout=120)[0] for start in starts]
+        assert [start.returncode for start in starts] == [0, 0]
+        assert sorted("Wrote disks" in said for said in told) == [False, True]
+        assert sorted("It is up already" in said for said in told) == [False, True]
+    finally:
+        spare.config.write_text(text)
+
+
+def test_what_a_killed_start_wrote_is_named_by_the_next(spare: Cloud) -> None:
+    text = spare.config.read_text()
+    spare.odc("down", "--all", "--yes")
+    command = [str(spare.bin / "odc"), "--config", str(spare.config), "up", "--disks", str(spare.state / "disks")]
+    try:
+        start = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        eventually("it has written", lambda: spare.config.read_text() != text)
+        start.kill()
+        start.wait()
+        told = spare.odc("up").out
+        assert (
+            f'was killed before the cloud was ready. It wrote disks = "{spare.state}/disks" to {spare.config}.' in told
+        )
+        assert spare.is_ready()
+        assert "was killed" not in spare.odc("up").out
+    finally:
+        spare.config.write_text(text)
 
 
 def test_serve_is_the_daemon_in_the_foreground_and_there_is_one(spare: Cloud, dora: Person) -> None:

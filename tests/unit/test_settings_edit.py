@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from odc.domain.errors import InvalidRequest
-from odc.operator.settings_edit import HEAD, with_settings
+from odc.operator.settings_edit import HEAD, unfinished, with_settings, written
+from odc.operator.settings_file import find_state_folder
 
 SIMULATE = 'simulate = "t4=1x4"\n'
 
@@ -46,3 +49,48 @@ def test_a_value_in_another_form_is_refused_with_the_line_to_write(before: str) 
     with pytest.raises(InvalidRequest) as refused:
         with_settings(before, {"simulate": "t4=1x4"})
     assert [hint.command for hint in refused.value.hints] == [SIMULATE.strip()]
+
+
+def test_options_of_a_start_that_was_killed_are_named_once_and_stay(tmp_path: Path) -> None:
+    file, intent = tmp_path / "odc.toml", tmp_path / "up.json"
+    file.write_text('cloud = "lab"\n')
+    killed = written(file, {"simulate": "t4=1x4"}, intent)
+    killed.__enter__()  # and never left, as after kill -9
+    assert unfinished(file, intent) == SIMULATE.strip()
+    assert unfinished(file, intent) == ""
+    assert file.read_text() == 'cloud = "lab"\n' + SIMULATE
+
+
+def test_a_start_that_ends_leaves_no_intent(tmp_path: Path) -> None:
+    file, intent = tmp_path / "odc.toml", tmp_path / "up.json"
+    with written(file, {"simulate": "t4=1x4"}, intent):
+        assert intent.exists()
+    assert not intent.exists()
+    with contextlib.suppress(KeyboardInterrupt), written(file, {"simulate": "t4=2x4"}, intent):
+        raise KeyboardInterrupt
+    assert not intent.exists()
+    assert unfinished(file, intent) == ""
+
+
+def test_options_that_were_removed_since_are_not_named(tmp_path: Path) -> None:
+    file, intent = tmp_path / "odc.toml", tmp_path / "up.json"
+    killed = written(file, {"simulate": "t4=1x4"}, intent)
+    killed.__enter__()
+    file.write_text(HEAD)
+    assert unfinished(file, intent) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ('state = "/srv/odc"\nsimulat = "t4=1x4"\n', "/srv/odc"),
+        ('this is no TOML\n  state = "/srv/odc"  # ours\n', "/srv/odc"),
+        ("this is no TOML\nstate = '/srv/odc'\n", "/srv/odc"),
+        ("state = 7\n", "/var/lib/odc"),
+        ("this is no TOML\n", "/var/lib/odc"),
+    ],
+)
+def test_a_file_with_a_mistake_still_names_its_state_folder(tmp_path: Path, text: str, folder: str) -> None:
+    file = tmp_path / "odc.toml"
+    file.write_text(text)
+    assert str(find_state_folder(file)) == folder

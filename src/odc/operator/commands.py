@@ -62,13 +62,16 @@ def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
     """Start the cloud, now and at every boot; wait until it is ready. Options are written to the settings file."""
     need_root()
     from odc.operator import up as starting
+    from odc.operator.host_claims import one_start
 
     given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     options = {name: value for name, value in given.items() if value is not None}
-    settings = call.root_settings(options)
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")
-    starting.up(settings, call.program.make_backend(settings), call.file, options, say)
+    # Read again once the lock is held: an `odc up` that ran at the same time may have changed the file.
+    with one_start(call.settings(**options), say):
+        settings = call.root_settings(options)
+        starting.up(settings, call.program.make_backend(settings), call.file, options, say)
 
 
 @group.command()
@@ -83,7 +86,7 @@ def down(call: Invocation, everything: bool, yes: bool) -> None:
     need_root()
     from odc.operator import down as stopping
 
-    settings = call.root_settings({})
+    settings = call.settings_to_stop(everything)
     if everything and settings.state_folder.is_dir():
         confirm("this ends every reservation of every user", yes)
     stopping.down(settings, call.program.make_backend, call.file, everything, say)

@@ -14,7 +14,7 @@ import msgspec
 from odc.api.client import Client
 from odc.api.connectors import settings_note
 from odc.domain.commands import odc
-from odc.domain.errors import ProviderUnavailable
+from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.host import poll_until
 from odc.operator import systemd
 from odc.operator.backend import Backend, MakeBackend, Say
@@ -60,6 +60,8 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
         say("Everything is down. Records and disks are kept.")
     elif was_up:
         say("The daemon is down; boxes go on. Start it again: " + odc("up"))
+    elif _nothing_left(backend):
+        say("The daemon is down already, and no reservation is left. Start it: " + odc("up"))
     else:
         end = ". End them too: " + odc("down --all")
         say("The daemon is down already; boxes go on. Start it: " + odc("up") + end)
@@ -105,6 +107,14 @@ def _live_records(backend: Backend) -> int:
     with backend.records.open() as store:
         stored = store.observe()
     return len(stored.reservations) + len(stored.unreadable)
+
+
+def _nothing_left(backend: Backend) -> bool:
+    """Whether the records say that no reservation is left; False if they cannot be read."""
+    try:
+        return not _live_records(backend)
+    except ProviderError:
+        return False
 
 
 def _counted(count: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from odc.host import locked, write_atomically
 from odc.operator.settings import EVERYWHERE, Settings
 
 FOLDER = Path("/run/odc/clouds")
+START_PATIENCE_S = 0.2
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,26 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
         if new:
             path.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def one_start(settings: Settings, say: Callable[[str], None], folder: Path = FOLDER) -> Iterator[None]:
+    """Hold the lock of this cloud's `odc up`; a second one waits until the first has ended.
+
+    Args:
+        settings: of the cloud.
+        say: called with the reason if it has to wait.
+        folder: of the machine's claims.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path = _file(settings.state_folder, folder).with_suffix(".up")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(path, START_PATIENCE_S))
+        except BlockingIOError:
+            say("This cloud is being started already; waiting until that has ended.")
+            held.enter_context(locked(path))
+        yield
 
 
 def keep_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> bool:

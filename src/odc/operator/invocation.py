@@ -14,14 +14,15 @@ import msgspec
 
 from odc.cli.ascii import escaped, is_utf8
 from odc.cli.wrap import wrap_line
-from odc.domain.errors import NotAllowed
+from odc.domain.errors import InvalidRequest, NotAllowed
 from odc.operator.backend import MakeBackend
 from odc.operator.confirmation import as_typed
+from odc.operator.daemon_state import daemon_pid, running_settings
 from odc.operator.hints import typed_here
 from odc.operator.ownership import check_owner
 from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_edit import take_over
-from odc.operator.settings_file import read_settings
+from odc.operator.settings_file import find_state_folder, read_settings
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
@@ -80,6 +81,26 @@ class Invocation:
         if take_over(settings, self.file or DEFAULT_FILE, options, say):
             settings = self.settings(**options)
         return settings
+
+    def settings_to_stop(self, everything: bool) -> Settings:
+        """Return the settings for `odc down`: if the file has a mistake, those of the running daemon.
+
+        Args:
+            everything: all reservations are to end, which needs a daemon.
+
+        Raises:
+            InvalidRequest, ProviderRefused: as `root_settings`, if no daemon runs that says its settings.
+        """
+        try:
+            read_settings(self.file)
+        except InvalidRequest as error:
+            state = find_state_folder(self.file or DEFAULT_FILE)
+            last = running_settings(state)
+            if last is None or (everything and daemon_pid(state) is None):
+                raise
+            say(f"warning: {error.message}; using the settings of the last daemon of {state}")
+            return last
+        return self.root_settings({})
 
 
 def say(text: str) -> None:

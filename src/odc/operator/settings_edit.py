@@ -75,12 +75,13 @@ def _place_for_new(top: list[str], is_all: bool) -> int:
 
 
 @contextlib.contextmanager
-def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
+def written(file: Path, options: Mapping[str, str], intent: Path | None = None) -> Iterator[str]:
     """Write the options to the settings file. If the block fails, the file is restored.
 
     Args:
         file: made with its folder if it is not there.
         options: setting to value.
+        intent: a file that names the written options until the end of the block, for `unfinished`; None for none.
 
     Yields:
         The written lines, as TOML; empty if the file has them already.
@@ -103,6 +104,8 @@ def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         if (path.read_bytes() if path.exists() else None) != old:
             raise ProviderRefused(f"{file} was changed by another program at the same moment; it is unchanged")
+        if intent is not None:
+            write_atomically(intent, msgspec.json.encode(new), durable=True)
         _replace(path, fresh)
     except OSError as error:
         raise ProviderRefused(f"{file} cannot be written: {error.strerror}", ("write there", said)) from error
@@ -113,6 +116,30 @@ def written(file: Path, options: Mapping[str, str]) -> Iterator[str]:
             before = {name: as_toml(name, present[name]) if name in present else "" for name in new}
             _put_back(path, old, fresh, {as_toml(name, value): before[name] for name, value in new.items()})
         raise
+    finally:
+        if intent is not None:
+            intent.unlink(missing_ok=True)
+
+
+def unfinished(file: Path, intent: Path) -> str:
+    """Return the lines that a process wrote to the settings file before it was killed; the intent is deleted.
+
+    The lines stay: they are what that process was asked to write, and a daemon may run with them.
+
+    Args:
+        file: the settings file.
+        intent: the file that `written` got.
+
+    Returns:
+        The lines that are still in the file, as TOML; empty if there are none.
+    """
+    try:
+        meant = msgspec.json.decode(intent.read_bytes(), type=dict[str, str])
+        present = tomllib.loads(file.read_text())
+    except (OSError, ValueError, msgspec.MsgspecError):
+        meant, present = {}, {}
+    intent.unlink(missing_ok=True)
+    return ", ".join(as_toml(name, value) for name, value in meant.items() if present.get(name) == value)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from odc.domain.catalog import GpuType
 from odc.domain.errors import InvalidRequest
 from odc.operator.settings import DEFAULT_FILE, LimitSettings, Settings, SnapshotSettings
 from odc.operator.settings_check import check_settings, unknown_key, wrong_type
+
+_STATE = re.compile(r"""^\s*state\s*=\s*(?P<quote>["'])(?P<folder>[^"'\\]+)(?P=quote)""", re.MULTILINE)
 
 
 def read_settings(file: Path | None, changes: Mapping[str, object] | None = None) -> Settings:
@@ -38,6 +42,22 @@ def read_settings(file: Path | None, changes: Mapping[str, object] | None = None
         raise wrong_type(error, str(path), Settings) from error
     check_settings(settings, str(path))
     return settings
+
+
+def find_state_folder(file: Path) -> Path:
+    """Return the state folder that a settings file names, whatever mistakes the file has; the usual one if it names
+    none.
+    """
+    try:
+        text = file.read_text(errors="replace")
+    except OSError:
+        text = ""
+    try:
+        named = tomllib.loads(text).get("state")
+    except tomllib.TOMLDecodeError:
+        line = _STATE.search(text)
+        named = line["folder"] if line else None
+    return Settings(state=named).state_folder if isinstance(named, str) and named else Settings().state_folder
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -27,7 +27,7 @@ from odc.operator.logs import why_not_started
 from odc.operator.preflight import check_before_start
 from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_check import as_toml
-from odc.operator.settings_edit import written
+from odc.operator.settings_edit import unfinished, written
 
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
@@ -48,6 +48,9 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     Raises:
         OdcError: it did not start, with the daemon's own reason. Everything started for it has been stopped again.
     """
+    intent = settings.state_folder / "up.json"
+    if left := unfinished(file or DEFAULT_FILE, intent):
+        say(f"An earlier start was killed before the cloud was ready. It wrote {left} to {file or DEFAULT_FILE}.")
     before = backend.kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
         running = running_settings(settings.state_folder) or settings
@@ -68,7 +71,7 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     ensure_image(settings, backend.image, say)
     # The daemon reads the file at this start and at every boot.
     with (
-        written(file or DEFAULT_FILE, options) as said,
+        written(file or DEFAULT_FILE, options, intent) as said,
         started(settings, backend, file, {}) as (since, died),
     ):
         health = wait_until_ready(settings, since, died)

@@ -61,7 +61,7 @@ def completion_command() -> click.Command:
     @click.argument("shell", type=click.Choice(SHELLS))
     @click.pass_context
     def printed(ctx: click.Context, shell: str) -> None:
-        """Print the script that lets a shell complete commands, options and names."""
+        """Print the completion script of a shell."""
         root = ctx.find_root()
         click.echo(script(root.command, root.info_name or "gpu-dev", shell))
 

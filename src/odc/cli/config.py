@@ -200,7 +200,10 @@ def ssh_include_group() -> None:
 @click.option("--block", is_flag=True, help="Write the reservations themselves there, for editors without Include.")
 @pass_session
 def enable(session: Session, block: bool) -> None:
-    """Add the Include line to ~/.ssh/config, and to ~/.cursor/ssh_config if Cursor is there."""
+    """Add the Include line to ~/.ssh/config.
+
+    Also to ~/.cursor/ssh_config if Cursor is there.
+    """
     for path in ssh_include.files_in_use(session.home):
         done = ssh_include.enable(path, block)
         session.output.line(f"{path}: {'includes your reservations now' if done else 'included them already'}")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from odc.entrypoints.bootstrap import LocalBackend
-from odc.entrypoints.daemon import serve
-from odc.operator.backend import Cloud
+from odc.entrypoints.bootstrap.cloud import MachineCloud
+from odc.entrypoints.bootstrap.machine import serve
 from odc.operator.logs import set_up_logs
 from odc.operator.settings import Settings
 from odc.operator.settings_file import read_settings
@@ -68,7 +68,7 @@ class MinedBackend(LocalBackend):
         super().__init__(settings, os.environ)
         self._bomb = bomb
 
-    def build(self) -> Cloud:
+    def build(self) -> MachineCloud:
         """The cloud of these settings."""
         cloud = super().build()
         ports = {port: Mined(getattr(cloud.ports, port), port, self._bomb) for port in EFFECTS}

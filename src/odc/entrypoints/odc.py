@@ -49,9 +49,10 @@ def _make_backend(settings: Settings) -> Backend:
 
 
 def _serve(settings: Settings, file: Path | None) -> None:
-    from odc.entrypoints.daemon import serve
+    from odc.entrypoints.bootstrap import LocalBackend
+    from odc.entrypoints.bootstrap.machine import serve
 
-    serve(settings, _make_backend(settings), file)
+    serve(settings, LocalBackend(settings, dict(os.environ)), file)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from odc import __version__
-from odc.api.messages.cloud import Health
-from odc.api.problem_views import problem_views, visible_problems
-from odc.control.context import ClusterStatus, Policy, Ports
-from odc.domain.access import Principal
 from odc.domain.commands import odc
 from odc.domain.disk import VolumeLabel
 from odc.domain.finding import Finding
-from odc.domain.node import Node
-from odc.domain.problem_text import problem_texts
 from odc.operator.settings import Settings
 from odc.ports.accounts import Accounts
 from odc.ports.cluster import Cluster
@@ -29,54 +21,6 @@ from odc.ports.state_store import StateStore
 
 Say = Callable[[str], None]
 Check = Callable[[], Iterator[Finding]]
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """A working cloud.
-
-    Attributes:
-        settings: the settings that it was built with.
-        policy: the settings as the control plane reads them.
-        ports: its adapters.
-        nodes: its nodes, as they were when it was built.
-        engine: the container engine, in a few words for people.
-        find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
-        check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
-        close: closes the records; boxes, their disks and the engine's service keep running.
-    """
-
-    settings: Settings
-    policy: Policy
-    ports: Ports
-    nodes: tuple[Node, ...]
-    engine: str
-    find_lender: Callable[[int], str | None]
-    check_ports: Callable[[], None]
-    close: Callable[[], None]
-
-    def health(self, status: ClusterStatus, caller: Principal) -> Health:
-        """Return whether the cloud accepts requests, and its components.
-
-        Args:
-            status: the cluster as the last pass observed it.
-            caller: who asks; users do not see the names of others' reservations.
-        """
-        problems = visible_problems(status.problems, caller)
-        types: dict[str, int] = {}
-        for node in self.nodes:
-            types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
-        return Health(
-            ready=status.at is not None,
-            version=__version__,
-            cloud=self.settings.cloud,
-            types=types,
-            simulated=any(node.simulated for node in self.nodes),
-            storage=self.ports.volumes.describe(),
-            engine=self.engine,
-            problems=problem_texts(problems),
-            problem_details=problem_views(problems),
-        )
 
 
 class KernelLimits(NamedTuple):
@@ -193,15 +137,8 @@ class Backend(Protocol):
             InvalidRequest: with the setting that fits. Nothing was changed.
         """
 
-    def build(self) -> Cloud:
-        """Open the records and disks, start the services that boxes need, and return the cloud.
-
-        Raises:
-            ProviderError, InvalidRequest: a component is missing; the message says what to do.
-        """
-
     def kernel_limits(self) -> KernelLimits:
-        """Return the state of the kernel limits that boxes share; `build` raises the low ones.
+        """Return the state of the kernel limits that boxes share; the daemon raises the low ones.
 
         Raises:
             InvalidRequest: what is to be simulated is not understood.

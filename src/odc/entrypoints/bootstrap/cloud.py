@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity
 from odc.entrypoints.bootstrap.id_checks import why_shared
+from odc.entrypoints.bootstrap.run_cloud import Cloud
 from odc.host import write_atomically
-from odc.operator.backend import Cloud
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.settings import Settings
 
@@ -79,7 +80,20 @@ def engine_service(settings: Settings, environment: Mapping[str, str]) -> Engine
     return EngineService(settings.state_folder / "engine", environment)
 
 
-def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
+@dataclass(frozen=True, slots=True)
+class MachineCloud(Cloud):
+    """A cloud on one machine.
+
+    Attributes:
+        find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
+        check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
+    """
+
+    find_lender: Callable[[int], str | None]
+    check_ports: Callable[[], None]
+
+
+def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCloud:
     """Open the records and disks, start the engine's service, and return the cloud.
 
     Raises:
@@ -119,8 +133,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> Cloud:
         clock=SystemClock(),
         accounts=accounts,
     )
-    return Cloud(
-        settings=settings,
+    return MachineCloud(
         policy=policy,
         ports=ports,
         nodes=nodes,

@@ -16,9 +16,9 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.domain.disk import VolumeLabel
 from odc.entrypoints.bootstrap.checks import kernel_limits, machine_checks
-from odc.entrypoints.bootstrap.cloud import build_cloud, engine_service, lent_gpus, present_boxes
+from odc.entrypoints.bootstrap.cloud import MachineCloud, build_cloud, engine_service, lent_gpus, present_boxes
 from odc.entrypoints.bootstrap.host_footprint import HostFootprint, teardown
-from odc.operator.backend import Check, Cloud, KernelLimits, Say
+from odc.operator.backend import Check, KernelLimits, Say
 from odc.operator.settings import Settings
 from odc.ports.cluster import Cluster
 from odc.ports.state_store import StateStore
@@ -59,7 +59,7 @@ class LocalBackend:
         """The ids of the files of homes. The disks are mounted."""
         check_ids(self._settings.box_id_base, self._settings.disks_folder)
 
-    def build(self) -> Cloud:
+    def build(self) -> MachineCloud:
         """Return the cloud, with all services of boxes started."""
         return build_cloud(self._settings, self._environment)
 

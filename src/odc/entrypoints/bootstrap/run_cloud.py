@@ -1,0 +1,130 @@
+"""Runs a cloud, whatever it is made of: passes in one thread, tasks in a few more, and the API in a server.
+
+What belongs to one deployment (locks, sockets, how callers prove who they are) is in a module for each: for one machine
+it is `machine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from odc import __version__
+from odc.api.app import build_app
+from odc.api.messages.cloud import Health
+from odc.api.problem_views import problem_views, visible_problems
+from odc.control.context import ClusterStatus, Policy, Ports
+from odc.control.control_plane import ControlPlane
+from odc.control.pass_loop import PassLoop
+from odc.control.task_runner import ThreadRunner
+from odc.domain.access import Principal
+from odc.domain.node import Node
+from odc.domain.problem_text import problem_texts
+
+log = logging.getLogger(__name__)
+
+CHECK_INTERVAL_S = 5.0
+"""Time between two calls of the deployment's own checks."""
+PASS_LIMIT_S = 30.0
+"""How long the end waits for a pass that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A working cloud.
+
+    Attributes:
+        policy: the settings as the control plane reads them.
+        ports: its adapters.
+        nodes: its nodes, as they were when it was built.
+        engine: what runs its boxes, in a few words for people.
+        close: closes the records; boxes and their disks stay.
+    """
+
+    policy: Policy
+    ports: Ports
+    nodes: tuple[Node, ...]
+    engine: str
+    close: Callable[[], None]
+
+    def health(self, status: ClusterStatus, caller: Principal) -> Health:
+        """Return whether the cloud accepts requests, and its components.
+
+        Args:
+            status: the cluster as the last pass observed it.
+            caller: who asks; users do not see the names of others' reservations.
+        """
+        problems = visible_problems(status.problems, caller)
+        types: dict[str, int] = {}
+        for node in self.nodes:
+            types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
+        return Health(
+            ready=status.at is not None,
+            version=__version__,
+            cloud=self.policy.cloud,
+            types=types,
+            simulated=any(node.simulated for node in self.nodes),
+            storage=self.ports.volumes.describe(),
+            engine=self.engine,
+            problems=problem_texts(problems),
+            problem_details=problem_views(problems),
+        )
+
+
+class Server(Protocol):
+    """Serves the API."""
+
+    def start(self) -> None:
+        """Accept connections; return once they are accepted."""
+
+    def stop(self) -> None:
+        """End the connections and return."""
+
+
+Served = TypeVar("Served", bound=Server)
+
+
+def run_cloud(
+    cloud: Cloud,
+    holder: str,
+    make_server: Callable[[Any], Served],
+    check: Callable[[Served], None],
+    stop: threading.Event,
+) -> None:
+    """Serve the API and run passes until `stop` is set. The caller closes the cloud afterwards.
+
+    Args:
+        cloud: to run.
+        holder: the name under which this process takes the lease for passes; a later process of the same name takes it
+            over at once.
+        make_server: makes the server of the application.
+        check: the deployment's own checks, called every few seconds.
+        stop: set to end; also set by a bug in the passes, which ends the process.
+    """
+    runner = ThreadRunner(cloud.ports.wake.notify)
+    plane = ControlPlane(cloud.ports, cloud.policy, runner)
+    loop = plane.pass_loop(holder)
+    server = make_server(build_app(plane, lambda caller: cloud.health(plane.status.current, caller)))
+    passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
+    server.start()
+    passes.start()
+    while not stop.wait(CHECK_INTERVAL_S):
+        check(server)
+    loop.stop()
+    passes.join(PASS_LIMIT_S)
+    server.stop()
+    runner.close()
+
+
+def _passes(loop: PassLoop, stop: threading.Event) -> None:
+    """Run passes; a bug ends the whole daemon, which is started again, rather than a daemon that does nothing."""
+    try:
+        loop.run()
+    except BaseException:
+        log.exception("the passes ended by a bug")
+        stop.set()
+        os._exit(70)

@@ -60,12 +60,17 @@ def test_a_hint_for_a_taken_name_or_disk_keeps_what_was_typed(ada: Person) -> No
         ("", "No reservations now. Ended ones: gpu-dev list --all\nNext: gpu-dev reserve"),
         ("--user all", "Nobody has a reservation. Ended ones: gpu-dev list --user all --all"),
         ("--status queued", "You have no reservation that is queued. All of yours: gpu-dev list --all"),
-        ("--user nobodyx", "nobodyx has no reservation. Everyone's: gpu-dev list --user all --all"),
         ("--user all --status queued,active", "Nobody has a reservation that is queued or active."),
     ],
 )
 def test_an_empty_list_says_what_was_looked_for(ada: Person, typed: str, told: str) -> None:
     assert told in ada.ok("list", *typed.split())
+
+
+def test_a_list_of_a_user_that_nobody_knows_is_refused(ada: Person) -> None:
+    named = refused(ada, "list", "--user", "nobodyx")
+    assert "no user 'nobodyx' is known here" in named.err
+    assert "gpu-dev list --user all --all" in named.err
 
 
 def test_a_short_time_is_told_in_minutes(ada: Person) -> None:

@@ -96,13 +96,60 @@ def test_a_name_in_two_clouds_leads_into_neither_and_both_have_another(tmp_path:
     ssh_files.sync(tmp_path, (on_this_machine(1),), one, LATER)
     ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), two, LATER)
     for name in ("train", "train-0"):
-        assert f"ssh {name}.5e0d22b7 or ssh {name}.b1946ac9" in ssh_says(tmp_path, name)
-    assert port_of(tmp_path, "train.b1946ac9") == 1
-    assert port_of(tmp_path, "train.5e0d22b7") == 2
+        assert f"ssh {name}.zero or ssh {name}.null" in ssh_says(tmp_path, name)
+    assert port_of(tmp_path, "train.null") == 1
+    assert port_of(tmp_path, "train.zero") == 2
+    assert ssh_names.ssh_name(ssh_files.config_path(tmp_path, ID)) == "train.null"
     ssh_files.sync(tmp_path, (), two, LATER)
     assert "port 1: Connection refused" in ssh_says(tmp_path, "train")
     ssh_files.sync(tmp_path, (), one, LATER)
     assert [path.name for path in tmp_path.iterdir()] == ["include"]
+
+
+def test_a_name_in_two_clouds_is_the_current_ones(tmp_path: Path) -> None:
+    one, two = "unix:///dev/null", "unix:///dev/zero"
+    ssh_files.sync(tmp_path, (on_this_machine(1),), one, LATER)
+    for current, port, names in ((one, 1, ("train", "train.zero")), (two, 2, ("train.null", "train"))):
+        rules = ssh_files.NameRules(current=current)
+        ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), two, LATER, rules=rules)
+        assert (port_of(tmp_path, "train"), port_of(tmp_path, "train-0")) == (port, port)
+        assert (port_of(tmp_path, "train.null"), port_of(tmp_path, "train.zero")) == (1, 2)
+        paths = [ssh_files.config_path(tmp_path, view_id) for view_id in (ID, OTHER_ID)]
+        assert tuple(map(ssh_names.ssh_name, paths)) == names
+
+
+def test_two_clouds_of_one_context_have_names_by_their_ids(tmp_path: Path) -> None:
+    one, two = "unix:///dev/null", "unix:///dev/null/odc.sock"
+    ssh_files.sync(tmp_path, (on_this_machine(1),), one, LATER)
+    ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), two, LATER)
+    for name in ("train", "train.null"):
+        assert "ssh train.5e0d22b7 or ssh train.b1946ac9" in ssh_says(tmp_path, name)
+    assert (port_of(tmp_path, "train.b1946ac9"), port_of(tmp_path, "train.5e0d22b7")) == (1, 2)
+
+
+def test_an_entry_without_contexts_is_replaced_by_one_with_them(tmp_path: Path) -> None:
+    ssh_files.sync(tmp_path, (on_this_machine(1),), "unix:///dev/null", LATER)
+    entry = ssh_files.config_path(tmp_path, ID)
+    entry.write_text(entry.read_text().replace("Host train train.null train-0 train-0.null", "Host train train-0"))
+    ssh_files.sync(tmp_path, (on_this_machine(2, id=OTHER_ID),), "unix:///dev/zero", LATER)
+    assert "ssh train.zero or ssh train.b1946ac9" in ssh_says(tmp_path, "train")
+    assert port_of(tmp_path, "train.b1946ac9") == 1
+    ssh_files.sync(tmp_path, (on_this_machine(1),), "unix:///dev/null", LATER)
+    assert "ssh train.zero or ssh train.null" in ssh_says(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "context"),
+    [
+        ("unix:///run/odc/odc.sock", "odc"),
+        ("/run/odc/lab.sock", "lab"),
+        ("unix:///srv/Lab 2/odc.sock", "lab-2"),
+        ("ssh://ada@lab", "ada-lab"),
+        ("/odc.sock", "odc"),
+    ],
+)
+def test_a_context_is_named_after_its_endpoint(endpoint: str, context: str) -> None:
+    assert ssh_names.context_of(endpoint) == context
 
 
 def test_entries_of_a_cloud_that_is_gone_go_and_those_of_one_that_is_down_stay(tmp_path: Path) -> None:
@@ -171,10 +218,15 @@ def test_an_entry_of_an_earlier_version_is_found_and_taken_away(tmp_path: Path) 
 
 
 def test_a_host_of_the_users_own_keeps_its_name(tmp_path: Path) -> None:
-    ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER, own=lambda names: ["train"])
+    ssh_files.sync(
+        tmp_path, (a_view(host_key=KEY),), HERE, LATER, rules=ssh_files.NameRules(own=lambda names: ["train"])
+    )
     entry = ssh_files.config_path(tmp_path, ID)
-    assert ssh_names.hosts_in(entry) == ["train.b1946ac9", "train-0"]
-    assert ssh_names.ssh_name(entry) == "train.b1946ac9"
+    assert ssh_names.hosts_in(entry) == ["train.odc", "train-0", "train-0.odc"]
+    assert ssh_names.ssh_name(entry) == "train.odc"
+    rules = ssh_files.NameRules(own=lambda names: ["train", "train.odc"])
+    ssh_files.sync(tmp_path, (a_view(host_key=KEY),), HERE, LATER, rules=rules)
+    assert ssh_names.hosts_in(entry) == ["train.b1946ac9", "train-0", "train-0.odc"]
     assert ssh_files.find_offline(tmp_path, HERE, "train") == entry
     assert ssh_files.names_of(tmp_path, HERE) == ["train"]
 

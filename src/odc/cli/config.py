@@ -49,6 +49,7 @@ def show(session: Session, as_json: bool) -> None:
     if as_json:
         mine = {
             "endpoint": session.endpoint,
+            "context": ssh_names.context_of(session.endpoint),
             "settings": str(session.folder / FILE),
             "ssh_files": files,
             "answers": away is None,
@@ -65,6 +66,7 @@ def _show_lines(session: Session, me: Me | None, files: Sequence[dict[str, str |
     output = session.output
     output.lines(screens.me_lines(me) if me is not None else screens.unknown_me_lines())
     output.line(f"endpoint      {session.endpoint}{session.endpoint_source}")
+    output.line(f"context       {ssh_names.context_of(session.endpoint)}")
     output.line(f"settings      {session.folder / FILE}")
     if me is None and (key := read_settings(session.folder).get("ssh_key")):
         output.line(f"ssh_key       {in_home(session.home, Path(key))}, as it was set here")

@@ -54,7 +54,12 @@ class Session:
     @property
     def endpoint(self) -> str:
         """The daemon's address: from the command line, else the environment, else the settings, else the default."""
-        return self.endpoint_typed or self.endpoint_variable or read_endpoint(self.folder) or DEFAULT_ENDPOINT
+        return self.endpoint_typed or self.endpoint_variable or self.current_endpoint
+
+    @property
+    def current_endpoint(self) -> str:
+        """The address of the current cloud, that of the settings: a name that two clouds use is this one's for ssh."""
+        return read_endpoint(self.folder) or DEFAULT_ENDPOINT
 
     @property
     def endpoint_source(self) -> str:

@@ -62,7 +62,8 @@ def update_ssh_files(session: Session, views: Sequence[ReservationView]) -> bool
         keys = identities(session, views, session.folder)
         if any(map(ssh_files.is_reachable, views)):
             keys = keys.after(_overrides(session))
-        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, own)
+        rules = ssh_files.NameRules(own, session.current_endpoint)
+        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, rules)
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:

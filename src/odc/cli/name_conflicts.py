@@ -18,7 +18,7 @@ def resolve_name(session: Session, partial: PartialRequest, can_prompt: bool, ye
     """Return the request with a name that `ssh NAME` can use.
 
     If the user gave a name that is in use, ask, or refuse without a terminal; with --yes the name is kept and ssh
-    reaches the box as `NAME.ID`. A default name is replaced by a free one, with a note.
+    reaches the box as `NAME.CONTEXT`. A default name is replaced by a free one, with a note.
 
     Args:
         session: the command's.
@@ -35,16 +35,17 @@ def resolve_name(session: Session, partial: PartialRequest, can_prompt: bool, ye
     if not used:
         return partial
     other = _free(session, name)
+    full = f"{name}.{ssh_names.context_of(session.endpoint)}"
     if partial.name is None:
         session.output.note(f"{used}; the reservation is named {other}.")
         return replace(partial, name=other)
     if yes:
-        session.output.note(f"{used}; ssh reaches the box as {name}.ID.")
+        session.output.note(f"{used}; ssh reaches the box as {full}.")
         return partial
     if not can_prompt:
         hints = (("another name", replace(partial, name=other).command()), ("that name", partial.command() + " --yes"))
         raise InvalidRequest(used, *hints)
-    lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {name}.ID", name)]
+    lines = [(f"Name it {other}", other), (f"Name it {name}; ssh reaches the box as {full}", name)]
     return replace(partial, name=str(prompts.select(f"{used}. Which name?", lines)))
 
 
@@ -54,7 +55,9 @@ def _used(session: Session, names: Sequence[str]) -> dict[str, str]:
     own = _own_hosts(session, names) if ssh_include.is_included(ssh_include.ssh_file(home)) else {}
     used = {name: f"{name} is a host of yours ({place})" for name, place in own.items()}
     cloud = ssh_names.cloud_of(session.endpoint)
-    for name in names:
+    # The current cloud's reservation gets the name.
+    is_current = cloud == ssh_names.cloud_of(session.current_endpoint)
+    for name in () if is_current else names:
         if other := ssh_names.elsewhere(session.folder, cloud, name):
             used.setdefault(name, f"you have a reservation {name} in the cloud on {other}")
     return used

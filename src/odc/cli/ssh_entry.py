@@ -9,6 +9,7 @@ and later know are used: one that ssh does not know would make it refuse the who
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from odc.api.messages.reservations import BoxView, ReservationView
@@ -102,13 +103,13 @@ def _no_detour(host: str) -> str:
     return f"  ProxyCommand none\n  BindAddress {any_address}\n"
 
 
-def refusal(name: str, ids: list[str]) -> str:
+def refusal(name: str, others: Sequence[str]) -> str:
     """Return a block that refuses to connect and names the reservations to use instead.
 
     Args:
         name: the common name of several reservations.
-        ids: of these reservations.
+        others: another name of each.
     """
-    others = " or ".join(f"ssh {alias(name, view_id)}" for view_id in ids)
-    text = f"{name} is the name of {len(ids)} reservations in different clouds: {others}"
+    instead = " or ".join(f"ssh {other}" for other in others)
+    text = f"{name} is the name of {len(others)} reservations in different clouds: {instead}"
     return f"Host {name}\n  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n  ControlPath none\n  LogLevel QUIET\n"

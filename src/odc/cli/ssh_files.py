@@ -8,7 +8,7 @@ Values from the server are written to these files only if ssh cannot misread the
 
 The last lines of a file name its reservation and cloud: a command removes the files of ended reservations of its own
 cloud, and obsolete files of other clouds. No name connects to the wrong machine: a host of the user's own keeps its
-name, and a name that two clouds use connects to neither of them (`ssh_names.py`).
+name, and a name that two clouds use is the current one's (`ssh_names.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from odc.api.connectors import is_local
 from odc.api.messages.reservations import ReservationView
@@ -43,6 +44,21 @@ def _none(_names: Sequence[str]) -> Collection[str]:
     return ()
 
 
+class NameRules(NamedTuple):
+    """Which names boxes may have.
+
+    Attributes:
+        own: returns which of some names are hosts of the user's own.
+        current: endpoint of the cloud that gets a name that several have; empty for none.
+    """
+
+    own: Own = _none
+    current: str = ""
+
+
+ANY_NAME = NameRules()
+
+
 def is_reachable(view: ReservationView) -> bool:
     """Whether the reservation has boxes of the user's with an address and key that ssh can use."""
     return bool(view.mine and view.state in _REACHABLE and view.boxes and view.host_key)
@@ -54,7 +70,7 @@ def sync(
     endpoint: str,
     asked_at: float,
     identities: Identities = NONE,
-    own: Own = _none,
+    rules: NameRules = ANY_NAME,
 ) -> None:
     """Make the folder contain the files of exactly these live reservations of a cloud, and of other clouds' live ones.
 
@@ -67,14 +83,14 @@ def sync(
         endpoint: of the cloud.
         asked_at: when the views were requested, in seconds since 1970.
         identities: the keys to name, and other lines for each block.
-        own: which of some names are hosts of the user's own.
+        rules: which names the boxes may have.
     """
     wanted: dict[str, str] = {}
     reachable = list(filter(is_reachable, views))
     called = [view.name for view in reachable]
     for view in reachable:
         others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, identities.lines, own, endpoint, others)
+        wanted |= _files(folder, view, identities.lines, rules.own, endpoint, others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -82,7 +98,7 @@ def sync(
             continue
         if not _is_newer(path, asked_at) if is_of(path, endpoint) else ssh_names.is_stale_entry(path):
             path.unlink(missing_ok=True)
-    ssh_names.refuse_duplicate_names(folder)
+    ssh_names.decide_duplicate_names(folder, ssh_names.cloud_of(rules.current))
     _remove_orphans(folder)
     hosts = "".join(ssh_names.blocks_of(path) for path in sorted(folder.glob(f"*{SUFFIX}")))
     for path in ssh_include.config_files(folder.parent):
@@ -143,12 +159,14 @@ def _files(
     boxes = [box for box in view.boxes if box.ssh is not None]
     if not all(WORD.fullmatch(name) for name in (view.name, *(box.name for box in boxes))):
         return {}
-    taken = {*others, *own(list(dict.fromkeys([view.name, *(box.name for box in boxes)])))}
+    context = ssh_names.context_of(endpoint)
+    plain = dict.fromkeys([view.name, *(box.name for box in boxes)])
+    users = set(own([*plain, *(f"{name}.{context}" for name in plain)]))
     known = folder / f"{short(view.id)}{KNOWN}"
     blocks = []
     for box in boxes:
-        names: tuple[str, ...] = (view.name, box.name) if box.rank == 0 else (box.name,)
-        names = tuple(ssh_entry.alias(name, view.id) if name in taken else name for name in names)
+        named = (view.name, box.name) if box.rank == 0 else (box.name,)
+        names = tuple(host for name in named for host in _hosts(name, context, view.id, others, users))
         blocks.append(ssh_entry.block(view, box, known, names, last_lines, is_local(endpoint)))
     if not all(blocks):
         return {}
@@ -156,6 +174,20 @@ def _files(
         config_path(folder, view.id).name: "\n".join([*blocks, ssh_names.trailer(view, ssh_names.cloud_of(endpoint))]),
         known.name: f"{view.id} {key}\n",
     }
+
+
+def _hosts(name: str, context: str, view_id: str, others: Collection[str], users: Collection[str]) -> list[str]:
+    """Return how ssh shall know a box of this name.
+
+    Args:
+        name: of the box, or of its reservation.
+        context: of its cloud.
+        view_id: of its reservation.
+        others: names of other reservations in that cloud.
+        users: hosts of the user's own.
+    """
+    wished = [] if name in others else [name, f"{name}.{context}"]
+    return [host for host in wished if host not in users] or [ssh_entry.alias(name, view_id)]
 
 
 def options_of(path: Path) -> list[str]:

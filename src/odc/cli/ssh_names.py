@@ -1,6 +1,8 @@
 """Chooses the names of boxes in the SSH configuration files, so that no name connects to an unintended machine.
 
-A name that is used in two clouds connects to neither: a file that sorts first refuses it and lists both as `NAME.ID`.
+A box is `NAME.CONTEXT` always, and `NAME` too. The context is the cloud's name, made from its endpoint. A name that is
+used in two clouds is the current one's, which the user's settings name; if neither is that, a file that sorts first
+refuses the name and lists the others. `NAME.ID` is for boxes of which the context does not tell which one is meant.
 An entry of another cloud stays while it may be needed: until its box is long past its end, or the cloud's socket is
 gone and nothing listens where the box was. Machines that share a home have clouds on sockets of one path, so an entry
 names the machine too.
@@ -11,13 +13,14 @@ from __future__ import annotations
 import re
 import socket
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from odc.api.connectors import DEFAULT_SOCKET
 from odc.api.messages.reservations import ReservationView
 from odc.cli import ssh_entry
 from odc.cli.ssh_probe import is_closed, is_loopback
-from odc.domain.names import short
 from odc.host import write_atomically
 
 SUFFIX = "-sshconfig"
@@ -28,6 +31,7 @@ KEPT_AFTER_END = timedelta(days=2)
 _TRAILER = "# reservation "
 _CLOUD = "# of the cloud on "
 _OF = " of "
+_USUAL_CONTEXT = "odc"
 _MACHINE_ID = Path("/etc/machine-id")
 _UNTIL = re.compile(rf"^{_TRAILER}(\S+) (\S+) until (\S+)$", re.MULTILINE)
 
@@ -81,6 +85,14 @@ def cloud_of(endpoint: str) -> str:
     return path if ssh_entry.QUOTABLE.fullmatch(path) else ""
 
 
+def context_of(endpoint: str) -> str:
+    """Return the context of an endpoint, its cloud's name: `lab` for `/run/odc/lab.sock` and `/srv/lab/odc.sock`."""
+    path = PurePath(cloud_of(endpoint))
+    is_usual = path.stem == _USUAL_CONTEXT and str(path) != DEFAULT_SOCKET
+    word = path.parent.name if is_usual else path.stem
+    return re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") or _USUAL_CONTEXT
+
+
 def cloud_in(path: Path) -> str | None:
     """Return the cloud that the file names: its socket, with the machine if it is a different one; None if it names
     none.
@@ -107,8 +119,20 @@ def hosts_in(path: Path) -> list[str]:
 
 def ssh_name(path: Path) -> str:
     """Return the name by which ssh reaches the reservation's first box; empty if it has no entry."""
-    first = next(iter(hosts_in(path)), "")
-    return ssh_entry.alias(first, path.name) if first in hosts_in(path.with_name(DUPLICATE_NAMES_FILE)) else first
+    hosts = hosts_in(path)
+    first = next(iter(hosts), "")
+    decided = path.with_name(DUPLICATE_NAMES_FILE)
+    chosen = _block(decided, first)
+    if not chosen or _host_key_alias(chosen) == _host_key_alias(_block(path, first)):
+        return first
+    return _other_name(path, first, hosts_in(decided))
+
+
+def _other_name(path: Path, name: str, taken: Collection[str]) -> str:
+    """Return what a box is called if another one has its name: `NAME.CONTEXT`, or `NAME.ID` if that is taken too."""
+    base, _, context = name.partition(".")
+    full = f"{base}.{context_of((cloud_in(path) or '').partition(_OF)[0])}"
+    return full if not context and full in hosts_in(path) and full not in taken else ssh_entry.alias(base, path.name)
 
 
 def is_stale_entry(path: Path) -> bool:
@@ -144,27 +168,52 @@ def elsewhere(folder: Path, cloud: str, name: str) -> str:
     return ""
 
 
-def refuse_duplicate_names(folder: Path) -> None:
-    """Write the file that refuses names of several entries; delete it if there are none."""
+def decide_duplicate_names(folder: Path, current: str) -> None:
+    """Write the file that gives names of several entries to the current cloud or refuses them; delete it if there are
+    none.
+
+    Args:
+        folder: of the entries.
+        current: the cloud of the user's settings. A home that machines share has a current cloud on each, so names that
+            another machine has too are refused.
+    """
     owners: dict[str, list[Path]] = defaultdict(list)
     for path in entries(folder):
         for name in hosts_in(path):
             owners[name].append(path)
     doubles = {name: paths for name, paths in owners.items() if len(paths) > 1 and ssh_entry.WORD.fullmatch(name)}
-    blocks = [ssh_entry.refusal(name, [path.name for path in paths]) for name, paths in doubles.items()]
+    blocks: list[str] = []
+    renamed: dict[str, str] = {}
     for name, paths in doubles.items():
-        blocks += [_renamed(path, name) for path in paths]
-    file, text = folder / DUPLICATE_NAMES_FILE, "\n".join(blocks)
+        others = {path: _other_name(path, name, doubles) for path in paths}
+        winner = _of_current(paths, current)
+        blocks.append(_named(winner, name, name) if winner else ssh_entry.refusal(name, list(others.values())))
+        renamed |= {other: _named(path, name, other) for path, other in others.items() if other not in hosts_in(path)}
+    file, text = folder / DUPLICATE_NAMES_FILE, "\n".join([*blocks, *renamed.values()])
     if not text:
         file.unlink(missing_ok=True)
     elif text_of(file) != text:
         write_atomically(file, text.encode())
 
 
-def _renamed(path: Path, name: str) -> str:
-    """Return the entry's block of this name, under its unique name."""
-    for block in blocks_of(path).split("\n\n"):
-        host, _, settings = block.strip().partition("\n")
-        if name in host.split()[1:]:
-            return f"Host {ssh_entry.alias(name, short(path.name))}\n{settings}\n"
-    return ""
+def _of_current(paths: Iterable[Path], current: str) -> Path | None:
+    """Return the only one of these entries that is of the current cloud; None if another machine has one."""
+    clouds = {path: cloud_in(path) or "" for path in paths}
+    found = [path for path, cloud in clouds.items() if cloud == current]
+    return found[0] if len(found) == 1 and not any(_OF in cloud for cloud in clouds.values()) else None
+
+
+def _block(path: Path, name: str) -> str:
+    """Return the block of this name in a file; empty if there is none."""
+    blocks = [block.strip() for block in blocks_of(path).split("\n\n")]
+    return next((block for block in blocks if name in block.partition("\n")[0].split()[1:]), "")
+
+
+def _host_key_alias(block: str) -> str:
+    found = re.search(r"^  HostKeyAlias (\S+)$", block, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _named(path: Path, name: str, other: str) -> str:
+    """Return the entry's block of a name, under another name."""
+    return f"Host {other}\n{_block(path, name).partition(chr(10))[2]}\n"

@@ -51,9 +51,9 @@ _SPECIAL = """| `gpu-dev cancel A B --json`, also `--all` | a list of [Reservati
 | `gpu-dev config set KEY VALUE --json` | `key`, `value`, and `message`: what was done, as a sentence |
 | `odc doctor --json` | a list of `level` (`ok`, `warn` or `fail`), `subject`, `text` and `hint` |
 
-`gpu-dev config show --json` adds to [Me](#me): `endpoint`, the address of the cloud; `settings`, the file of
-your settings; `answers`, whether the cloud answers (without it, what only the cloud knows is `null`); and
-`ssh_files`, a list of `path`, `included` and `in_effect` (`null` where there is no box to try).
+`gpu-dev config show --json` adds to [Me](#me): `endpoint`, the address of the cloud; `context`, its name in names for
+ssh; `settings`, the file of your settings; `answers`, whether the cloud answers (without it, what only the cloud knows
+is `null`); and `ssh_files`, a list of `path`, `included` and `in_effect` (`null` where there is no box to try).
 
 An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`, `RateLimited`: exit
 code 2; `InvariantError`: 70; every other one: 1); `message`; `when`, the time that the message ends with, or

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from odc.adapters.localdisk.libc import system_call
 from odc.domain.host_ids import ID_COUNT
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -28,7 +29,6 @@ _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 _NOSUID, _NODEV, _IDMAP = 0x2, 0x4, 0x100000
 _CHILD_LIMIT_S = 10.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _MountAttr(ctypes.Structure):
@@ -55,7 +55,7 @@ def mount_idmapped(source: Path, target: Path, stored: int, seen: int) -> None:
         OSError: it could not be mounted; nothing is mounted then.
     """
     with _idmapped_tree(source, stored, seen) as tree:
-        _call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        system_call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def has_idmapped_mounts(folder: Path) -> bool:
@@ -91,13 +91,13 @@ def _idmapped_tree(source: Path, stored: int, seen: int) -> Iterator[int]:
 
 
 def _clone(source: Path) -> int:
-    return _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    return system_call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
 
 
 def _map(tree: int, namespace: int, path: Path) -> None:
     attributes = _MountAttr(attr_set=_IDMAP | _NOSUID | _NODEV, userns_fd=namespace)
     size = ctypes.sizeof(attributes)
-    _call(_MOUNT_SETATTR, path, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size)
+    system_call(_MOUNT_SETATTR, path, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size)
 
 
 @contextmanager
@@ -134,14 +134,3 @@ def _user_namespace(inside: int, outside: int) -> Iterator[int]:
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     child.communicate(timeout=_CHILD_LIMIT_S)
-
-
-def _call(number: int, path: Path, *arguments: object) -> int:
-    """A system call; its integers are passed as `long`."""
-    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    _libc.syscall.restype = ctypes.c_long
-    result: int = _libc.syscall(ctypes.c_long(number), *words)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(path))
-    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.adapters.localdisk.errors import InUse
+from odc.adapters.localdisk.libc import call
 from odc.adapters.localdisk.programs import run
 from odc.domain.errors import ProviderUnavailable
 from odc.host import POLL_S
@@ -20,7 +20,6 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NAMED = 3
 _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_PRIVATE, _MNT_DETACH = 1 << 1, 1 << 2, 1 << 5, 1 << 12, 1 << 18, 2
 """Source: mount(2) and umount(2), linux/mount.h."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Mount(NamedTuple):
@@ -93,18 +92,12 @@ def detach(target: Path) -> None:
     Raises:
         OSError: it could not be unmounted, as when nothing is mounted there.
     """
-    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+    call("umount2", target, os.fsencode(target), _MNT_DETACH)
 
 
 def _mount(source: Path | None, target: Path, flags: int) -> None:
     from_ = None if source is None else os.fsencode(source)
-    _check(_libc.mount(from_, os.fsencode(target), None, flags, None), target)
-
-
-def _check(result: int, path: Path) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(path))
+    call("mount", target, from_, os.fsencode(target), None, flags, None)
 
 
 def unmount(target: Path, patience_s: float = 0.0) -> None:

@@ -10,7 +10,8 @@ from anyio import CapacityLimiter, to_thread
 from odc.domain.access import Principal
 
 PER_USER_THREADS = 8
-TOTAL_THREADS = 64
+TOTAL_THREADS = 48
+"""Fewer than the connections of the SQL store, or a reader would wait for one instead of a thread."""
 P = ParamSpec("P")
 Found = TypeVar("Found")
 

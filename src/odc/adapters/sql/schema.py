@@ -12,6 +12,11 @@ from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 CURRENT = "0002"
 BUSY_S = 10
+KEPT_CONNECTIONS = 5
+MOST_CONNECTIONS = 85
+"""At once: one for each thread of the API (48) and for each task (32), and some for passes. PostgreSQL accepts 97 by
+default. Those beyond the kept ones are closed after use."""
+_POOL = {"pool_size": KEPT_CONNECTIONS, "max_overflow": MOST_CONNECTIONS - KEPT_CONNECTIONS}
 
 
 def open_engine(address: str) -> sa.Engine:
@@ -24,7 +29,9 @@ def open_engine(address: str) -> sa.Engine:
         ProviderUnavailable: the database does not answer.
         ProviderRefused: it was written by a newer version of ODC; nothing was changed.
     """
-    engine = _sqlite(address) if address.startswith("sqlite") else sa.create_engine(address, pool_pre_ping=True)
+    engine = (
+        _sqlite(address) if address.startswith("sqlite") else sa.create_engine(address, pool_pre_ping=True, **_POOL)
+    )
     try:
         _upgrade(engine)
     except sa.exc.SQLAlchemyError as error:
@@ -40,7 +47,7 @@ def _words(error: BaseException) -> str:
 def _sqlite(address: str) -> sa.Engine:
     path = address.removeprefix("sqlite:///")
     Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = sa.create_engine(address, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    engine = sa.create_engine(address, connect_args={"timeout": BUSY_S, "check_same_thread": False}, **_POOL)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:

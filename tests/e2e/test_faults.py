@@ -93,6 +93,24 @@ def test_a_box_that_was_removed_by_hand_fails_with_the_reason_and_keeps_its_disk
     assert ada.in_box("hand2", "cat file").out == "safe\n"
 
 
+def test_a_stopped_box_that_podman_prune_removed_fails_with_the_reason_and_keeps_its_disk(
+    ada: Person, cloud: Cloud
+) -> None:
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "pruned", "--disk", "pruned", "--wait")
+    ada.in_box("pruned", "echo safe > file && sync")
+    cloud.kill()  # or it would start the box again before the prune
+    box = str(cloud.boxes()[0]["Id"])
+    subprocess.run(["podman", "kill", box], check=True, capture_output=True)
+    prune = ["podman", "container", "prune", "--force", "--filter", f"label=odc.cloud={cloud.name}"]
+    eventually("it is pruned", lambda: box in subprocess.run(prune, capture_output=True, text=True).stdout)
+    cloud.odc("up")
+    failed = ada.until("pruned", "failed")
+    assert "removed by someone other than ODC" in failed["reason"]
+    assert failed["snapshot"]["verified"]
+    ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "pruned2", "--disk", "pruned", "--wait")
+    assert ada.in_box("pruned2", "cat file").out == "safe\n"
+
+
 def test_a_box_that_stopped_is_started_again_with_its_home(ada: Person, cloud: Cloud) -> None:
     ada.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "stop", "--disk", "stopped", "--wait")
     ada.in_box("stop", "echo here > file")

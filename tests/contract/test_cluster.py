@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.waiting import eventually
 
 from odc.adapters.memory.cluster import MemoryCluster
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box_report import HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.resources import share_of
 from odc.ports.cluster import Cluster
@@ -115,6 +117,14 @@ class EngineStage:
 
 
 @pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A line for a list of keys."""
+    path = tmp_path_factory.mktemp("key") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+@pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     with private_engine(simulate="h100=1x4") as made:
         yield made
@@ -135,6 +145,11 @@ def seen(stage: Stage, name: BoxName) -> BoxSeen | None:
     return next((box for box in stage.cluster.list_boxes() if box.name == name), None)
 
 
+def keys_in_effect(stage: Stage, name: BoxName) -> int | None:
+    box = seen(stage, name)
+    return box.report.keys if box and box.report else None
+
+
 def answers(stage: Stage, spec: BoxSpec) -> None:
     eventually("SSH answers", lambda: stage.cluster.ssh_answers(spec))
 
@@ -151,7 +166,7 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     assert running is not None
     assert running.memory_kills is not None
     assert running.memory_kills.count == 0
-    assert running == replace(made, state=BoxState.RUNNING, memory_kills=running.memory_kills)
+    assert running == replace(made, state=BoxState.RUNNING, memory_kills=running.memory_kills, report=running.report)
     assert running.node == spec.node
     assert (running.gpu_type, running.gpus, running.units, running.ssh_port) == (
         spec.gpu_type,
@@ -167,6 +182,28 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     stage.cluster.remove_box(spec.name, uid)
     assert seen(stage, spec.name) is None
     stage.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
+
+
+def test_a_running_box_reports_on_itself_and_applies_changed_keys(stage: Stage, key: str) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    made = seen(stage, spec.name)
+    assert made is not None
+    assert made.report is None
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    stage.cluster.write_files(spec.name, {"authorized_keys": key.encode()})
+    eventually("one key is in effect", lambda: keys_in_effect(stage, spec.name) == 1)
+    stage.cluster.write_files(spec.name, {"authorized_keys": (key + key).encode()})
+    eventually("two keys are in effect", lambda: keys_in_effect(stage, spec.name) == 2)
+    running = seen(stage, spec.name)
+    assert running is not None
+    assert running.report is not None
+    assert (running.report.sshd, running.report.home) == (ServerState.RUNNING, HomeState.READY)
+    stage.cluster.stop_box(spec.name, uid, GRACE)
+    stopped = seen(stage, spec.name)
+    assert stopped is not None
+    assert stopped.report is None
 
 
 def test_every_step_may_run_twice(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from odc.domain.box_report import BoxReport
 from odc.domain.resources import BoxResources
 
 
@@ -117,6 +118,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         memory_kills: its processes that the kernel killed for memory; None if that is unknown.
         layer_used_bytes: bytes that it has written outside its home; 0 if unknown.
         layer_bytes: bytes that it may write there; 0 if there is no limit.
+        report: what it says of itself while it runs; None if that is unknown. Never the ground of a decision.
     """
 
     name: BoxName
@@ -133,3 +135,4 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     memory_kills: MemoryKills | None = None
     layer_used_bytes: int = 0
     layer_bytes: int = 0
+    report: BoxReport | None = None

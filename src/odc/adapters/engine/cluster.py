@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from odc.adapters.engine.box_folders import BoxFolders
 from odc.adapters.engine.box_limits import core_limit, limit_sockets
+from odc.adapters.engine.box_reports import read_report
 from odc.adapters.engine.container import (
     EngineOptions,
     container_name,
@@ -39,7 +40,7 @@ from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.resolver import find_resolver
 from odc.adapters.engine.tcp_ports import is_free, taken_ports
-from odc.domain.box import BoxName, BoxSeen, BoxSpec
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
@@ -119,7 +120,10 @@ class EngineCluster:
             known = self._api.get(f"/containers/{entry['Id']}/json") or {}
             return bool(known.get("State", {}).get("OOMKilled"))
 
-        return box_seen(entry, self._memory.of(entry, was_killed))
+        box = box_seen(entry, self._memory.of(entry, was_killed))
+        if box is None or box.state is not BoxState.RUNNING:
+            return box
+        return replace(box, report=read_report(int(entry.get("Pid") or 0), box.uid))
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Reservation and attempt of every network and folder of this cloud."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
+from odc.domain.box_report import BoxReport, HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
@@ -48,6 +49,7 @@ class MemoryCluster:
         host: what `check_host` reports, apart from the boxes and ports of the call.
         cut_off: box to the cause, for boxes that users cannot reach.
         strangers: SSH ports at which other programs listen.
+        reports: the reports of boxes whose report is not the usual one; None: such a box reports nothing.
     """
 
     def __init__(self, nodes: Iterable[Node], images: Collection[str] | None = None) -> None:
@@ -62,6 +64,7 @@ class MemoryCluster:
         self.host = HostReport()
         self.cut_off: dict[BoxName, str] = {}
         self.strangers: set[int] = set()
+        self.reports: dict[BoxName, BoxReport | None] = {}
         self._lock = threading.RLock()
         self._nodes = {node.name: node for node in nodes}
         self._images = images
@@ -212,7 +215,13 @@ class MemoryCluster:
             ssh_port=box.spec.ssh_port,
             id_base=box.spec.id_base,
             memory_kills=MemoryKills(life=str(box.starts), count=box.kills, command="python"),
+            report=self._report(box) if box.state is BoxState.RUNNING and not silent else None,
         )
+
+    def _report(self, box: _Box) -> BoxReport | None:
+        keys = len(box.files.get("authorized_keys", b"").splitlines())
+        usual = BoxReport(sshd=ServerState.RUNNING, home=HomeState.READY, keys=keys, memory_kills=box.kills)
+        return self.reports.get(box.name, usual)
 
     def go_down(self, why: str = "the cluster does not answer") -> None:
         """From now on every call fails."""

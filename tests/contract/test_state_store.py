@@ -16,8 +16,9 @@ from tests.postgres import private_postgres
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, ProviderRefused
+from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change, ClockAnchor, Handover, ReservationQuery
-from odc.domain.reservation import EndReason, State
+from odc.domain.reservation import EndReason, SlotRecord, State
 from odc.ports.state_store import StateStore
 
 ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
@@ -81,6 +82,24 @@ def test_a_pool_that_moved_on_refuses_the_whole_change(store: StateStore) -> Non
     assert store.find_reservation(record.id) is None
     store.commit(Change(pools={"h100": 1}, reservations=(record,)))
     assert store.observe().pools == {"h100": 2}
+
+
+def test_the_plan_of_a_pool_is_written_with_its_version_and_stays_until_the_next(store: StateStore) -> None:
+    slots = {
+        7: SlotRecord(start=NOW, nodes=("node-2", "node-1")),
+        9: SlotRecord(start=NOW + timedelta(microseconds=1), nodes=("node-1",), estimate=True),
+    }
+    plan = PoolDocument(picture="digest", slots=slots, causes={7: "a reason", 9: "a reason"})
+    store.commit(Change(pools={"h100": 0, "l4": 0}, plans={"h100": plan}))
+    assert store.observe().plans["h100"] == plan
+    assert store.observe().plans.get("l4", PoolDocument()) == PoolDocument()
+    store.commit(Change(pools={"h100": 1}))
+    assert store.observe().plans["h100"] == plan
+    with pytest.raises(Conflict):
+        store.commit(Change(pools={"h100": 1}, plans={"h100": PoolDocument()}))
+    assert store.observe().plans["h100"] == plan
+    store.commit(Change(pools={"h100": 2}, plans={"h100": PoolDocument(picture="other")}))
+    assert store.observe().plans["h100"] == PoolDocument(picture="other")
 
 
 def test_a_request_is_stored_once_with_its_effect(store: StateStore) -> None:

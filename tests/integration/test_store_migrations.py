@@ -17,6 +17,7 @@ from tests.postgres import private_postgres
 
 from odc.adapters.sql import schema
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
@@ -49,6 +50,7 @@ def first_schema(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
+        connection.execute(sa.text("INSERT INTO pools VALUES ('h100', 7)"))
         body = {"body": json.dumps(USER).encode()}
         connection.execute(sa.text("INSERT INTO users VALUES ('unix:1000', 1, :body)"), body)
         body = {"body": json.dumps(REQUEST).encode()}
@@ -64,7 +66,11 @@ def test_records_of_the_first_schema_are_read_and_written(first_schema: str) -> 
         (user,) = store.list_users()
         assert (user.name, user.claimed_by, user.version) == ("ada", "", 1)
         store.commit(Change(users=(user,)))
-        assert store.observe().held == ()
+        seen = store.observe()
+        assert seen.held == ()
+        assert (seen.pools, seen.plans) == ({"h100": 7}, {"h100": PoolDocument()})
+        store.commit(Change(pools={"h100": 7}, plans={"h100": PoolDocument(picture="x")}))
+        assert store.observe().plans["h100"].picture == "x"
         assert store.prune_requests(begun, 10) == 0
         assert store.find_request(REQUEST["id"]) is not None
         assert store.prune_requests(begun + timedelta(days=1), 10) == 1

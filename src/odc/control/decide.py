@@ -1,7 +1,7 @@
 """Step 3 of a pass: decide which changes to write and which tasks to start, from the observation and the plans. Pure.
 
 Each reservation is decided on separately. A change that affects neither occupied GPUs nor promises is a separate
-transaction, so that a conflict affects only that one. Everything else of a pool is one transaction with the pool's
+transaction, so that a conflict affects only that one. Everything else of a pool commits with the pool's
 version: those decisions depend on each other, because all of them were made for the same plan.
 """
 
@@ -10,14 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from odc.control.advance import advance
 from odc.control.context import Policy
 from odc.control.observation import Observation
-from odc.control.queueing import FreeResources, advance_queue, queued_of
+from odc.control.pool_plans import PlannedPool
+from odc.control.queueing import FreeResources, advance_queue
 from odc.control.steps import Proposal, Step, Task, TaskName, combine
 from odc.domain.box import BoxSeen
+from odc.domain.pool_document import PoolDocument
 from odc.domain.reservation import Reservation, State
-from odc.scheduling import Plan
+
+MAX_ITEMS = 100
+"""Records and events of one transaction: what every store can write at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Decision:
     proposals: tuple[Proposal, ...]
 
 
-def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Decision:
+def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy) -> Decision:
     """Return the changes to write and the tasks to start.
 
     Args:
@@ -51,16 +57,53 @@ def decide(seen: Observation, plans: Mapping[str, Plan], policy: Policy) -> Deci
     # From the records as they were read: GPUs that this pass frees are given away by the next one, after the commit.
     resources = FreeResources(seen, seen.stored.reservations, policy)
     for gpu_type, plan in plans.items():
-        waiting = queued_of(seen.stored.reservations, gpu_type)
-        fenced.setdefault(gpu_type, []).extend(advance_queue(waiting, plan, resources, seen, policy))
+        fenced.setdefault(gpu_type, []).extend(advance_queue(gpu_type, plan, resources, seen, policy))
     pools = [
-        combine(steps, {gpu_type: seen.stored.pools.get(gpu_type, 0)}) for gpu_type, steps in fenced.items() if steps
+        proposal
+        for gpu_type, steps in fenced.items()
+        for proposal in _of_pool(gpu_type, steps, plans.get(gpu_type), seen.stored.pools.get(gpu_type, 0))
     ]
     removals = [Task(TaskName.REMOVE, box=box) for box in leftovers(seen)]
     # Not those whose removal has just failed: the end of that task has woken this pass, and the next failure would wake
     # the next one, without any pause in between.
     strays = [Proposal(change=None, tasks=(task,)) for task in removals if task.key not in seen.outcomes]
     return Decision(proposals=(*free, *pools, *strays))
+
+
+def _of_pool(gpu_type: str, steps: list[Step], planned: PlannedPool | None, version: int) -> list[Proposal]:
+    """Return the transactions of one pool, none larger than a store can take; the first one has the plan.
+
+    Each is based on the version that the one before leaves. If one is lost, so are those after it: see `perform`.
+    """
+    document = _without_placed(planned, steps) if planned is not None else None
+    parts: list[list[Step]] = [[]]
+    room = MAX_ITEMS - 1
+    for step in steps:
+        if step.items > room and parts[-1]:
+            parts.append([])
+            room = MAX_ITEMS - 1
+        parts[-1].append(step)
+        room -= step.items
+    proposals = []
+    for number, part in enumerate(parts):
+        plans = {gpu_type: document} if document is not None and number == 0 else {}
+        if part or plans:
+            proposals.append(combine(part, {gpu_type: version + number}, plans))
+    return proposals
+
+
+def _without_placed(planned: PlannedPool, steps: list[Step]) -> PoolDocument | None:
+    """Return the plan to store; None if it stays.
+
+    A slot in which a reservation is placed is its own from now on. If it comes back to the queue, it has none there.
+    """
+    placed = {step.record.order for step in steps if step.record and step.record.state is State.PREPARING}
+    placed &= planned.document.slots.keys()
+    if not placed:
+        return planned.document if planned.changed else None
+    slots = {order: slot for order, slot in planned.document.slots.items() if order not in placed}
+    # Not complete for its picture any more: the same queue could be there again.
+    return replace(planned.document, picture="", slots=slots)
 
 
 def leftovers(seen: Observation) -> list[BoxSeen]:
@@ -74,16 +117,3 @@ def _is_leftover(box: BoxSeen, record: Reservation | None) -> bool:
     if box.name.attempt < record.attempt:
         return True
     return record.state in (State.ENDED, State.QUEUED) or record.boxes_gone
-
-
-def quarantined(seen: Observation) -> tuple[BoxSeen, ...]:
-    """Return boxes without a record, or of a later attempt than the record has, as after a restore from an older
-    backup.
-
-    Such a box may be in use, so it is not deleted. It keeps its GPUs, and is reported to operators.
-    """
-    return tuple(box for box in seen.boxes or () if _is_stray(box, seen.records.get(box.name.reservation_id)))
-
-
-def _is_stray(box: BoxSeen, record: Reservation | None) -> bool:
-    return record is None or box.name.attempt > record.attempt

@@ -125,3 +125,16 @@ def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[s
         if record is not None:
             found[reservation_id] = record
     return found
+
+
+def quarantined(seen: Observation) -> tuple[BoxSeen, ...]:
+    """Return boxes without a record, or of a later attempt than the record has, as after a restore from an older
+    backup.
+
+    Such a box may be in use, so it is not deleted. It keeps its GPUs, and is reported to operators.
+    """
+    return tuple(box for box in seen.boxes or () if _is_stray(box, seen.records.get(box.name.reservation_id)))
+
+
+def _is_stray(box: BoxSeen, record: Reservation | None) -> bool:
+    return record is None or box.name.attempt > record.attempt

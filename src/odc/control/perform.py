@@ -88,14 +88,20 @@ def perform(decision: Decision, ports: Ports, starter: TaskStarter, seen: Observ
     """
     committed = lost = 0
     changed: set[str] = set()
+    lost_pools: set[str] = set()
     for proposal in decision.proposals:
         # Without a change, only a task is missing: one that was lost, is due for a retry, or removes a leftover.
         if proposal.change is not None:
+            if lost_pools.intersection(proposal.change.pools):
+                # It was to follow a transaction that was lost. Another writer's may have the version that it expects.
+                lost += 1
+                continue
             try:
                 ports.store.commit(proposal.change)
             except Conflict as error:
                 log.info("lost a race", extra={"reason": error.message})
                 lost += 1
+                lost_pools.update(proposal.change.pools)
                 continue
             committed += 1
             changed.update(record.id for record in proposal.change.reservations)

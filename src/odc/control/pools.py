@@ -10,9 +10,10 @@ from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.limits import Limits
 from odc.domain.node import Node
+from odc.domain.pool_document import PoolDocument
 from odc.domain.promise import held_until, next_guess, slot_span
 from odc.domain.records import Stored
-from odc.domain.reservation import Reservation, State
+from odc.domain.reservation import Reservation, SlotRecord, State
 from odc.scheduling import Allocation, PoolState, QueuedRequest, Slot
 
 
@@ -28,7 +29,7 @@ def pool_state(
 
     Args:
         gpu_type: the pool.
-        stored: every live reservation, and the disks that they hold or wait for.
+        stored: every live reservation, the disks that they hold or wait for, and the plan so far.
         nodes: every node; GPUs that other programs use, or that are unusable, are allocated with an unknown end.
         quarantined: boxes without a record; their GPUs are allocated with an unknown end.
         limits: the operator's.
@@ -53,22 +54,31 @@ def pool_state(
         # A GPU that a reservation has, too, is counted once.
         if (foreign := (node.held_by_others.keys() | node.unusable.keys()) - ours_now)
     ]
+    plan = stored.plans.get(gpu_type, PoolDocument())
     return PoolState(
         now=now,
         nodes=[pool_node(node) for node in pool_nodes],
         allocations=allocations,
         queued=[
-            _queued_request(record, stored.disks, limits, _disk_free(record, stored.disks, by_id, limits, now))
+            _queued_request(record, plan, stored.disks, limits, _disk_free(record, stored.disks, by_id, limits, now))
             for record in ours
             if record.state is State.QUEUED
         ],
     )
 
 
+def held_slot(record: Reservation, plan: PoolDocument) -> SlotRecord | None:
+    """Return the slot that a queued reservation has from an earlier plan, if any.
+
+    Version 0.1.0 kept it in the reservation. It counts until a plan of this version has one.
+    """
+    return plan.slots.get(record.order) or record.slot
+
+
 def _queued_request(
-    record: Reservation, disks: Mapping[str, Disk], limits: Limits, not_before: datetime | None
+    record: Reservation, plan: PoolDocument, disks: Mapping[str, Disk], limits: Limits, not_before: datetime | None
 ) -> QueuedRequest:
-    slot = record.slot
+    slot = held_slot(record, plan)
     return QueuedRequest(
         id=record.id,
         units=record.spec.units,

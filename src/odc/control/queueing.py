@@ -5,31 +5,36 @@ Pure. The planner has made a slot for each reservation from numbers of units. Th
 identity, and the SSH port. That may fail although the plan is right, for example if a container that is not ours uses a
 GPU. Then the reservation waits, and does not use up an attempt for a cause that its owner cannot change.
 
-Everything that changes a slot, a promise or a place is fenced by the pool's version. A promise moves earlier silently
-or with an `IMPROVED` event, and later only with a `POSTPONED` event that says why.
+Everything that changes a promise or a place is fenced by the pool's version, as the plan is (`pool_plans`). A promise
+moves earlier with an `IMPROVED` event, and later only with a `POSTPONED` event that says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from odc.control.context import Policy
+from odc.control.delays import cause_of_delay, foreign_gpus
 from odc.control.eligibility import what_is_missing, where_of
 from odc.control.observation import Observation
+from odc.control.pool_plans import PlannedPool
 from odc.control.steps import Step, Task, TaskName
 from odc.domain import lifecycle
 from odc.domain.box import BoxName, BoxSeen
 from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits
 from odc.domain.node import Node, choose_gpus
-from odc.domain.promise import TELL_IMPROVEMENT, is_overdue, ready_by
+from odc.domain.promise import TELL_IMPROVEMENT, ready_by
 from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
 from odc.domain.status import TroubleKind
-from odc.scheduling import Plan
+
+MAX_TOLD = 40
+"""Reservations of one pool whose owners one pass tells something, besides those that are placed."""
 
 
 class FreeResources:
@@ -124,32 +129,38 @@ def _units_in_use(occupying: Iterable[Reservation], boxes: Iterable[BoxSeen]) ->
 
 
 def advance_queue(
-    waiting: Iterable[Reservation], plan: Plan, free: FreeResources, seen: Observation, policy: Policy
+    gpu_type: str, planned: PlannedPool, free: FreeResources, seen: Observation, policy: Policy
 ) -> list[Step]:
-    """Return the steps of one pool's queue.
+    """Return the steps of one pool's queue: placements first, then what its owners are told.
 
     Args:
-        waiting: its queued reservations, by place in line.
-        plan: of this pool, made from this observation.
+        gpu_type: the pool.
+        planned: the slots of this pool, made from this observation.
         free: the free resources; placements take from it.
         seen: the observation.
         policy: the operator's.
     """
-    steps = []
-    for record in waiting:
-        slot = plan.slots.get(record.id)
+    # Many requests of a pool need the same.
+    missing = cache(lambda *wanted: what_is_missing(gpu_type, seen.nodes or (), *wanted))
+    placed: list[Step] = []
+    told: list[Step] = []
+    for record in queued_of(seen.stored.reservations, gpu_type):
+        slot = planned.slots.get(record.order)
         if slot is None:
-            impossible = _impossible(record, seen) if record.id in plan.impossible else None
-            step = _no_slot(record, seen, impossible) or _tell_obstacle(record, impossible, seen)
+            where = where_of(record.spec.needs, seen.stored.disks.get(record.disk_id or ""))
+            step = _tell_no_slot(record, missing(record.spec.units, record.spec.nodes, where), seen)
         else:
-            held = SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
-            obstacle = _obstacle(record, held, free, seen, policy)
-            step = None if obstacle else _place(record, held, free, seen, policy)
-            step = step or _promise(record, held, record.id in plan.replanned, seen, policy)
-            step = step or _tell_obstacle(record, obstacle, seen)
+            obstacle = _obstacle(record, slot, free, seen, policy)
+            step = None if obstacle else _place(record, slot, planned, free, seen, policy)
+            if step is not None:
+                placed.append(step)
+                continue
+            step = _tell_slot(record, planned, seen, policy) or _tell_obstacle(record, obstacle, seen)
         if step is not None:
-            steps.append(step)
-    return steps
+            told.append(step)
+    # What is new for its owner comes before what is only better. The rest is told in the next passes: the plan has it.
+    told.sort(key=lambda step: any(event.kind is EventKind.IMPROVED for event in step.events))
+    return [*placed, *told[:MAX_TOLD]]
 
 
 class _Obstacle(NamedTuple):
@@ -157,26 +168,26 @@ class _Obstacle(NamedTuple):
     text: str
 
 
-def _impossible(record: Reservation, seen: Observation) -> _Obstacle | None:
-    """Return why no node that is there now could ever serve a reservation; None if some could."""
-    spec = record.spec
-    where = where_of(spec.needs, seen.stored.disks.get(record.disk_id or ""))
-    missing = what_is_missing(spec.gpu_type, seen.nodes or (), spec.units, spec.nodes, where)
-    return _Obstacle(TroubleKind.NO_NODE, f"{missing}; it waits until one does, or is cancelled") if missing else None
+def _tell_no_slot(record: Reservation, missing: str, seen: Observation) -> Step | None:
+    """Withdraw the promise, since no node can serve it now; it waits for a node to come back, or for another one.
 
-
-def _no_slot(record: Reservation, seen: Observation, impossible: _Obstacle | None) -> Step | None:
-    """Withdraw the promise, since no node can serve it now; it waits for a node to come back, or for another one."""
-    if record.slot is None:
+    Args:
+        record: a queued reservation.
+        missing: why no node that is there could ever serve it; empty if some could.
+        seen: the observation.
+    """
+    text = f"{missing}; it waits until one does, or is cancelled"
+    impossible = _Obstacle(TroubleKind.NO_NODE, text) if missing else None
+    if record.ready_by is None:
         # Said already, or never promised.
-        return None
+        return _tell_obstacle(record, impossible, seen)
     fault = _as_fault(impossible, seen) if impossible else record.fault
     withdrawn = replace(record, slot=None, ready_by=None, postponements=record.postponements + 1, fault=fault)
     step = Step(record=withdrawn, fenced=True)
     if impossible:
         step.add_event(record, seen.now, EventKind.POSTPONED, impossible.text)
         return step
-    foreign = _foreign(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
+    foreign = foreign_gpus(node for node in seen.nodes or () if node.gpu_type == record.spec.gpu_type)
     why = f"{foreign}; it waits until they are free" if foreign else "it waits for one to come back"
     step.add_event(record, seen.now, EventKind.POSTPONED, f"no node can serve it now; {why}")
     return step
@@ -214,7 +225,12 @@ def _as_fault(obstacle: _Obstacle, seen: Observation) -> Fault:
 
 
 def _place(
-    record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
+    record: Reservation,
+    slot: SlotRecord,
+    planned: PlannedPool,
+    free: FreeResources,
+    seen: Observation,
+    policy: Policy,
 ) -> Step | None:
     """Place a reservation whose slot has begun; None if it is too early, or if a resource is not free."""
     # An estimate is for a node that does not exist yet. A disk may still be at the reservation before this one.
@@ -225,7 +241,7 @@ def _place(
         return None
     step = Step(fenced=True)
     # A slot that starts late, as after a time in which the daemon did not run, moves the promise before it is placed.
-    promised = _promised(record, slot, step, seen, policy.limits)
+    promised = _promised(record, slot, planned, step, seen, policy.limits)
     placed = lifecycle.apply(
         step.record or record, lifecycle.Placed(at=seen.now, slot=slot, ready_by=promised, places=places)
     )
@@ -240,7 +256,9 @@ def _counted(gpus: int) -> str:
     return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
-def _promised(record: Reservation, slot: SlotRecord, step: Step, seen: Observation, limits: Limits) -> datetime:
+def _promised(
+    record: Reservation, slot: SlotRecord, planned: PlannedPool, step: Step, seen: Observation, limits: Limits
+) -> datetime:
     """Return the new promise. If it is later than the old one, add the postponement and its reason to the step."""
     old, new = record.ready_by, ready_by(slot.start, limits)
     if old is None or new <= old:
@@ -249,7 +267,8 @@ def _promised(record: Reservation, slot: SlotRecord, step: Step, seen: Observati
         # The clock may be wrong, and the slot with it. The user keeps the promise until that is known.
         return old
     step.record = replace(record, postponements=record.postponements + 1)
-    cause = _cause(record, seen, limits)
+    before = planned.document.slots.get(record.order, slot)
+    cause = planned.document.causes.get(record.order) or cause_of_delay(record, before, seen, limits)
     step.add_event(record, seen.now, EventKind.POSTPONED, f"{cause}; SSH answers at the latest", new)
     return new
 
@@ -261,101 +280,38 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
     return disk is not None and disk.holder == record.id
 
 
-def _promise(record: Reservation, slot: SlotRecord, replanned: bool, seen: Observation, policy: Policy) -> Step | None:
-    """Write a slot that is new or has moved, with an event if its owner should know.
+def _tell_slot(record: Reservation, planned: PlannedPool, seen: Observation, policy: Policy) -> Step | None:
+    """Write a promise that is new or has moved, with an event.
 
-    While the clock cannot be trusted, no promise is made or moved.
+    The plan has every slot; the record has what its owner was told. An improvement of less than `TELL_IMPROVEMENT` is
+    not told: the promise is the latest time, and many short ones would only be noise. While the clock cannot be
+    trusted, no promise is made or moved.
     """
-    if slot == record.slot or seen.frozen or (not replanned and _only_waits(record, slot, seen)):
+    slot = planned.document.slots.get(record.order)
+    if slot is None or seen.frozen:
         return None
-    step = Step(fenced=True)
     if slot.estimate:
+        if slot == record.slot:
+            return None
+        # The time to add a node is unknown, so there is no promise.
+        step = Step(record=replace(record, slot=slot, ready_by=None), fenced=True)
         step.add_event(
             record, seen.now, EventKind.ESTIMATED, "needs a node that does not exist yet; it may start", slot.start
         )
-        # The time to add a node is unknown, so there is no promise.
-        step.record = replace(record, slot=slot, ready_by=None)
         return step
-    old, promised = record.ready_by, _promised(record, slot, step, seen, policy.limits)
+    old, new = record.ready_by, ready_by(slot.start, policy.limits)
+    if old is not None and old - TELL_IMPROVEMENT < new <= old:
+        return None
+    step = Step(fenced=True)
+    promised = _promised(record, slot, planned, step, seen, policy.limits)
     if old is None:
         step.add_event(record, seen.now, EventKind.PROMISED, "SSH answers at the latest", promised)
-    # Smaller improvements are written without an event: many short ones would only be noise.
-    elif old - promised >= TELL_IMPROVEMENT:
+    elif promised < old:
         step.add_event(
             record, seen.now, EventKind.IMPROVED, "something ended early; SSH answers at the latest", promised
         )
-    step.record = replace(step.record or record, slot=slot, ready_by=promised)
+    step.record = replace(step.record or record, slot=None, ready_by=promised)
     return step
-
-
-def _only_waits(record: Reservation, slot: SlotRecord, seen: Observation) -> bool:
-    """Whether its slot has come, but something that the plan does not know of is not free yet, such as a port or a GPU
-    whose box is being removed.
-
-    The plan then moves the slot to the time of each pass. As long as the promise can still be kept, that is not worth a
-    write at each pass.
-    """
-    is_due = record.slot is not None and slot.start > record.slot.start
-    return is_due and record.ready_by is not None and record.ready_by > seen.now
-
-
-def _cause(record: Reservation, seen: Observation, limits: Limits) -> str:
-    """Return why a promise could not be kept: the most specific known cause."""
-    if record.fault is not None:
-        return record.fault.message
-    if record.slot is None:
-        return record.end_detail or "it went back to the queue"
-    usable = {node.name for node in seen.nodes or () if node.usable}
-    lost = [name for name in record.slot.nodes if name not in usable]
-    if lost:
-        return f"{', '.join(lost)} takes nothing new"
-    nodes = [node for node in seen.nodes or () if node.name in record.slot.nodes]
-    cause = _changed(record, nodes, seen) or _foreign(nodes)
-    if cause:
-        return cause
-    if record.slot.start < seen.now:
-        return "what it waited for was not free when its slot began, or the cloud did not run"
-    return (
-        _overdue(record, seen, limits)
-        or "its GPUs are not free at the planned time, for a reason that ODC does not know"
-    )
-
-
-def _changed(record: Reservation, nodes: Iterable[Node], seen: Observation) -> str:
-    """Return which of the nodes cannot serve the reservation as they are now; empty if all can."""
-    spec, disk = record.spec, seen.stored.disks.get(record.disk_id or "")
-    causes = (what_is_missing(spec.gpu_type, [node], spec.units, 1, where_of(spec.needs, disk)) for node in nodes)
-    return next((cause for cause in causes if cause), "")
-
-
-def _overdue(record: Reservation, seen: Observation, limits: Limits) -> str:
-    """Return what is on the nodes of its slot, or has its disk, for longer than planned; empty if nothing is."""
-    planned = record.slot.nodes if record.slot else ()
-    disk = seen.stored.disks.get(record.disk_id or "")
-    for other in seen.stored.reservations:
-        on_nodes = other.occupies and any(place.node in planned for place in other.places)
-        has_disk = disk is not None and disk.holder == other.id != record.id
-        if (on_nodes or has_disk) and is_overdue(other, limits, seen.now):
-            return "a reservation before it takes longer than its limit"
-    strays = sorted({box.node for box in seen.boxes or () if box.node in planned and _is_stray(box, seen)})
-    return f"a box without a reservation is on {', '.join(strays)}" if strays else ""
-
-
-def _is_stray(box: BoxSeen, seen: Observation) -> bool:
-    record = seen.records.get(box.name.reservation_id)
-    return record is None or box.name.attempt > record.attempt
-
-
-def _foreign(nodes: Iterable[Node]) -> str:
-    """Return the GPUs of the nodes that cannot be lent, as a cause: broken ones, or those that other containers hold;
-    empty if there are none.
-    """
-    nodes = tuple(nodes)
-    broken = [f"{len(node.unusable)} GPUs of {node.name} cannot be used" for node in nodes if node.unusable]
-    if broken:
-        return ", ".join(broken)
-    names = sorted({name for node in nodes for name in node.held_by_others.values()})
-    return f"GPUs are in use by containers that are not ODC's: {', '.join(names)}" if names else ""
 
 
 def queued_of(records: Iterable[Reservation], gpu_type: str) -> list[Reservation]:

@@ -12,7 +12,8 @@ needs no special recovery: its first pass is a pass like any other.
    record is older than an outcome. Records are read before boxes are listed: a box that a record names existed before
    the record said so, and if it is not in the list, it is gone. A box that no live record names is looked up by its
    reservation's id after the list, because its record was written before it was made.
-2. Plan every pool that has a queue (`odc.scheduling`). A plan only proposes; nothing is reserved by it.
+2. Plan every pool whose picture has changed (`pool_plans`, `odc.scheduling`). A plan only proposes; nothing is reserved
+   by it. The plan of a pool is one document, stored with the pool's version.
 3. Decide (`decide`, with `advance` for placed reservations and `queueing` for queued ones). This is pure: from an
    observation and the plans it makes proposals, each a transaction with the tasks that should follow it.
 4. Perform (`perform`): commit each proposal, and start its tasks only if the commit succeeded.
@@ -59,19 +60,20 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from odc.control.clock_check import ClockCheck
 from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
-from odc.control.decide import Decision, decide, quarantined
+from odc.control.decide import Decision, decide
 from odc.control.disk_end import Cleaned
 from odc.control.host_monitor import HostMonitor
 from odc.control.lease import PassLease
 from odc.control.observation import Observation, observe
 from odc.control.outcomes import OutcomeCollector
 from odc.control.perform import Performed, TaskStarter, perform
-from odc.control.pools import pool_state
+from odc.control.pool_plans import PlannedPool, plan_pools
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_report import report_status
 from odc.control.storage_maintenance import StorageMaintenance
@@ -81,7 +83,6 @@ from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.reservation import Reservation, State
-from odc.scheduling import Plan, plan_pool
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,8 @@ class Reconciler:
             ProviderUnavailable: the store did not answer. Committed changes remain; the next pass reads them.
         """
         seen = self._observe()
-        decision = decide(seen, plan_pools(seen, self._policy), self._policy)
+        plans = plan_pools(seen, self._policy.limits)
+        decision = decide(seen, plans, self._policy)
         # Before the commits: a client that reads a record of this pass must not find an older status.
         self._update_status(seen)
         # By a clock that may have jumped ahead, the lease would be taken for years.
@@ -144,7 +146,7 @@ class Reconciler:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
             # once.
             self._ports.wake.notify(changed)
-        next_due = min(_next_due(seen), seen.now + self._storage.due_in)
+        next_due = min(_next_due(seen, plans.values()), seen.now + self._storage.due_in)
         again_in = self._collector.due_in()
         if again_in is not None:
             next_due = min(next_due, seen.now + again_in)
@@ -246,18 +248,6 @@ def _is_over(record: Reservation | None, attempt: int) -> bool:
     return record is None or attempt < record.attempt or record.state is State.ENDED
 
 
-def plan_pools(seen: Observation, policy: Policy) -> dict[str, Plan]:
-    """Step 2: the plan of every pool with a queue, by GPU type. Empty if the cluster did not answer."""
-    if seen.nodes is None:
-        return {}
-    waiting = {r.spec.gpu_type for r in seen.stored.reservations if r.state is State.QUEUED}
-    strays = quarantined(seen)
-    return {
-        gpu_type: plan_pool(pool_state(gpu_type, seen.stored, seen.nodes, strays, policy.limits, seen.now))
-        for gpu_type in sorted(waiting)
-    }
-
-
 def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
     """The running boxes of active reservations. While the cluster does not answer, the last known ones: whether users
     reach their boxes does not depend on the engine."""
@@ -270,13 +260,13 @@ def _due_times(record: Reservation) -> tuple[datetime | None, ...]:
     """Return when this reservation needs a pass at the latest, by its record."""
     return (
         record.fault.next_try if record.fault else None,
-        record.slot.start if record.slot and record.state is State.QUEUED else None,
         record.expires_at if record.state is State.ACTIVE else None,
     )
 
 
-def _next_due(seen: Observation) -> datetime:
-    times = (due for record in seen.stored.reservations for due in _due_times(record))
+def _next_due(seen: Observation, plans: Iterable[PlannedPool]) -> datetime:
+    times = [due for record in seen.stored.reservations for due in _due_times(record)]
+    times += [slot.start for planned in plans for slot in planned.slots.values()]
     return min(
         (due for due in times if due is not None and seen.now < due < seen.now + IDLE_INTERVAL),
         default=seen.now + IDLE_INTERVAL,

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from odc.control.context import ClusterStatus, StorageStatus
-from odc.control.decide import quarantined
-from odc.control.observation import Observation
+from odc.control.observation import Observation, quarantined
 from odc.domain.box import BoxSeen
 from odc.domain.node import Node
 from odc.domain.problem import Problem, ProblemKind

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from odc.control.task_runner import TaskId
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
+from odc.domain.pool_document import PoolDocument
 from odc.domain.records import SYSTEM, AuditEvent, Change
 from odc.domain.reservation import Reservation
 
@@ -63,6 +66,11 @@ class Step:
     disk: Disk | None = None
     fenced: bool = False
 
+    @property
+    def items(self) -> int:
+        """How many records and events it writes."""
+        return (self.record is not None) + (self.disk is not None) + len(self.events)
+
     def add_event(
         self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None
     ) -> None:
@@ -79,18 +87,22 @@ class Proposal:
     tasks: tuple[Task, ...]
 
 
-def combine(steps: list[Step], pools: dict[str, int]) -> Proposal:
+def combine(
+    steps: list[Step], pools: Mapping[str, int], plans: Mapping[str, PoolDocument] = MappingProxyType({})
+) -> Proposal:
     """The steps as one transaction.
 
     Args:
         steps: of different reservations.
         pools: the pools whose versions are compared, with the versions that were read.
+        plans: the new plans of these pools.
     """
     change = Change(
         pools=pools,
+        plans=dict(plans),
         reservations=tuple(step.record for step in steps if step.record is not None),
         disks=tuple(step.disk for step in steps if step.disk is not None),
         events=tuple(event for step in steps for event in step.events),
     )
-    written = change.reservations or change.disks or change.events
+    written = change.plans or change.reservations or change.disks or change.events
     return Proposal(change=change if written else None, tasks=tuple(task for step in steps for task in step.tasks))

@@ -9,6 +9,7 @@ import msgspec
 
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
+from odc.domain.pool_document import PoolDocument
 from odc.domain.reservation import Reservation, State
 from odc.domain.user import User
 
@@ -88,6 +89,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         pools: GPU type to the plan version that was read; each is stored plus one. Whatever takes or frees units
             of a pool, or promises them, names it here. The end of a queued reservation only withdraws a promise: it
             need not.
+        plans: GPU type to the new plan of a pool that is in `pools`; the stored plans of the others stay.
         reservations: records to write.
         disks: records to write.
         users: records to write.
@@ -98,6 +100,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pools: Mapping[str, int] = {}
+    plans: Mapping[str, PoolDocument] = {}
     reservations: tuple[Reservation, ...] = ()
     disks: tuple[Disk, ...] = ()
     users: tuple[User, ...] = ()
@@ -124,6 +127,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pools: GPU type to plan version; a missing type has version 0.
+        plans: GPU type to plan; a pool without one has no slots. One that cannot be read is left out: it is made again.
         reservations: every live one, by place in line.
         disks: by id, every disk that a live reservation holds or waits for.
         users: by principal, the owners of live reservations.
@@ -135,6 +139,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Reservation, ...]
     disks: Mapping[str, Disk]
     users: Mapping[str, User]
+    plans: Mapping[str, PoolDocument] = {}
     held: tuple[User, ...] = ()
     unreadable: Mapping[str, str] = {}
 

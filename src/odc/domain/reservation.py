@@ -181,7 +181,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         state: where it is in its life.
         attempt: the number of the current or last try at starting; 0 before the first.
         disk_id: the disk that it holds or waits for.
-        slot: planned start while queued; the start of the current attempt afterwards.
+        slot: of the current attempt, once it is placed. While it is queued, its slot is in the pool's plan; here is
+            only an estimate that its owner was told, or the slot of version 0.1.0.
         ready_by: the promise: SSH answers by then at the latest. None while there is only an estimate.
         postponements: how often a fault moved the promise later.
         places: the boxes of the current attempt, in rank order.

@@ -16,10 +16,11 @@ from odc.scheduling.model import (
     Where,
     could_ever_serve,
 )
-from odc.scheduling.plan import PoolPlan, build_plan, plan_pool
+from odc.scheduling.plan import START_GRACE, PoolPlan, build_plan, plan_pool
 
 __all__ = [
     "ANYWHERE",
+    "START_GRACE",
     "Allocation",
     "OpenWindow",
     "Plan",

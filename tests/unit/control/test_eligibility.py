@@ -124,8 +124,8 @@ def test_a_postponement_names_the_node_that_does_not_serve_it_any_more() -> None
     for hours in (1.0, 3.0):
         world.reserve(gpus=8, hours=hours, needs=Needs(labels=SSD))
     waiting = world.reserve(BEN, gpus=8, needs=Needs(labels=SSD))
-    assert waiting.slot is not None
-    changed = [replace(node, labels={}) if node.name in waiting.slot.nodes else node for node in two]
+    slot = world.store.observe().plans["h100"].slots[waiting.order]
+    changed = [replace(node, labels={}) if node.name in slot.nodes else node for node in two]
     with_nodes(world, *changed)
     (told,) = [event for event in world.events(waiting) if event.kind == "postponed"]
     assert "no h100 node has the label disk=ssd; SSH answers at the latest" in told.text

@@ -11,13 +11,15 @@ from msgspec.structs import replace
 from tests.builders import NOW, a_box, a_disk, a_node, a_placed, a_reservation, a_spec
 
 from odc.control.context import Policy
+from odc.control.delays import cause_of_delay
 from odc.control.observation import Observation
+from odc.control.pool_plans import PlannedPool
 from odc.control.queueing import FreeResources, advance_queue
 from odc.domain.box import BoxName, BoxSeen
 from odc.domain.host_ids import IdRanges
+from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Stored
 from odc.domain.reservation import Place, Reservation, SlotRecord, State
-from odc.scheduling import Plan, Slot
 
 POLICY = Policy()
 
@@ -43,9 +45,9 @@ def free_in(seen: Observation, policy: Policy = POLICY) -> FreeResources:
     return FreeResources(seen, seen.stored.reservations, policy)
 
 
-def planned(record: Reservation, start: timedelta = timedelta(0)) -> Plan:
-    slots = {record.id: Slot(start=NOW + start, nodes=("node-1",))}
-    return Plan(slots=slots, impossible=frozenset(), replanned=frozenset())
+def planned(record: Reservation, start: timedelta = timedelta(0)) -> PlannedPool:
+    slots = {record.order: SlotRecord(start=NOW + start, nodes=("node-1",))}
+    return PlannedPool(slots, PoolDocument(slots=slots))
 
 
 def test_gpus_are_taken_by_identity_and_never_twice() -> None:
@@ -149,11 +151,11 @@ def test_a_slot_that_has_come_is_placed_only_with_its_own_disk() -> None:
     disk = a_disk(holder="another")
     record = a_reservation(disk_id=disk.id, spec=a_spec(disk=disk.name))
     seen = seen_with(record, disks={disk.id: disk})
-    (move,) = advance_queue([record], planned(record), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record), free_in(seen), seen, POLICY)
     assert move.record is not None
     assert (move.record.state, move.tasks) == (State.QUEUED, [])
     seen = seen_with(record, disks={disk.id: replace(disk, holder=record.id)})
-    (move,) = advance_queue([record], planned(record), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record), free_in(seen), seen, POLICY)
     assert move.record is not None
     assert move.record.state is State.PREPARING
 
@@ -161,18 +163,20 @@ def test_a_slot_that_has_come_is_placed_only_with_its_own_disk() -> None:
 def test_a_slot_in_the_future_is_promised_and_an_improvement_is_told_when_it_is_worth_it() -> None:
     record = a_reservation()
     seen = seen_with(record)
-    (move,) = advance_queue([record], planned(record, timedelta(hours=1)), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record, timedelta(hours=1)), free_in(seen), seen, POLICY)
     promised = move.record
     assert promised is not None
     assert promised.ready_by == NOW + timedelta(hours=1) + POLICY.limits.prepare
     assert [event.kind for event in move.events] == ["promised"]
-    for earlier, told in ((timedelta(seconds=119), []), (timedelta(seconds=120), ["improved"])):
-        plan = planned(promised, timedelta(hours=1) - earlier)
-        (better,) = advance_queue([promised], plan, free_in(seen), seen, POLICY)
-        assert better.record is not None
-        assert better.record.ready_by == promised.ready_by - earlier
-        assert [event.kind for event in better.events] == told
-    assert advance_queue([promised], planned(promised, timedelta(hours=1)), free_in(seen), seen, POLICY) == []
+    seen = seen_with(promised)
+    for earlier in (0, 119):
+        plan = planned(promised, timedelta(hours=1, seconds=-earlier))
+        assert advance_queue("h100", plan, free_in(seen), seen, POLICY) == []
+    plan = planned(promised, timedelta(hours=1, seconds=-120))
+    (better,) = advance_queue("h100", plan, free_in(seen), seen, POLICY)
+    assert better.record is not None
+    assert better.record.ready_by == promised.ready_by - timedelta(seconds=120)
+    assert [event.kind for event in better.events] == ["improved"]
 
 
 def test_a_gpu_that_something_else_holds_is_not_taken() -> None:
@@ -214,27 +218,19 @@ def test_gpus_are_taken_from_one_island_so_that_the_other_stays_whole() -> None:
     assert [places and places[0].gpus for places in taken] == [node.gpus[:1], node.gpus[4:], node.gpus[1:3]]
 
 
-LIMITS = POLICY.limits
-
-
-def postponed(record: Reservation, *others: Reservation, **fields: Any) -> str:
-    """What is told when the slot of a reservation has to begin an hour later."""
-    seen = seen_with(record, *others, **fields)
-    later = Plan({record.id: Slot(NOW + timedelta(hours=2), ("node-1",))}, frozenset(), frozenset({record.id}))
-    (step,) = advance_queue([record], later, free_in(seen), seen, POLICY)
-    (event,) = step.events
-    return event.text
-
-
 def test_a_postponement_blames_a_reservation_only_if_it_takes_longer_than_its_limit() -> None:
+    limits = POLICY.limits
     slot = SlotRecord(start=NOW + timedelta(hours=1), nodes=("node-1",))
-    record = a_reservation(slot=slot, ready_by=slot.start + LIMITS.prepare)
-    ends = NOW - LIMITS.stop
+    record = a_reservation(ready_by=slot.start + limits.prepare)
+
+    def cause(*others: Reservation, **fields: Any) -> str:
+        return cause_of_delay(record, slot, seen_with(record, *others, **fields), limits)
+
+    ends = NOW - limits.stop
     late = a_placed(state=State.ACTIVE, active_at=NOW, expires_at=ends, places=(Place(node="node-1"),))
-    assert postponed(record, late).startswith("a reservation before it takes longer than its limit")
+    assert cause(late) == "a reservation before it takes longer than its limit"
     elsewhere = replace(late, places=(Place(node="node-9"),))
     in_time = replace(late, expires_at=ends + timedelta(seconds=1))
     for others in ((), (elsewhere,), (in_time,)):
-        assert postponed(record, *others).startswith("its GPUs are not free at the planned time")
-    stray = a_box(BoxName(a_reservation().id, 1))
-    assert postponed(record, boxes=(stray,)).startswith("a box without a reservation is on node-1")
+        assert cause(*others).startswith("its GPUs are not free at the planned time")
+    assert cause(boxes=(a_box(BoxName(a_reservation().id, 1)),)) == "a box without a reservation is on node-1"

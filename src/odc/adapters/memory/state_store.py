@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused
+from odc.domain.pool_document import PoolDocument
 from odc.domain.records import (
     AuditEvent,
     Change,
@@ -31,6 +32,7 @@ class MemoryStateStore:
         self.space = StoreRoom()
         self._lock = threading.RLock()
         self._pools: dict[str, int] = {}
+        self._plans: dict[str, PoolDocument] = {}
         self._reservations: dict[str, Reservation] = {}
         self._live: dict[str, Reservation] = {}
         self._hidden: dict[str, str] = {}
@@ -54,6 +56,7 @@ class MemoryStateStore:
             owners = {r.owner for r in live}
             return Stored(
                 pools=dict(self._pools),
+                plans=dict(self._plans),
                 reservations=tuple(live),
                 disks={key: disk for key, disk in self._disks.items() if key in disk_ids},
                 users={key: user for key, user in self._users.items() if key in owners},
@@ -67,6 +70,7 @@ class MemoryStateStore:
             self._check(change)
             for pool, version in change.pools.items():
                 self._pools[pool] = version + 1
+            self._plans.update(change.plans)
             for record in change.reservations:
                 self._write(record)
             for disk in change.disks:

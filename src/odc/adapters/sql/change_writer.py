@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from odc.adapters.sql import tables as t
 from odc.domain.errors import Conflict
+from odc.domain.pool_document import encode_document
 from odc.domain.records import Change, ClockAnchor, Handover
 from odc.domain.reservation import Reservation
 
@@ -27,7 +28,8 @@ def write_change(connection: sa.Connection, change: Change) -> None:
         IntegrityError: a new row, or a name, exists already.
     """
     for pool, version in sorted(change.pools.items()):
-        _put(connection, t.pools, t.pools.c.name, pool, version, {})
+        plan = {"plan": encode_document(change.plans[pool])} if pool in change.plans else {}
+        _put(connection, t.pools, t.pools.c.name, pool, version, plan)
     for record in sorted(change.reservations, key=lambda r: r.id):
         _put_reservation(connection, record)
     for disk in sorted(change.disks, key=lambda d: d.id):

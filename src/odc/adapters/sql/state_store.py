@@ -24,6 +24,7 @@ from odc.adapters.sql.schema import open_engine
 from odc.domain.commands import odc
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused, ProviderUnavailable
+from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.records import (
     AuditEvent,
     Change,
@@ -66,6 +67,7 @@ class SqlStateStore:
         self._engine = open_engine(address)
         # Decoded records by id, with the version they were decoded at; replaced whole, so threads may share it.
         self._decoded: dict[str, Reservation] = {}
+        self._plans: dict[str, tuple[int, PoolDocument]] = {}
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -115,7 +117,7 @@ class SqlStateStore:
         """
         r = t.reservations.c
         with self._reading() as connection:
-            pools = {row.name: row.version for row in connection.execute(sa.select(t.pools))}
+            pools, plans = self._read_pools(connection)
             versions = connection.execute(sa.select(r.id, r.version).where(r.live).order_by(r.place)).all()
             known = self._decoded
             stale = [row.id for row in versions if row.id not in known or known[row.id].version != row.version]
@@ -127,12 +129,25 @@ class SqlStateStore:
         self._decoded = {record.id: record for record in records}
         return Stored(
             pools=pools,
+            plans=plans,
             reservations=tuple(records),
             disks={disk.id: disk for disk in disks},
             users={user.principal: user for user in users},
             held=held,
             unreadable=unreadable,
         )
+
+    def _read_pools(self, connection: sa.Connection) -> tuple[dict[str, int], dict[str, PoolDocument]]:
+        """Return the version and the plan of each pool; a plan is read only if the version is new."""
+        p, known = t.pools.c, self._plans
+        pools = {row.name: row.version for row in connection.execute(sa.select(p.name, p.version))}
+        stale = [name for name, version in pools.items() if name not in known or known[name][0] != version]
+        fresh = {}
+        if stale:
+            for row in connection.execute(sa.select(p.name, p.plan).where(p.name.in_(stale))):
+                fresh[row.name] = (pools[row.name], _plan_of(row.plan))
+        self._plans = {name: fresh.get(name) or known[name] for name in pools}
+        return pools, {name: plan for name, (_, plan) in self._plans.items()}
 
     def _decode_live(self, connection: sa.Connection, ids: list[str]) -> tuple[dict[str, Reservation], dict[str, str]]:
         """The records by id, and the error of each that cannot be understood."""
@@ -293,6 +308,14 @@ class SqlStateStore:
                 source.backup(copy)
             finally:
                 copy.close()
+
+
+def _plan_of(body: bytes | None) -> PoolDocument:
+    """The stored plan; an empty one if there is none, or one that cannot be read: the next pass makes it again."""
+    try:
+        return decode_document(body) if body else PoolDocument()
+    except ValueError:
+        return PoolDocument()
 
 
 def _full(row: Any) -> Reservation:

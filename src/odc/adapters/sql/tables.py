@@ -14,6 +14,7 @@ pools = sa.Table(
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("plan", sa.LargeBinary),
 )
 
 reservations = sa.Table(

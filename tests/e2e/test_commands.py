@@ -178,7 +178,7 @@ def test_avail_and_status_count_what_is_taken(ada: Person) -> None:
 def test_show_tells_everything_and_its_story(ada: Person) -> None:
     ada.ok(*T4, "-n", "tale", "--disk", "tale", "--wait")
     shown = ada.ok("show", "tale")
-    for told in ("active until", "ssh dev@", "tale-0 on t4-node-1, GPU 0", "0.5 GB", "phases"):
+    for told in ("active until", "ssh dev@", "tale-0 on t4-node-1, GPU 0", "0.5 GiB", "phases"):
         assert told in shown
     assert ada.ok("show") == ada.ok("show", ada.view("tale")["id"][:8])
     story = ada.ok("show", "tale", "--history")

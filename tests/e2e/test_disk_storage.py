@@ -111,5 +111,5 @@ def test_df_and_show_say_how_full_the_disk_is(small: Cloud, dora: Person) -> Non
         return dora.in_box("look", "df -m ~ | tail -1").out.split()[2] in ("58", "59")
 
     eventually("df shows what was written", used)
-    eventually("show does too", lambda: re.search(r"seen, 5[789] of 128 MB", dora.ok("show", "look")))
+    eventually("show does too", lambda: re.search(r"seen, 5[789] of 128 MiB", dora.ok("show", "look")))
     dora.ok("cancel", "look", "--yes")

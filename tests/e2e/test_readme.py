@@ -19,7 +19,7 @@ VARYING = {
     "ID": re.compile(r"\b[0-9a-f]{8}\b"),
     "TIME": re.compile(r"\b((tomorrow|yesterday) )?\d\d:\d\d(:\d\d)?\b"),
     "SECONDS": re.compile(r"\b\d+\.\d s\b"),
-    "SIZE": re.compile(r"\b\d+ KB\b"),
+    "SIZE": re.compile(r"\b\d+ KiB\b"),
 }
 
 

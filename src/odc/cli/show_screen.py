@@ -22,7 +22,7 @@ ALMOST, FULL = 0.8, 0.98
 """Parts of a box's writable layer from which it is called almost full, and full."""
 _SHOWN_HISTORY = 2**20
 """Bytes of snapshots that are worth a word."""
-_UNITS = ("bytes", "KB", "MB", "GB")
+_UNITS = ("bytes", "KiB", "MiB", "GiB")
 
 
 def show_lines(
@@ -182,7 +182,7 @@ def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None
 
 
 def size_text(size_bytes: int) -> str:
-    """`12 GB`, `0.5 GB`, `64 KB`: in steps of 1024; half of a unit or more counts as that unit."""
+    """`12 GiB`, `0.5 GiB`, `64 KiB`; half of a unit or more counts as that unit."""
     value, unit = float(size_bytes), 0
     while value >= 512 and unit < len(_UNITS) - 1:
         value, unit = value / 1024, unit + 1

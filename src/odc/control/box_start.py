@@ -79,7 +79,7 @@ class BoxStart:
         return ""
 
     def _disk_size(self) -> str:
-        return f"{self._disk.size_bytes / 2**30:g} GB" if self._disk else ""
+        return f"{self._disk.size_bytes / 2**30:g} GiB" if self._disk else ""
 
     def _attach(self) -> str:
         self._guard.check_lease()

@@ -21,7 +21,7 @@ class Volumes(Protocol):
     """
 
     def describe(self) -> str:
-        """Describe the storage in a few words for people: `btrfs (1.7 TB free)`."""
+        """Describe the storage in a few words for people: `btrfs (1700 GiB free)`."""
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder, of every volume that is attached now."""

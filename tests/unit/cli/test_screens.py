@@ -166,7 +166,7 @@ def test_show_of_an_active_one() -> None:
         "  VS Code   vscode://vscode-remote/ssh-remote+train/home/dev",
         "  Cursor    cursor://vscode-remote/ssh-remote+train/home/dev",
         "  box       train-0 on node-1, GPUs 0-3, 96 CPUs, 1024 GiB",
-        "  disk      train, 12 of 100 GB, last snapshot yesterday 18:04, verified",
+        "  disk      train, 12 of 100 GiB, last snapshot yesterday 18:04, verified",
         "  started   14:04, asked 14:03, ready after 0.7 s",
         "  phases    disk 0.2 s, box 0.4 s, ssh 0.1 s",
         "",
@@ -222,7 +222,7 @@ def test_what_an_operator_repairs_is_shown_with_the_command() -> None:
 def test_show_of_an_expired_one_says_that_the_disk_is_safe() -> None:
     lines = show_screen.show_lines(an_ended(), NOW, an_output(80))
     assert lines[0] == "train (b1946ac9)   4 x h100   expired yesterday 22:04"
-    assert lines[1] == "  disk      train is safe: snapshot 22:04:41, verified, 12 GB"
+    assert lines[1] == "  disk      train is safe: snapshot 22:04:41, verified, 12 GiB"
     assert lines[-1] == "Again: gpu-dev reserve --like train"
 
 
@@ -357,7 +357,7 @@ def test_who_one_is() -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(100, "100 bytes"), (65536, "64 KB"), (2**29, "0.5 GB"), (12 * 2**30, "12 GB"), (1500 * 2**30, "1500 GB")],
+    [(100, "100 bytes"), (65536, "64 KiB"), (2**29, "0.5 GiB"), (12 * 2**30, "12 GiB"), (1500 * 2**30, "1500 GiB")],
 )
 def test_sizes_are_read_at_a_glance(size_bytes: int, text: str) -> None:
     assert show_screen.size_text(size_bytes) == text
@@ -392,5 +392,5 @@ def test_show_warns_before_the_space_outside_the_home_is_full() -> None:
         return "\n".join(show_screen.show_lines(a_view(boxes=(box,)), NOW, an_output()))
 
     assert "root disk" not in lines(15000)
-    assert "root disk almost full: 18 GB of 20 GB used outside the home; delete files in /tmp or /" in lines(18000)
-    assert "root disk full: 20 GB of 20 GB used outside the home" in lines(20400)
+    assert "root disk almost full: 18 GiB of 20 GiB used outside the home; delete files in /tmp or /" in lines(18000)
+    assert "root disk full: 20 GiB of 20 GiB used outside the home" in lines(20400)

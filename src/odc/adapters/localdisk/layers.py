@@ -32,6 +32,7 @@ from odc.adapters.localdisk.programs import run as run_program
 from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
+from odc.domain.storage import gib_text
 from odc.ports.box_layers import LayerUse
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Layers:
         run_program("btrfs", "filesystem", "sync", str(kept))
         wanted = (self._backend.used_bytes(kept) or 0) + START_BYTES
         if wanted > limit + MOST_EXTRA:
-            raise ProviderRefused(f"the writable layer of box {name} is full: {limit / 1e9:.1f} GB outside the home")
+            raise ProviderRefused(f"the writable layer of box {name} is full: {gib_text(limit)} outside the home")
         self._backend.make(kept, max(limit, wanted))
 
     def _shorten_files(self, run: Path) -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tests.lane import LANE
+from tests.waiting import eventually
 
-from odc.adapters.localdisk.backends import Btrfs, Folders
+from odc.adapters.localdisk.backends import Btrfs, Folders, StorageBackend
 from odc.adapters.localdisk.btrfs_file import mount_file
 from odc.adapters.localdisk.volumes import LocalVolumes
 from odc.adapters.memory.blob_store import MemoryBlobStore
 from odc.adapters.memory.volumes import MemoryVolumes
+from odc.domain.disk import Snapshot
 from odc.domain.file_listing import FileEntry, decode_listing
 from odc.ports.blob_store import BlobStore
-from odc.ports.volumes import Volumes
+from odc.ports.volumes import Source, Volumes
 
 ID_BASE = 1_500_000_000 + LANE * 30_000_000
 """Apart from the clouds' and from other processes' boxes: the kernel counts processes by user."""
 DEV = ID_BASE + 1000
 MIB = 2**20
+NODE = "node-1"
+Found = TypeVar("Found")
 
 
 class Storage(Protocol):
@@ -31,6 +35,8 @@ class Storage(Protocol):
 
     volumes: Volumes
     blobs: BlobStore
+    copies_in_use: bool
+    """Whether a snapshot can be taken of a disk in use."""
 
     def write(self, disk_id: str, path: str, size: int) -> None:
         """A box writes a file of so many bytes."""
@@ -53,11 +59,16 @@ class Storage(Protocol):
     def id_base(self, disk_id: str, place: str) -> int:
         """First id of the range in which an attached volume's owners are seen; 0: the one in which they are stored."""
 
+    def impatient(self) -> Volumes:
+        """The same volumes as another process sees them, which waits for nothing and finds work slow."""
+
     def in_use(self, disk_id: str, place: str) -> AbstractContextManager[object]:
         """Something uses an attached volume meanwhile."""
 
 
 class MemoryStorage:
+    copies_in_use = True
+
     def __init__(self) -> None:
         self.blobs: BlobStore = MemoryBlobStore()
         self.memory = MemoryVolumes(blobs=self.blobs)
@@ -84,6 +95,11 @@ class MemoryStorage:
     def id_base(self, disk_id: str, place: str) -> int:
         return self.memory.id_base(disk_id)
 
+    def impatient(self) -> Volumes:
+        for method in ("create", "attach", "detach", "snapshot", "write_listing", "delete", "delete_snapshot"):
+            self.memory.delay(method)
+        return self.memory
+
     @contextmanager
     def in_use(self, disk_id: str, place: str) -> Iterator[None]:
         self.memory.keep_busy(disk_id, "process 1 (sleep)")
@@ -92,11 +108,13 @@ class MemoryStorage:
 
 
 class LocalStorage:
-    def __init__(self, root: Path, local: LocalVolumes, blobs: BlobStore) -> None:
+    def __init__(self, root: Path, backend: StorageBackend) -> None:
         self.root = root
-        self.blobs = blobs
-        self.local = local
-        self.volumes: Volumes = local
+        self._backend = backend
+        self.copies_in_use = backend.copies_in_use
+        self.blobs: BlobStore = MemoryBlobStore()
+        self.local = LocalVolumes(root, backend, ID_BASE, self.blobs, patience_s=60)
+        self.volumes: Volumes = self.local
 
     def home(self, disk_id: str) -> Path:
         return self.root / "volumes" / disk_id / "home"
@@ -130,10 +148,18 @@ class LocalStorage:
         folder = self.root / "volumes" / disk_id
         folder.rename(folder.with_name(f"{disk_id}.lost"))
 
+    def find(self, disk_id: str) -> None:
+        """A volume that was lost is there again."""
+        folder = self.root / "volumes" / disk_id
+        folder.with_name(f"{disk_id}.lost").rename(folder)
+
     def id_base(self, disk_id: str, place: str) -> int:
         seen = Path(place).stat().st_uid
         assert seen == Path(place, ".odc-disk").stat().st_uid + 1000
         return 0 if seen == DEV else seen - 1000
+
+    def impatient(self) -> Volumes:
+        return LocalVolumes(self.root, self._backend, ID_BASE, self.blobs, patience_s=0)
 
     @contextmanager
     def in_use(self, disk_id: str, place: str) -> Iterator[None]:
@@ -144,9 +170,35 @@ class LocalStorage:
                 user.kill()
 
 
+def not_later(call: Callable[[], Found | None]) -> Found:
+    """What a method of volumes says once it does not say *not yet* any more."""
+    found: Found = eventually("the volumes are through", call)
+    return found
+
+
+def made(volumes: Volumes, disk_id: str, size_bytes: int, source: Source | None = None) -> bool:
+    """Make a volume; whether it is new."""
+    return not_later(lambda: volumes.create(disk_id, size_bytes, NODE, source)).is_new
+
+
+def attached(volumes: Volumes, disk_id: str, holder: str, id_base: int = 0) -> str:
+    """Attach a volume; return the handle, which of local disks is a path."""
+    return not_later(lambda: volumes.attach(disk_id, holder, NODE, id_base)).handle
+
+
+def taken(volumes: Volumes, disk_id: str, snapshot_id: str, in_use: bool = False) -> Snapshot:
+    """Take a snapshot."""
+    return not_later(lambda: volumes.snapshot(disk_id, snapshot_id, in_use))
+
+
+def snapshot_ids(volumes: Volumes, disk_id: str) -> tuple[str, ...]:
+    """The ids of the snapshots, oldest first."""
+    return tuple(snapshot.id for snapshot in volumes.list_snapshots(disk_id))
+
+
 def listed(volumes: Volumes, blobs: BlobStore, disk_id: str, snapshot_id: str) -> list[FileEntry]:
     """The files of a snapshot, from a listing that is written for it."""
-    volumes.write_listing(disk_id, snapshot_id, f"listings/{disk_id}/{snapshot_id}")
+    not_later(lambda: volumes.write_listing(disk_id, snapshot_id, f"listings/{disk_id}/{snapshot_id}"))
     return stored_listing(blobs, f"listings/{disk_id}/{snapshot_id}")
 
 
@@ -160,23 +212,21 @@ def stored_listing(blobs: BlobStore, key: str) -> list[FileEntry]:
 @contextmanager
 def folders_storage(root: Path) -> Iterator[LocalStorage]:
     """Plain folders."""
-    blobs = MemoryBlobStore()
-    local = LocalVolumes(root, Folders(), ID_BASE, blobs)
+    storage = LocalStorage(root, Folders())
     try:
-        yield LocalStorage(root, local, blobs)
+        yield storage
     finally:
-        local.close()
+        storage.local.close()
 
 
 @contextmanager
 def btrfs_storage(root: Path) -> Iterator[LocalStorage]:
     """Subvolumes below a folder that lies on btrfs."""
-    blobs = MemoryBlobStore()
-    local = LocalVolumes(root, Btrfs(root.parent), ID_BASE, blobs)
+    storage = LocalStorage(root, Btrfs(root.parent))
     try:
-        yield LocalStorage(root, local, blobs)
+        yield storage
     finally:
-        local.close()
+        storage.local.close()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tests.e2e.cloud import Person
 from tests.engine import Engine, private_engine
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
-from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage, made
 
 from odc.domain.box import BoxSpec
 
@@ -106,5 +106,5 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSto
 @pytest.fixture
 def disk(storage: LocalStorage) -> str:
     disk_id = an_id()
-    storage.volumes.create(disk_id, 64 * MIB)
+    made(storage.volumes, disk_id, 64 * MIB)
     return disk_id

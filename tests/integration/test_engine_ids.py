@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.builders import an_id
 from tests.engine import Engine, private_engine
 from tests.integration.test_engine_shared import hog, taken
-from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_mount, btrfs_storage
+from tests.storage import DEV, ID_BASE, MIB, LocalStorage, attached, btrfs_mount, btrfs_storage, made
 
 from odc.domain.box import BoxSpec
 
@@ -143,7 +143,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorage]:
 def box_with(engine: Engine, storage: LocalStorage, disk: str, holder: str, **changes: int) -> Iterator[BoxSpec]:
     """A box with this disk as its home, for a while."""
     spec = engine.spec(gpus=(), files={**engine.files(), "disk_id": f"{disk}\n".encode()}, **changes)
-    spec = replace(spec, home=storage.volumes.attach(disk, holder, spec.id_base))
+    spec = replace(spec, home=attached(storage.volumes, disk, holder, spec.id_base))
     uid = engine.up(spec)
     try:
         yield spec
@@ -157,12 +157,12 @@ OWNERS = "cd ~ && find . -mindepth 1 -not -path './.?*/*' -printf '%p %u %g %m\\
 
 def test_a_home_goes_from_box_to_box_with_the_same_owners(engine: Engine, storage: LocalStorage) -> None:
     disk = an_id()
-    storage.volumes.create(disk, 64 * MIB)
+    made(storage.volumes, disk, 64 * MIB)
     with box_with(engine, storage, disk, "r-1", id_base=0) as earlier:
-        made = (
+        written = (
             "echo one > one; sudo install -o games -g mail -m 640 one two; sudo cp /bin/true root; sudo chmod u+s root"
         )
-        assert engine.ssh(earlier, made).returncode == 0
+        assert engine.ssh(earlier, written).returncode == 0
         wanted = engine.ssh(earlier, OWNERS).stdout
     assert "./two games mail 640\n" in wanted
     bases = set()
@@ -182,11 +182,11 @@ def test_a_home_goes_from_box_to_box_with_the_same_owners(engine: Engine, storag
 
 def test_a_box_that_is_started_again_has_its_range_and_home(engine: Engine, storage: LocalStorage) -> None:
     disk = an_id()
-    storage.volumes.create(disk, 64 * MIB)
+    made(storage.volumes, disk, 64 * MIB)
     with box_with(engine, storage, disk, "r-1") as spec:
         assert engine.ssh(spec, "echo before > file; sudo touch /outside").returncode == 0
         engine.podman("kill", engine.container(spec))
-        assert storage.volumes.attach(disk, "r-1", spec.id_base) == spec.home
+        assert attached(storage.volumes, disk, "r-1", spec.id_base) == spec.home
         engine.up(spec)
         shown = engine.ssh(spec, "cat file; stat -c %U file /outside; cut -c11-21 /proc/self/uid_map").stdout.split()
         assert shown == ["before", "dev", "root", str(spec.id_base)]

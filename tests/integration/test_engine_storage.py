@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from tests.builders import an_id
 from tests.engine import Engine, private_engine
-from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage
+from tests.storage import MIB, LocalStorage, attached, btrfs_mount, btrfs_storage, made
 
 from odc.adapters.engine.seccomp_btrfs import SUBVOLUMES
 from odc.domain.box import BoxSpec
@@ -48,9 +48,9 @@ def a_box_with_a_disk(
         private_engine("h100=1x1") as engine,
     ):
         disk = an_id()
-        storage.volumes.create(disk, size)
+        made(storage.volumes, disk, size)
         spec = engine.spec(gpus=(), files={**engine.files(), "disk_id": f"{disk}\n".encode()})
-        spec = replace(spec, home=storage.volumes.attach(disk, "r-1", spec.id_base))
+        spec = replace(spec, home=attached(storage.volumes, disk, "r-1", spec.id_base))
         uid = engine.up(spec)
         try:
             yield engine, spec, storage, disk

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,29 @@ from typing import Any
 
 import pytest
 from tests.builders import an_id
-from tests.storage import DEV, ID_BASE, MIB, LocalStorage, btrfs_storage, folders_storage, listed
+from tests.storage import (
+    DEV,
+    ID_BASE,
+    MIB,
+    NODE,
+    LocalStorage,
+    attached,
+    btrfs_storage,
+    folders_storage,
+    listed,
+    made,
+    not_later,
+    snapshot_ids,
+    taken,
+)
+from tests.waiting import eventually
 
+from odc.adapters.localdisk.disk_locks import disk_lock
 from odc.adapters.localdisk.mounts import read_mounts
+from odc.adapters.localdisk.programs import run
 from odc.adapters.localdisk.volumes import LocalVolumes
-from odc.domain.errors import InvariantError, ProviderUnavailable
+from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
+from odc.ports.volumes import Source, Volumes
 
 pytestmark = [pytest.mark.btrfs]
 STEPS = frozenset(
@@ -61,9 +80,9 @@ def test_a_create_that_was_killed_at_any_step_is_finished_by_the_next(storage: L
     step, killed = 0, True
     while killed:
         disk_id = an_id()
-        killed = killed_before_step(step, functools.partial(storage.volumes.create, disk_id, 64 * MIB))
-        assert storage.volumes.create(disk_id, 64 * MIB) in ({True, False} if killed else {False})
-        place = Path(storage.volumes.attach(disk_id, f"r-{step}"))
+        killed = killed_before_step(step, functools.partial(made, storage.volumes, disk_id, 64 * MIB))
+        assert made(storage.volumes, disk_id, 64 * MIB) in ({True, False} if killed else {False})
+        place = Path(attached(storage.volumes, disk_id, f"r-{step}"))
         assert (place / ".odc-disk").read_text() == disk_id + "\n"
         assert (place.stat().st_uid, (place / ".odc-disk").stat().st_uid) == (DEV, ID_BASE)
         storage.volumes.detach(disk_id, f"r-{step}")
@@ -78,8 +97,8 @@ def test_attach_and_detach_that_were_killed_at_any_step_are_finished_by_the_next
     step, killed = 0, True
     while killed:
         holder = f"r-{step}"
-        killed = killed_before_step(step, functools.partial(storage.volumes.attach, disk, holder))
-        place = Path(storage.volumes.attach(disk, holder))
+        killed = killed_before_step(step, functools.partial(attached, storage.volumes, disk, holder))
+        place = Path(attached(storage.volumes, disk, holder))
         assert len([mount for mount in read_mounts() if mount.target == place]) == 1
         assert (place / "work").read_bytes() == b"xxxxx"
         killed = killed_before_step(step, functools.partial(storage.volumes.detach, disk, holder)) or killed
@@ -90,26 +109,111 @@ def test_attach_and_detach_that_were_killed_at_any_step_are_finished_by_the_next
     assert storage.files(disk) == {"work": 5}
 
 
+def test_a_restore_that_was_killed_at_any_step_is_finished_by_the_next(storage: LocalStorage, disk: str) -> None:
+    storage.write(disk, "work", 5)
+    taken(storage.volumes, disk, "r-1")
+    source = Source(disk_id=disk, snapshot_id="r-1")
+    step, killed = 0, True
+    while killed:
+        restored = an_id()
+        killed = killed_before_step(step, functools.partial(made, storage.volumes, restored, 64 * MIB, source))
+        assert made(storage.volumes, restored, 64 * MIB, source) in ({True, False} if killed else {False})
+        place = Path(attached(storage.volumes, restored, f"s-{step}"))
+        assert (place / ".odc-disk").read_text() == restored + "\n"
+        assert (place.stat().st_uid, (place / ".odc-disk").stat().st_uid) == (DEV, ID_BASE)
+        assert storage.files(restored) == {"work": 5}
+        storage.volumes.detach(restored, f"s-{step}")
+        assert {path.name for path in (storage.root / "volumes" / restored).iterdir()} == {"home", "id"}
+        step += 1
+    assert step > 8
+    assert (storage.root / "snapshots" / disk / "r-1" / ".odc-disk").read_text() == disk + "\n"
+
+
+def deleted(storage: LocalStorage, disk_id: str) -> bool:
+    return not_later(lambda: storage.volumes.delete(disk_id))
+
+
+def test_a_delete_that_was_killed_at_any_step_is_never_taken_for_a_volume_and_is_finished_by_the_next(
+    storage: LocalStorage,
+) -> None:
+    step, killed = 0, True
+    while killed:
+        disk = an_id()
+        made(storage.volumes, disk, 64 * MIB)
+        for number in range(3):
+            storage.write(disk, f"f{number}", 3)
+        taken(storage.volumes, disk, "r-1")
+        killed = killed_before_step(step, functools.partial(deleted, storage, disk))
+        if (storage.root / "volumes" / disk / "home").exists():
+            assert storage.files(disk) == {f"f{number}": 3 for number in range(3)}
+        deleted(storage, disk)
+        assert not (storage.root / "volumes" / disk).exists()
+        assert set(all_files(storage, disk, "r-1")) == {".odc-disk", "f0", "f1", "f2"}
+        step += 1
+    assert step > 4
+
+
+def test_a_half_made_volume_is_deleted_and_files_that_are_not_odcs_are_kept(storage: LocalStorage) -> None:
+    for step in range(8):
+        disk = an_id()
+        killed_before_step(step, functools.partial(made, storage.volumes, disk, 64 * MIB))
+        deleted(storage, disk)
+        assert not (storage.root / "volumes" / disk).exists()
+    disk = an_id()
+    made(storage.volumes, disk, 64 * MIB)
+    (storage.root / "volumes" / disk / "notes").write_text("an operator's")
+    with pytest.raises(ProviderRefused, match="notes"):
+        not_later(lambda: storage.volumes.delete(disk))
+    assert storage.home(disk).exists()
+
+
+def test_a_program_that_outlives_its_daemon_keeps_the_disk_until_it_ends(
+    storage: LocalStorage, disk: str, tmp_path: Path
+) -> None:
+    folder = storage.root / "volumes" / disk
+    child = os.fork()
+    if child == 0:
+        with disk_lock(folder, 0):
+            threading.Timer(0.3, os._exit, [9]).start()
+            run("sleep", "2")
+    os.waitpid(child, 0)
+    volumes = storage.impatient()
+    assert volumes.attach(disk, "r-1", NODE) is None
+    assert volumes.list_attached() == {}
+    assert attached(volumes, disk, "r-1")
+
+
+def test_the_error_of_work_that_nobody_waited_for_is_told_once_and_then_it_is_tried_again(
+    storage: LocalStorage, disk: str
+) -> None:
+    volumes = storage.impatient()
+    storage.lose(disk)
+    with pytest.raises(ProviderRefused, match="does not exist"):
+        eventually("the error", lambda: volumes.snapshot(disk, "r-1"))
+    storage.find(disk)
+    assert taken(volumes, disk, "r-1").id == "r-1"
+
+
 def test_a_snapshot_that_was_killed_at_any_step_is_never_taken_for_whole(storage: LocalStorage, disk: str) -> None:
     step, killed = 0, True
     wanted = []
     while killed:
         storage.write(disk, f"f{step}", 3)
         snapshot_id = f"r-{step}"
-        killed = killed_before_step(step, functools.partial(storage.volumes.snapshot, disk, snapshot_id))
-        if snapshot_id in storage.volumes.list_snapshots(disk):
+        killed = killed_before_step(step, functools.partial(taken, storage.volumes, disk, snapshot_id))
+        if snapshot_id in snapshot_ids(storage.volumes, disk):
             assert f"f{step}" in all_files(storage, disk, snapshot_id)
-        storage.volumes.snapshot(disk, snapshot_id)
+        taken(storage.volumes, disk, snapshot_id)
         wanted.append(snapshot_id)
         assert set(all_files(storage, disk, snapshot_id)) == {".odc-disk", *(f"f{n}" for n in range(step + 1))}
         step += 1
-    assert storage.volumes.list_snapshots(disk) == tuple(wanted)
+    assert snapshot_ids(storage.volumes, disk) == tuple(wanted)
     left = {path.name for path in (storage.root / "snapshots" / disk).iterdir()}
     assert not [name for name in left if name.endswith(".partial")]
 
 
 def test_nothing_planted_in_a_home_is_worth_anything_on_the_host(storage: LocalStorage, disk: str) -> None:
-    place = Path(storage.volumes.attach(disk, "r-1"))
+    place = Path(attached(storage.volumes, disk, "r-1"))
     os.mknod(place / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     with pytest.raises(PermissionError):
         (place / "null").write_bytes(b"x")
@@ -118,7 +222,7 @@ def test_nothing_planted_in_a_home_is_worth_anything_on_the_host(storage: LocalS
 
 
 def test_an_ordinary_user_of_the_host_reaches_no_disk(storage: LocalStorage, disk: str) -> None:
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     for path in (storage.home(disk), storage.root / "mounts" / "r-1", storage.root / "snapshots"):
         done = subprocess.run(["ls", str(path)], user=65534, group=65534, extra_groups=[], capture_output=True, cwd="/")
         assert done.returncode != 0
@@ -128,19 +232,19 @@ def test_a_mount_whose_maker_died_half_way_gets_its_options(storage: LocalStorag
     place = storage.root / "mounts" / "r-1"
     place.mkdir()
     subprocess.run(["mount", "--bind", str(storage.home(disk)), str(place)], check=True)
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     found = [mount for mount in read_mounts() if mount.target == place]
     assert len(found) == 1
     assert found[0].options >= {"nosuid", "nodev"}
 
 
 def test_a_new_process_sees_what_an_old_one_attached(storage: LocalStorage, disk: str) -> None:
-    assert not killed_before_step(10**6, lambda: storage.volumes.attach(disk, "r-1"))
+    assert not killed_before_step(10**6, lambda: attached(storage.volumes, disk, "r-1"))
     assert storage.volumes.list_attached() == {disk: "r-1"}
 
 
 def test_what_uses_a_mount_is_named_and_keeps_it(storage: LocalStorage, disk: str) -> None:
-    place = storage.volumes.attach(disk, "r-1")
+    place = attached(storage.volumes, disk, "r-1")
     with subprocess.Popen(["sleep", "60"], cwd=place) as user:
         try:
             with pytest.raises(ProviderUnavailable, match=rf"used by process {user.pid} \(sleep\)"):
@@ -152,7 +256,7 @@ def test_what_uses_a_mount_is_named_and_keeps_it(storage: LocalStorage, disk: st
 
 
 def test_a_volume_that_another_mount_namespace_still_sees_is_not_taken(storage: LocalStorage, disk: str) -> None:
-    place = storage.volumes.attach(disk, "r-1")
+    place = attached(storage.volumes, disk, "r-1")
     inside = storage.root / "inside"
     inside.mkdir()
     script = f"mount --bind {place} {inside} && umount {place} && echo ready && exec sleep 60"
@@ -177,7 +281,7 @@ def test_odd_names_are_listed_as_text(storage: LocalStorage, disk: str) -> None:
     (home / "link").symlink_to("/etc/shadow")
     os.mknod(home / "sock", 0o600 | stat.S_IFSOCK)
     os.mkfifo(home / "pipe")
-    storage.volumes.snapshot(disk, "r-1")
+    taken(storage.volumes, disk, "r-1")
     found = {entry.path: entry.kind for entry in listed(storage.volumes, storage.blobs, disk, "r-1")}
     assert found == {
         "new\nline": "f",
@@ -196,16 +300,16 @@ def test_whatever_stands_in_the_markers_place_is_cleared_or_moved_aside(storage:
     marker = storage.home(disk) / ".odc-disk"
     marker.unlink()
     marker.symlink_to("/etc/hostname")
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     assert marker.read_text() == disk + "\n"
     assert Path("/etc/hostname").exists()
     marker.unlink()
     os.mkfifo(marker)
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     marker.unlink()
     marker.mkdir()
     (marker / "precious").write_text("data")
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     assert marker.read_text() == disk + "\n"
     assert stat.S_IMODE(marker.stat().st_mode) == 0o444
     assert [path.read_text() for path in storage.home(disk).glob(".odc-disk.*/precious")] == ["data"]
@@ -214,15 +318,15 @@ def test_whatever_stands_in_the_markers_place_is_cleared_or_moved_aside(storage:
 def test_a_user_who_makes_their_home_read_only_locks_nobody_out(btrfs: Path) -> None:
     with btrfs_storage(btrfs / an_id()) as storage:
         disk_id = an_id()
-        storage.volumes.create(disk_id, 64 * MIB)
-        acts: list[Callable[[str, str], object]] = [storage.volumes.attach, storage.volumes.snapshot]
+        made(storage.volumes, disk_id, 64 * MIB)
+        acts: list[Callable[[Volumes, str, str], object]] = [attached, taken]
         for step, act in enumerate(acts):
             storage.write(disk_id, f"work{step}", 5)
             storage.remove_marker(disk_id)
             subprocess.run(["btrfs", "property", "set", "-ts", storage.home(disk_id), "ro", "true"], check=True)
             with pytest.raises(OSError, match="Read-only"):
                 storage.write(disk_id, "more", 1)
-            act(disk_id, "r-1")
+            act(storage.volumes, disk_id, "r-1")
             storage.volumes.detach(disk_id, "r-1")
         assert storage.files(disk_id) == {"work0": 5, "work1": 5}
 
@@ -240,7 +344,7 @@ def test_a_snapshot_keeps_owners_links_times_and_attributes(storage: LocalStorag
         file.truncate(32 * MIB)
     os.utime(home / "a", ns=(1_600_000_000_123_456_789,) * 2)
     os.utime(home, ns=(1_500_000_000_000_000_001,) * 2)
-    storage.volumes.snapshot(disk, "r-1")
+    taken(storage.volumes, disk, "r-1")
     copy = storage.root / "snapshots" / disk / "r-1"
     facts = (copy / "a").stat()
     assert (facts.st_uid, facts.st_gid, facts.st_mtime_ns) == (DEV, DEV + 7, 1_600_000_000_123_456_789)
@@ -258,7 +362,7 @@ def test_a_file_that_only_seems_unchanged_is_exact_in_the_next_snapshot(storage:
     for text, snapshot_id in (("one", "r-1"), ("two", "r-2")):
         file.write_text(text)
         os.utime(file, ns=(10**18, 10**18))
-        storage.volumes.snapshot(disk, snapshot_id)
+        taken(storage.volumes, disk, snapshot_id)
     assert all_files(storage, disk, "r-1")["#f"] == b"one"
     assert all_files(storage, disk, "r-2")["#f"] == b"two"
 
@@ -267,9 +371,9 @@ def test_a_changed_mode_does_not_reach_an_earlier_snapshot(storage: LocalStorage
     file = storage.home(disk) / "f"
     file.write_text("x")
     file.chmod(0o600)
-    storage.volumes.snapshot(disk, "r-1")
+    taken(storage.volumes, disk, "r-1")
     file.chmod(0o644)
-    storage.volumes.snapshot(disk, "r-2")
+    taken(storage.volumes, disk, "r-2")
     modes = [stat.S_IMODE((storage.root / "snapshots" / disk / name / "f").stat().st_mode) for name in ("r-1", "r-2")]
     assert modes == [0o600, 0o644]
 
@@ -277,10 +381,10 @@ def test_a_changed_mode_does_not_reach_an_earlier_snapshot(storage: LocalStorage
 def test_equal_files_of_two_snapshots_take_room_once(tmp_path: Path) -> None:
     with folders_storage(tmp_path / "disks") as storage:
         disk_id = an_id()
-        storage.volumes.create(disk_id, 64 * MIB)
+        made(storage.volumes, disk_id, 64 * MIB)
         storage.write(disk_id, "d/big", MIB)
-        storage.volumes.snapshot(disk_id, "r-1")
-        storage.volumes.snapshot(disk_id, "r-2")
+        taken(storage.volumes, disk_id, "r-1")
+        taken(storage.volumes, disk_id, "r-2")
         copies = [storage.root / "snapshots" / disk_id / name / "d/big" for name in ("r-1", "r-2")]
         assert copies[0].samefile(copies[1])
         assert not copies[0].samefile(storage.home(disk_id) / "d/big")
@@ -290,7 +394,7 @@ def test_equal_files_of_two_snapshots_take_room_once(tmp_path: Path) -> None:
 def test_a_deep_tree_is_listed_as_far_as_one_path_can_name_it(btrfs: Path, depth: int, shown: int | None) -> None:
     with btrfs_storage(btrfs / an_id()) as storage:
         disk_id = an_id()
-        storage.volumes.create(disk_id, 64 * MIB)
+        made(storage.volumes, disk_id, 64 * MIB)
         folder = os.open(storage.home(disk_id), os.O_RDONLY)
         for _ in range(depth):
             os.mkdir("d", dir_fd=folder)
@@ -298,7 +402,7 @@ def test_a_deep_tree_is_listed_as_far_as_one_path_can_name_it(btrfs: Path, depth
             os.close(folder)
             folder = deeper
         os.close(folder)
-        storage.volumes.snapshot(disk_id, "r-1")
+        taken(storage.volumes, disk_id, "r-1")
         count = len(listed(storage.volumes, storage.blobs, disk_id, "r-1"))
         assert count == shown if shown else 1200 < count < depth
 
@@ -306,11 +410,11 @@ def test_a_deep_tree_is_listed_as_far_as_one_path_can_name_it(btrfs: Path, depth
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\n", "-x", "ü", "x" * 200])
 def test_no_name_leads_out_of_the_folder(storage: LocalStorage, disk: str, name: str) -> None:
     for call in (
-        lambda: storage.volumes.create(name, MIB),
-        lambda: storage.volumes.attach(disk, name),
+        lambda: made(storage.volumes, name, MIB),
+        lambda: attached(storage.volumes, disk, name),
         lambda: storage.volumes.detach(disk, name),
-        lambda: storage.volumes.snapshot(disk, name),
-        lambda: storage.volumes.list_snapshots(name),
+        lambda: taken(storage.volumes, disk, name),
+        lambda: snapshot_ids(storage.volumes, name),
         lambda: listed(storage.volumes, storage.blobs, disk, name),
     ):
         with pytest.raises(InvariantError):
@@ -320,9 +424,9 @@ def test_no_name_leads_out_of_the_folder(storage: LocalStorage, disk: str, name:
 def test_a_full_disk_stops_its_user_alone_and_still_has_its_snapshot(btrfs: Path) -> None:
     with btrfs_storage(btrfs / an_id()) as storage:
         full, other = an_id(), an_id()
-        storage.volumes.create(full, 24 * MIB)
-        storage.volumes.create(other, 24 * MIB)
-        place = Path(storage.volumes.attach(full, "r-1"))
+        made(storage.volumes, full, 24 * MIB)
+        made(storage.volumes, other, 24 * MIB)
+        place = Path(attached(storage.volumes, full, "r-1"))
         with pytest.raises(OSError, match="quota"), (place / "big").open("wb") as file:
             while True:
                 file.write(os.urandom(MIB))
@@ -331,9 +435,9 @@ def test_a_full_disk_stops_its_user_alone_and_still_has_its_snapshot(btrfs: Path
         storage.write(other, "fine", MIB)
         storage.volumes.detach(full, "r-1")
         written = storage.files(full)["big"]
-        storage.volumes.snapshot(full, "r-1")
+        taken(storage.volumes, full, "r-1")
         assert [entry.size for entry in listed(storage.volumes, storage.blobs, full, "r-1")] == [written]
-        assert storage.volumes.attach(full, "r-2")
+        assert attached(storage.volumes, full, "r-2")
 
 
 def test_making_and_attaching_a_volume_takes_no_time(btrfs: Path) -> None:
@@ -342,14 +446,14 @@ def test_making_and_attaching_a_volume_takes_no_time(btrfs: Path) -> None:
         for number in range(5):
             disk_id = an_id()
             begun = time.monotonic()
-            storage.volumes.create(disk_id, 24 * MIB)
-            storage.volumes.attach(disk_id, f"r-{number}")
+            made(storage.volumes, disk_id, 24 * MIB)
+            attached(storage.volumes, disk_id, f"r-{number}")
             times.append(time.monotonic() - begun)
         assert min(times) < 0.2, "an order of magnitude above what it takes"
 
 
 def test_closing_takes_every_mount_away_and_no_data(storage: LocalStorage, disk: str) -> None:
-    storage.volumes.attach(disk, "r-1")
+    attached(storage.volumes, disk, "r-1")
     storage.write(disk, "kept", 4)
     assert isinstance(storage.local, LocalVolumes)
     storage.local.close()
@@ -360,12 +464,12 @@ def test_closing_takes_every_mount_away_and_no_data(storage: LocalStorage, disk:
 def test_different_disks_are_worked_on_at_once(storage: LocalStorage) -> None:
     def whole_life(number: int) -> dict[str, int]:
         disk_id = an_id()
-        storage.volumes.create(disk_id, 24 * MIB)
+        made(storage.volumes, disk_id, 24 * MIB)
         for attempt in range(3):
-            storage.volumes.attach(disk_id, f"r{number}-{attempt}")
+            attached(storage.volumes, disk_id, f"r{number}-{attempt}")
             storage.write(disk_id, f"f{attempt}", number + 1)
             storage.volumes.detach(disk_id, f"r{number}-{attempt}")
-            storage.volumes.snapshot(disk_id, f"r{number}-{attempt}")
+            taken(storage.volumes, disk_id, f"r{number}-{attempt}")
         return {entry.path: entry.size for entry in listed(storage.volumes, storage.blobs, disk_id, f"r{number}-2")}
 
     with ThreadPoolExecutor(6) as pool:

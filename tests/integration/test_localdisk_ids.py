@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.test_localdisk import killed_before_step
-from tests.storage import DEV, ID_BASE, LocalStorage
+from tests.storage import DEV, ID_BASE, LocalStorage, attached, taken
 
 from odc.adapters.localdisk.idmapped import has_idmapped_mounts, mount_idmapped
 from odc.adapters.localdisk.mounts import read_mounts
@@ -33,19 +33,19 @@ def test_a_file_has_the_same_owner_on_disk_whichever_range_its_box_has(storage: 
     home = storage.home(disk)
     storage.write(disk, "of-an-earlier-version", 3)
     for holder, base, name in (("r-1", ONE, "first"), ("s-1", TWO, "second")):
-        place = Path(storage.volumes.attach(disk, holder, base))
+        place = Path(attached(storage.volumes, disk, holder, base))
         done = as_user(base + 1000, f"echo {name} > {name} && echo more >> of-an-earlier-version && cat *", place)
         assert (done.returncode, name in done.stdout) == (0, True), done.stderr
         assert set(owners(place).values()) == {(base + 1000, base + 1000), (base, base)}
         storage.volumes.detach(disk, holder)
     kept = dict.fromkeys((home.name, "of-an-earlier-version", "first", "second"), (DEV, DEV))
     assert owners(home) == kept | {".odc-disk": (ID_BASE, ID_BASE)}
-    snapshot = storage.volumes.snapshot(disk, "s-1")
+    snapshot = taken(storage.volumes, disk, "s-1")
     assert owners(storage.root / "snapshots" / disk / snapshot.id)["second"] == (DEV, DEV)
 
 
 def test_ids_of_another_range_can_neither_read_nor_write(storage: LocalStorage, disk: str) -> None:
-    place = Path(storage.volumes.attach(disk, "r-1", ONE))
+    place = Path(attached(storage.volumes, disk, "r-1", ONE))
     assert as_user(ONE + 1000, "umask 077; echo mine > mine", place).returncode == 0
     for uid in (DEV, TWO + 1000, ONE + 65536):
         assert as_user(uid, "cat mine", place).returncode != 0
@@ -56,7 +56,7 @@ def test_ids_of_another_range_can_neither_read_nor_write(storage: LocalStorage, 
 
 
 def test_nothing_planted_in_a_mapped_home_is_worth_anything_on_the_host(storage: LocalStorage, disk: str) -> None:
-    place = Path(storage.volumes.attach(disk, "r-1", ONE))
+    place = Path(attached(storage.volumes, disk, "r-1", ONE))
     os.mknod(storage.home(disk) / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     with pytest.raises(PermissionError):
         (place / "null").write_bytes(b"x")
@@ -70,13 +70,13 @@ def test_a_mapped_attach_that_was_killed_at_any_step_is_finished_by_the_next(sto
     step, killed = 0, True
     while killed:
         holder = f"r-{step}"
-        killed = killed_before_step(step, functools.partial(storage.volumes.attach, disk, holder, ONE))
-        place = Path(storage.volumes.attach(disk, holder, TWO))
+        killed = killed_before_step(step, functools.partial(attached, storage.volumes, disk, holder, ONE))
+        place = Path(attached(storage.volumes, disk, holder, TWO))
         (mount,) = [mount for mount in read_mounts() if mount.target == place]
         assert mount.options >= {"nosuid", "nodev", "idmapped"}
         assert owners(place)["work"] == (TWO + 1000, TWO + 1000)
-        killed = killed_before_step(step, functools.partial(storage.volumes.attach, disk, holder, ONE)) or killed
-        place = Path(storage.volumes.attach(disk, holder, ONE))
+        killed = killed_before_step(step, functools.partial(attached, storage.volumes, disk, holder, ONE)) or killed
+        place = Path(attached(storage.volumes, disk, holder, ONE))
         assert owners(place)["work"] == (ONE + 1000, ONE + 1000)
         storage.volumes.detach(disk, holder)
         assert storage.volumes.list_attached() == {}
@@ -95,19 +95,19 @@ def test_a_mount_that_shows_other_owners_is_never_given(storage: LocalStorage, d
         mount_idmapped(storage.home(disk), place, ID_BASE, TWO)
     else:
         mount_idmapped(storage.home(disk), place, ID_BASE + 1, ONE)
-    assert Path(storage.volumes.attach(disk, "r-1", ONE)) == place
+    assert Path(attached(storage.volumes, disk, "r-1", ONE)) == place
     assert owners(place)[place.name] == (ONE + 1000, ONE + 1000)
     assert owners(place)[".odc-disk"] == (ONE, ONE)
     assert len([mount for mount in read_mounts() if mount.target == place]) == 1
 
 
 def test_a_home_whose_box_changed_its_owner_is_still_given_to_it(storage: LocalStorage, disk: str) -> None:
-    place = Path(storage.volumes.attach(disk, "r-1", ONE))
+    place = Path(attached(storage.volumes, disk, "r-1", ONE))
     with subprocess.Popen(["sleep", "60"], cwd=place) as user:
         try:
             for owner in (0, 65535):
                 os.chown(place, ONE + owner, ONE + owner)
-                assert Path(storage.volumes.attach(disk, "r-1", ONE)) == place
+                assert Path(attached(storage.volumes, disk, "r-1", ONE)) == place
         finally:
             user.kill()
 

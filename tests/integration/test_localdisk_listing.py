@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import an_id
-from tests.storage import MIB, folders_storage
+from tests.storage import MIB, folders_storage, made, taken
 
 from odc.adapters.localdisk.file_listing import MOST_OPEN, list_below
 from odc.domain.file_listing import CUT, MAX_BYTES
@@ -106,18 +106,18 @@ def test_a_listing_that_takes_too_long_is_cut(tmp_path: Path) -> None:
 def test_a_copy_of_a_plain_folder_finds_every_changed_file_of_a_large_home(tmp_path: Path) -> None:
     with folders_storage(tmp_path / "disks") as storage:
         disk = an_id()
-        storage.volumes.create(disk, 64 * MIB)
+        made(storage.volumes, disk, 64 * MIB)
         home = storage.home(disk)
         names = ["#comment", " blank ", "line\nbreak", *(f"f{number}" for number in range(200))]
         for name in names:
             (home / name).write_text("old")
         (home / "linked").hardlink_to(home / "f0")
-        storage.volumes.snapshot(disk, "s-1")
+        taken(storage.volumes, disk, "s-1")
         for name in names:
             facts = (home / name).stat()
             (home / name).write_text("new")
             os.utime(home / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        storage.volumes.snapshot(disk, "s-2")
+        taken(storage.volumes, disk, "s-2")
         copies = storage.root / "snapshots" / disk
         assert {(copies / "s-2" / name).read_text() for name in [*names, "linked"]} == {"new"}
         assert {(copies / "s-1" / name).read_text() for name in [*names, "linked"]} == {"old"}

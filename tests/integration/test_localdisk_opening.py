@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.builders import an_id
-from tests.storage import ID_BASE, MIB, btrfs_mount, listed, unmount_all
+from tests.storage import ID_BASE, MIB, attached, btrfs_mount, listed, made, snapshot_ids, taken, unmount_all
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.health import examine_storage
@@ -38,14 +38,14 @@ def opened(folder: Path, size: int = SIZE) -> LocalVolumes:
 
 def with_work(volumes: LocalVolumes) -> str:
     disk_id = an_id()
-    volumes.create(disk_id, 64 * MIB)
-    place = Path(volumes.attach(disk_id, "r-1"))
+    made(volumes, disk_id, 64 * MIB)
+    place = Path(attached(volumes, disk_id, "r-1"))
     (place / "work").write_text("precious")
     return disk_id
 
 
 def work_of(volumes: LocalVolumes, disk_id: str) -> str:
-    return (Path(volumes.attach(disk_id, "r-2")) / "work").read_text()
+    return (Path(attached(volumes, disk_id, "r-2")) / "work").read_text()
 
 
 def reboot(folder: Path) -> None:
@@ -81,9 +81,9 @@ def test_between_a_reboot_and_the_mount_no_disk_is_found_and_none_is_made(folder
     disk_id = with_work(volumes)
     reboot(folder)
     with pytest.raises(ProviderRefused, match="does not exist"):
-        volumes.attach(disk_id, "r-1")
+        attached(volumes, disk_id, "r-1")
     with pytest.raises(ProviderError):
-        volumes.snapshot(disk_id, "r-1")
+        taken(volumes, disk_id, "r-1")
     assert not any((folder / "volumes").glob("*")) if (folder / "volumes").exists() else True
 
 
@@ -165,8 +165,8 @@ def test_a_full_host_is_repaired_although_another_cloud_s_box_keeps_the_old_moun
     volumes = opened(folder, SIZE)
     disk_id = with_work(volumes)
     volumes.detach(disk_id, "r-1")
-    volumes.snapshot(disk_id, "r-1")
-    place = Path(volumes.attach(disk_id, "r-2"))
+    taken(volumes, disk_id, "r-1")
+    place = Path(attached(volumes, disk_id, "r-2"))
     with another_monitor() as monitor:
         with (host / "ballast").open("wb") as ballast, suppress(OSError):
             while True:
@@ -180,7 +180,7 @@ def test_a_full_host_is_repaired_although_another_cloud_s_box_keeps_the_old_moun
             volumes.close()
         again = opened(folder, SIZE)
         assert work_of(again, disk_id) == "precious"
-        (Path(again.attach(disk_id, "r-2")) / "more").write_text("written")
+        (Path(attached(again, disk_id, "r-2")) / "more").write_text("written")
         assert kept_by(monitor, folder) == []
 
 
@@ -191,27 +191,27 @@ def test_a_full_host_stops_writes_loses_nothing_and_is_repaired_by_opening_anew(
     volumes = opened(folder, SIZE)
     disk_id = with_work(volumes)
     volumes.detach(disk_id, "r-1")
-    volumes.snapshot(disk_id, "r-1")
+    taken(volumes, disk_id, "r-1")
     with (host / "ballast").open("wb") as ballast, pytest.raises(OSError, match="No space"):
         while True:
             ballast.write(b"x" * MIB)
             ballast.flush()
     assert levels(folder)["disks"] == "warn"
-    place = Path(volumes.attach(disk_id, "r-2"))
+    place = Path(attached(volumes, disk_id, "r-2"))
     write_until_it_stops(place)
     assert levels(folder)["disks"] == "fail"
     assert opened(folder).list_attached() == {disk_id: "r-2"}, "opened, though a box keeps it from being repaired"
     volumes.detach(disk_id, "r-2")
     for _ in range(2):
         with pytest.raises(ProviderUnavailable):
-            volumes.snapshot(disk_id, "r-2")
+            taken(volumes, disk_id, "r-2")
     (host / "ballast").unlink()
     again = opened(folder, SIZE)
-    assert again.list_snapshots(disk_id) == ("r-1",)
+    assert snapshot_ids(again, disk_id) == ("r-1",)
     assert work_of(again, disk_id) == "precious"
     again.detach(disk_id, "r-2")
-    again.snapshot(disk_id, "r-2")
-    assert again.list_snapshots(disk_id) == ("r-1", "r-2")
+    taken(again, disk_id, "r-2")
+    assert snapshot_ids(again, disk_id) == ("r-1", "r-2")
     assert levels(folder)["disks"] == "ok"
 
 
@@ -261,7 +261,7 @@ def test_plain_folders_that_hold_disks_are_never_covered_by_a_mount(folder: Path
 
 
 def work_of_same(volumes: LocalVolumes, disk_id: str) -> str:
-    return (Path(volumes.attach(disk_id, "r-1")) / "work").read_text()
+    return (Path(attached(volumes, disk_id, "r-1")) / "work").read_text()
 
 
 def test_closing_lets_go_of_the_file_and_keeps_it(folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_operator_is_told_of_what_no_quota_counts(folder: Path) -> None:
     subprocess.run(["btrfs", "subvolume", "create", str(inside)], check=True, capture_output=True)
     (inside / "f").write_text("kept in the volume")
     volumes.detach(disk_id, "r-1")
-    volumes.snapshot(disk_id, "r-1")
+    taken(volumes, disk_id, "r-1")
     assert [entry.path for entry in listed(volumes, BLOBS, disk_id, "r-1")] == ["own", "work"]
     assert (inside / "f").read_text() == "kept in the volume"
     assert any(disk_id in line.text and line.level == "warn" for line in examine_storage(folder, SIZE))

@@ -15,11 +15,23 @@ from types import SimpleNamespace
 import pytest
 from tests.builders import an_id
 from tests.integration.test_localdisk import killed_before_step
-from tests.storage import MIB, LocalStorage, btrfs_mount, btrfs_storage, folders_storage
+from tests.storage import (
+    ID_BASE,
+    MIB,
+    LocalStorage,
+    btrfs_mount,
+    btrfs_storage,
+    folders_storage,
+    made,
+    snapshot_ids,
+    taken,
+)
 from tests.waiting import eventually
 
 from odc.adapters.localdisk import quota_groups
+from odc.domain.errors import ProviderError
 from odc.domain.storage import DiskUse, StorageUse
+from odc.ports.volumes import Source
 
 pytestmark = [pytest.mark.btrfs]
 
@@ -41,7 +53,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSto
 
 def a_full_disk(storage: LocalStorage, size: int = 64 * MIB) -> str:
     disk_id = an_id()
-    storage.volumes.create(disk_id, size)
+    made(storage.volumes, disk_id, size)
     return disk_id
 
 
@@ -65,14 +77,14 @@ def settled(storage: LocalStorage) -> StorageUse:
 def test_a_deletion_that_was_killed_at_any_step_is_finished_by_the_next(storage: LocalStorage) -> None:
     disk = a_full_disk(storage)
     step, killed = 0, True
-    storage.volumes.snapshot(disk, "r-0")
+    taken(storage.volumes, disk, "r-0")
     while killed:
         storage.write(disk, f"f{step}", 3)
         old, new = f"r-{step}", f"r-{step + 1}"
-        storage.volumes.snapshot(disk, new)
+        taken(storage.volumes, disk, new)
         killed = killed_before_step(step, functools.partial(storage.volumes.delete_snapshot, disk, old))
         storage.volumes.delete_snapshot(disk, old)
-        assert storage.volumes.list_snapshots(disk) == (new,)
+        assert snapshot_ids(storage.volumes, disk) == (new,)
         left = {path.name for path in (storage.root / "snapshots" / disk).iterdir()}
         assert left == {new, f".{new}.facts"}
         step += 1
@@ -81,13 +93,13 @@ def test_a_deletion_that_was_killed_at_any_step_is_finished_by_the_next(storage:
 
 def test_a_snapshot_that_was_half_deleted_is_never_listed(storage: LocalStorage) -> None:
     disk = a_full_disk(storage)
-    storage.volumes.snapshot(disk, "r-1")
-    storage.volumes.snapshot(disk, "r-2")
+    taken(storage.volumes, disk, "r-1")
+    taken(storage.volumes, disk, "r-2")
     for step in range(20):
         killed_before_step(step, lambda: storage.volumes.delete_snapshot(disk, "r-1"))
-        if "r-1" in storage.volumes.list_snapshots(disk):
+        if "r-1" in snapshot_ids(storage.volumes, disk):
             assert (storage.root / "snapshots" / disk / "r-1" / ".odc-disk").read_text().strip() == disk
-    assert storage.volumes.list_snapshots(disk) == ("r-2",)
+    assert snapshot_ids(storage.volumes, disk) == ("r-2",)
 
 
 def test_what_only_snapshots_share_counts_for_the_disk(btrfs: LocalStorage) -> None:
@@ -95,8 +107,8 @@ def test_what_only_snapshots_share_counts_for_the_disk(btrfs: LocalStorage) -> N
     for number in (1, 2, 3):
         rewrite(btrfs, disk, 20 * MIB)
         # Twice the same: neither of the two would free anything alone.
-        btrfs.volumes.snapshot(disk, f"r-{number}a")
-        btrfs.volumes.snapshot(disk, f"r-{number}b")
+        taken(btrfs.volumes, disk, f"r-{number}a")
+        taken(btrfs.volumes, disk, f"r-{number}b")
     use = settled(btrfs).disks
     assert _mib(use[disk].live_bytes) == 20
     assert _mib(use[disk].total_bytes) == 60
@@ -109,7 +121,7 @@ def test_a_deleted_snapshot_frees_what_it_alone_held(btrfs: LocalStorage) -> Non
     disk = a_full_disk(btrfs)
     for number in (1, 2, 3):
         rewrite(btrfs, disk, 20 * MIB)
-        btrfs.volumes.snapshot(disk, f"r-{number}")
+        taken(btrfs.volumes, disk, f"r-{number}")
     before = settled(btrfs)
     assert {key: _mib(value) for key, value in before.disks[disk].snapshots.items()} == {"r-1": 20, "r-2": 20, "r-3": 0}
     btrfs.volumes.delete_snapshot(disk, "r-1")
@@ -121,9 +133,9 @@ def test_a_deleted_snapshot_frees_what_it_alone_held(btrfs: LocalStorage) -> Non
 def test_the_host_gets_back_what_a_deleted_snapshot_held(btrfs: LocalStorage) -> None:
     disk = a_full_disk(btrfs, 200 * MIB)
     rewrite(btrfs, disk, 100 * MIB)
-    btrfs.volumes.snapshot(disk, "r-1")
+    taken(btrfs.volumes, disk, "r-1")
     (btrfs.home(disk) / "data").unlink()
-    btrfs.volumes.snapshot(disk, "r-2")
+    taken(btrfs.volumes, disk, "r-2")
     settled(btrfs)
     file = btrfs.root.parent.with_name("disks.btrfs")
     before = file.stat().st_blocks * 512
@@ -136,9 +148,9 @@ def test_the_host_gets_back_what_a_deleted_snapshot_held(btrfs: LocalStorage) ->
 def test_snapshots_can_be_deleted_when_not_a_byte_is_free(btrfs: LocalStorage) -> None:
     disk, other = a_full_disk(btrfs, 400 * MIB), a_full_disk(btrfs, 400 * MIB)
     rewrite(btrfs, disk, 100 * MIB)
-    btrfs.volumes.snapshot(disk, "r-1")
+    taken(btrfs.volumes, disk, "r-1")
     rewrite(btrfs, disk, 20 * MIB)
-    btrfs.volumes.snapshot(disk, "r-2")
+    taken(btrfs.volumes, disk, "r-2")
     with (btrfs.home(other) / "filler").open("wb") as file:
         for step in (MIB, 4096):
             with contextlib.suppress(OSError):
@@ -158,9 +170,9 @@ def test_disks_that_were_made_before_groups_were_used_are_counted(btrfs: LocalSt
     for command in (["remove", f"0/{_root_id(home)}", group], ["destroy", group]):
         subprocess.run(["btrfs", "qgroup", *command, str(home)], check=True, capture_output=True)
     rewrite(btrfs, disk, 20 * MIB)
-    btrfs.volumes.snapshot(disk, "r-1")
+    taken(btrfs.volumes, disk, "r-1")
     rewrite(btrfs, disk, 20 * MIB)
-    btrfs.volumes.snapshot(disk, "r-2")
+    taken(btrfs.volumes, disk, "r-2")
     assert btrfs.volumes.measure().disks == {}
     assert _mib(settled(btrfs).disks[disk].total_bytes) == 40
 
@@ -198,7 +210,7 @@ def _root_id(home: Path) -> str:
 def test_quotas_that_somebody_turned_off_hold_again(btrfs: LocalStorage) -> None:
     disk = a_full_disk(btrfs, 30 * MIB)
     rewrite(btrfs, disk, 10 * MIB)
-    btrfs.volumes.snapshot(disk, "r-1")
+    taken(btrfs.volumes, disk, "r-1")
     subprocess.run(["btrfs", "quota", "disable", str(btrfs.root)], check=True)
     use = settled(btrfs).disks[disk]
     assert use.limit_bytes == 0
@@ -215,7 +227,7 @@ def lose_count(storage: LocalStorage, disk_id: str, number: int) -> Path:
     (kept / "drop_subtree_threshold").write_text("1")
     for name in (f"r{number}-1", f"r{number}-2"):
         storage.write(disk_id, "changed", 1)
-        storage.volumes.snapshot(disk_id, name)
+        taken(storage.volumes, disk_id, name)
     storage.write(disk_id, "changed", 1)
     storage.volumes.delete_snapshot(disk_id, f"r{number}-1")
     subprocess.run(["btrfs", "subvolume", "sync", storage.home(disk_id)], check=True, capture_output=True)
@@ -227,7 +239,7 @@ def test_a_count_that_btrfs_gave_up_is_made_again_within_minutes(
     btrfs: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_id, passed = an_id(), [0.0]
-    btrfs.volumes.create(disk_id, 32 * MIB)
+    made(btrfs.volumes, disk_id, 32 * MIB)
     for number in range(6000):
         (btrfs.home(disk_id) / f"f{number}").write_bytes(bytes(1500))
     monkeypatch.setattr(quota_groups, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
@@ -254,12 +266,12 @@ def test_limits_hold_after_a_very_large_snapshot_is_deleted(tmp_path: Path) -> N
         (kept / "drop_subtree_threshold").write_text("1")
         with btrfs_storage(folder / "cloud") as storage:
             disk_id = an_id()
-            storage.volumes.create(disk_id, 43 * MIB)
+            made(storage.volumes, disk_id, 43 * MIB)
             for number in range(12000):
                 (storage.home(disk_id) / f"f{number}").write_bytes(bytes(1500))
             for name in ("r-1", "r-2"):
                 storage.write(disk_id, "changed", 1)
-                storage.volumes.snapshot(disk_id, name)
+                taken(storage.volumes, disk_id, name)
             storage.write(disk_id, "changed", 1)
             storage.volumes.delete_snapshot(disk_id, "r-1")
             subprocess.run(["btrfs", "subvolume", "sync", folder], check=True, capture_output=True)
@@ -267,3 +279,30 @@ def test_limits_hold_after_a_very_large_snapshot_is_deleted(tmp_path: Path) -> N
             assert (kept / "inconsistent").read_text().strip() == "0"
             with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
                 storage.write(disk_id, "too-much", 64 * MIB)
+
+
+def test_a_restored_disk_shares_its_data_is_counted_and_has_its_limit_at_once(btrfs: LocalStorage) -> None:
+    disk, restored = a_full_disk(btrfs), an_id()
+    rewrite(btrfs, disk, 20 * MIB)
+    os.chown(btrfs.home(disk) / "data", ID_BASE + 7, ID_BASE + 8)
+    (btrfs.home(disk) / "again").hardlink_to(btrfs.home(disk) / "data")
+    os.setxattr(btrfs.home(disk) / "data", "user.note", b"kept")
+    taken(btrfs.volumes, disk, "r-1")
+    free = settled(btrfs).free_bytes
+    source = Source(disk_id=disk, snapshot_id="r-1")
+    with pytest.raises(ProviderError, match="full"):
+        made(btrfs.volumes, restored, 8 * MIB, source)
+    made(btrfs.volumes, restored, 32 * MIB, source)
+    copy = btrfs.home(restored) / "data"
+    assert (copy.stat().st_uid, copy.stat().st_gid, copy.stat().st_nlink) == (ID_BASE + 7, ID_BASE + 8, 2)
+    assert copy.read_bytes() == (btrfs.home(disk) / "data").read_bytes()
+    assert os.getxattr(copy, "user.note") == b"kept"
+    with pytest.raises(OSError, match="quota"):
+        (btrfs.home(restored) / "more").write_bytes(os.urandom(16 * MIB))
+    (btrfs.home(restored) / "more").unlink()
+    use = settled(btrfs)
+    assert use.disks[restored].limit_bytes == 32 * MIB
+    live = use.disks[restored].live_bytes
+    assert live is not None
+    assert 20 * MIB <= live < 24 * MIB
+    assert free - use.free_bytes < 10 * MIB

@@ -31,7 +31,7 @@ from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.box import BoxSeen
-from odc.domain.disk import Disk, Snapshot
+from odc.domain.disk import Disk, Snapshot, snapshot_id
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
 from odc.domain.problem_text import problem_texts
@@ -185,7 +185,7 @@ def _snapshot_of(record: Reservation, disk: Disk) -> SnapshotView | None:
     """Return the disk's last snapshot; of an ended reservation, the one taken at its end."""
     if record.state is not State.ENDED:
         return snapshot_view(disk.last_snapshot) if disk.last_snapshot else None
-    own = next((one for one in disk.snapshots if one.id == holder_of(record)), None)
+    own = next((one for one in disk.snapshots if one.id == snapshot_id(holder_of(record))), None)
     return snapshot_view(own) if own else None
 
 

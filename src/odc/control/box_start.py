@@ -27,6 +27,7 @@ class Ready:
     places: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
     new_disk: bool = False
+    zone: str = ""
 
 
 class BoxStart:
@@ -55,6 +56,7 @@ class BoxStart:
         self._specs: list[BoxSpec] = []
         self._uids: list[str] = []
         self._new_disk = False
+        self._zone = ""
 
     def steps(self) -> list[TaskStep]:
         """The steps, in order."""
@@ -71,7 +73,7 @@ class BoxStart:
         """The result, after the last step."""
         made = zip(self._record.places, self._uids, strict=True)
         places = tuple(replace(place, uid=uid) for place, uid in made)
-        return Ready(places=places, phases=phases, new_disk=self._new_disk)
+        return Ready(places=places, phases=phases, new_disk=self._new_disk, zone=self._zone)
 
     def _fetch_keys(self) -> str:
         self._guard.check_lease()
@@ -87,15 +89,29 @@ class BoxStart:
         if disk is None:
             return ""
         # A disk that was used once is never created again: an empty one would look like lost data.
-        if not disk.made:
-            self._new_disk = self._ports.volumes.create(disk.id, disk.size_bytes)
-            self._ports.volumes.label(label_of(disk, self._record.user))
+        if not disk.made and not self._create(disk):
+            return "its volume is being made"
         self._take_from_unknown(disk)
-        id_base = self._record.places[0].id_base
-        self._home = self._ports.volumes.attach(disk.id, holder_of(self._record), id_base)
-        self._detach_if_over(disk)
+        place = self._record.places[0]
+        attachment = self._ports.volumes.attach(disk.id, holder_of(self._record), place.node, place.id_base)
+        # Another daemon may have ended the attempt and cleaned up before the volume was attached. It did not see this
+        # attachment, so no later task would remove it.
+        if self._is_over() and not self._ports.volumes.detach(disk.id, holder_of(self._record)):
+            return "its volume is being detached again"
         self._guard.check(self._record)
+        if attachment is None:
+            return "its volume is being attached"
+        self._home = attachment.handle
         return ""
+
+    def _create(self, disk: Disk) -> bool:
+        """Make the disk's volume; False: not yet."""
+        volume = self._ports.volumes.create(disk.id, disk.size_bytes, self._record.places[0].node)
+        if volume is None:
+            return False
+        self._new_disk, self._zone = self._new_disk or volume.is_new, volume.zone
+        self._ports.volumes.label(label_of(disk, self._record.user))
+        return True
 
     def _take_from_unknown(self, disk: Disk) -> None:
         """Detach the volume from a holder without a record, if its box is gone.
@@ -107,18 +123,13 @@ class BoxStart:
         if holder is None or self._ports.store.find_reservation(reservation_of(holder)) is not None:
             return
         if all(box.name.reservation_id != reservation_of(holder) for box in self._ports.cluster.list_boxes()):
+            # If it is not through, attaching fails, and this is tried again.
             self._ports.volumes.detach(disk.id, holder)
 
-    def _detach_if_over(self, disk: Disk) -> None:
-        """Detach the volume again if the attempt was over before the volume was attached.
-
-        Another daemon may have ended the attempt and cleaned up in between. It did not see this attachment, so no later
-        task would remove it.
-        """
-        record = self._record
-        now = self._ports.store.find_reservation(record.id)
-        if now is not None and (now.attempt > record.attempt or not now.occupies):
-            self._ports.volumes.detach(disk.id, holder_of(record))
+    def _is_over(self) -> bool:
+        """Whether the attempt has ended meanwhile."""
+        now = self._ports.store.find_reservation(self._record.id)
+        return now is not None and (now.attempt > self._record.attempt or not now.occupies)
 
     def _make_boxes(self) -> str:
         user = self._user
@@ -170,7 +181,7 @@ def specs_of(
         nodes: as seen now.
         user: whose keys open the boxes.
         disk: the home; None for a temporary one.
-        home: the attached volume's mount path; None for a temporary home.
+        home: the handle of the attached volume; None for a temporary home.
         policy: the operator's.
 
     Raises:

@@ -11,7 +11,7 @@ from odc.control.box_start import find_disk
 from odc.control.context import Ports
 from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
-from odc.domain.disk import Snapshot
+from odc.domain.disk import Snapshot, snapshot_id
 from odc.domain.errors import InvariantError
 from odc.domain.reservation import Phase, Reservation
 
@@ -65,14 +65,15 @@ class DiskEnd:
 
     def _detach(self) -> str:
         self._guard.check_lease()
-        self._ports.volumes.detach(self._record.disk_id or "", holder_of(self._record))
-        return ""
+        through = self._ports.volumes.detach(self._record.disk_id or "", holder_of(self._record))
+        return "" if through else "its volume is being detached"
 
     def _take_snapshot(self) -> str:
         self._guard.check_lease()
         # Named after the attempt, so that a second run returns the snapshot of the first.
-        self._snapshot = self._ports.volumes.snapshot(self._record.disk_id or "", holder_of(self._record))
-        return ""
+        name = snapshot_id(holder_of(self._record))
+        self._snapshot = self._ports.volumes.snapshot(self._record.disk_id or "", name)
+        return "" if self._snapshot else "the disk is being copied"
 
     def _list_files(self) -> str:
         if self._snapshot is None:
@@ -80,6 +81,7 @@ class DiskEnd:
         self._guard.check_lease()
         disk_id = self._record.disk_id or ""
         listing = f"listings/{disk_id}/{self._snapshot.id}"
-        self._ports.volumes.write_listing(disk_id, self._snapshot.id, listing)
+        if not self._ports.volumes.write_listing(disk_id, self._snapshot.id, listing):
+            return "the files are being listed"
         self._snapshot = replace(self._snapshot, listing=listing)
         return ""

@@ -246,8 +246,8 @@ def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
 
 
 def _snapshots(ports: Ports, disk_id: str) -> tuple[Snapshot, ...]:
-    """Return the disk's complete snapshots. They exist, so `snapshot` only describes them."""
+    """Return the disk's complete snapshots."""
     try:
-        return tuple(ports.volumes.snapshot(disk_id, key) for key in ports.volumes.list_snapshots(disk_id))
+        return ports.volumes.list_snapshots(disk_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"the snapshots of disk {disk_id[:8]}: {error.message}", *error.hints) from error

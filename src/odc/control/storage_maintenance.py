@@ -150,10 +150,13 @@ class StorageMaintenance:
         if not disk.deleting:
             return disk
         back: tuple[Snapshot, ...] = ()
+        unfinished: tuple[Snapshot, ...] = ()
         try:
             for snapshot in disk.deleting:
                 try:
-                    self._ports.volumes.delete_snapshot(disk.id, snapshot.id)
+                    if not self._ports.volumes.delete_snapshot(disk.id, snapshot.id):
+                        unfinished = (*unfinished, snapshot)
+                        continue
                 except ProviderRefused as error:
                     # The storage refuses to delete its last snapshot: the newer ones in the record do not exist there.
                     self._note(ProblemKind.DISK_FAULT, disk, error.message)
@@ -161,7 +164,9 @@ class StorageMaintenance:
                     continue
                 if snapshot.listing:
                     self._ports.blobs.delete(snapshot.listing)
-            done = replace(disk, deleting=(), snapshots=(*back, *disk.snapshots))
+            if unfinished == disk.deleting:
+                return disk
+            done = replace(disk, deleting=unfinished, snapshots=(*back, *disk.snapshots))
             return self._commit(done)
         except ProviderError as error:
             self._note(ProblemKind.SNAPSHOTS_STAY, disk, error.message)
@@ -171,7 +176,7 @@ class StorageMaintenance:
         """Write the intent, then delete; return whether that succeeded. Nothing is deleted without a newer verified
         snapshot.
         """
-        there = self._ports.volumes.list_snapshots(disk.id)
+        there = {snapshot.id for snapshot in self._ports.volumes.list_snapshots(disk.id)}
         kept = [one for one in disk.snapshots[len(expendable(disk)) :] if one.verified_at is not None]
         if not any(snapshot.id in there for snapshot in kept):
             self._note(ProblemKind.SNAPSHOT_MISSING, disk)

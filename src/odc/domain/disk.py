@@ -16,11 +16,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A point-in-time copy of a disk's volume.
 
     Attributes:
-        id: `<reservation id>-<attempt>`, so that taking it twice gives the same one.
+        id: as `snapshot_id` gives it, so that taking it twice gives the same one.
         taken_at: when the copy was complete.
         verified_at: when it was verified as complete; None until then.
         used_bytes: size of the files.
         listing: key of the file listing in the blob store.
+        crash_consistent: it was taken while the volume was in use: it has the files as a power cut would have left
+            them.
     """
 
     id: str
@@ -28,6 +30,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     verified_at: datetime | None = None
     used_bytes: int = 0
     listing: str = ""
+    crash_consistent: bool = False
+
+
+def snapshot_id(holder: str, number: int = 0) -> str:
+    """The id of a snapshot of what one attempt did.
+
+    Args:
+        holder: `<reservation id>-<attempt>`.
+        number: 0 for the snapshot at its end, from 1 on for those that are taken while it runs.
+    """
+    return f"{holder}-{number}" if number else holder
 
 
 class VolumeLabel(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.storage import stored_listing
+from tests.storage import snapshot_ids, stored_listing
 from tests.world import ADA, HOUR, MINUTE, SECOND, Fuse, World
 
 from odc.domain.disk import Disk
@@ -104,7 +104,7 @@ def assert_safe(world: World, disk: Disk) -> None:
     assert disk.holder is None
     assert disk.successor is None
     assert disk.fault == ""
-    assert [snapshot.id for snapshot in disk.snapshots] == list(world.volumes.list_snapshots(disk.id))
+    assert [snapshot.id for snapshot in disk.snapshots] == list(snapshot_ids(world.volumes, disk.id))
     last = disk.last_snapshot
     assert last is not None
     assert last.verified_at is not None

@@ -157,6 +157,46 @@ def test_a_reservation_is_not_ended_before_each_step_of_making_its_disk_safe_is_
     assert len(world.disk("proj").snapshots) == 1
 
 
+SLOW = [
+    ("create", "disk", "its volume is being made"),
+    ("attach", "disk", "its volume is being attached"),
+    ("detach", "detach", "its volume is being detached"),
+    ("snapshot", "snapshot", "the disk is being copied"),
+    ("write_listing", "listing", "the files are being listed"),
+]
+
+
+@pytest.mark.parametrize(("method", "phase", "waits_for"), SLOW)
+def test_slow_volumes_are_waited_for_and_are_not_a_fault(method: str, phase: str, waits_for: str) -> None:
+    world = World()
+    world.volumes.delay(method, 2)
+    world.volumes.lists_lag = True
+    seen = set()
+    record = world.reserve(disk="proj")
+    for _ in range(6):
+        seen.add(world.get(record).under_way)
+        world.pass_time(world.policy.poll)
+    assert world.get(record).state is State.ACTIVE
+    world.volumes.write(world.disk("proj").id, "result", 7)
+    world.cancel(record)
+    for _ in range(6):
+        world.settle()
+        seen.add(world.get(record).under_way)
+        world.pass_time(world.policy.poll)
+    ended = world.get(record)
+    assert (ended.state, ended.attempt, ended.fault) == (State.ENDED, 1, None)
+    assert {(one.name, one.detail) for one in seen if one is not None} == {(phase, waits_for)}
+    assert "fault" not in world.story(record)
+    assert files_of_last_snapshot(world, "proj") == ["result"]
+
+
+def test_a_disk_keeps_the_zone_that_its_volume_was_made_in() -> None:
+    world = World()
+    world.volumes.zones = {"node-1": "z-1"}
+    world.reserve(disk="proj")
+    assert world.disk("proj").zone == "z-1"
+
+
 def test_a_listing_that_cannot_be_stored_is_tried_again_and_belongs_to_the_same_snapshot() -> None:
     world = World()
     record = world.reserve(disk="proj")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.storage import snapshot_ids, taken
 from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World
 
 from odc.api.views import disk_view, reservation_view
@@ -50,7 +51,7 @@ def ids(disk: Disk) -> list[str]:
 def assert_consistent(world: World, disk: Disk) -> None:
     """The record, the storage and the listings name the same snapshots."""
     assert disk.deleting == ()
-    assert ids(disk) == list(world.volumes.list_snapshots(disk.id))
+    assert ids(disk) == list(snapshot_ids(world.volumes, disk.id))
     assert disk.last_snapshot is not None
     assert disk.last_snapshot.verified_at is not None
     for snapshot in disk.snapshots:
@@ -78,6 +79,19 @@ def test_a_disk_keeps_so_many_snapshots_and_their_listings() -> None:
     assert len(disk.snapshots) == 3
     assert_consistent(world, disk)
     assert [world.blobs.exists(key) for key in listings] == [False, False, False, True, True, True]
+
+
+def test_a_slow_deletion_is_finished_by_a_later_round_and_its_listing_goes_last() -> None:
+    world = a_world(keep=1)
+    first = work(world).last_snapshot
+    world.volumes.delay("delete_snapshot", 2)
+    disk = work(world)
+    assert first is not None
+    world.pass_time(MINUTE)
+    disk = world.disk("proj")
+    assert first.id not in ids(disk)
+    assert not world.blobs.exists(first.listing)
+    assert_consistent(world, disk)
 
 
 def test_a_snapshot_goes_when_it_is_too_old_but_never_the_last_one() -> None:
@@ -226,7 +240,7 @@ def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
     world.volumes.forget_snapshot(disk.id, ids(disk)[-1])
     world.with_policy(retention=Retention(keep=1, days=0, percent=0))
     world.pass_time(10 * MINUTE)
-    assert list(world.volumes.list_snapshots(disk.id)) == ids(disk)[:2]
+    assert list(snapshot_ids(world.volumes, disk.id)) == ids(disk)[:2]
     assert any(
         "newest verified snapshot is not on the storage" in problem
         for problem in problem_texts(world.status.current.problems)
@@ -236,10 +250,10 @@ def test_older_snapshots_stay_when_the_newest_is_not_on_the_storage() -> None:
 def test_a_snapshot_that_no_record_names_is_never_deleted() -> None:
     world = a_world(keep=1)
     disk = work(world)
-    world.volumes.snapshot(disk.id, "stranger-1")
+    taken(world.volumes, disk.id, "stranger-1")
     for _ in range(3):
         disk = work(world)
-    assert list(world.volumes.list_snapshots(disk.id)) == ["stranger-1", *ids(disk)]
+    assert list(snapshot_ids(world.volumes, disk.id)) == ["stranger-1", *ids(disk)]
 
 
 def test_a_disk_record_that_changes_meanwhile_loses_nothing() -> None:

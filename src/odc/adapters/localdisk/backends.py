@@ -22,6 +22,8 @@ class StorageBackend(Protocol):
     name: str
     has_limits: bool
     """Whether a volume cannot grow beyond its size."""
+    copies_in_use: bool
+    """Whether a copy of a volume that is in use shows all files at one moment."""
 
     def make(self, path: Path, size_bytes: int) -> None:
         """Make an empty volume with this size limit; an existing volume only gets the limit."""
@@ -36,7 +38,7 @@ class StorageBackend(Protocol):
         """Copy the volume, exactly and durably, to a target that is not there; then verify it.
 
         Args:
-            volume: not in use.
+            volume: not in use, unless `copies_in_use`.
             target: taken for nothing until this has returned.
             before: the snapshot before, with which equal files may be shared.
             before_at: when that was taken, in epoch seconds.
@@ -44,6 +46,9 @@ class StorageBackend(Protocol):
         Returns:
             The bytes that the files take.
         """
+
+    def restore(self, snapshot: Path, target: Path, size_bytes: int) -> None:
+        """Copy a snapshot, exactly and durably, to a volume that is not there, with this size limit."""
 
     def used_bytes(self, volume: Path) -> int | None:
         """Return the size of the volume's files; None if that is expensive to find out."""
@@ -64,6 +69,7 @@ class Btrfs:
 
     name = "btrfs"
     has_limits = True
+    copies_in_use = True
 
     def __init__(self, root: Path) -> None:
         """Turn quotas on for the file system that holds this folder, which changes nothing where they are on.
@@ -80,7 +86,8 @@ class Btrfs:
             if not path.exists():
                 btrfs_ioctl.create_subvolume(path)
             btrfs_ioctl.limit_subvolume(path, size_bytes)
-            if has_groups():
+            # One that holds files would have to be counted again; the next measurement sees to that, not too often.
+            if has_groups() and not any(path.iterdir()):
                 join_group(path)
 
     def identity(self, volume: Path) -> str:
@@ -106,6 +113,16 @@ class Btrfs:
         if copy.parent_uuid != self.identity(volume) or not copy.read_only:
             raise ProviderUnavailable(f"the snapshot {target.name} is not a read-only copy of its volume")
         return self.used_bytes(volume) or 0
+
+    def restore(self, snapshot: Path, target: Path, size_bytes: int) -> None:
+        """Copy the files, which share the snapshot's data.
+
+        A snapshot of the snapshot would leave the group of its disk: btrfs would have to count everything again, and no
+        disk would have a limit until then.
+        """
+        self.make(target, size_bytes)
+        run("cp", "-a", "--reflink=auto", f"{snapshot}/.", str(target))
+        run("btrfs", "filesystem", "sync", str(target))
 
     def used_bytes(self, volume: Path) -> int | None:
         """Return the bytes of the quota group; None while it is being counted."""
@@ -138,6 +155,7 @@ class Folders:
 
     name = "folders with hard-linked copies"
     has_limits = False
+    copies_in_use = False
     _SAME = ("rsync", "-aHAXS", "--numeric-ids", "--modify-window=-1")
 
     def make(self, path: Path, size_bytes: int) -> None:
@@ -164,11 +182,20 @@ class Folders:
                 run(*self._SAME, "--checksum", "--from0", given, f"{volume}/", f"{target}/")
                 # The exchange has changed the modification times of the parent folders.
                 run(*self._SAME, f"{volume}/", f"{target}/")
-        run("sync", "-f", str(target))
-        different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{volume}/", f"{target}/").strip()
+        self._verify(volume, target)
+        return used
+
+    def restore(self, snapshot: Path, target: Path, size_bytes: int) -> None:
+        """Copy with rsync; nothing is linked, since the volume will be written."""
+        target.mkdir()
+        run(*self._SAME, f"{snapshot}/", f"{target}/")
+        self._verify(snapshot, target)
+
+    def _verify(self, original: Path, copy: Path) -> None:
+        run("sync", "-f", str(copy))
+        different = run(*self._SAME, "--delete", "--dry-run", "--itemize-changes", f"{original}/", f"{copy}/").strip()
         if different:
             raise ProviderUnavailable(f"the copy differs: {different.splitlines()[0]}")
-        return used
 
     def used_bytes(self, volume: Path) -> int | None:
         """Return None: counting files is expensive."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextvars import ContextVar
 
 from odc.adapters.localdisk.errors import error_of_program
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 LIMIT_S = 3600.0
+inherited_locks: ContextVar[tuple[int, ...]] = ContextVar("inherited_locks", default=())
+"""Descriptors of locks that the programs keep until they end, even if this process is killed."""
 
 
 def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> str:
@@ -27,7 +30,13 @@ def run(*command: str, given: bytes | None = None, limit_s: float = LIMIT_S) -> 
     if shutil.which(command[0]) is None:
         raise ProviderRefused(f"{command[0]} is not installed", ("see what is missing", odc("doctor")))
     try:
-        done = subprocess.run(("env", "LC_ALL=C", *command), input=given, capture_output=True, timeout=limit_s)
+        done = subprocess.run(
+            ("env", "LC_ALL=C", *command),
+            input=given,
+            capture_output=True,
+            timeout=limit_s,
+            pass_fds=inherited_locks.get(),
+        )
     except OSError as error:
         raise ProviderUnavailable(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:

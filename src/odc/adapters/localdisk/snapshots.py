@@ -24,12 +24,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         begun: when the copy began.
         taken: when it was complete and verified.
         used_bytes: size of the files.
+        crash_consistent: the volume was in use.
     """
 
     number: int
     begun: datetime
     taken: datetime
     used_bytes: int
+    crash_consistent: bool = False
 
 
 class Snapshots:
@@ -61,7 +63,7 @@ class Snapshots:
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         return tuple(sorted(names, key=lambda name: (self._facts(disk_id, name).number, name)))
 
-    def take(self, home: Path, disk_id: str, snapshot_id: str) -> None:
+    def take(self, home: Path, disk_id: str, snapshot_id: str, crash_consistent: bool) -> None:
         """Copy, verify, write the facts, and only then give the copy its name. Parts of an earlier try are deleted.
 
         Raises:
@@ -72,7 +74,7 @@ class Snapshots:
         partial = folder / f".{snapshot_id}.partial"
         self._backend.delete(partial)
         try:
-            facts = self._copy(home, disk_id, partial)
+            facts = msgspec.structs.replace(self._copy(home, disk_id, partial), crash_consistent=crash_consistent)
         except (OdcError, OSError):
             # A partial copy uses space, which may be the cause of the failure. The first error is reported.
             with suppress(OdcError, OSError):
@@ -81,28 +83,39 @@ class Snapshots:
         write_atomically(self._facts_path(disk_id, snapshot_id), msgspec.json.encode(facts), durable=True)
         partial.rename(folder / snapshot_id)
 
-    def delete(self, disk_id: str, snapshot_id: str) -> None:
+    def delete(self, disk_id: str, snapshot_id: str, keep_last: bool) -> None:
         """Delete a complete snapshot, or the rest of one whose deletion was interrupted.
 
         Raises:
-            ProviderRefused: it is the last one.
+            ProviderRefused: it is the last one, and `keep_last` was given.
         """
         folder = self._root / disk_id
         going = folder / f".{snapshot_id}.deleting"
         if self.is_complete(disk_id, snapshot_id):
-            if self.complete(disk_id)[-1] == snapshot_id:
+            if keep_last and self.complete(disk_id)[-1] == snapshot_id:
                 raise ProviderRefused(f"snapshot {snapshot_id} is the last one of disk {disk_id}: it is kept")
             # Rename first: a partly deleted snapshot must not look complete.
             (folder / snapshot_id).rename(going)
             sync_folder(folder)
         self._backend.delete(going)
         self._facts_path(disk_id, snapshot_id).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # Of a deleted disk, with its last snapshot.
 
     def describe(self, disk_id: str, snapshot_id: str) -> Snapshot:
-        """Return the complete snapshot, after making sure that it survives a power failure."""
-        run("sync", "-f", str(self._root / disk_id / snapshot_id))
+        """Return the complete snapshot."""
         facts = self._facts(disk_id, snapshot_id)
-        return Snapshot(id=snapshot_id, taken_at=facts.taken, verified_at=facts.taken, used_bytes=facts.used_bytes)
+        return Snapshot(
+            id=snapshot_id,
+            taken_at=facts.taken,
+            verified_at=facts.taken,
+            used_bytes=facts.used_bytes,
+            crash_consistent=facts.crash_consistent,
+        )
+
+    def sync(self, disk_id: str, snapshot_id: str) -> None:
+        """Make sure that a complete snapshot survives a power failure."""
+        run("sync", "-f", str(self._root / disk_id / snapshot_id))
 
     def _copy(self, home: Path, disk_id: str, partial: Path) -> Facts:
         earlier = self.complete(disk_id)

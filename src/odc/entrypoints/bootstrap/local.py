@@ -10,7 +10,7 @@ from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.adapters.engine.tcp_ports import check_listen
 from odc.adapters.localdisk.immutable_settings import check_box_ids, check_disks_folder, check_ids
-from odc.adapters.localdisk.volumes import read_labels
+from odc.adapters.localdisk.volume_folders import read_labels
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts

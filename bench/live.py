@@ -101,6 +101,10 @@ class BenchedDaemon:
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
         ports = Ports(
             store=self.store,
+            history=self.store,
+            leases=self.store,
+            pruning=self.store,
+            space=self.store,
             wake=self.wake,
             cluster=MemoryCluster(nodes),
             volumes=MemoryVolumes(clock, blobs),

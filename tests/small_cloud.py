@@ -63,10 +63,14 @@ def small_cloud(
     lender_of: Callable[[int], str | None] = lambda uid: None,
 ) -> Iterator[SmallCloud]:
     """A cloud that is up; its passes run by themselves."""
-    wake, clock, blobs = LocalWake(), SystemClock(), MemoryBlobStore()
+    wake, clock, blobs, store = LocalWake(), SystemClock(), MemoryBlobStore(), MemoryStateStore()
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock, blobs)
     ports = Ports(
-        store=MemoryStateStore(),
+        store=store,
+        history=store,
+        leases=store,
+        pruning=store,
+        space=store,
         wake=wake,
         cluster=cluster,
         volumes=volumes,

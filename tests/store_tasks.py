@@ -52,8 +52,8 @@ def traces_of(store: SqlStateStore, reservation_id: str) -> tuple[bool, ...]:
     return (
         reservation_id in store.observe().pools,
         store.find_reservation(reservation_id) is not None,
-        any(disk.id == reservation_id for disk in store.list_disks("unix:1000")),
-        bool(store.list_events(reservation_id)),
+        any(disk.id == reservation_id for disk in store.list_disks("unix:1000").items),
+        bool(store.list_events(reservation_id).items),
         store.find_request(reservation_id) is not None,
     )
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from tests.builders import KEY as SSH_KEY
@@ -34,10 +35,12 @@ from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
 from odc.domain.node import Node
-from odc.domain.records import AuditEvent, ReservationQuery
+from odc.domain.paging import all_pages
+from odc.domain.records import AuditEvent
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
+from odc.ports.history import History
 
 ADA = Principal(id="unix:1000", user="ada")
 BEN = Principal(id="unix:1001", user="ben")
@@ -64,6 +67,12 @@ def spec_of(box: BoxSeen) -> BoxSpec:
         home=None,
         files={},
     )
+
+
+def every_reservation(history: History, owner: str | None = None) -> list[Reservation]:
+    """The owner's reservations, live and ended; with None everyone's. Newest place in line first."""
+    found = [*all_pages(partial(history.list_live, owner)), *all_pages(partial(history.list_ended, owner))]
+    return sorted(found, key=lambda record: -record.order)
 
 
 class GivenHostKeys:
@@ -189,9 +198,13 @@ class World:
 
     def build(self, wrap: Wrapper = bare, runner: Runner | None = None) -> None:
         """A new process: nothing of the old one's memory is left."""
-        wake = LocalWake()
+        wake, store = LocalWake(), wrap("store", self.store)
         self.ports = Ports(
-            store=wrap("store", self.store),
+            store=store,
+            history=store,
+            leases=store,
+            pruning=store,
+            space=store,
             wake=wake,
             cluster=wrap("cluster", self.cluster),
             volumes=wrap("volumes", self.volumes),
@@ -273,17 +286,18 @@ class World:
 
     def all(self) -> list[Reservation]:
         """Every reservation that there ever was, by place in line."""
-        return sorted(self.store.list_reservations(ReservationQuery(limit=10**6)), key=lambda record: record.order)
+        return sorted(every_reservation(self.store), key=lambda record: record.order)
 
     def disk(self, name: str, who: Principal = ADA) -> Disk:
-        return next(disk for disk in self.store.list_disks(who.id) if disk.name == name)
+        mine: tuple[Disk, ...] = self.store.list_disks(who.id).items
+        return next(disk for disk in mine if disk.name == name)
 
     def story(self, record: Reservation) -> list[str]:
         """The kinds of what happened to it, in order."""
         return [event.kind for event in self.events(record)]
 
     def events(self, record: Reservation) -> tuple[AuditEvent, ...]:
-        return self.store.list_events(record.id)
+        return tuple(all_pages(partial(self.store.list_events, record.id)))
 
     def boxes_of(self, record: Reservation) -> list[str]:
         return [str(box.name) for box in self.cluster.peek() if box.name.reservation_id == record.id]
@@ -305,4 +319,4 @@ class World:
 
 def tasks_of(world: World) -> Tasks:
     """The tasks of a process that has not seen anything yet."""
-    return Tasks(world.ports, world.policy, PassLease(world.ports.store, world.ports.clock))
+    return Tasks(world.ports, world.policy, PassLease(world.ports.leases, world.ports.clock))

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.builders import a_reservation, an_event
-from tests.world import ADA, BEN, HOUR, World
+from tests.world import ADA, BEN, HOUR, World, every_reservation
 
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotFound
 from odc.domain.limits import Limits
-from odc.domain.records import Change, ReservationQuery
+from odc.domain.records import Change
 from odc.domain.requests import Cancel, SetOwnKeys
 from odc.domain.reservation import EndReason, State
 
@@ -84,15 +84,15 @@ def test_the_newest_of_a_users_history_are_kept_and_the_rest_goes() -> None:
     world.store.commit(a_past(ADA.id, 100))
     world.store.commit(a_past(BEN.id, 30))
     record = world.reserve(hours=24.0)
-    everything = world.store.list_reservations(ReservationQuery(owner=ADA.id, limit=1000))
+    everything = every_reservation(world.store, ADA.id)
     world.pass_time(HOUR, step=timedelta(minutes=5))
-    kept = world.store.list_reservations(ReservationQuery(owner=ADA.id, limit=1000))
+    kept = every_reservation(world.store, ADA.id)
     assert [r.id for r in kept] == [r.id for r in everything[:21]]
     assert kept[0].id == record.id
-    assert all(world.store.list_events(r.id) for r in kept)
-    assert not any(world.store.list_events(r.id) for r in everything[21:])
+    assert all(world.store.list_events(r.id).items for r in kept)
+    assert not any(world.store.list_events(r.id).items for r in everything[21:])
     # Ben reserves nothing, so his history does not grow.
-    assert len(world.store.list_reservations(ReservationQuery(owner=BEN.id, limit=1000))) == 30
+    assert len(every_reservation(world.store, BEN.id)) == 30
 
 
 def test_a_repeat_whose_reservation_was_pruned_is_told_so() -> None:
@@ -124,4 +124,4 @@ def test_keys_that_are_set_again_and_again_are_one_record() -> None:
     world = World()
     for _ in range(50):
         world.send(SetOwnKeys(keys=world.queries.me(ADA).own_keys))
-    assert [user.principal for user in world.store.list_users()] == [ADA.id, BEN.id]
+    assert [user.principal for user in world.store.list_users().items] == [ADA.id, BEN.id]

@@ -28,9 +28,13 @@ from odc.entrypoints.bootstrap.run_cloud import Cloud, run_cloud
 
 def test_a_cloud_of_other_adapters_serves_passes_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "CHECK_INTERVAL_S", 0.05)
-    clock, socket = SystemClock(), tmp_path / "odc.sock"
+    clock, store, socket = SystemClock(), MemoryStateStore(), tmp_path / "odc.sock"
     ports = Ports(
-        store=MemoryStateStore(),
+        store=store,
+        history=store,
+        leases=store,
+        pruning=store,
+        space=store,
         wake=LocalWake(),
         cluster=MemoryCluster((a_node("node-1"),)),
         volumes=MemoryVolumes(clock),

@@ -63,7 +63,7 @@ def test_records_of_the_first_schema_are_read_and_written(first_schema: str) -> 
     begun = datetime.fromtimestamp(int(time.time()), UTC)
     store = SqlStateStore(first_schema)
     try:
-        (user,) = store.list_users()
+        (user,) = store.list_users().items
         assert (user.name, user.claimed_by, user.version) == ("ada", "", 1)
         store.commit(Change(users=(user,)))
         seen = store.observe()

@@ -23,8 +23,7 @@ from tests.writers import Writer, at_once, writers
 from odc.adapters.sql import schema
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, ProviderUnavailable
-from odc.domain.records import Change, ReservationQuery
-from odc.domain.reservation import State
+from odc.domain.records import Change
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 TIMES = 40
@@ -120,7 +119,7 @@ def test_a_disk_that_two_processes_ask_for_is_held_by_one_reservation(
     (holder,) = store.observe().reservations
     assert sorted(text[0] == holder.id for text in answers) == [False, False, True]
     assert all("disk proj is in use" in text[0] for text in answers if text[0] != holder.id)
-    assert [disk.holder for disk in store.list_disks("unix:1000")] == [holder.id]
+    assert [disk.holder for disk in store.list_disks("unix:1000").items] == [holder.id]
 
 
 def test_a_users_limit_holds_for_requests_that_come_at_once(
@@ -141,7 +140,7 @@ def test_records_that_two_processes_name_crosswise_end_in_conflict_and_not_in_a_
 ) -> None:
     arguments = [(address, names, 15) for names in (["x", "y"], ["y", "x"])]
     at_once(three[:2], store_tasks.rename_crosswise, arguments)
-    assert store.list_reservations(ReservationQuery(states=frozenset({State.QUEUED}))) == ()
+    assert store.list_live(None).items == ()
 
 
 def test_the_lease_is_never_held_by_two(address: str, store: SqlStateStore, three: tuple[Writer, ...]) -> None:

@@ -24,7 +24,7 @@ from odc.api.hints import done_view
 from odc.api.long_poll import WakeListener, changed_or_over, client_disconnected
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import WAIT_LIMIT_S, Done, Envelope
-from odc.api.messages.reservations import History, ReservationList, ReservationView
+from odc.api.messages.reservations import History, ReservationPage, ReservationView
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
 from odc.api.openapi import CONFIG, ClosedMessages, OpenEnums
@@ -35,6 +35,7 @@ from odc.api.threads import Threads
 from odc.control.control_plane import ControlPlane
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, InvariantError
+from odc.domain.paging import Page
 from odc.domain.requests import SetGithubUser
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -128,15 +129,28 @@ class Handlers:
         return view
 
     def reservations(
-        self, caller: Caller, user: FromQuery[str] = "me", all: FromQuery[bool] = False, status: FromQuery[str] = ""
-    ) -> ReservationList:
-        """Reservations by place in line: `user` is `me`, `all` or a name; `all` brings ended ones too."""
+        self,
+        caller: Caller,
+        user: FromQuery[str] = "me",
+        all: FromQuery[bool] = False,
+        status: FromQuery[str] = "",
+        limit: FromQuery[int] = 0,
+        page: FromQuery[str] = "",
+    ) -> ReservationPage:
+        """Reservations: `user` is `me`, `all` or a name; `all` brings ended ones too. With `limit`, so many, the live
+        ones first, each newest place in line first; `page` is the `next` of the part before. Without, all in one
+        answer, by place in line.
+        """
         statuses = frozenset(word for word in status.split(",") if word.strip())
-        found = self._queries.reservations(caller, user, all, statuses)
+        if limit or page:
+            found = self._queries.reservation_page(caller, user, all, statuses, page, limit)
+        else:
+            found = Page(items=self._queries.reservations(caller, user, all, statuses))
         cluster = self._queries.status
-        return ReservationList(
+        return ReservationPage(
             now=self._queries.now(),
-            reservations=tuple(views.reservation_view(detail, caller, cluster) for detail in found),
+            reservations=tuple(views.reservation_view(detail, caller, cluster) for detail in found.items),
+            next=found.next,
         )
 
     def history(self, caller: Caller, reference: FromPath[str]) -> History:

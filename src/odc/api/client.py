@@ -23,7 +23,7 @@ from odc.api.connectors import connector_of
 from odc.api.hints import hint_of
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import Done, Envelope, ErrorView
-from odc.api.messages.reservations import History, ReservationList, ReservationView
+from odc.api.messages.reservations import History, ReservationList, ReservationPage, ReservationView
 from odc.api.messages.storage import DiskList, StorageView
 from odc.api.messages.users import Me, UserList
 from odc.domain import errors
@@ -45,6 +45,8 @@ from odc.domain.requests import (
 TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
+PAGE_ITEMS = 500
+"""Reservations that are asked for at once; also the most ended ones of a list."""
 RESEND_DELAY_S = 0.2
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
@@ -139,9 +141,22 @@ class Client:
         return self._ask("POST", "/v1/requests", answer, body)
 
     def reservations(self, user: str = "me", ended: bool = False, status: str = "") -> ReservationList:
-        """Reservations by place in line."""
-        query = urlencode({"user": user, "all": str(ended).lower(), "status": status})
-        return self._ask("GET", f"/v1/reservations?{query}", ReservationList)
+        """Reservations by place in line: every live one, and the newest of the ended. Reads page after page."""
+        found: dict[str, ReservationView] = {}
+        token, over = "", 0
+        while True:
+            arguments = {"user": user, "all": str(ended).lower(), "status": status, "limit": PAGE_ITEMS, "page": token}
+            page = self._ask("GET", f"/v1/reservations?{urlencode(arguments)}", ReservationPage)
+            over += sum(view.ended_at is not None for view in page.reservations)
+            # One that ended between two pages is in both; the later page counts.
+            found |= {view.id: view for view in page.reservations}
+            token = page.next
+            if not token or over >= PAGE_ITEMS:
+                break
+        # Pages begin with the newest.
+        oldest_first = tuple(found.values())[::-1]
+        in_line = sorted(oldest_first, key=lambda view: view.created_at)
+        return ReservationList(now=page.now, reservations=tuple(in_line))
 
     def reservation(self, reference: str, wait_s: float = 0, version: int = -1) -> ReservationView:
         """One reservation; with a wait, as soon as its version is above the given one."""

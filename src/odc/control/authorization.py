@@ -20,9 +20,10 @@ from odc.domain.access import Act, Principal, allowed
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from odc.domain.names import SHORT_ID, cut, is_id, near_match, short
-from odc.domain.records import Change, ReservationQuery
-from odc.domain.reservation import LIVE_STATES, Reservation
+from odc.domain.records import Change
+from odc.domain.reservation import Reservation
 from odc.domain.user import User, is_same_person, is_unnamed
+from odc.ports.history import History
 from odc.ports.state_store import StateStore
 
 MIN_PREFIX = 4
@@ -32,8 +33,9 @@ _HEX = frozenset("0123456789abcdef")
 class Authorizer:
     """Applies the access rules to records. May be called by several threads at once."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, history: History) -> None:
         self._store = store
+        self._history = history
 
     def admit(self, caller: Principal) -> None:
         """Let the caller act as the user that their uid is recorded as.
@@ -98,13 +100,12 @@ class Authorizer:
         owner = None if caller.admin else caller.id
         named = self._named(caller.id, reference)
         if not named and _is_prefix(reference):
-            query = ReservationQuery(owner=owner, id_prefix=reference, limit=20)
-            named = self._store.list_reservations(query)
+            named = self._history.list_by_prefix(reference, owner, limit=20).items
             if len(named) > 1:
                 ids = ", ".join(f"{r.name} ({r.id[: SHORT_ID + 4]})" for r in named)
                 raise InvalidRequest(f"{reference} is the beginning of several ids: {ids}; type more of it")
         if not named and caller.admin:
-            named = self._store.list_reservations(ReservationQuery(name=reference, states=LIVE_STATES, limit=20))
+            named = self._history.list_named(reference, None, live=True, limit=20).items
             if len(named) > 1:
                 ids = ", ".join(f"{r.user}'s {short(r.id)}" for r in named)
                 raise InvalidRequest(f"several users have a reservation {reference}: {ids}; name one by its id")
@@ -114,16 +115,16 @@ class Authorizer:
 
     def _named(self, owner: str, name: str) -> Sequence[Reservation]:
         """Return the caller's reservations of this name, the best match first."""
-        live = self._store.list_reservations(ReservationQuery(owner=owner, name=name, states=LIVE_STATES, limit=50))
+        live = self._history.list_named(name, owner, live=True, limit=50).items
         if live:
             return sorted(live, key=lambda record: (not record.holds_name, -record.order))
-        return self._store.list_reservations(ReservationQuery(owner=owner, name=name, limit=1))
+        return self._history.list_named(name, owner, live=False, limit=1).items
 
     def _unknown(self, caller: Principal, reference: str) -> NotFound | InvalidRequest:
         if reference and set(reference) <= _HEX and len(reference) < MIN_PREFIX:
             least = f"the beginning of an id has at least {MIN_PREFIX} digits"
             return InvalidRequest(f"you have no reservation {reference!r}; {least}", ("yours", gpu_dev("list --all")))
-        live = self._store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=50))
+        live = self._history.list_live(caller.id, limit=50).items
         meant = near_match(reference, [record.name for record in live])
         return _not_found(reference, meant)
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import ClockAnchor
 from odc.ports.clock import Clock
-from odc.ports.state_store import StateStore
+from odc.ports.leases import Leases
 
 TOLERANCE = timedelta(seconds=30)
 ANCHOR_INTERVAL = timedelta(minutes=1)
@@ -50,15 +50,15 @@ def judge(anchor: ClockAnchor, now: ClockAnchor) -> ClockVerdict:
 class ClockCheck:
     """Keeps the noted moment: in memory, and in the store so that a jump during a restart is seen."""
 
-    def __init__(self, store: StateStore, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, leases: Leases, clock: Clock) -> None:
+        self._leases = leases
         self._clock = clock
         self._anchor: ClockAnchor | None = None
 
     def verdict(self) -> ClockVerdict:
         """Judge the clock now, and renew the anchor from time to time while it is good."""
         now = anchor_now(self._clock)
-        stored = self._anchor or self._store.swap_clock_anchor(None)
+        stored = self._anchor or self._leases.swap_clock_anchor(None)
         if stored is None:
             self._note(now)
             return ClockVerdict()
@@ -73,5 +73,5 @@ class ClockCheck:
         return result
 
     def _note(self, anchor: ClockAnchor) -> None:
-        self._store.swap_clock_anchor(anchor)
+        self._leases.swap_clock_anchor(anchor)
         self._anchor = anchor

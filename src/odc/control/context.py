@@ -17,9 +17,13 @@ from odc.ports.accounts import Accounts
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
+from odc.ports.history import History
 from odc.ports.host_keys import HostKeys
 from odc.ports.key_source import KeySource
+from odc.ports.leases import Leases
+from odc.ports.pruning import Pruning
 from odc.ports.state_store import StateStore
+from odc.ports.store_space import StoreSpace
 from odc.ports.volumes import Volumes
 from odc.ports.wake import Wake
 
@@ -68,6 +72,10 @@ class Ports:
     """One adapter for each thing that is asked of the outside."""
 
     store: StateStore
+    history: History
+    leases: Leases
+    pruning: Pruning
+    space: StoreSpace
     wake: Wake
     cluster: Cluster
     volumes: Volumes

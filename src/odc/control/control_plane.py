@@ -41,10 +41,10 @@ class ControlPlane:
         self.ports = ports
         self.policy = policy
         self.status = StatusCache()
-        authorizer = Authorizer(ports.store)
+        authorizer = Authorizer(ports.store, ports.history)
         self.requests = Requests(ports, policy, self.status, authorizer)
         self.queries = Queries(ports, policy, self.status, authorizer)
-        self._lease = PassLease(ports.store, ports.clock)
+        self._lease = PassLease(ports.leases, ports.clock)
         self.reconciler = Reconciler(ports, policy, self.status, runner, self._lease)
 
     def pass_loop(self, holder: str) -> PassLoop:

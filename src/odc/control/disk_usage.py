@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
-from odc.control.context import StorageStatus
+from odc.control.context import Ports, StorageStatus
 from odc.domain.commands import odc
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.paging import all_pages
 from odc.domain.records import Change
 from odc.domain.reservation import Reservation
 from odc.domain.storage import DiskUse, StorageUse, beyond, taken_by, taken_by_owner
-from odc.ports.state_store import StateStore
 
 UNUSED = DiskUse(live_bytes=0, total_bytes=0)
 """Usage of a disk that no box has used yet, such as that of a reservation that was cancelled in the queue."""
@@ -37,11 +38,11 @@ class DiskUsage:
     going: tuple[Snapshot, ...] = ()
 
 
-def disk_usage(store: StateStore, status: StorageStatus, keep: int, owner: str, name: str) -> tuple[DiskUsage, ...]:
+def disk_usage(ports: Ports, status: StorageStatus, keep: int, owner: str, name: str) -> tuple[DiskUsage, ...]:
     """Every disk, those of the user who takes most first, each with the snapshots that a prune would delete.
 
     Args:
-        store: the records.
+        ports: where the records are read.
         status: the last measurement.
         keep: snapshots of each disk that are kept.
         owner: only disks of this user are pruned; empty: everyone's.
@@ -52,15 +53,15 @@ def disk_usage(store: StateStore, status: StorageStatus, keep: int, owner: str, 
         NotFound: no disk has that owner and that name.
     """
     use = status.use or StorageUse(total_bytes=0, free_bytes=0)
-    chosen = {disk.id for disk in _selected(store, keep, owner, name)}
-    disks = store.list_disks(None)
-    takes, names = taken_by_owner(disks, use), _owner_names(store, disks)
+    chosen = {disk.id for disk in _selected(ports, keep, owner, name)}
+    disks = tuple(all_pages(partial(ports.history.list_disks, None)))
+    takes, names = taken_by_owner(disks, use), _owner_names(ports, disks)
     order = sorted(disks, key=lambda disk: (-takes[disk.owner], disk.owner, -taken_by(disk, use), disk.name))
     return tuple(
         DiskUsage(
             disk=disk,
             owner=names[disk.owner],
-            holder=store.find_reservation(disk.holder) if disk.holder else None,
+            holder=ports.store.find_reservation(disk.holder) if disk.holder else None,
             use=use.disks.get(disk.id, DiskUse() if disk.made else UNUSED),
             going=beyond(disk, keep) if disk.id in chosen else (),
         )
@@ -68,13 +69,13 @@ def disk_usage(store: StateStore, status: StorageStatus, keep: int, owner: str, 
     )
 
 
-def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, str]:
+def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[Change, str]:
     """Return the change that marks snapshots as deleted, and a sentence about it. The storage maintenance deletes them.
 
     Raises:
         InvalidRequest, NotFound: as `disk_usage`.
     """
-    disks = _selected(store, keep, owner, name)
+    disks = _selected(ports, keep, owner, name)
     going = {disk.id: beyond(disk, keep) for disk in disks}
     changed = tuple(disk.without(going[disk.id]) for disk in disks if going[disk.id])
     count = sum(map(len, going.values()))
@@ -84,17 +85,17 @@ def prune(store: StateStore, keep: int, owner: str, name: str) -> tuple[Change, 
     return Change(disks=changed), f"deleting {what}"
 
 
-def _owner_names(store: StateStore, disks: Iterable[Disk]) -> dict[str, str]:
+def _owner_names(ports: Ports, disks: Iterable[Disk]) -> dict[str, str]:
     """Return the names of these disks' owners; key: principal."""
-    users = {owner: store.find_user(owner) for owner in {disk.owner for disk in disks}}
+    users = {owner: ports.store.find_user(owner) for owner in {disk.owner for disk in disks}}
     return {owner: user.name if user and user.name else owner for owner, user in users.items()}
 
 
-def _selected(store: StateStore, keep: int, owner: str, name: str) -> tuple[Disk, ...]:
+def _selected(ports: Ports, keep: int, owner: str, name: str) -> tuple[Disk, ...]:
     if keep < 1:
         raise InvalidRequest(f"keep must be at least 1, not {keep}: the newest verified snapshot is always kept")
-    disks = store.list_disks(None)
-    names = _owner_names(store, disks) if owner else {}
+    disks = tuple(all_pages(partial(ports.history.list_disks, None)))
+    names = _owner_names(ports, disks) if owner else {}
     found = tuple(
         disk
         for disk in disks

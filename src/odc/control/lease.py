@@ -12,7 +12,7 @@ import threading
 from datetime import timedelta
 
 from odc.ports.clock import Clock
-from odc.ports.state_store import StateStore
+from odc.ports.leases import Leases
 
 NAME = "passes"
 DURATION = timedelta(seconds=30)
@@ -26,8 +26,8 @@ class PassLease:
     Until `acquire` is called for the first time, as in a test or in a pass by hand, the lease counts as held.
     """
 
-    def __init__(self, store: StateStore, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, leases: Leases, clock: Clock) -> None:
+        self._leases = leases
         self._clock = clock
         self._lock = threading.Lock()
         self._epoch = 0
@@ -64,7 +64,7 @@ class PassLease:
         self._holder = holder
         # Before the question: the other processes count from the store's answer, which comes later.
         begun = self._clock.since_boot()
-        granted = self._store.acquire_lease(NAME, holder, self._clock.now(), DURATION)
+        granted = self._leases.acquire_lease(NAME, holder, self._clock.now(), DURATION)
         with self._lock:
             # Also when it has lapsed and is granted again: another process may have had it in between.
             if not granted or self._has_lapsed():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from odc.control.box_files import reservation_of
 from odc.control.context import ClusterStatus, Policy, Ports
@@ -15,6 +16,7 @@ from odc.domain.commands import Command, gpu_dev, odc
 from odc.domain.disk import Disk, Snapshot, VolumeLabel
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
 from odc.domain.names import NO_DISK, check_name, cut, free_name
+from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
@@ -96,7 +98,7 @@ def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) 
         InvalidRequest: with what to do.
         ProviderUnavailable: the storage does not answer.
     """
-    for label in orphaned_disks(ports, ports.store.list_disks(owner)):
+    for label in orphaned_disks(ports, all_pages(partial(ports.history.list_disks, owner))):
         if (label.owner, label.name) == (owner, name):
             raise InvalidRequest(
                 f"disk {name} has files but no record any more, so no new one is made in its place",
@@ -212,7 +214,7 @@ def _recovered(
     if not owner or not name:
         text = f"nothing says whose disk {label.disk_id[:8]} is and what it is called: it was made by version 0.1.0"
         raise InvalidRequest(text, ("say it", odc(f"disk recover {label.disk_id[:8]} --user LOGIN --name NAME")))
-    taken = {*others, *(disk.name for disk in ports.store.list_disks(owner))}
+    taken = {*others, *(disk.name for disk in all_pages(partial(ports.history.list_disks, owner)))}
     if name in taken:
         other = odc(f"disk recover {label.disk_id[:8]} --name {free_name(name, taken)}")
         raise InvalidRequest(f"{label.user or owner} has another disk {name}", ("another name", other))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from odc.control.authorization import Authorizer
 from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
@@ -18,14 +19,14 @@ from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
 from odc.domain.node import Node
+from odc.domain.paging import Page, all_pages
 from odc.domain.promise import ready_by
-from odc.domain.records import AuditEvent, ReservationQuery, Stored
-from odc.domain.reservation import LIVE_STATES, Reservation, State
+from odc.domain.records import AuditEvent, Stored
+from odc.domain.reservation import Reservation, State
 from odc.domain.status import ENDED, Status, WaitsFor
 from odc.domain.user import User
 from odc.scheduling import OpenWindow, PoolState, build_plan
 
-MAX_LIVE = 100_000
 MAX_ENDED = 500
 STATUSES = frozenset(Status)
 
@@ -142,32 +143,65 @@ class Queries:
             NotFound: no user of this name is known.
         """
         self._authorizer.admit(caller)
-        statuses = frozenset(status.strip().lower() for status in statuses)
-        unknown = statuses - STATUSES
-        if unknown:
-            near = _SYNONYMS.get(min(unknown)) or near_match(min(unknown), STATUSES)
-            meant = f", did you mean {near}?" if near else ""
-            raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
-        wants_ended = ended or bool(statuses & set(ENDED))
+        statuses = _known(statuses)
         owner = caller.id if user == "me" else None
-        listed = self._ports.store.list_reservations(ReservationQuery(owner=owner, states=LIVE_STATES, limit=MAX_LIVE))
-        if wants_ended:
-            query = ReservationQuery(owner=owner, states=frozenset({State.ENDED}), limit=MAX_ENDED)
+        listed = {record.id: record for record in all_pages(partial(self._ports.history.list_live, owner))}
+        if ended or statuses & set(ENDED):
             # A reservation that ended between the two lists is in both; the later read counts.
-            listed = tuple({r.id: r for r in (*listed, *self._ports.store.list_reservations(query))}.values())
-        found = [
+            listed |= {r.id: r for r in self._ports.history.list_ended(owner, limit=MAX_ENDED).items}
+        return self._selected(caller, sorted(listed.values(), key=lambda record: record.order), user, statuses)
+
+    def reservation_page(
+        self, caller: Principal, user: str, ended: bool, statuses: frozenset[str], page: str, limit: int
+    ) -> Page[ReservationDetail]:
+        """Return a page of reservations: first the live ones, then the ended ones, each newest place in line first.
+
+        A reservation that ends between two pages may be in both; the later page counts. A page may have fewer items
+        than its limit, or none, and others may follow.
+
+        Args:
+            caller: who asks.
+            user: as in `reservations`.
+            ended: as in `reservations`.
+            statuses: as in `reservations`.
+            page: token from the page before; empty: the first page.
+            limit: the most items of the page, 1 to `MAX_ENDED`.
+
+        Raises:
+            InvalidRequest: a status that does not exist, a limit out of range, or a token that is not of this list.
+            NotFound: nobody has that user name.
+        """
+        self._authorizer.admit(caller)
+        statuses = _known(statuses)
+        if not 1 <= limit <= MAX_ENDED:
+            raise InvalidRequest(f"limit must be 1 to {MAX_ENDED}, not {limit}")
+        owner = caller.id if user == "me" else None
+        part, _, token = page.rpartition(".")
+        if part not in ("", "live", "ended"):
+            raise InvalidRequest("the page token is not of this list; start again without one")
+        listing = self._ports.history.list_ended if part == "ended" else self._ports.history.list_live
+        found = listing(owner, token, limit)
+        following = f"{part or 'live'}.{found.next}" if found.next else ""
+        if not following and part != "ended" and (ended or statuses & set(ENDED)):
+            following = "ended."
+        return Page(items=self._selected(caller, found.items, user, statuses), next=following)
+
+    def _selected(
+        self, caller: Principal, listed: Iterable[Reservation], user: str, statuses: frozenset[str]
+    ) -> tuple[ReservationDetail, ...]:
+        found = tuple(
             record
-            for record in sorted(listed, key=lambda record: record.order)
+            for record in listed
             if (user in ("me", "all") or record.user == user) and (not statuses or record.status in statuses)
-        ]
+        )
         if not found and user not in ("me", "all", caller.user):
             self._check_user(user)
         queued = any(record.state is State.QUEUED for record in found)
-        return self.details(tuple(found), self._ports.store.observe() if queued else None)
+        return self.details(found, self._ports.store.observe() if queued else None)
 
     def _check_user(self, name: str) -> None:
         """Refuse a name that nobody has: it is mistyped, and an empty list would hide that."""
-        names = {user.name for user in self._ports.store.list_users()}
+        names = {user.name for user in all_pages(self._ports.history.list_users)}
         if name not in names:
             near = near_match(cut(name), names)
             meant = f", did you mean {near}?" if near else ""
@@ -176,7 +210,9 @@ class Queries:
 
     def details(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[ReservationDetail, ...]:
         """The records with their disks and places in the queue; `stored` is needed for queued ones."""
-        disks = {disk.id: disk for owner in {r.owner for r in records} for disk in self._ports.store.list_disks(owner)}
+        owners = {record.owner for record in records}
+        listed = (all_pages(partial(self._ports.history.list_disks, owner)) for owner in owners)
+        disks = {disk.id: disk for several in listed for disk in several}
         positions = QueuePositions(stored.reservations if stored else ())
         return tuple(
             ReservationDetail(record, disk, positions.position(record), positions.ahead(record, disk))
@@ -192,18 +228,18 @@ class Queries:
             InvalidRequest, NotFound: as `disk_usage`.
         """
         self._authorizer.require(caller, Act.OPERATE)
-        return disk_usage(self._ports.store, self.status.storage, keep, owner, disk)
+        return disk_usage(self._ports, self.status.storage, keep, owner, disk)
 
     def history(self, caller: Principal, reference: str) -> tuple[Reservation, tuple[AuditEvent, ...]]:
         """Return the events of a reservation, for callers who may see all of it."""
         self._authorizer.admit(caller)
         record = self._authorizer.resolve(caller, reference, Act.SEE)
-        return record, self._ports.store.list_events(record.id)
+        return record, tuple(all_pages(partial(self._ports.history.list_events, record.id)))
 
     def disks(self, caller: Principal) -> tuple[tuple[Disk, Reservation | None], ...]:
         """The caller's disks by name, each with the reservation that holds it."""
         self._authorizer.admit(caller)
-        found = self._ports.store.list_disks(caller.id)
+        found = all_pages(partial(self._ports.history.list_disks, caller.id))
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
 
     def users(self, caller: Principal) -> tuple[UserAccount, ...]:
@@ -255,6 +291,21 @@ class Queries:
         if start is not None and start > now:
             start = ready_by(start, limits)
         return OpenWindow(start=start, until=None if until is None else until - limits.prepare - limits.stop)
+
+
+def _known(statuses: frozenset[str]) -> frozenset[str]:
+    """Return the statuses in the spelling of `Status`.
+
+    Raises:
+        InvalidRequest: one of them does not exist.
+    """
+    statuses = frozenset(status.strip().lower() for status in statuses)
+    unknown = statuses - STATUSES
+    if unknown:
+        near = _SYNONYMS.get(min(unknown)) or near_match(min(unknown), STATUSES)
+        meant = f", did you mean {near}?" if near else ""
+        raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
+    return statuses
 
 
 def _free(pool: PoolState) -> int:

@@ -119,7 +119,7 @@ class Reconciler:
         self._lease = lease
         self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
         self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
-        self._clock = ClockCheck(ports.store, ports.clock)
+        self._clock = ClockCheck(ports.leases, ports.clock)
         self._leftovers_due: datetime | None = None
         self._was_short_of_space = False
         self._storage = StorageMaintenance(ports, policy)
@@ -207,7 +207,7 @@ class Reconciler:
             return False
         self._leftovers_due = now + LEFTOVERS_INTERVAL
         # A new holder each time: the lease is not renewed but taken again when it has expired.
-        return self._ports.store.acquire_lease("leftovers", uuid.uuid4().hex, now, LEFTOVERS_INTERVAL)
+        return self._ports.leases.acquire_lease("leftovers", uuid.uuid4().hex, now, LEFTOVERS_INTERVAL)
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Delete networks and files of attempts whose box is gone.
@@ -231,7 +231,7 @@ class Reconciler:
         """Return the problem of space for the records; empty if there is none. It is logged when it begins, not at each
         pass.
         """
-        problem = self._ports.store.room().problem
+        problem = self._ports.space.room().problem
         if problem and not self._was_short_of_space:
             log.warning("little room for the records", extra={"reason": problem})
         self._was_short_of_space = bool(problem)

@@ -52,9 +52,9 @@ class RecordPruner:
         """Delete records beyond these limits, in small transactions."""
         keep = self._policy.limits.ended_per_user
         try:
-            counts = [self._ports.store.prune_reservations(owner, keep, BATCH_SIZE) for owner in owners]
+            counts = [self._ports.pruning.prune_reservations(owner, keep, BATCH_SIZE) for owner in owners]
             if now is not None:
-                counts.append(self._ports.store.prune_requests(now - REQUEST_RETENTION, BATCH_SIZE))
+                counts.append(self._ports.pruning.prune_requests(now - REQUEST_RETENTION, BATCH_SIZE))
         except ProviderError as error:
             log.warning("old records stay", extra={"reason": error.message})
             return

@@ -85,7 +85,7 @@ class RequestHandlers:
 
     def reserve(self, caller: Principal, request: Reserve) -> Effect:
         """Queue a reservation."""
-        room = self._ports.store.room()
+        room = self._ports.space.room()
         if room.refuses:
             # The remaining space of the file system is needed to end the existing reservations.
             raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo " + odc("doctor")))
@@ -108,13 +108,13 @@ class RequestHandlers:
         after = lifecycle.apply(record, trigger)
         if after == record:
             return Change()
-        disks = [disk for disk in self._ports.store.list_disks(record.owner) if disk.id == record.disk_id]
+        disk = self._ports.store.find_disk(record.disk_id) if record.disk_id else None
         event = AuditEvent(
             reservation_id=record.id, at=now, actor=caller.user, kind=EventKind.CANCELLED, text="asked to end it"
         )
         return Change(
             reservations=(after,),
-            disks=tuple(disk.released_by(record.id) for disk in disks if after.state is State.ENDED),
+            disks=(disk.released_by(record.id),) if disk is not None and after.state is State.ENDED else (),
             events=(event,),
         )
 
@@ -173,7 +173,7 @@ class RequestHandlers:
 
     def prune_snapshots(self, _: Principal, request: PruneSnapshots) -> Effect:
         """Mark older snapshots for deletion; the storage maintenance deletes them."""
-        change, answer = prune(self._ports.store, request.keep, request.owner, request.disk)
+        change, answer = prune(self._ports, request.keep, request.owner, request.disk)
         return Effect(change=change, answer=answer, changes_disks=True)
 
     def recover_disk(self, _: Principal, request: RecoverDisk) -> Effect:

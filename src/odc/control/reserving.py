@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from functools import partial
 from typing import NoReturn
 
 import msgspec
@@ -28,9 +29,10 @@ from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits, check_hours, check_user_limits, hours_text
 from odc.domain.names import NO_DISK, check_length, check_name, free_name, probable_disk, short
 from odc.domain.node import Needs, Node
-from odc.domain.records import AuditEvent, Change, ReservationQuery
+from odc.domain.paging import all_pages
+from odc.domain.records import AuditEvent, Change
 from odc.domain.requests import Reserve
-from odc.domain.reservation import LIVE_STATES, Reservation, Spec, State
+from odc.domain.reservation import Reservation, Spec, State
 from odc.domain.storage import Level, gib_text
 from odc.domain.user import User, is_unnamed
 
@@ -54,7 +56,7 @@ def new_reservation(
     check_names(request)
     spec = check_spec(request, policy, status)
     _check_keys(user)
-    own = ports.store.list_reservations(ReservationQuery(owner=caller.id, states=LIVE_STATES, limit=1000))
+    own = tuple(all_pages(partial(ports.history.list_live, caller.id)))
     # Without those that are ending for good: a user who cancels may reserve again at once.
     held = sum(_gpus(record.spec) for record in own if record.holds_name)
     check_user_limits(policy.limits, len(own), held, _gpus(spec))
@@ -269,7 +271,7 @@ def _choose_disk(
     if request.disk == NO_DISK:
         return None
     name, storage = request.disk, status.storage
-    disks = {disk.name: disk for disk in ports.store.list_disks(caller.id)}
+    disks = {disk.name: disk for disk in all_pages(partial(ports.history.list_disks, caller.id))}
     disk = disks.get(name)
     if disk is None:
         # A disk of this name may have files but no record. A new one must not take its place.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -22,6 +23,7 @@ from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_la
 from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
+from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change, Stored
@@ -88,7 +90,7 @@ class StorageMaintenance:
         """
         self._problems = {}
         try:
-            disks = [self._finish(disk) for disk in self._ports.store.list_disks(None)]
+            disks = [self._finish(disk) for disk in all_pages(partial(self._ports.history.list_disks, None))]
             use = self._ports.volumes.measure()
             self._limit(disks, use)
             gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -17,11 +18,11 @@ from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, free_name, near_match
-from odc.domain.records import Change, Handover, ReservationQuery
-from odc.domain.reservation import LIVE_STATES, Reservation
+from odc.domain.paging import all_pages
+from odc.domain.records import Change, Handover
+from odc.domain.reservation import Reservation
 from odc.domain.user import User, former_principal, is_same_login, uid_of
 
-MAX_LIVE = 10_000
 _LIST = ("all of them", odc("user list"))
 
 
@@ -64,7 +65,7 @@ class Users:
 
         Cost: a few questions for each user.
         """
-        found = (self._account(user) for user in self._ports.store.list_users())
+        found = (self._account(user) for user in all_pages(self._ports.history.list_users))
         return tuple(entry for entry in found if not entry.user.is_former or entry.disks or entry.live)
 
     def _account(self, user: User) -> UserAccount:
@@ -72,13 +73,15 @@ class Users:
         return UserAccount(
             user=user,
             login=None if uid is None else self._ports.accounts.find_login(uid),
-            disks=self._ports.store.list_disks(user.principal),
-            live=self._live(user),
+            disks=self._disks(user.principal),
+            live=self._live(user.principal),
         )
 
-    def _live(self, user: User) -> tuple[Reservation, ...]:
-        query = ReservationQuery(owner=user.principal, states=LIVE_STATES, limit=MAX_LIVE)
-        return self._ports.store.list_reservations(query)
+    def _live(self, principal: str) -> tuple[Reservation, ...]:
+        return tuple(all_pages(partial(self._ports.history.list_live, principal)))
+
+    def _disks(self, principal: str) -> tuple[Disk, ...]:
+        return tuple(all_pages(partial(self._ports.history.list_disks, principal)))
 
     def find(self, reference: str) -> User:
         """Return the user of a uid, a recorded login, or a principal.
@@ -87,7 +90,7 @@ class Users:
             NotFound: none is.
             InvalidRequest: several are; the message lists them.
         """
-        users = self._ports.store.list_users()
+        users = tuple(all_pages(self._ports.history.list_users))
         exact = [user for user in users if reference in (user.principal, user.principal.removeprefix("unix:"))]
         named = exact or [user for user in users if user.name == reference]
         if len(named) > 1:
@@ -115,8 +118,8 @@ class Users:
         Raises:
             InvalidRequest: the user is forgotten already, and disks of theirs are kept.
         """
-        disks = self._ports.store.list_disks(user.principal)
-        live = self._live(user)
+        disks = self._disks(user.principal)
+        live = self._live(user.principal)
         if user.is_former:
             raise InvalidRequest(
                 f"{user.name} is forgotten already; {_count(len(disks), 'disk')} of theirs are kept",
@@ -168,7 +171,7 @@ class Users:
                 ("the same person", odc(f"user move {uid} {login}")),
                 ("another person", odc(f"user forget {uid}")),
             )
-        disks, live = self._ports.store.list_disks(user.principal), self._live(user)
+        disks, live = self._disks(user.principal), self._live(user.principal)
         given = self._given_disks(disks, principal, login)
         self._check_names(live, principal)
         fresh = replace(target or User(principal=principal, name=login), name=login)
@@ -200,13 +203,13 @@ class Users:
     def _renamed(self, user: User, login: str) -> tuple[Change, str]:
         if user.name == login and not user.claimed_by:
             raise InvalidRequest(f"{user.principal} is recorded as {login} already; there is nothing to move", _LIST)
-        live = tuple(replace(record, user=login) for record in self._live(user) if record.user != login)
+        live = tuple(replace(record, user=login) for record in self._live(user.principal) if record.user != login)
         change = Change(users=(replace(user, name=login, claimed_by=""),), reservations=live)
         return change, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
 
     def _given_disks(self, disks: Iterable[Disk], principal: str, login: str) -> tuple[Disk, ...]:
         """Return the disks with the new owner, and with another name if the owner has a disk of that name."""
-        taken = {disk.name for disk in self._ports.store.list_disks(principal)}
+        taken = {disk.name for disk in self._disks(principal)}
         given = []
         for disk in disks:
             name = free_name(disk.name, taken)
@@ -220,8 +223,7 @@ class Users:
         return tuple(given)
 
     def _check_names(self, live: Iterable[Reservation], principal: str) -> None:
-        query = ReservationQuery(owner=principal, states=LIVE_STATES, limit=MAX_LIVE)
-        taken = {record.name for record in self._ports.store.list_reservations(query) if record.holds_name}
+        taken = {record.name for record in self._live(principal) if record.holds_name}
         for record in live:
             if record.holds_name and record.name in taken:
                 raise InvalidRequest(

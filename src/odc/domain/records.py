@@ -10,7 +10,7 @@ import msgspec
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
-from odc.domain.reservation import Reservation, State
+from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 SYSTEM = "odc"
@@ -142,21 +142,3 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     plans: Mapping[str, PoolDocument] = {}
     held: tuple[User, ...] = ()
     unreadable: Mapping[str, str] = {}
-
-
-class ReservationQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A filter for reservations; every given condition must be true.
-
-    Attributes:
-        owner: principal.
-        id_prefix: hexadecimal digits.
-        name: exactly this.
-        states: any of these; empty means any.
-        limit: at most so many, the newest.
-    """
-
-    owner: str | None = None
-    id_prefix: str | None = None
-    name: str | None = None
-    states: frozenset[State] = frozenset()
-    limit: int = 200

@@ -17,6 +17,7 @@ from odc.domain.finding import Finding
 from odc.operator.settings import Settings
 from odc.ports.accounts import Accounts
 from odc.ports.cluster import Cluster
+from odc.ports.history import History
 from odc.ports.state_store import StateStore
 
 Say = Callable[[str], None]
@@ -67,17 +68,28 @@ class BoxImage(Protocol):
         """
 
 
+class OpenRecords(StateStore, History, Protocol):
+    """Records that are open: what is current, and the lists."""
+
+
 class Records(Protocol):
     """The records, for commands that read or replace them without a daemon."""
 
     def exist(self) -> bool:
         """Whether there are records. Read-only; nothing is created."""
 
-    def open(self) -> AbstractContextManager[StateStore]:
+    def open(self) -> AbstractContextManager[OpenRecords]:
         """Yield the store; it is closed at the end of the block.
 
         Raises:
             ProviderError: it cannot be opened.
+        """
+
+    def back_up(self, target: Path) -> None:
+        """Write a whole, consistent copy of the records to a file that does not exist yet. A daemon may run.
+
+        Raises:
+            ProviderRefused: this store cannot, or the file exists; no file was changed.
         """
 
     def restore(self, source: Path) -> Path | None:

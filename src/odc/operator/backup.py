@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from odc.control.orphaned_disks import orphan_problems
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
+from odc.domain.paging import all_pages
 from odc.domain.problem_text import wording
 from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import only_one
@@ -30,8 +32,7 @@ def back_up(settings: Settings, backend: Backend, target: Path, say: Say) -> Non
     try:
         with tempfile.TemporaryDirectory(prefix=".odc-backup-", dir=target.parent) as folder:
             whole = Path(folder) / "records"
-            with backend.records.open() as store:
-                store.back_up(whole)
+            backend.records.back_up(whole)
             whole.chmod(0o600)
             _flush(whole)
             target.hardlink_to(whole)
@@ -70,7 +71,7 @@ def restore(settings: Settings, backend: Backend, source: Path, say: Say) -> Non
 def _say_lost(backend: Backend, say: Say) -> None:
     """Name the disks that the backup does not know, as far as the disk storage is mounted now."""
     with backend.records.open() as store:
-        known = {disk.id for disk in store.list_disks(None)}
+        known = {disk.id for disk in all_pages(partial(store.list_disks, None))}
     lost = tuple(label for label in backend.volume_labels() if label.disk_id not in known)
     for problem in orphan_problems(lost):
         say("warning: " + wording(problem).line + "   (once the cloud is up)")

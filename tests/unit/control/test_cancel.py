@@ -26,7 +26,7 @@ def assert_nothing_left(world: World, record: Reservation) -> None:
     assert world.boxes_of(record) == []
     assert all(name.reservation_id != record.id for name in world.cluster.leftovers())
     assert world.volumes.list_attached() == {}
-    assert all(record.id not in (disk.holder, disk.successor) for disk in world.store.list_disks(ADA.id))
+    assert all(record.id not in (disk.holder, disk.successor) for disk in world.store.list_disks(ADA.id).items)
 
 
 def test_a_queued_reservation_is_cancelled_at_once_and_releases_its_disk() -> None:

@@ -53,10 +53,10 @@ def test_every_request_is_in_the_table() -> None:
 @pytest.mark.parametrize("kind", [kind for kind, entry in REQUESTS.items() if entry.permission is Act.OPERATE])
 def test_requests_for_operators_are_refused_to_others_and_change_nothing(kind: type[Request]) -> None:
     world = World()
-    before = (world.store.observe(), world.store.list_users(), world.store.swap_clock_anchor(None))
+    before = (world.store.observe(), world.store.list_users().items, world.store.swap_clock_anchor(None))
     with pytest.raises(NotAllowed):
         world.send(SAMPLES[kind], ADA)
-    assert (world.store.observe(), world.store.list_users(), world.store.swap_clock_anchor(None)) == before
+    assert (world.store.observe(), world.store.list_users().items, world.store.swap_clock_anchor(None)) == before
 
 
 @pytest.mark.parametrize("kind", [kind for kind, entry in REQUESTS.items() if isinstance(entry, CloudRequest)])

@@ -16,7 +16,6 @@ from odc.api.messages.reservations import PublicView, WaitsForView
 from odc.api.views import reservation_view
 from odc.control.queries import Ahead
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound, ProviderUnavailable, RequestError
-from odc.domain.records import ReservationQuery
 from odc.domain.requests import Cancel, EndAll, Reserve, SetGithubUser, SetOwnKeys
 from odc.domain.reservation import State
 from odc.domain.status import WaitsFor
@@ -129,7 +128,7 @@ def test_a_new_disk_whose_name_is_probably_a_slip_is_asked_about() -> None:
     with pytest.raises(InvalidRequest, match="did you mean my-project"):
         world.send(Reserve(gpu_type="h100", gpus=1, hours=1.0, disk="my-porject"))
     world.ask(disk="my-porject", new_disk=True)
-    assert {disk.name for disk in world.store.list_disks(ADA.id)} == {"my-project", "my-porject"}
+    assert {disk.name for disk in world.store.list_disks(ADA.id).items} == {"my-project", "my-porject"}
 
 
 def test_a_reservation_is_found_by_name_by_prefix_and_by_id_among_ones_own() -> None:
@@ -282,7 +281,7 @@ def test_an_operators_command_from_anyone_else_changes_nothing() -> None:
         world.send(EndAll(), BEN)
     world.settle()
     assert world.get(record).state is State.ACTIVE
-    assert len(world.store.list_reservations(ReservationQuery())) == 1
+    assert len(world.all()) == 1
 
 
 def test_a_change_is_told_for_the_reservations_that_changed_and_no_others() -> None:

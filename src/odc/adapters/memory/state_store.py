@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from msgspec.structs import replace
 
+from odc.adapters.memory.history import MemoryHistory
 from odc.domain.disk import Disk
-from odc.domain.errors import Conflict, ProviderRefused
+from odc.domain.errors import Conflict
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import (
-    AuditEvent,
     Change,
     ClockAnchor,
     Handover,
     RequestRecord,
-    ReservationQuery,
     Stored,
     StoreRoom,
 )
@@ -25,20 +22,19 @@ from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 
-class MemoryStateStore:
-    """See `odc.ports.state_store`. Nothing outlives the process."""
+class MemoryStateStore(MemoryHistory):
+    """All ports of the records: see `odc.ports.state_store`, `history`, `leases`, `pruning` and `store_space`.
+
+    Nothing outlives the process.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.space = StoreRoom()
-        self._lock = threading.RLock()
         self._pools: dict[str, int] = {}
         self._plans: dict[str, PoolDocument] = {}
-        self._reservations: dict[str, Reservation] = {}
         self._live: dict[str, Reservation] = {}
         self._hidden: dict[str, str] = {}
-        self._disks: dict[str, Disk] = {}
-        self._users: dict[str, User] = {}
-        self._events: list[AuditEvent] = []
         self._requests: dict[str, RequestRecord] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
         self._anchor: ClockAnchor | None = None
@@ -80,7 +76,7 @@ class MemoryStateStore:
             if change.handover is not None:
                 self._hand_over(change.handover)
             self._anchor = change.clock_anchor or self._anchor
-            self._events.extend(change.events)
+            self._append(change.events)
             if change.request is not None:
                 self._requests[change.request.id] = change.request
 
@@ -138,27 +134,10 @@ class MemoryStateStore:
         with self._lock:
             return self._reservations.get(reservation_id)
 
-    def list_reservations(self, query: ReservationQuery) -> tuple[Reservation, ...]:
-        """The matching reservations, newest place in line first."""
-        with self._lock:
-            found = [record for record in self._reservations.values() if _matches(record, query)]
-        return tuple(sorted(found, key=lambda record: -record.order)[: query.limit])
-
-    def list_disks(self, owner: str | None) -> tuple[Disk, ...]:
-        """The owner's disks by name; with None everyone's."""
-        with self._lock:
-            found = [disk for disk in self._disks.values() if owner in (None, disk.owner)]
-        return tuple(sorted(found, key=lambda disk: (disk.owner, disk.name)))
-
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""
         with self._lock:
             return self._disks.get(disk_id)
-
-    def list_users(self) -> tuple[User, ...]:
-        """Every user's record, by principal."""
-        with self._lock:
-            return tuple(user for _, user in sorted(self._users.items()))
 
     def prune_requests(self, before: datetime, most: int) -> int:
         """Delete the oldest requests."""
@@ -175,13 +154,8 @@ class MemoryStateStore:
             beyond = ended[: max(len(ended) - keep, 0)][:most]
             gone = {record.id for record in beyond}
             self._reservations = {key: r for key, r in self._reservations.items() if key not in gone}
-            self._events = [event for event in self._events if event.reservation_id not in gone]
+            self._events = {key: event for key, event in self._events.items() if event.reservation_id not in gone}
             return len(beyond)
-
-    def list_events(self, reservation_id: str) -> tuple[AuditEvent, ...]:
-        """Return the events of a reservation, in order."""
-        with self._lock:
-            return tuple(event for event in self._events if event.reservation_id == reservation_id)
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""
@@ -209,10 +183,6 @@ class MemoryStateStore:
         with self._lock:
             self._hidden[reservation_id] = why
 
-    def back_up(self, target: Path) -> None:
-        """Memory has nothing to keep."""
-        raise ProviderRefused(f"records in memory cannot be backed up to {target}")
-
 
 def _place(record: Reservation) -> int:
     return record.order
@@ -221,12 +191,3 @@ def _place(record: Reservation) -> int:
 def _same(what: str, stored: int, read: int) -> None:
     if stored != read:
         raise Conflict(f"{what} has changed: version {stored}, read was {read}")
-
-
-def _matches(record: Reservation, query: ReservationQuery) -> bool:
-    return (
-        (query.owner is None or record.owner == query.owner)
-        and (query.id_prefix is None or record.id.startswith(query.id_prefix))
-        and (query.name is None or record.name == query.name)
-        and (not query.states or record.state in query.states)
-    )

@@ -9,6 +9,15 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+
+def _reservations_index(name: str, *columns: str, live: bool) -> sa.Index:
+    """An index of the live reservations only, or of the ended ones only: lists are of one kind."""
+    number = f"live = {int(live)}"
+    return sa.Index(
+        name, *columns, sqlite_where=sa.text(number), postgresql_where=sa.text("live" if live else "NOT live")
+    )
+
+
 pools = sa.Table(
     "pools",
     metadata,
@@ -31,8 +40,14 @@ reservations = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Index("reservations_id", "id", unique=True),
     sa.Index("reservations_held_name", "owner", "held_name", unique=True),
-    sa.Index("reservations_owner", "owner", "place"),
-    sa.Index("reservations_live", "place", sqlite_where=sa.text("live = 1"), postgresql_where=sa.text("live")),
+    _reservations_index("reservations_live", "place", live=True),
+    _reservations_index("reservations_ended", "place", live=False),
+    _reservations_index("reservations_owner_live", "owner", "place", live=True),
+    _reservations_index("reservations_owner_ended", "owner", "place", live=False),
+    _reservations_index("reservations_name_live", "name", "place", live=True),
+    _reservations_index("reservations_name_ended", "name", "place", live=False),
+    _reservations_index("reservations_owner_name_live", "owner", "name", "place", live=True),
+    _reservations_index("reservations_owner_name_ended", "owner", "name", "place", live=False),
     sqlite_autoincrement=True,
 )
 

@@ -222,6 +222,20 @@ class ReservationList(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[ReservationView, ...]
 
 
+class ReservationPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a list of reservations.
+
+    Attributes:
+        now: the server's clock.
+        reservations: in the list's order.
+        next: the `page` of the next part; empty if this is the last one.
+    """
+
+    now: datetime
+    reservations: tuple[ReservationView, ...]
+    next: str = ""
+
+
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a reservation: time, actor, kind, and a sentence.
 

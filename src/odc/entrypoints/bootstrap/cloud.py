@@ -124,6 +124,10 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
+        history=store,
+        leases=store,
+        pruning=store,
+        space=store,
         wake=LocalWake(),
         cluster=cluster,
         volumes=volumes,

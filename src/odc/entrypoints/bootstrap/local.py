@@ -21,7 +21,6 @@ from odc.entrypoints.bootstrap.host_footprint import HostFootprint, teardown
 from odc.operator.backend import Check, KernelLimits, Say
 from odc.operator.settings import Settings
 from odc.ports.cluster import Cluster
-from odc.ports.state_store import StateStore
 
 
 class LocalBackend:
@@ -141,10 +140,15 @@ class SqlRecords:
         return bool(self._settings.database) or self._file.exists()
 
     @contextmanager
-    def open(self) -> Iterator[StateStore]:
+    def open(self) -> Iterator[SqlStateStore]:
         """The store."""
         with closing(SqlStateStore(self._settings.database_address)) as store:
             yield store
+
+    def back_up(self, target: Path) -> None:
+        """Copy the file while a daemon may write."""
+        with closing(SqlStateStore(self._settings.database_address)) as store:
+            store.back_up(target)
 
     def restore(self, source: Path) -> Path | None:
         """Replace the file."""

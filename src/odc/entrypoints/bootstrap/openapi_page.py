@@ -27,9 +27,13 @@ PAGE = Path("docs/reference/openapi.json")
 
 def page() -> str:
     """The whole document, as a daemon answers it at `/v1/openapi.json`; nothing is started."""
-    clock, blobs = SystemClock(), MemoryBlobStore()
+    clock, blobs, store = SystemClock(), MemoryBlobStore(), MemoryStateStore()
     ports = Ports(
-        store=MemoryStateStore(),
+        store=store,
+        history=store,
+        leases=store,
+        pruning=store,
+        space=store,
         wake=LocalWake(),
         cluster=MemoryCluster(()),
         volumes=MemoryVolumes(clock, blobs),

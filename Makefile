@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
-REAL := tests/contract tests/integration tests/e2e -q --require podman,postgresql,btrfs,systemd
+REAL := tests/contract tests/integration tests/e2e -q --require podman,postgresql,dynamodb,btrfs,systemd
 STAMP := $(VENV)/.installed
 BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 

@@ -36,9 +36,20 @@ def _systemd() -> str:
     return "" if shutil.which("systemd-analyze") else "systemd-analyze is not installed"
 
 
+DYNAMODB_LOCAL = Path(os.environ.get("ODC_TEST_PROGRAMS", "/var/cache/odc-test-programs")) / "dynamodb-local"
+"""The folder of DynamoDB Local's jars; `scripts/setup --test` fills it."""
+
+
+def _dynamodb() -> str:
+    if not shutil.which("java"):
+        return "Java is not installed"
+    return "" if any(DYNAMODB_LOCAL.glob("DynamoDBLocal-*.jar")) else f"DynamoDB Local is not in {DYNAMODB_LOCAL}"
+
+
 MISSING: dict[str, Callable[[], str]] = {
     "podman": _podman,
     "postgresql": _postgresql,
+    "dynamodb": _dynamodb,
     "btrfs": _btrfs,
     "systemd": _systemd,
 }

@@ -10,7 +10,7 @@ from tests.balance import Balance
 from tests.components import MISSING
 from tests.leftovers import Leftovers, uses_the_machine
 
-HEAVY = ("podman", "btrfs", "postgresql", "timeout")
+HEAVY = ("podman", "btrfs", "postgresql", "dynamodb", "timeout")
 """Marks of tests that take long."""
 
 

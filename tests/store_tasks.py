@@ -15,9 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec.structs import replace
 from tests.builders import KEY, a_disk, a_request, a_reservation, an_event
+from tests.dynamodb import new_table
 from tests.world import ADA, BEN, World
 from tests.writers import Say, dies_at
 
+from odc.adapters.dynamodb.state_store import DynamoStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.access import Principal
 from odc.domain.errors import Conflict, OdcError
@@ -25,11 +27,22 @@ from odc.domain.records import Change, ClockAnchor
 from odc.domain.requests import SetOwnKeys
 from odc.domain.reservation import EndReason, Reservation, State
 
+Store = SqlStateStore | DynamoStateStore
+DYNAMODB = "dynamodb+"
+
+
+def open_store(address: str) -> Store:
+    """The store at an address of SQLAlchemy, or at `dynamodb+http://HOST:PORT/TABLE`."""
+    if not address.startswith(DYNAMODB):
+        return SqlStateStore(address)
+    server, _, table = address.removeprefix(DYNAMODB).rpartition("/")
+    return new_table(server, table)
+
 
 @contextmanager
-def opened(address: str) -> Iterator[SqlStateStore]:
+def opened(address: str) -> Iterator[Store]:
     """The store, for as long as the block lasts."""
-    store = SqlStateStore(address)
+    store = open_store(address)
     try:
         yield store
     finally:
@@ -47,7 +60,7 @@ def whole_change(reservation_id: str) -> Change:
     )
 
 
-def traces_of(store: SqlStateStore, reservation_id: str) -> tuple[bool, ...]:
+def traces_of(store: Store, reservation_id: str) -> tuple[bool, ...]:
     """Of which kinds of record in `whole_change` the store holds the one of this name."""
     return (
         reservation_id in store.observe().pools,
@@ -103,15 +116,18 @@ def die_at_every_statement(_say: Say, address: str) -> list[str]:
 def _commit_and_die(address: str, reservation_id: str, number: int) -> None:
     left = number
 
-    def count(*_: Any) -> None:
+    def count(*_: Any, **__: Any) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = SqlStateStore(address)
-    sa.event.listen(sa.Engine, "before_cursor_execute", count)
-    sa.event.listen(sa.Engine, "commit", count)
+    store = open_store(address)
+    if isinstance(store, DynamoStateStore):
+        store._table.client.meta.events.register("before-send.dynamodb", count)
+    else:
+        sa.event.listen(sa.Engine, "before_cursor_execute", count)
+        sa.event.listen(sa.Engine, "commit", count)
     store.commit(whole_change(reservation_id))
     count()
 
@@ -149,7 +165,7 @@ def _caller(uid: int) -> Principal:
     )
 
 
-def _world(store: SqlStateStore, caller: Principal) -> World:
+def _world(store: Store, caller: Principal) -> World:
     """A control plane over the store; the cluster is this process's own, so that only the records are shared."""
     world = World(store=store)
     world.send(SetOwnKeys(keys=(KEY,)), caller)
@@ -159,9 +175,9 @@ def _world(store: SqlStateStore, caller: Principal) -> World:
 def contend(_say: Say, address: str, holder: str, for_s: float, length_s: float) -> list[datetime]:
     """Try for the lease again and again, and let it lapse each time; the moments at which it was had."""
     length = timedelta(seconds=length_s)
-    end = time.monotonic() + for_s
     had = []
     with opened(address) as store:
+        end = time.monotonic() + for_s
         while time.monotonic() < end:
             now = datetime.now(UTC)
             if store.acquire_lease("passes", holder, now, length):

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 from tests.builders import NOW, a_disk, a_request, a_reservation, a_user, an_event
+from tests.dynamodb import new_table, private_dynamodb
 from tests.postgres import private_postgres
 from tests.world import every_reservation
 
@@ -35,6 +36,7 @@ class Records(StateStore, History, Leases, Pruning, StoreSpace, Protocol):
 
 
 ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+ADAPTERS.append(pytest.param("dynamodb", marks=pytest.mark.dynamodb))
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +45,21 @@ def postgres() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[str]:
+    with private_dynamodb() as address:
+        yield address
+
+
 @pytest.fixture(params=ADAPTERS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Records]:
     if request.param == "memory":
         yield MemoryStateStore()
+        return
+    if request.param == "dynamodb":
+        table = new_table(request.getfixturevalue("dynamodb"))
+        yield table
+        table.close()
         return
     if request.param == "sqlite":
         sql = SqlStateStore(f"sqlite:///{tmp_path}/odc.db")
@@ -407,3 +420,33 @@ def test_the_oldest_ended_reservations_beyond_those_kept_are_deleted(store: Reco
     assert kept == {live.id, other.id, *(record.id for record in ended[3:])}
     assert [bool(store.list_events(record.id).items) for record in (*ended, live, other)] == [False] * 3 + [True] * 5
     assert store.prune_reservations("unix:1000", 100, 2) == 0
+
+
+def test_a_reservation_that_ends_gives_up_its_name_and_keeps_its_place(store: Records) -> None:
+    first = a_reservation(name="train")
+    store.commit(Change(reservations=(first,)))
+    read = store.find_reservation(first.id)
+    assert read is not None
+    ended = replace(read, state=State.ENDED, ended_why=EndReason.CANCELLED)
+    store.commit(Change(reservations=(ended,)))
+    stored = store.find_reservation(first.id)
+    assert stored is not None
+    assert (stored.order, stored.version, stored.live) == (read.order, 2, False)
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(replace(ended, attempt=9),)))
+    store.commit(Change(reservations=(a_reservation(name="train"),)))
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(a_reservation(name="train"),)))
+    store.commit(Change(reservations=(replace(stored, user="renamed"),)))
+    assert [r.user for r in store.list_ended("unix:1000").items] == ["renamed"]
+
+
+def test_a_disk_is_renamed_and_given_away(store: Records) -> None:
+    store.commit(Change(disks=(a_disk(name="a"), a_disk(name="b"))))
+    a, b = store.list_disks("unix:1000").items
+    store.commit(Change(disks=(replace(b, owner="unix:1001"),)))
+    store.commit(Change(disks=(replace(a, name="b"),)))
+    assert [disk.name for disk in store.list_disks("unix:1000").items] == ["b"]
+    store.commit(Change(disks=(a_disk(name="a"),)))
+    with pytest.raises(Conflict):
+        store.commit(Change(disks=(a_disk(name="b", owner="unix:1001"),)))

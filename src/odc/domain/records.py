@@ -14,6 +14,8 @@ from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 SYSTEM = "odc"
+MAX_ITEMS = 100
+"""Items of one transaction, in the store that takes the fewest."""
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +111,30 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     handover: Handover | None = None
     clock_anchor: ClockAnchor | None = None
 
+    @property
+    def items(self) -> int:
+        """The most items that this may be in a store that counts them.
+
+        Each record is one, a name that is taken or given up is one, and a reservation that ends moves: that is two. The
+        events of one reservation are one.
+        """
+        return (
+            len(self.pools)
+            + sum(map(_items_of, self.reservations))
+            + 2 * len(self.disks)
+            + len(self.users)
+            + len({event.reservation_id for event in self.events})
+            + (self.request is not None)
+            + (self.clock_anchor is not None)
+            + 2 * (self.handover is not None)
+        )
+
+
+def _items_of(record: Reservation) -> int:
+    if not record.live:
+        return 3
+    return 1 if record.version and record.holds_name else 2
+
 
 class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
     """Whether there is space for the records to grow.
@@ -123,7 +149,7 @@ class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """The records that a pass reads, as one consistent snapshot.
+    """The records that a pass reads; see `StateStore.observe`.
 
     Attributes:
         pools: GPU type to plan version; a missing type has version 0.

@@ -21,7 +21,10 @@ class StateStore(Protocol):
     """
 
     def observe(self) -> Stored:
-        """Return all live records, as one consistent snapshot.
+        """Return all live records. They need not be of one moment: other writers may write while this reads.
+
+        The pools' versions are read before the records that they cover, so that a change which is based on a record
+        that is newer than its pool's version conflicts. Each record is complete, and as new as its version says.
 
         Cost: grows with the live records, not with the ended ones.
         """
@@ -30,7 +33,8 @@ class StateStore(Protocol):
         """Write the change atomically.
 
         A reservation that is written for the first time gets the next place in line as its `order`. A handover gives
-        the user's ended reservations to the other principal.
+        the user's ended reservations to the other principal, at the latest before the next `observe` returns. A store
+        may take at most `MAX_ITEMS` at once, see `Change.items`.
 
         Raises:
             Conflict: a version differs from the one that was read; the request's id is taken; or the owner has

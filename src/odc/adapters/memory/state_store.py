@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from odc.adapters.memory.history import MemoryHistory
 from odc.domain.disk import Disk
-from odc.domain.errors import Conflict
+from odc.domain.errors import Conflict, InvariantError
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import (
     Change,
@@ -28,8 +28,15 @@ class MemoryStateStore(MemoryHistory):
     Nothing outlives the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_items: int | None = None) -> None:
+        """Make an empty store.
+
+        Args:
+            most_items: a change of more items is a bug of its writer, as in the store that takes the fewest; None: any
+                number is taken.
+        """
         super().__init__()
+        self._most_items = most_items
         self.space = StoreRoom()
         self._pools: dict[str, int] = {}
         self._plans: dict[str, PoolDocument] = {}
@@ -62,6 +69,8 @@ class MemoryStateStore(MemoryHistory):
 
     def commit(self, change: Change) -> None:
         """Write the change, or nothing of it."""
+        if self._most_items is not None and change.items > self._most_items:
+            raise InvariantError(f"a change of {change.items} items; at most {self._most_items} are written at once")
         with self._lock:
             self._check(change)
             for pool, version in change.pools.items():

@@ -1,0 +1,1 @@
+"""Records in DynamoDB, for a cloud without a database server."""

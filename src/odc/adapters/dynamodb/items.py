@@ -1,0 +1,122 @@
+"""Records as items, and back. The body is JSON; the attributes next to it are the truth for what queries compare."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AND_NAME, Item, joined
+from odc.domain.disk import Disk
+from odc.domain.pool_document import PoolDocument, decode_document
+from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord
+from odc.domain.reservation import Reservation
+from odc.domain.user import User
+
+LIVE, ENDED, DISKS, USERS = "live", "ended", "disks", "users"
+_encode = msgspec.json.Encoder().encode
+_reservation = msgspec.json.Decoder(Reservation)
+_disk = msgspec.json.Decoder(Disk)
+_user = msgspec.json.Decoder(User)
+_event = msgspec.json.Decoder(AuditEvent)
+_request = msgspec.json.Decoder(RequestRecord)
+_anchor = msgspec.json.Decoder(ClockAnchor)
+
+
+def reservation_item(record: Reservation, order: int) -> Item:
+    """The item of a record with the version that was read; stored is the next version."""
+    return {
+        "pk": LIVE if record.live else ENDED,
+        "sk": record.id,
+        "version": record.version + 1,
+        "place": order,
+        "record_name": record.name,
+        "held": record.name if record.holds_name else None,
+        "body": _encode(record),
+        BY_ORDER: joined(order),
+        BY_NAME: joined(record.name, order),
+        **owner_attributes(record.owner, record.name, order),
+    }
+
+
+def owner_attributes(owner: str, name: str, order: int) -> Item:
+    """The attributes of a reservation that a new owner changes."""
+    return {"owner": owner, BY_OWNER: joined(owner, order), BY_OWNER_AND_NAME: joined(owner, name, order)}
+
+
+def reservation_of(item: Item) -> Reservation:
+    """The record of an item. The owner's attribute is the truth: a handover does not write bodies."""
+    record = _reservation.decode(item["body"])
+    return replace(record, owner=item["owner"], version=item["version"], order=item["place"])
+
+
+def disk_item(disk: Disk) -> Item:
+    """As `reservation_item`."""
+    return {
+        "pk": DISKS,
+        "sk": disk.id,
+        "version": disk.version + 1,
+        "owner": disk.owner,
+        "held": disk.name,
+        "body": _encode(disk),
+        BY_OWNER_AND_NAME: joined(disk.owner, disk.name),
+    }
+
+
+def disk_of(item: Item) -> Disk:
+    """The record of an item."""
+    return replace(_disk.decode(item["body"]), version=item["version"])
+
+
+def plan_of(pool: Item) -> PoolDocument:
+    """The stored plan; an empty one if there is none, or one that cannot be read: the next pass makes it again."""
+    try:
+        return decode_document(pool["plan"]) if "plan" in pool else PoolDocument()
+    except ValueError:
+        return PoolDocument()
+
+
+def user_item(user: User) -> Item:
+    """As `reservation_item`. Only held users are in the index by name."""
+    claimed = user.claimed_by or None
+    return {
+        "pk": USERS,
+        "sk": user.principal,
+        "version": user.version + 1,
+        "body": _encode(user),
+        BY_NAME: user.principal if claimed else None,
+    }
+
+
+def user_of(item: Item) -> User:
+    """The record of an item."""
+    return replace(_user.decode(item["body"]), version=item["version"])
+
+
+def event_body(event: AuditEvent) -> bytes:
+    """An event in an item of several."""
+    return _encode(event)
+
+
+def event_of(body: bytes) -> AuditEvent:
+    """The event of a body."""
+    return _event.decode(body)
+
+
+def request_item(request: RequestRecord, received_us: int) -> Item:
+    """The item of a request, in the order of arrival in the index by order."""
+    return {"pk": "requests", "sk": request.id, "body": _encode(request), BY_ORDER: joined(received_us)}
+
+
+def request_of(item: Item) -> RequestRecord:
+    """The record of an item."""
+    return _request.decode(item["body"])
+
+
+def anchor_item(anchor: ClockAnchor) -> Item:
+    """The item of the clock anchor."""
+    return {"pk": "clock", "sk": "anchor", "body": _encode(anchor)}
+
+
+def anchor_of(item: Item) -> ClockAnchor:
+    """The record of an item."""
+    return _anchor.decode(item["body"])

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.boxes import end_box
 from tests.image import IMAGE, ensure_image
 from tests.lane import BLOCKS, LANE, engine_network, lane_name
 from tests.links import links_in
@@ -152,7 +153,7 @@ class Engine:
     def forget_everything(self) -> None:
         """Remove every container and network of this cloud."""
         for box in self.cluster.list_boxes():
-            self.cluster.remove_box(box.name, box.uid)
+            end_box(self.cluster, box.name, box.uid)
         for name in self.podman("network", "ls", "--format", "{{.Name}}").split():
             if name.startswith(f"odc-{self.cloud}-"):
                 self.podman("network", "rm", "-f", name, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 from msgspec.structs import replace
+from tests.boxes import end_box
 from tests.builders import a_node
 from tests.engine import Engine, private_engine
 from tests.waiting import eventually
@@ -24,6 +26,7 @@ from odc.ports.cluster import Cluster
 
 ADAPTERS = ["memory", pytest.param("podman", marks=pytest.mark.podman)]
 GRACE = timedelta(seconds=1)
+LONG_GRACE = timedelta(seconds=50)
 GONE_UID = "deadbeef" * 8
 
 
@@ -174,12 +177,7 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
         spec.units,
         spec.ssh_port,
     )
-    stage.cluster.stop_box(spec.name, uid, GRACE)
-    stopped = seen(stage, spec.name)
-    assert stopped is not None
-    assert stopped.state is BoxState.EXITED
-    assert stopped.exit_code is not None
-    stage.cluster.remove_box(spec.name, uid)
+    end_box(stage.cluster, spec.name, uid, GRACE)
     assert seen(stage, spec.name) is None
     stage.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
 
@@ -200,7 +198,7 @@ def test_a_running_box_reports_on_itself_and_applies_changed_keys(stage: Stage, 
     assert running is not None
     assert running.report is not None
     assert (running.report.sshd, running.report.home) == (ServerState.RUNNING, HomeState.READY)
-    stage.cluster.stop_box(spec.name, uid, GRACE)
+    stage.end_by_itself(spec.name)
     stopped = seen(stage, spec.name)
     assert stopped is not None
     assert stopped.report is None
@@ -215,13 +213,25 @@ def test_every_step_may_run_twice(stage: Stage) -> None:
     answers(stage, spec)
     for _ in range(2):
         stage.cluster.write_files(spec.name, spec.files)
-    for _ in range(2):
-        stage.cluster.stop_box(spec.name, uid, GRACE)
-    for _ in range(2):
-        stage.cluster.remove_box(spec.name, uid)
+    end_box(stage.cluster, spec.name, uid, GRACE)
+    assert stage.cluster.end_box(spec.name, uid, GRACE)
     for _ in range(2):
         stage.cluster.clean_up(spec.name.reservation_id, 1)
     assert stage.cluster.list_boxes() == ()
+
+
+def test_the_request_to_end_returns_at_once_and_the_box_ends_within_its_grace(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec)
+    stage.cluster.start_box(spec.name, uid)
+    answers(stage, spec)
+    begun = time.monotonic()
+    stage.cluster.end_box(spec.name, uid, LONG_GRACE)
+    # "Within a second" on a machine that does nothing else.
+    assert time.monotonic() - begun < LONG_GRACE.total_seconds() / 10
+    end_box(stage.cluster, spec.name, uid, LONG_GRACE)
+    assert time.monotonic() - begun < LONG_GRACE.total_seconds()
+    assert seen(stage, spec.name) is None
 
 
 def test_boxes_are_listed_by_name(stage: Stage) -> None:
@@ -237,8 +247,7 @@ def test_another_uid_is_another_box_and_hits_nothing(stage: Stage) -> None:
     for wrong in (GONE_UID, other_uid):
         with pytest.raises(ProviderRefused):
             stage.cluster.start_box(spec.name, wrong)
-        stage.cluster.stop_box(spec.name, wrong, GRACE)
-        stage.cluster.remove_box(spec.name, wrong)
+        assert stage.cluster.end_box(spec.name, wrong, timedelta(0))
     assert {box.uid: box.state for box in stage.cluster.list_boxes()} == {
         uid: BoxState.CREATED,
         other_uid: BoxState.CREATED,
@@ -248,10 +257,10 @@ def test_another_uid_is_another_box_and_hits_nothing(stage: Stage) -> None:
 def test_a_box_that_is_made_again_has_another_uid(stage: Stage) -> None:
     spec = stage.spec()
     first = stage.cluster.create_box(spec)
-    stage.cluster.remove_box(spec.name, first)
+    end_box(stage.cluster, spec.name, first)
     second = stage.cluster.create_box(spec)
     assert second != first
-    stage.cluster.remove_box(spec.name, first)
+    end_box(stage.cluster, spec.name, first)
     box = seen(stage, spec.name)
     assert box is not None
     assert box.uid == second
@@ -267,8 +276,7 @@ def test_a_box_deleted_by_hand_is_not_listed_and_refuses_to_answer(stage: Stage)
         stage.cluster.ssh_answers(spec)
     with pytest.raises(ProviderRefused, match="not there"):
         stage.cluster.start_box(spec.name, uid)
-    stage.cluster.stop_box(spec.name, uid, GRACE)
-    stage.cluster.remove_box(spec.name, uid)
+    assert stage.cluster.end_box(spec.name, uid, GRACE)
     stage.cluster.clean_up(spec.name.reservation_id, 1)
 
 
@@ -307,7 +315,7 @@ def test_cleaning_up_an_early_attempt_leaves_the_later_one(stage: Stage) -> None
     old = stage.cluster.create_box(first)
     uid = stage.cluster.create_box(second)
     stage.cluster.start_box(second.name, uid)
-    stage.cluster.remove_box(first.name, old)
+    end_box(stage.cluster, first.name, old)
     assert stage.cluster.list_remains() == ((first.name.reservation_id, 1), (second.name.reservation_id, 2))
     stage.cluster.clean_up(first.name.reservation_id, 1)
     assert stage.cluster.list_remains() == ((second.name.reservation_id, 2),)
@@ -330,8 +338,7 @@ def test_what_does_not_answer_is_unavailable_and_comes_back_whole(stage: Stage) 
             stage.cluster.list_boxes,
             lambda: stage.cluster.create_box(spec),
             lambda: stage.cluster.start_box(spec.name, uid),
-            lambda: stage.cluster.stop_box(spec.name, uid, GRACE),
-            lambda: stage.cluster.remove_box(spec.name, uid),
+            lambda: stage.cluster.end_box(spec.name, uid, GRACE),
             lambda: stage.cluster.clean_up(spec.name.reservation_id, 1),
         ):
             with pytest.raises(ProviderUnavailable):

@@ -22,7 +22,7 @@ from odc.operator.settings_file import read_settings
 
 EFFECTS = {
     "store": {"commit"},
-    "cluster": {"create_box", "start_box", "write_files", "stop_box", "remove_box", "clean_up"},
+    "cluster": {"create_box", "start_box", "write_files", "end_box", "clean_up"},
     "volumes": {"create", "attach", "detach", "snapshot", "write_listing"},
 }
 

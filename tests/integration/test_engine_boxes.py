@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine
 from tests.images import tiny_image
 from tests.waiting import eventually
@@ -62,7 +63,7 @@ def test_an_image_that_cannot_be_a_box_is_refused_with_the_reason(engine: Engine
             with pytest.raises(ProviderRefused, match=says):
                 engine.up(spec, WITHIN_S)
         finally:
-            engine.cluster.remove_box(spec.name, uid)
+            end_box(engine.cluster, spec.name, uid)
 
 
 def test_an_image_that_is_not_there_is_refused_by_its_name(engine: Engine) -> None:
@@ -99,7 +100,7 @@ def test_the_box_counts_its_own_processors_and_memory(engine: Engine, units: int
     assert cpus == min(resources.cpus, len(engine.options.cpus))
     assert memory == pytest.approx(resources.limit.memory_bytes, abs=4096)
     assert shm == pytest.approx(resources.shm_bytes, abs=4096)
-    engine.cluster.remove_box(spec.name, uid)
+    end_box(engine.cluster, spec.name, uid)
 
 
 def test_what_takes_too_much_memory_dies_and_nothing_else(engine: Engine) -> None:
@@ -157,4 +158,4 @@ def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine)
     assert engine.ssh(spec, "cat /proc/self/oom_score_adj").stdout == "550\n"
     again = engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec))
     assert int(Path(f"/proc/{again}/oom_score_adj").read_text()) < 550
-    engine.cluster.remove_box(spec.name, uid)
+    end_box(engine.cluster, spec.name, uid)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine
 from tests.waiting import eventually
 
@@ -32,7 +33,7 @@ def spec(engine: Engine) -> Iterator[BoxSpec]:
     made = engine.spec()
     uid = engine.cluster.create_box(made)
     yield made
-    engine.cluster.remove_box(made.name, uid)
+    end_box(engine.cluster, made.name, uid)
     engine.cluster.clean_up(made.name.reservation_id, made.name.attempt)
 
 

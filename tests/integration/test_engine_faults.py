@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine
 from tests.links import links_in
 from tests.waiting import eventually
@@ -29,23 +30,32 @@ from odc.domain.problem_text import problem_texts
 pytestmark = pytest.mark.podman
 
 GRACE = timedelta(seconds=1)
+LONG_GRACE = timedelta(seconds=50)
 
 
 def test_a_paused_box_is_stopped_with_its_grace(engine: Engine) -> None:
     spec = engine.spec()
     uid = engine.up(spec)
     engine.podman("pause", engine.container(spec))
-    engine.cluster.stop_box(spec.name, uid, GRACE)
-    (box,) = [box for box in engine.cluster.list_boxes() if box.name == spec.name]
-    assert (box.state, box.exit_code) == (BoxState.EXITED, 0)
-    engine.cluster.remove_box(spec.name, uid)
+    begun = time.monotonic()
+    end_box(engine.cluster, spec.name, uid, LONG_GRACE)
+    # Its processes were asked, and did not wait until they were killed.
+    assert time.monotonic() - begun < LONG_GRACE.total_seconds()
+
+
+def test_a_box_whose_first_process_does_not_react_is_killed_after_the_grace(engine: Engine) -> None:
+    spec = engine.spec()
+    uid = engine.up(spec)
+    engine.podman("kill", "--signal", "STOP", engine.container(spec))
+    end_box(engine.cluster, spec.name, uid, GRACE)
+    assert [box for box in engine.cluster.list_boxes() if box.name == spec.name] == []
 
 
 def test_a_paused_box_is_removed(engine: Engine) -> None:
     spec = engine.spec()
     uid = engine.up(spec)
     engine.podman("pause", engine.container(spec))
-    engine.cluster.remove_box(spec.name, uid)
+    end_box(engine.cluster, spec.name, uid)
     assert [box for box in engine.cluster.list_boxes() if box.name == spec.name] == []
 
 
@@ -66,9 +76,9 @@ def test_a_box_that_died_after_its_monitor_has_ended_and_leaves_nothing(engine: 
     with pytest.raises(ProviderRefused, match="the engine's monitor"):
         engine.cluster.start_box(spec.name, uid)
     try:
-        engine.cluster.remove_box(spec.name, uid)
+        end_box(engine.cluster, spec.name, uid)
     except ProviderUnavailable:
-        engine.cluster.remove_box(spec.name, uid)
+        end_box(engine.cluster, spec.name, uid)
     assert [box.name for box in engine.cluster.list_boxes()] == [other.name]
     engine.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
     assert len(links_in(engine.options.network)) == 1

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine
 from tests.image import IMAGE
 from tests.waiting import eventually
@@ -60,5 +61,5 @@ def test_own_boxes_and_containers_that_only_watch_hold_nothing(engine: Engine) -
         other = EngineCluster(engine.api, engine.nodes, replace(engine.options, cloud="another"))
         assert dict(other.list_nodes()[0].held_by_others) == {engine.nodes[0].gpus[1]: engine.container(spec)}
     finally:
-        engine.cluster.remove_box(spec.name, uid)
+        end_box(engine.cluster, spec.name, uid)
         engine.cluster.clean_up(spec.name.reservation_id, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from tests.boxes import end_box
 from tests.builders import an_id
 from tests.engine import Engine, private_engine
 from tests.integration.test_engine_shared import hog, taken
@@ -148,7 +149,7 @@ def box_with(engine: Engine, storage: LocalStorage, disk: str, holder: str, **ch
     try:
         yield spec
     finally:
-        engine.cluster.remove_box(spec.name, uid)
+        end_box(engine.cluster, spec.name, uid)
         storage.volumes.detach(disk, holder)
 
 

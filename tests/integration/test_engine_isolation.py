@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine, private_engine
 from tests.lane import lane_name
 
@@ -37,7 +38,7 @@ def test_boxes_of_one_reservation_reach_each_other_and_no_others_even_when_some_
         first, second = (engine.spec(reservation_id=gang, rank=rank, gpus=()) for rank in (0, 1))
         other, ended = engine.spec(gpus=()), engine.spec(gpus=())
         uids = [engine.up(spec) for spec in (first, second, other, ended)]
-        engine.cluster.remove_box(ended.name, uids[3])
+        end_box(engine.cluster, ended.name, uids[3])
         engine.cluster.clean_up(ended.name.reservation_id, 1)
         assert reaches(engine, first, address(engine, second))
         assert not reaches(engine, other, address(engine, first))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine, private_engine
 from tests.storage import MIB, btrfs_mount
 from tests.waiting import eventually
@@ -45,7 +46,7 @@ def engine(unlimited: Engine, storage: Path) -> Iterator[Engine]:
     cluster = EngineCluster(unlimited.api, unlimited.nodes, unlimited.options, layers)
     yield replace(unlimited, cluster=cluster)
     for box in cluster.list_boxes():
-        cluster.remove_box(box.name, box.uid)
+        end_box(cluster, box.name, box.uid)
     for reservation_id, attempt in cluster.list_remains():
         cluster.clean_up(reservation_id, attempt)
     assert cluster.list_remains() == ()
@@ -139,7 +140,7 @@ def test_an_image_s_volume_is_a_part_of_the_limited_layer(engine: Engine) -> Non
         engine.up(spec)
         assert "quota exceeded" in engine.ssh(spec, f"sudo mkdir -p /data; sudo {FILL.format('/data/full')}").stdout
         for box in engine.cluster.list_boxes():
-            engine.cluster.remove_box(box.name, box.uid)
+            end_box(engine.cluster, box.name, box.uid)
     finally:
         engine.podman("rmi", "-f", image)
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ def test_a_dead_lxcfs_is_started_again_for_the_next_box_and_for_the_next_start(e
     assert memory_seen(engine, after) == own > 0
     assert memory_seen(engine, before) == 0, "a box that runs looks at the dead one"
     kill_lxcfs(engine)
-    engine.cluster.stop_box(before.name, uid, timedelta(seconds=1))
+    engine.podman("stop", "-t", "1", engine.container(before))
     engine.cluster.start_box(before.name, uid)
     eventually("SSH answers", lambda: engine.cluster.ssh_answers(before))
     assert memory_seen(engine, before) == own

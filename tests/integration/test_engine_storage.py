@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from tests.boxes import end_box
 from tests.builders import an_id
 from tests.engine import Engine, private_engine
 from tests.storage import MIB, LocalStorage, attached, btrfs_mount, btrfs_storage, made
@@ -55,7 +56,7 @@ def a_box_with_a_disk(
         try:
             yield engine, spec, storage, disk
         finally:
-            engine.cluster.remove_box(spec.name, uid)
+            end_box(engine.cluster, spec.name, uid)
             storage.volumes.detach(disk, "r-1")
 
 

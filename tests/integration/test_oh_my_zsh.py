@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.boxes import end_box
 from tests.engine import Engine, private_engine
 from tests.lane import lane_name
 
@@ -139,7 +140,7 @@ def zsh_in(engine: Engine, image: str, edit: str) -> str:
         shown = "zsh -ic 'print -r -- prompt=$PROMPT; alias' 2>&1; zsh -ic 'print again' 2>&1"
         return engine.ssh(spec, shown).stdout
     finally:
-        engine.cluster.remove_box(spec.name, uid)
+        end_box(engine.cluster, spec.name, uid)
 
 
 @pytest.mark.podman

@@ -12,18 +12,21 @@ nothing. That is the work of the task for the new state, which starts only when 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from odc.control.box_files import box_config_digest
 from odc.control.box_start import BoxStart, find_disk, specs_of
+from odc.control.box_stop import BoxStop
 from odc.control.context import Policy, Ports
 from odc.control.disk_end import DiskEnd
 from odc.control.lease import PassLease
-from odc.control.phased_task import PhasedTask, TaskStep
+from odc.control.phased_task import PhasedTask
 from odc.control.task_guard import TaskGuard
-from odc.control.task_runner import Call, Done
-from odc.domain.box import BoxName, BoxSeen, BoxState
+from odc.control.task_runner import Call, Done, NotYet
+from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.node import Node
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, UnderWay
 
 
 class Tasks:
@@ -77,35 +80,11 @@ class Tasks:
 
         Args:
             record: ENDING.
-            boxes: every box of the cloud, as the pass observed it. It only saves the first list call: the final check
-                lists again.
+            boxes: every box of the cloud, as the pass observed it.
             epoch: of the lease.
         """
-        guard = self._guard(epoch)
-
-        def stop_all() -> str:
-            removed = set()
-            ours = boxes_up_to(record, boxes) or boxes_up_to(record, self._ports.cluster.list_boxes())
-            # Until a list shows none: a task of an earlier attempt may have made one after the list before.
-            while ours:
-                for box in ours:
-                    guard.check_lease()
-                    self._remove(box.name, box.uid, box.state is BoxState.RUNNING)
-                    removed.add(box.uid)
-                ours = boxes_up_to(record, self._ports.cluster.list_boxes())
-            for rank, place in enumerate(record.places):
-                # A box that the record names is deleted even if it is not listed: its GPUs are given away after this.
-                if place.uid and place.uid not in removed:
-                    guard.check_lease()
-                    self._remove(BoxName(record.id, record.attempt, rank), place.uid, runs=True)
-            return ""
-
-        return PhasedTask(record, self._ports.clock, [TaskStep("", stop_all)])
-
-    def _remove(self, name: BoxName, uid: str, runs: bool) -> None:
-        if runs:
-            self._ports.cluster.stop_box(name, uid, self._policy.grace)
-        self._ports.cluster.remove_box(name, uid)
+        end = BoxStop(self._ports, self._policy, self._guard(epoch), record, boxes)
+        return PhasedTask(record, self._ports.clock, end.steps())
 
     def clean(self, record: Reservation, epoch: int) -> Call:
         """Delete the attempt's network and files, detach the disk, and take its snapshot if it may have changed.
@@ -118,9 +97,10 @@ class Tasks:
     def remove(self, box: BoxSeen, epoch: int) -> Call:
         """Delete a box whose record has ended or is at a later attempt."""
 
-        def call() -> Done:
+        def call() -> Done | NotYet:
             self._guard(epoch).check_lease()
-            self._ports.cluster.remove_box(box.name, box.uid)
+            if not self._ports.cluster.end_box(box.name, box.uid, timedelta(0)):
+                return NotYet(UnderWay(name="stop", since=self._ports.clock.now()))
             self._ports.cluster.clean_up(box.name.reservation_id, box.name.attempt)
             return Done()
 
@@ -128,8 +108,3 @@ class Tasks:
 
     def _guard(self, epoch: int) -> TaskGuard:
         return TaskGuard(self._ports.store, self._lease, epoch)
-
-
-def boxes_up_to(record: Reservation, boxes: tuple[BoxSeen, ...]) -> list[BoxSeen]:
-    """Return the boxes of this attempt and of earlier ones."""
-    return [box for box in boxes if box.name.reservation_id == record.id and box.name.attempt <= record.attempt]

@@ -13,6 +13,7 @@ import msgspec
 
 from odc.api.client import Client
 from odc.api.connectors import settings_note
+from odc.domain.box import BoxSeen
 from odc.domain.commands import odc
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.host import poll_until
@@ -23,6 +24,7 @@ from odc.operator.hints import gpu_dev
 from odc.operator.host_claims import forget_claim, is_alone
 from odc.operator.settings import Settings
 from odc.operator.up import started, wait_until_ready
+from odc.ports.cluster import Cluster
 
 END_LIMIT_S = 300.0
 AGAIN_S = 2.0
@@ -171,9 +173,19 @@ def _end_strays(settings: Settings, backend: Backend, say: Say) -> None:
             return
         for box in cluster.list_boxes():
             say(f"ending box {box.name}, which no record knows; its disk stays as it is")
-            cluster.stop_box(box.name, box.uid, timedelta(seconds=settings.limits.grace_s))
-            cluster.remove_box(box.name, box.uid)
+            _end_box(cluster, box, timedelta(seconds=settings.limits.grace_s))
             cluster.clean_up(box.name.reservation_id, box.name.attempt)
+
+
+def _end_box(cluster: Cluster, box: BoxSeen, grace: timedelta) -> None:
+    """End the box, and wait until it is gone.
+
+    Raises:
+        ProviderUnavailable: it does not end.
+    """
+    limit_s = grace.total_seconds() + STOP_LIMIT_S
+    if not poll_until(lambda: cluster.end_box(box.name, box.uid, grace), limit_s, PAUSE_S):
+        raise ProviderUnavailable(f"box {box.name} does not end")
 
 
 def _leave_nothing(settings: Settings, backend: Backend) -> None:

@@ -60,11 +60,19 @@ class Cluster(Protocol):
         Does nothing if there is no such box.
         """
 
-    def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
-        """Ask the box's processes to end, and end them when the grace is over. Returns when they are gone."""
+    def end_box(self, name: BoxName, uid: str, grace: timedelta) -> bool:
+        """Ask the processes of the box of exactly this uid to end, and delete the box once they have. Does not wait for
+        them: it is called again until it returns True.
 
-    def remove_box(self, name: BoxName, uid: str) -> None:
-        """Delete the box of exactly this uid, running or not. When this returns, it holds no GPU any more."""
+        Args:
+            name: of the box.
+            uid: of the box; another box of this name is not touched.
+            grace: how long its processes may take, counted from the first call (after a restart of the caller, from its
+                first call). Then they are killed. Zero: at once.
+
+        Returns:
+            True if there is no box of this name and uid any more: it holds no GPU. False while it ends.
+        """
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of the attempts up to this one. Those of later attempts stay."""

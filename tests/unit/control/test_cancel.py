@@ -74,7 +74,7 @@ def test_an_active_reservation_is_cancelled_and_its_disk_is_safe() -> None:
 def test_a_cancel_while_it_ends_by_time_leaves_it_expired() -> None:
     world = World()
     record = world.reserve()
-    world.cluster.faults.add("stop_box", ProviderUnavailable("busy"), NEVER)
+    world.cluster.faults.add("end_box", ProviderUnavailable("busy"), NEVER)
     world.pass_time(HOUR, step=HOUR)
     assert world.get(record).state is State.ENDING
     told = world.story(record)
@@ -89,7 +89,7 @@ def test_a_cancel_while_it_goes_back_to_the_queue_ends_it() -> None:
     world = World()
     world.cluster.delay_ssh(NEVER)
     record = world.reserve(disk="proj")
-    world.cluster.faults.add("remove_box", ProviderUnavailable("busy"), NEVER)
+    world.cluster.faults.add("end_box", ProviderUnavailable("busy"), NEVER)
     world.pass_until(lambda: world.get(record).requeue)
     world.cancel(record)
     world.cluster.heal()

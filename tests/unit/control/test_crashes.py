@@ -146,7 +146,7 @@ def test_a_life_comes_to_the_same_end_whatever_call_is_the_last(
             break
         seen.add(fuse.where.split()[1])
     assert 60 < number < MOST
-    for effect in ("create_box", "start_box", "write_files", "stop_box", "remove_box", "clean_up"):
+    for effect in ("create_box", "start_box", "write_files", "end_box", "clean_up"):
         assert f"cluster.{effect}" in seen
     for effect in ("create", "attach", "detach", "snapshot", "write_listing"):
         assert f"volumes.{effect}" in seen

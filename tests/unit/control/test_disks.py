@@ -53,7 +53,7 @@ def test_a_disk_whose_holder_goes_back_to_the_queue_is_refused() -> None:
     world = World()
     world.cluster.delay_ssh(NEVER)
     holder = world.reserve(disk="proj")
-    world.cluster.faults.add("remove_box", FULL, NEVER)
+    world.cluster.faults.add("end_box", FULL, NEVER)
     world.pass_until(lambda: world.get(holder).requeue)
     with pytest.raises(InvalidRequest, match="in use"):
         world.ask(disk="proj")
@@ -91,7 +91,7 @@ def test_ones_gpus_may_be_asked_for_again_as_soon_as_they_are_given_back() -> No
     first = world.reserve(gpus=8, disk="proj")
     with pytest.raises(LimitExceeded, match="you hold 8 GPUs"):
         world.ask(gpus=1)
-    world.cluster.faults.add("stop_box", FULL, NEVER)
+    world.cluster.faults.add("end_box", FULL, NEVER)
     world.cancel(first)
     world.settle()
     assert world.reserve(gpus=8, disk="proj").state is State.QUEUED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.boxes import end_box
 from tests.world import MINUTE, Fuse, World, spec_of
 
 from odc.domain.box import BoxName
@@ -42,6 +43,6 @@ def leave_remains(world: World) -> BoxName:
     left = next(spec_of(box) for box in world.cluster.peek() if box.name.reservation_id == ended.id)
     world.cancel(ended)
     world.settle()
-    world.cluster.remove_box(left.name, world.cluster.create_box(left))
+    end_box(world.cluster, left.name, world.cluster.create_box(left))
     assert left.name in world.cluster.leftovers()
     return left.name

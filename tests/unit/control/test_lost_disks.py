@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.boxes import end_box
 from tests.builders import a_user
 from tests.world import ADA, BEN, MINUTE, OPERATOR, World
 
@@ -203,7 +204,7 @@ def test_a_disk_that_a_box_without_a_record_uses_is_refused_at_once() -> None:
     with pytest.raises(InvalidRequest, match="disk work is in use by a box that has no record") as refused:
         world.reserve(ADA, disk="work")
     assert f"podman rm -f odc-{world.policy.cloud}-{stray.name}" in refused.value.hints[0].command
-    world.cluster.remove_box(stray.name, stray.uid)
+    end_box(world.cluster, stray.name, stray.uid)
     world.settle()
     world.pass_time(MINUTE)
     assert world.get(world.reserve(ADA, disk="work")).state is State.ACTIVE

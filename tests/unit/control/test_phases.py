@@ -141,3 +141,37 @@ def test_a_task_goes_on_with_the_step_that_was_not_through() -> None:
         clock.advance(2 * SECOND)
     assert task() == Done([("first", 0.0, ""), ("second", 4.0, "100 GB")])
     assert calls == ["first", "second", "second", "second"]
+
+
+def test_an_end_asks_the_box_once_and_is_through_when_it_is_gone() -> None:
+    world = World()
+    record = world.reserve(disk="proj")
+    world.cluster.use_grace(world.clock)
+    world.cancel(record)
+    world.settle()
+    begun = world.clock.now()
+    ending = world.get(record)
+    assert ending.under_way == UnderWay(name="stop", detail="its processes are ending", since=begun)
+    assert (ending.boxes_gone, ending.fault) == (False, None)
+    world.pass_time(world.policy.grace - SECOND)
+    assert not world.get(record).boxes_gone
+    world.pass_time(world.policy.poll)
+    assert world.get(record).state is State.ENDED
+    assert world.get(record).under_way is None
+    assert "fault" not in world.story(record)
+
+
+def test_an_end_that_takes_longer_than_its_limit_is_shown_as_a_fault_and_goes_on() -> None:
+    world = World(limits=Limits(stop=timedelta(seconds=10)))
+    record = world.reserve()
+    world.cluster.use_grace(world.clock)
+    world.cancel(record)
+    world.pass_time(10 * SECOND)
+    assert world.get(record).fault is None
+    world.pass_time(10 * SECOND)
+    fault = world.get(record).fault
+    assert fault is not None
+    assert fault.message == "stop took longer than 10 s: its processes are ending"
+    assert world.story(record).count("fault") == 1
+    world.pass_time(MINUTE)
+    assert world.get(record).state is State.ENDED

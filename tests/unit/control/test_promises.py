@@ -122,7 +122,7 @@ def test_a_stop_that_hangs_postpones_a_few_times_and_always_with_its_cause() -> 
     world = World()
     holder = world.reserve(gpus=8)
     waiting = world.reserve(BEN, gpus=8)
-    world.cluster.faults.add("stop_box", FAULT, NEVER)
+    world.cluster.faults.add("end_box", FAULT, NEVER)
     world.pass_time(5 * HOUR, step=20 * SECOND)
     assert world.get(holder).state is State.ENDING
     told = [event for event in world.events(waiting) if event.kind == "postponed"]
@@ -147,7 +147,7 @@ def test_a_holder_of_others_slots_is_not_moved_by_one_late_teardown() -> None:
     assert world.get(behind).ready_by != world.get(other).ready_by
     name = next(box.name for box in world.cluster.peek() if box.name.reservation_id == first.id)
     world.pass_time(HOUR - 10 * SECOND, step=10 * MINUTE)
-    world.cluster.faults.add("stop_box", FAULT, NEVER)
+    world.cluster.faults.add("end_box", FAULT, NEVER)
     world.pass_time(20 * MINUTE, step=20 * SECOND)
     assert name in [box.name for box in world.cluster.peek()]
     assert world.get(behind).postponements >= 1
@@ -248,7 +248,7 @@ def test_a_gpu_under_a_box_that_cannot_be_removed_yet_is_not_given() -> None:
     world.cancel(record)
     world.settle()
     world.cluster.put_stranger(spec_of(box), box.state)
-    world.cluster.faults.add("remove_box", FAULT, NEVER)
+    world.cluster.faults.add("end_box", FAULT, NEVER)
     waiting = world.reserve(BEN)
     world.pass_time(10 * MINUTE)
     assert world.get(waiting).state is State.QUEUED

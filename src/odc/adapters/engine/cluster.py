@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -51,6 +52,8 @@ BANNER_LIMIT_S = 0.5
 CONNECT_LIMIT_S = 0.15
 RETRY_S = 0.005
 STOP_EXTRA_S = 60.0
+GRACE_EXTRA_S = 5.0
+"""How much longer than its grace a box may take: its first process ends the others, and then itself."""
 LIST_LIMIT_S = 15.0
 BUSY_S = 3.0
 _NOT_MODIFIED = 304
@@ -84,6 +87,7 @@ class EngineCluster:
         self._folders = BoxFolders(files_parent(options))
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
         self._memory = MemoryWatch()
+        self._end_by: dict[str, float] = {}
         self._host = HostChecks(api, options, self._own_address)
 
     def list_nodes(self) -> tuple[Node, ...]:
@@ -317,26 +321,31 @@ class EngineCluster:
         """Replace the files that the box reads."""
         self._folders.replace(name, files)
 
-    def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
-        """Ask the box's processes to end; end them when the grace is over."""
-        state = self._state(name, uid)
-        if state is None:
-            return
-        if state == _PAUSED:  # by somebody; the engine stops none that is
-            with suppress(NotThere, EngineConflict):
-                self._api.post(f"/containers/{uid}/unpause")
-        seconds = int(grace.total_seconds()) + 5
-        with suppress(NotThere, EngineConflict):
-            self._api.post(f"/containers/{uid}/stop", timeout_s=seconds + STOP_EXTRA_S, timeout=seconds)
-
-    def remove_box(self, name: BoxName, uid: str) -> None:
-        """Delete the box of exactly this uid, and check that it is gone."""
+    def end_box(self, name: BoxName, uid: str, grace: timedelta) -> bool:
+        """Ask the box's processes to end; delete the box when they have, or when the grace is over."""
         known = self._api.get(f"/containers/{uid}/json")
         if known is not None and (known["Id"] != uid or not self._is_ours(known, name)):
-            return
+            return True
+        if known is not None and self._may_still_run(known, uid, grace):
+            return False
         # Also when it is not there: an engine that was interrupted may have left its files.
-        if not poll_until(lambda: self._deleted(uid) and not self._is_there(name, uid), BUSY_S, 0.05):
-            raise ProviderUnavailable(f"box {name} is still there: the engine is busy with it")
+        if not self._deleted(uid) or self._is_there(name, uid):
+            return False
+        self._end_by.pop(uid, None)
+        return True
+
+    def _may_still_run(self, known: Mapping[str, Any], uid: str, grace: timedelta) -> bool:
+        """Whether the box's processes run and have time left. They are asked to end once."""
+        state = state_of(known)
+        if not grace or state not in _STARTED or not runs(known["State"]["Pid"]):
+            return False
+        if uid not in self._end_by:
+            with suppress(NotThere, EngineConflict):
+                if state == _PAUSED:  # by somebody; processes that are paused do not end
+                    self._api.post(f"/containers/{uid}/unpause")
+                self._api.post(f"/containers/{uid}/kill", signal="SIGTERM")
+            self._end_by[uid] = time.monotonic() + grace.total_seconds() + GRACE_EXTRA_S
+        return time.monotonic() < self._end_by[uid]
 
     def _deleted(self, uid: str) -> bool:
         """Request the deletion; return False while the engine's own clean-up of a box that has just ended uses its

@@ -16,6 +16,7 @@ from odc.domain.box_report import BoxReport, HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.ports.clock import Clock
 
 NEVER = 10**9
 """As a number of asks: SSH never answers."""
@@ -33,6 +34,7 @@ class _Box:
     asks: int = 0
     starts: int = 0
     kills: int = 0
+    ends_at: timedelta | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -71,6 +73,7 @@ class MemoryCluster:
         self._boxes: dict[BoxName, _Box] = {}
         self._leftovers: set[BoxName] = set()
         self._down = ""
+        self._slow_ends: Clock | None = None
         self._asks_needed: dict[BoxName | None, int] = {None: 0}
 
     def list_nodes(self) -> tuple[Node, ...]:
@@ -148,18 +151,19 @@ class MemoryCluster:
                 self._check_node(box.spec.node)
                 box.files.update(files)
 
-    def stop_box(self, name: BoxName, uid: str, grace: timedelta) -> None:
-        """End the box's processes."""
-        with self.faults.around("stop_box"), self._lock:
+    def end_box(self, name: BoxName, uid: str, grace: timedelta) -> bool:
+        """Delete the box of exactly this uid; after `use_grace`, only once its grace is over."""
+        with self.faults.around("end_box"), self._lock:
             box = self._find(name, uid)
-            if box is not None and box.state is BoxState.RUNNING:
-                box.state, box.exit_code = BoxState.EXITED, 0
-
-    def remove_box(self, name: BoxName, uid: str) -> None:
-        """Delete the box of exactly this uid."""
-        with self.faults.around("remove_box"), self._lock:
-            if self._find(name, uid) is not None:
-                del self._boxes[name]
+            if box is None:
+                return True
+            if box.state is BoxState.RUNNING and self._slow_ends is not None:
+                now = self._slow_ends.since_boot()
+                box.ends_at = box.ends_at or now + grace
+                if now < box.ends_at:
+                    return False
+            del self._boxes[name]
+            return True
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of the attempts up to this one."""
@@ -266,6 +270,15 @@ class MemoryCluster:
         """
         with self._lock:
             self._asks_needed[name] = asks
+
+    def use_grace(self, clock: Clock) -> None:
+        """From now on the processes of running boxes take the whole grace to end."""
+        self._slow_ends = clock
+
+    def ending(self) -> int:
+        """Return how many boxes were asked to end and still run."""
+        with self._lock:
+            return sum(box.ends_at is not None for box in self._boxes.values())
 
     def silence(self, node: str) -> None:
         """The node does not answer any more."""

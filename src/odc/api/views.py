@@ -11,6 +11,8 @@ from odc.api.hints import hint_view
 from odc.api.messages.cloud import Availability, ChoiceView, NodeView, StatusView, TypeView
 from odc.api.messages.requests import ErrorView
 from odc.api.messages.reservations import (
+    BoxPhaseView,
+    BoxReportView,
     BoxView,
     EventView,
     History,
@@ -31,6 +33,7 @@ from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.box import BoxSeen
+from odc.domain.box_report import BoxReport
 from odc.domain.disk import Disk, Snapshot, snapshot_id
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
@@ -229,9 +232,22 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
                 ),
                 layer_used_bytes=(box.layer_used_bytes or None) if box else None,
                 layer_bytes=(box.layer_bytes or None) if box else None,
+                report=_report_view(box.report) if box and box.report else None,
             )
         )
     return tuple(views)
+
+
+def _report_view(report: BoxReport) -> BoxReportView:
+    return BoxReportView(
+        sshd=report.sshd,
+        home=report.home,
+        not_set_up=report.not_set_up,
+        started_at=report.started_at,
+        keys=report.keys,
+        expires_at=report.expires_at,
+        phases=tuple(BoxPhaseView(name=phase.name, seconds=phase.seconds) for phase in report.phases),
+    )
 
 
 def _box_status(box: BoxSeen | None, unreachable: bool) -> BoxStatus:

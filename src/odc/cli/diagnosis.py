@@ -17,6 +17,7 @@ from odc.cli import screens, ssh_include, ssh_keys_screen, ssh_settings, ssh_set
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_agent_silent, key_files
 from odc.cli.settings_file import read_settings
+from odc.domain.box_report import ServerState
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.status import ENDED, Status
@@ -247,6 +248,8 @@ def no_way_in(view: ReservationView, last: str) -> list[str]:
     title = screens.title(view)
     if "Host key verification failed" in last:
         what = f"Another SSH server than that of {title} answers at its address; ssh did not log in there."
+    elif any(box.report and box.report.sshd is ServerState.STOPPED for box in view.boxes):
+        what = f"sshd is not running in the box of {title}."
     elif re.search(_NO_CONNECTION, last, re.IGNORECASE):
         what = f"The box of {title} does not answer ssh; it may be restarting."
     else:

@@ -13,6 +13,7 @@ from odc.cli import times
 from odc.cli.output import Output
 from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text, trouble_text
 from odc.cli.ssh_include import ENABLE
+from odc.domain.box_report import HomeState, ServerState
 from odc.domain.commands import gpu_dev
 from odc.domain.limits import hours_text
 from odc.domain.names import short
@@ -109,7 +110,7 @@ def _box_facts(view: ReservationView, box: BoxView, by_name: str) -> list[tuple[
     where = f"{box.name} on {box.node}{gpus_text(box.gpu_indexes)}"
     share = f", {box.cpus} CPU{'s' if box.cpus > 1 else ''}, {box.memory_gib:g} GiB" if box.cpus else ""
     odd = f", {box.state}" if box.state is not BoxStatus.RUNNING else ""
-    return [*facts, ("box", where + share + odd), *_layer_facts(box)]
+    return [*facts, ("box", where + share + odd), *_layer_facts(box), *_report_facts(box)]
 
 
 def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
@@ -120,6 +121,20 @@ def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
     full = "full" if used > FULL * limit else "almost full"
     text = f"{full}: {size_text(used)} of {size_text(limit)} used outside the home; delete files in /tmp or /"
     return [("root disk", text)]
+
+
+def _report_facts(box: BoxView) -> list[tuple[str, str]]:
+    """Return what is wrong inside the box, as far as the box has reported it."""
+    report = box.report
+    if report is None:
+        return []
+    troubles = [
+        "sshd is not running in the box" if report.sshd is ServerState.STOPPED else "",
+        "the home is read-only" if report.home is HomeState.READ_ONLY else "",
+        "the home is missing" if report.home is HomeState.MISSING else "",
+        f"the box could not set up: {', '.join(report.not_set_up)}" if report.not_set_up else "",
+    ]
+    return [("trouble", text) for text in troubles if text]
 
 
 def _time_facts(view: ReservationView, now: datetime) -> list[tuple[str, str]]:

@@ -7,19 +7,20 @@ its memory kills) is taken from there.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
 import msgspec
 
+from odc.domain.open_enum import OpenEnum
 
-class ServerState(StrEnum):
+
+class ServerState(OpenEnum):
     """Whether the box's SSH server runs."""
 
     RUNNING = "running"
     STOPPED = "stopped"
 
 
-class HomeState(StrEnum):
+class HomeState(OpenEnum):
     """The state of the box's home."""
 
     READY = "ready"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -41,8 +41,8 @@ class _Phase(msgspec.Struct):
 class _File(msgspec.Struct):
     """The file as `odc-box` writes it; fields that a newer one adds are ignored."""
 
-    sshd: ServerState
-    home: HomeState
+    sshd: Literal["running", "stopped"]
+    home: Literal["ready", "read_only", "missing"]
     started_at: Seconds | None = None
     not_set_up: Annotated[tuple[Word, ...], msgspec.Meta(max_length=20)] = ()
     keys: Count | None = None
@@ -116,8 +116,8 @@ def _decoded(content: bytes) -> BoxReport | None:
         found = _decoder.decode(content)
         return BoxReport(
             started_at=_time(found.started_at),
-            sshd=found.sshd,
-            home=found.home,
+            sshd=ServerState(found.sshd),
+            home=HomeState(found.home),
             not_set_up=found.not_set_up,
             keys=found.keys,
             expires_at=_time(found.expires_at),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from odc.domain.box_report import HomeState, ServerState
 from odc.domain.event_kind import EventKind
 from odc.domain.status import BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
@@ -26,6 +27,40 @@ class SshView(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
+class BoxPhaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the start inside the box.
+
+    Attributes:
+        name: `setup`, or `startup` for the user's own script once it has ended.
+        seconds: how long it took.
+    """
+
+    name: str
+    seconds: float
+
+
+class BoxReportView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running box says of itself. Whoever is root in the box can change it.
+
+    Attributes:
+        sshd: whether its SSH server runs.
+        home: the state of its home.
+        not_set_up: the steps of its setup that failed.
+        started_at: when its SSH server was first started; None if the box does not know it.
+        keys: how many of ODC's keys are in effect; None if the box does not know it.
+        expires_at: the end as the box has read it; None if the box does not know it.
+        phases: of its start, in order.
+    """
+
+    sshd: ServerState
+    home: HomeState
+    not_set_up: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    keys: int | None = None
+    expires_at: datetime | None = None
+    phases: tuple[BoxPhaseView, ...] = ()
+
+
 class BoxView(msgspec.Struct, frozen=True, kw_only=True):
     """One box.
 
@@ -41,6 +76,7 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
         ssh: None until the box is placed, and for others' reservations.
         layer_used_bytes: bytes that it has written outside the home; None if unknown.
         layer_bytes: bytes that it may write there; None if there is no limit.
+        report: what it says of itself; None if that is unknown, as while it does not run.
     """
 
     rank: int
@@ -54,6 +90,7 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
     ssh: SshView | None = None
     layer_used_bytes: int | None = None
     layer_bytes: int | None = None
+    report: BoxReportView | None = None
 
 
 class PhaseView(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,6 +163,24 @@ def test_what_a_killed_start_wrote_is_named_by_the_next(spare: Cloud) -> None:
         spare.config.write_text(text)
 
 
+def test_a_storage_that_was_unmounted_under_a_box_is_named_and_mounted_again(spare: Cloud, dora: Person) -> None:
+    reserve(dora, "work", disk="under")
+    disks = spare.state / "disks"
+    subprocess.run(["umount", "--lazy", str(disks)], check=True)
+    eventually("status names it", lambda: "warning: the maintenance of the disk storage fails" in dora.ok("status"))
+    assert dora.in_box("work", "echo more >> file && sync && cat file").out == "work\nmore\n"
+    dora.ok("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "-n", "next", "--disk", "other", "--no-wait", "--yes")
+    again = f"odc --config {spare.config} down && sudo odc --config {spare.config} up"
+    assert f"run: sudo {again}\n" in spare.odc("doctor", check=False).out
+    spare.odc("down")
+    spare.odc("up")
+    dora.until("next", "active")
+    dora.ok("cancel", "work", "--yes")
+    ended = dora.until("work", "cancelled")
+    assert ended["snapshot"]["verified"]
+    assert "work\nmore\n" in [path.read_text() for path in disks.glob("volumes/*/home/file")]
+
+
 def test_serve_is_the_daemon_in_the_foreground_and_there_is_one(spare: Cloud, dora: Person) -> None:
     spare.odc("down")
     command = [str(spare.bin / "odc"), "--config", str(spare.config), "serve"]

@@ -25,6 +25,8 @@ _UNLIMITED = (
 _ROOM = "free some space there, or choose another folder: " + odc("up --disks FOLDER")
 _BETTER = "better: " + odc("up --disks /A/BTRFS/FOLDER")
 _UP = "sudo " + odc("up")
+_AGAIN = "sudo " + odc("down") + " && " + _UP
+"""Also for a daemon that runs: it mounts the storage at its start only."""
 
 
 def examine_storage(folder: Path, file_bytes: int) -> tuple[Finding, ...]:
@@ -59,7 +61,7 @@ def _kind(folder: Path, existing: Path, file_bytes: int) -> Iterator[Finding]:
         text = f"{folder} is not the storage that holds the disks"
         yield Finding("fail", "disks", text, "mount it, then run: " + _UP)
     elif file.exists():
-        yield Finding("warn", "disks", f"the btrfs file {file} is not mounted", "run: " + _UP)
+        yield Finding("warn", "disks", f"the btrfs file {file} is not mounted", "run: " + _AGAIN)
     elif is_btrfs(existing):
         yield Finding("ok", "disks", "btrfs: snapshots and quotas")
         yield from _uncounted(existing)

@@ -83,7 +83,12 @@ class HostChecks:
         self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
 
     def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
-        """Check the host and repair it."""
+        """Check the host, repair it, and return what was found; a repair that fails is one of its problems.
+
+        Args:
+            boxes: running boxes, whose SSH is probed and whose network is repaired.
+            ports: SSH ports at which other programs listened earlier; they are tested again.
+        """
         repaired: list[Problem] = []
         problems: list[Problem] = []
         blocked = self._isolate(repaired)
@@ -117,14 +122,14 @@ class HostChecks:
         )
 
     def _find_address(self) -> Iterable[Problem]:
-        """Check the listening address: without it no port can be opened, as if other programs used all of them."""
+        """Yield a problem if the machine lacks the listening address: then no port can be opened."""
         listen = self._options.listen
         if not has_address(listen):
             yield Problem(kind=ProblemKind.ADDRESS_LOST, address=listen)
 
     def _survey(self) -> Iterable[Problem]:
-        """Check the GPUs from time to time, in a separate thread: a hanging driver must not block other checks. Yield
-        the current faults of the driver.
+        """Yield a problem if the GPU driver hangs. A separate thread asks it from time to time, so that it cannot block
+        other checks.
         """
         since = time.monotonic() - self._surveyed_at
         if self._surveyor is not None and self._surveyor.is_alive():
@@ -154,7 +159,7 @@ class HostChecks:
         return ""
 
     def _restore_files(self) -> Iterable[Problem]:
-        """Restore files that are mounted into new boxes: the simulated GPUs' description and programs."""
+        """Restore files that new boxes mount (the simulated GPUs' description and programs); yield each repair."""
         for path, content in self._kept.items():
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +167,7 @@ class HostChecks:
                 yield Problem(kind=ProblemKind.FILE_RESTORED, path=str(path))
 
     def _restore_forwarding(self) -> Iterable[Problem]:
-        """Turn on the kernel's forwarding again, which all traffic of boxes needs and the engine normally turns on."""
+        """Turn on the kernel's forwarding again, which all traffic of boxes needs; yield the repair."""
         if self._facts and FORWARDING.read_text().strip() == "0":
             FORWARDING.write_text("1")
             yield Problem(kind=ProblemKind.FORWARDING_RESTORED)
@@ -178,7 +183,9 @@ class HostChecks:
             yield Problem(kind=ProblemKind.KERNEL_LIMITS_RAISED, detail=", ".join(raised))
 
     def _restore_namespaces(self) -> Iterable[Problem]:
-        """Mount the boxes' network namespaces again: the engine needs the mounts to list and remove networks."""
+        """Mount the boxes' network namespaces again, which the engine needs to list and remove networks; yield the
+        repair.
+        """
         lost = [facts for facts in self._facts.values() if is_unmounted(facts.pid, facts.namespace)]
         if not lost:
             return
@@ -315,7 +322,9 @@ class HostChecks:
 
 
 def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: EngineOptions) -> int:
-    """Return how many rules of the packet filter lead to the box, including those that lead to the engine's rules."""
+    """Return the number of the packet filter's rules that the box needs: those with its port or address, and the jumps
+    to the engine's chains. 0 if none has its port or address.
+    """
     signs = (f"--dport {box.ssh_port} ", f"{subnet_of(options, box.ssh_port)} ", f"{facts.address}:22")
     ours = sum(any(sign in rule for sign in signs) for rule in rules)
     # The jump to the engine's isolation comes and goes with any network.

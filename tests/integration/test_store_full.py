@@ -14,7 +14,8 @@ from tests.world import ADA, MINUTE, World
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import ProviderUnavailable
-from odc.domain.problem_text import problem_texts
+from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import problem_text, problem_texts
 from odc.domain.records import Change, StoreRoom
 from odc.domain.reservation import State
 
@@ -51,7 +52,9 @@ def add(store: SqlStateStore) -> str:
 def test_a_full_file_system_is_told_before_and_the_reserve_lets_records_be_written(small: Path) -> None:
     store = SqlStateStore(f"sqlite:///{small / 'odc.db'}", DiskReserve(small, RESERVE))
     try:
-        assert "MiB free" in store.room().problem
+        low = store.room().problem
+        assert low is not None
+        assert "MiB free" in problem_text(low)
         assert (small / "reserve").stat().st_blocks * 512 >= RESERVE
         kept = [add(store)]
         strangers = fill(small)
@@ -92,7 +95,8 @@ def test_without_room_for_records_nothing_new_is_taken_and_all_else_goes_on() ->
     running = world.reserve(ADA)
     assert world.get(running).state is State.ACTIVE
     text = "the file system of the records has 9 MiB free at /state; no new reservations are taken"
-    world.store.space = StoreRoom(problem=text, refuses=True)
+    full = Problem(kind=ProblemKind.RECORDS_FULL, path="/state", free_bytes=9 * 2**20)
+    world.store.space = StoreRoom(problem=full)
     world.pass_time(MINUTE)
     assert text in problem_texts(world.status.current.problems)
     with pytest.raises(ProviderUnavailable, match="no new reservations are taken"):

@@ -82,6 +82,7 @@ from odc.control.tasks import Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
 from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import problem_text
 from odc.domain.reservation import Reservation, State
 
 log = logging.getLogger(__name__)
@@ -233,9 +234,9 @@ class Reconciler:
         """
         problem = self._ports.space.room().problem
         if problem and not self._was_short_of_space:
-            log.warning("little room for the records", extra={"reason": problem})
+            log.warning("little room for the records", extra={"reason": problem_text(problem)})
         self._was_short_of_space = bool(problem)
-        return (Problem(kind=ProblemKind.RECORDS_SPACE, detail=problem),) if problem else ()
+        return (problem,) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation) -> Performed:
         # The pass may have taken so long that another process has taken over.

@@ -30,6 +30,7 @@ from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
+from odc.domain.problem_text import problem_text
 from odc.domain.records import AuditEvent, Change
 from odc.domain.requests import (
     AcceptClock,
@@ -86,9 +87,9 @@ class RequestHandlers:
     def reserve(self, caller: Principal, request: Reserve) -> Effect:
         """Queue a reservation."""
         room = self._ports.space.room()
-        if room.refuses:
+        if room.refuses and room.problem:
             # The remaining space of the file system is needed to end the existing reservations.
-            raise ProviderUnavailable(room.problem, ("an operator makes room", "sudo " + odc("doctor")))
+            raise ProviderUnavailable(problem_text(room.problem), ("an operator makes room", "sudo " + odc("doctor")))
         change = new_reservation(caller, self.user_of(caller), request, self._ports, self._policy, self._status.current)
         return Effect(change=change, answer=change.reservations[0])
 

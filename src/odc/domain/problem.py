@@ -16,8 +16,12 @@ class ProblemKind(OpenEnum):
     """Nodes and boxes cannot be listed: detail."""
     CLOCK_JUMPED = "clock_jumped"
     """The wall clock moved against the time since boot: seconds, negative for back."""
-    RECORDS_SPACE = "records_space"
-    """The records have little space to grow: detail."""
+    RECORDS_LOW = "records_low"
+    """The records have little space to grow: path of their folder, free_bytes."""
+    RECORDS_FULL = "records_full"
+    """So little that new reservations are refused: path, free_bytes."""
+    RECORDS_FOLDER = "records_folder"
+    """The folder of the records cannot be read: detail."""
     RECORD_UNREADABLE = "record_unreadable"
     """A reservation's record cannot be decoded: reservation, detail."""
     NO_EXPIRY = "no_expiry"
@@ -104,7 +108,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         gpu_type: the type.
         image: of boxes, as the engine names it.
         address: of this machine.
-        path: of a file.
+        path: of a file or folder.
         count: how many: GPUs, units, namespaces, or problems.
         seconds: how long, or by how much.
         free_bytes: bytes that can still be written.

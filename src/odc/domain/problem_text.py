@@ -81,6 +81,11 @@ def _clock_jumped(problem: Problem) -> Wording:
     return Wording(text, (Hint("if the clock is right now", odc("clock accept")),))
 
 
+def _records_space(problem: Problem) -> Wording:
+    text = f"the file system of the records has {problem.free_bytes // 2**20} MiB free at {problem.path}"
+    return Wording(f"{text}; no new reservations are taken" if problem.kind is K.RECORDS_FULL else text)
+
+
 def _no_expiry(problem: Problem) -> Wording:
     text = f"{reservation_text(problem)} has no expiry time and runs until cancelled"
     return Wording(text, (Hint("end it", _cancel(problem)),))
@@ -161,7 +166,9 @@ _WORDINGS: Mapping[str, Callable[[Problem], Wording]] = {
     K.PASSES_FAIL: lambda p: Wording(f"the cloud's passes fail: {p.detail}"),
     K.CLUSTER_SILENT: lambda p: Wording(f"the cluster does not answer: {p.detail}"),
     K.CLOCK_JUMPED: _clock_jumped,
-    K.RECORDS_SPACE: lambda p: Wording(p.detail),
+    K.RECORDS_LOW: _records_space,
+    K.RECORDS_FULL: _records_space,
+    K.RECORDS_FOLDER: lambda p: Wording(f"the folder of the records cannot be read: {p.detail}"),
     K.RECORD_UNREADABLE: lambda p: Wording(f"the record of {reservation_text(p)} cannot be read: {p.detail}"),
     K.NO_EXPIRY: _no_expiry,
     K.NODE_GONE: _node_gone,

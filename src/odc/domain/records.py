@@ -10,6 +10,7 @@ import msgspec
 from odc.domain.disk import Disk
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -140,12 +141,15 @@ class StoreRoom(msgspec.Struct, frozen=True, kw_only=True):
     """Whether there is space for the records to grow.
 
     Attributes:
-        problem: a message for operators; empty while there is enough.
-        refuses: there is so little that new reservations are refused; the rest is kept for ending the existing ones.
+        problem: for operators; None while there is enough.
     """
 
-    problem: str = ""
-    refuses: bool = False
+    problem: Problem | None = None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether new reservations are refused: what is left is for ending the existing ones."""
+        return self.problem is not None and self.problem.kind is ProblemKind.RECORDS_FULL
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import logging
 import os
 from pathlib import Path
 
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import StoreRoom
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,9 @@ class DiskReserve:
             self._make()
         if free >= WARN_BYTES * scale:
             return StoreRoom()
-        text = f"the file system of the records has {free // 2**20} MiB free at {self._folder}"
         full = free < REFUSE_BYTES * scale
-        return StoreRoom(problem=f"{text}; no new reservations are taken" if full else text, refuses=full)
+        kind = ProblemKind.RECORDS_FULL if full else ProblemKind.RECORDS_LOW
+        return StoreRoom(problem=Problem(kind=kind, path=str(self._folder), free_bytes=free))
 
     def _make(self) -> None:
         fresh = self._file.with_suffix(".new")

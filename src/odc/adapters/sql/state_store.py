@@ -23,6 +23,7 @@ from odc.adapters.sql.rows import disk_decoder, in_batches, reservation_of, rows
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument, decode_document
+from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import Change, RequestRecord, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -45,7 +46,8 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         try:
             return self._reserve.room() if self._reserve is not None else StoreRoom()
         except OSError as error:
-            return StoreRoom(problem=f"the folder of the records cannot be read: {error.strerror or error}")
+            why = error.strerror or str(error)
+            return StoreRoom(problem=Problem(kind=ProblemKind.RECORDS_FOLDER, detail=why))
 
     def observe(self) -> Stored:
         """Return all live records, as one consistent snapshot; records that are unchanged since the last call are not

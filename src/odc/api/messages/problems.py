@@ -24,7 +24,7 @@ class ProblemView(Problem, frozen=True, kw_only=True):
         gpu_type: the type.
         image: of boxes, as the engine names it.
         address: of the machine.
-        path: of a file.
+        path: of a file or folder.
         count: how many: GPUs, units, namespaces, or problems.
         seconds: how long, or by how much; negative for a clock that went back.
         free_bytes: bytes that can still be written.

@@ -10,7 +10,7 @@ To add a request: a message in `odc.domain.requests`, a handler and an entry her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,7 +31,7 @@ from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
 from odc.domain.problem_text import problem_text
-from odc.domain.records import AuditEvent, Change
+from odc.domain.records import MAX_ITEMS, AuditEvent, Change
 from odc.domain.requests import (
     AcceptClock,
     Cancel,
@@ -52,6 +52,7 @@ from odc.domain.user import User, with_fetched_keys
 from odc.ports.key_source import FetchedKeys
 
 MAX_OWN_KEYS = 50
+MAX_PART_ITEMS = MAX_ITEMS // 2
 
 Answer = Reservation | User | str
 """The record that the request is about, the caller's own record, or a sentence."""
@@ -61,13 +62,16 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """The effect of a request.
 
     Attributes:
-        change: the change to commit.
+        change: the change to commit, together with the request.
+        parts: changes that are committed before it, one after the other. Each is complete by itself: after a fault the
+            request is not stored, and its repeat has only the rest to do.
         answer: the answer after the commit.
         changes_disks: the storage maintenance has work to do afterwards, and should not wait for its next round.
     """
 
     change: Change
     answer: Answer
+    parts: tuple[Change, ...] = ()
     changes_disks: bool = False
 
 
@@ -152,14 +156,11 @@ class RequestHandlers:
         return Effect(change=change, answer="the clock is accepted; reservations end by it again")
 
     def end_all(self, caller: Principal, _: EndAll) -> Effect:
-        """End every live reservation in one transaction."""
+        """End every live reservation, several in each transaction. The answer counts those that were live before."""
         changes = [self._end(caller, record) for record in self._ports.store.observe().reservations]
-        change = Change(
-            reservations=tuple(record for change in changes for record in change.reservations),
-            disks=tuple(disk for change in changes for disk in change.disks),
-            events=tuple(event for change in changes for event in change.events),
+        return Effect(
+            change=Change(), parts=tuple(_in_parts(changes)), answer=f"ending: {len(changes)}; disks are kept"
         )
-        return Effect(change=change, answer=f"ending: {len(changes)}; disks are kept")
 
     def forget_user(self, caller: Principal, request: ForgetUser) -> Effect:
         """Delete a user's keys and record, end their reservations, keep their disks."""
@@ -181,6 +182,26 @@ class RequestHandlers:
         """Make records for disks that have files but no record."""
         change, answer = recover(self._ports, self._policy, request)
         return Effect(change=change, answer=answer, changes_disks=True)
+
+
+def _in_parts(changes: Iterable[Change]) -> Iterator[Change]:
+    """Yield the changes of different reservations in transactions that are far from the limit of items.
+
+    Small ones, because another writer's change of one reservation makes the whole part conflict.
+    """
+    part = Change()
+    for change in changes:
+        if part.items + change.items > MAX_PART_ITEMS:
+            yield part
+            part = Change()
+        part = replace(
+            part,
+            reservations=part.reservations + change.reservations,
+            disks=part.disks + change.disks,
+            events=part.events + change.events,
+        )
+    if part.items:
+        yield part
 
 
 def _update_user(user: User) -> Effect:

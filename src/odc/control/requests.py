@@ -5,6 +5,9 @@ request and its answer are committed in one transaction with what the request ch
 the earlier attempt was committed, and its answer is given again; if not, nothing of it was committed. The id is unique
 in the store: of two attempts at the same moment one gets a conflict, tries again, and finds the other's answer.
 
+A request that changes more than one transaction holds is committed in parts, the last one with the request. Until then
+a repeat goes on where the earlier attempt stopped.
+
 No request waits for work: the answer is the record, and the passes do the work. Refusals are not stored, because they
 changed nothing: a repeat is decided again. Stored requests are pruned after `REQUEST_RETENTION`, far later than any
 client repeats one.
@@ -113,6 +116,9 @@ class Requests:
             parts=answer.parts if isinstance(answer, Command) else (),
         )
         done = replace(row, answer=msgspec.json.encode(stored))
+        for part in effect.parts:
+            self._ports.store.commit(part)
+            self._ports.wake.notify([record.id for record in part.reservations])
         self._ports.store.commit(replace(effect.change, request=done))
         # After the commit: a round that started before it would not see the change.
         if effect.changes_disks:

@@ -6,14 +6,17 @@ Rows 11, 12 and 48 of docs/survives.md.
 from __future__ import annotations
 
 import functools
+import uuid
 
 import pytest
 from msgspec.structs import replace
-from tests.builders import a_node
+from tests.builders import a_node, a_reservation
 from tests.world import ADA, BEN, HOUR, MINUTE, OPERATOR, Fuse, World, tasks_of
 
 from odc.adapters.memory.cluster import NEVER
+from odc.adapters.memory.state_store import MemoryStateStore
 from odc.domain.errors import NotAllowed, ProviderUnavailable
+from odc.domain.records import MAX_ITEMS, Change
 from odc.domain.requests import EndAll
 from odc.domain.reservation import EndReason, Reservation, State
 
@@ -181,3 +184,44 @@ def test_everything_ends_at_once_by_an_operator() -> None:
         assert world.get(record).ended_why is EndReason.CANCELLED
     assert world.cluster.peek() == ()
     assert world.disk("one").last_snapshot is not None
+
+
+def a_full_cloud() -> World:
+    """Sixty queued reservations, on a store that takes 100 items at once."""
+    world = World(store=MemoryStateStore(MAX_ITEMS))
+    for number in range(60):
+        record = a_reservation(owner=f"unix:{number}", created_at=world.clock.now())
+        world.store.commit(Change(reservations=(record,)))
+    return world
+
+
+def is_ending(record: Reservation) -> bool:
+    return record.state in (State.ENDING, State.ENDED) and record.ended_why is EndReason.CANCELLED
+
+
+def test_all_reservations_end_in_parts_that_every_store_takes() -> None:
+    world = a_full_cloud()
+    assert world.send(EndAll(), OPERATOR) == "ending: 60; disks are kept"
+    assert all(map(is_ending, world.all()))
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_ending_all_goes_on_where_a_crash_stopped_it(number: int, after: bool) -> None:
+    world = a_full_cloud()
+    request_id = uuid.uuid4().hex
+
+    def crash() -> None:
+        raise ProviderUnavailable("killed")
+
+    fuse = Fuse(number, after, crash, ("store",), "commit")
+    world.build(fuse)
+    with pytest.raises(ProviderUnavailable):
+        world.send(EndAll(), OPERATOR, request_id)
+    world.crash()
+    done = sum(map(is_ending, world.all()))
+    assert done > 0 or (number, after) == (1, False)
+    assert world.send(EndAll(), OPERATOR, request_id) == f"ending: {60 - done}; disks are kept"
+    assert all(map(is_ending, world.all()))
+    kinds = [kind for record in world.all() for kind in world.story(record)]
+    assert kinds.count("cancelled") == 60

@@ -90,12 +90,13 @@ def rows() -> list[Row]:
 class BenchedDaemon:
     """Everything of the daemon but its engine and its disks."""
 
-    def __init__(self, folder: Path, nodes: tuple[Node, ...]) -> None:
+    def __init__(self, folder: Path, nodes: tuple[Node, ...], cluster: MemoryCluster | None = None) -> None:
         """Put together as the daemon does.
 
         Args:
             folder: of the records and the socket.
             nodes: of the cluster in memory.
+            cluster: that has boxes already; None: an empty one.
         """
         self.wake, clock, blobs = LocalWake(), SystemClock(), MemoryBlobStore()
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
@@ -106,7 +107,7 @@ class BenchedDaemon:
             pruning=self.store,
             space=self.store,
             wake=self.wake,
-            cluster=MemoryCluster(nodes),
+            cluster=cluster or MemoryCluster(nodes),
             volumes=MemoryVolumes(clock, blobs),
             blobs=blobs,
             keys=MemoryKeySource(),

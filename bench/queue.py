@@ -1,0 +1,189 @@
+"""A control plane with a long queue: 1,000 live reservations on 1,250 full nodes, and 10,000 queued behind them.
+
+Run as a process of its own, `python -m bench.queue FOLDER`, it prints its figures as JSON. Records and passes are the
+real ones, over SQLite and a cluster in memory. The records are written directly, as passes would have left them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from bench.cloud import run
+from bench.live import KEY, BenchedDaemon, nodes_for
+from bench.measuring import milliseconds
+from bench.plans import SIZES, UNITS
+from bench.table import Row
+from odc.adapters.memory.cluster import MemoryCluster
+from odc.control.context import Policy
+from odc.control.reconcile import IDLE_INTERVAL
+from odc.domain.box import BoxName, BoxSpec
+from odc.domain.node import Node
+from odc.domain.promise import ready_by
+from odc.domain.records import Change
+from odc.domain.reservation import EndReason, HostKey, Place, Reservation, Spec, State
+from odc.domain.resources import share_of
+from odc.domain.user import User
+
+NODES, LIVE, QUEUED = 1250, 1000, 10_000
+USERS = 100
+BATCH = 90
+"""Records of one transaction."""
+TURNS = 3
+HOST_KEY = HostKey(private="x" * 400, public="ssh-ed25519 " + "A" * 68)
+
+
+def rows() -> list[Row]:
+    """Whole passes: nothing has changed, one arrival, one early end."""
+    with tempfile.TemporaryDirectory(prefix="odc-bench-") as folder:
+        seen = json.loads(run([sys.executable, "-m", "bench.queue", folder]))
+    note = f"whole passes with their commits; {LIVE:,} live on {NODES:,} full nodes; boxes in memory"
+    return [
+        Row(f"a pass with {QUEUED:,} queued, nothing changed", "ms", seen["quiet"], 150, note=note),
+        Row("a pass after one arrival there", "ms", seen["arrival"], 60, note=note),
+        Row("a pass after one early end there", "ms", seen["early_end"], 250, note=note),
+    ]
+
+
+class LongQueue:
+    """The daemon, and the history that its records have."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write every record, and let passes tell nothing more."""
+        self.nodes = nodes_for(NODES * UNITS)
+        self.cluster = MemoryCluster(self.nodes)
+        self.daemon = BenchedDaemon(folder, self.nodes, self.cluster)
+        self.dice = random.Random(1)
+        self.now = datetime.now(UTC)
+        users = [User(principal=f"unix:{2000 + n}", name=f"user{n}", own_keys=(KEY,)) for n in range(USERS)]
+        for user in users:
+            self.daemon.store.commit(Change(users=(user,)))
+        self._write(list(self._live()))
+        self._write([self.queued(number) for number in range(QUEUED)])
+        self.daemon.plane.reconciler.reconcile_once()
+        self._tell()
+        self.drain()
+
+    def _live(self) -> Iterator[Reservation]:
+        """One of a node each, and gangs of two for what is left."""
+        free = list(self.nodes)
+        gangs = NODES - LIVE
+        for number in range(LIVE):
+            taken = [free.pop() for _ in range(2 if number < gangs else 1)]
+            yield self._placed(number, taken)
+
+    def _placed(self, number: int, nodes: Sequence[Node]) -> Reservation:
+        spec = Spec(gpu_type="h100", gpus=UNITS, units=UNITS, nodes=len(nodes), hours=24, disk=None)
+        record = self._record(f"live{number}", spec)
+        places = tuple(
+            Place(node=node.name, gpus=node.gpus, ssh_port=30000 + number, uid=self._box(record, rank, node))
+            for rank, node in enumerate(nodes)
+        )
+        ends = self.now + timedelta(seconds=self.dice.randrange(3600, 86400))
+        return replace(
+            record, state=State.ACTIVE, attempt=1, places=places, active_at=self.now, expires_at=ends, ready_by=self.now
+        )
+
+    def _box(self, record: Reservation, rank: int, node: Node) -> str:
+        """Put its box on the node; the box's uid."""
+        spec = BoxSpec(
+            name=BoxName(record.id, 1, rank),
+            node=node.name,
+            image="image",
+            hostname="box",
+            gpus=node.gpus,
+            gpu_type=node.gpu_type,
+            units=UNITS,
+            resources=share_of(node.allocatable, UNITS, UNITS),
+            ssh_port=30000,
+            home=None,
+            files={},
+        )
+        return self.cluster.put_stranger(spec)
+
+    def queued(self, number: int) -> Reservation:
+        """One more request: one box or, one in twenty, a gang."""
+        gang = self.dice.random() < 0.05
+        units = UNITS if gang else self.dice.choice(SIZES)
+        nodes = self.dice.randrange(2, 9) if gang else 1
+        hours = self.dice.randrange(300, 86400) / 3600
+        spec = Spec(gpu_type="h100", gpus=units, units=units, nodes=nodes, hours=hours, disk=None)
+        return self._record(f"queued{number}", spec)
+
+    def _record(self, name: str, spec: Spec) -> Reservation:
+        owner = self.dice.randrange(USERS)
+        return Reservation(
+            id=uuid.uuid4().hex,
+            owner=f"unix:{2000 + owner}",
+            user=f"user{owner}",
+            name=name,
+            spec=spec,
+            host_key=HOST_KEY,
+            created_at=self.now,
+        )
+
+    def _write(self, records: Sequence[Reservation]) -> None:
+        for first in range(0, len(records), BATCH):
+            self.daemon.store.commit(Change(reservations=tuple(records[first : first + BATCH])))
+
+    def _tell(self) -> None:
+        """Write what hundreds of passes would tell."""
+        stored = self.daemon.store.observe()
+        slots, limits = stored.plans["h100"].slots, Policy().limits
+        queue = [record for record in stored.reservations if record.state is State.QUEUED]
+        self._write([replace(record, ready_by=ready_by(slots[record.order].start, limits)) for record in queue])
+
+    def pass_ms(self) -> float:
+        """One pass, in ms."""
+        return milliseconds(lambda: self.daemon.plane.reconciler.reconcile_once())
+
+    def drain(self) -> None:
+        """Passes until one writes nothing and no task runs."""
+        while self.daemon.plane.reconciler.reconcile_once().committed or self.daemon.runner.busy():
+            self.daemon.wake.wait(IDLE_INTERVAL / 100)
+
+    def arrive(self, number: int) -> None:
+        """One more request."""
+        self._write([self.queued(QUEUED + number)])
+
+    def end_one(self) -> None:
+        """One of the live reservations ends, and its boxes are gone."""
+        stored = self.daemon.store.observe()
+        record = self.dice.choice([r for r in stored.reservations if r.state is State.ACTIVE and r.spec.nodes == 1])
+        for box in self.cluster.peek():
+            if box.name.reservation_id == record.id:
+                self.cluster.remove_box(box.name, box.uid)
+        ended = replace(record, state=State.ENDED, ended_why=EndReason.CANCELLED, ended_at=self.now, boxes_gone=True)
+        self.daemon.store.commit(Change(pools={"h100": stored.pools["h100"]}, reservations=(ended,)))
+
+
+def main(folder: Path) -> None:
+    """Measure and print."""
+    queue = LongQueue(folder)
+    quiet = [queue.pass_ms() for _ in range(TURNS)]
+    arrivals, ends = [], []
+    for number in range(TURNS):
+        queue.arrive(number)
+        arrivals.append(queue.pass_ms())
+        queue.drain()
+    for _ in range(TURNS):
+        queue.end_one()
+        ends.append(queue.pass_ms())
+        queue.drain()
+    figures = {"quiet": quiet, "arrival": arrivals, "early_end": ends}
+    print(json.dumps({name: statistics.median(taken) for name, taken in figures.items()}))
+    queue.daemon.runner.close()
+    queue.daemon.store.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

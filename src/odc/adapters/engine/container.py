@@ -180,13 +180,7 @@ def container_request(
         "image_volume_mode": "ignore",
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
-        "r_limits": [
-            _at_most("nofile", options.open_files),
-            _at_most("nproc", options.processes),
-            _at_most("memlock", options.limits.locked_memory),
-            _at_most("sigpending", options.limits.signals),
-            *([] if core is None else [_at_most("core", core)]),
-        ],
+        "r_limits": _process_limits(options, core),
         "sysctl": dict(options.sysctls),
         "shm_size": spec.resources.shm_bytes,
         "stop_timeout": options.grace_s + 5,
@@ -200,6 +194,17 @@ def container_request(
         "cap_drop": ["NET_RAW"],
         **({"seccomp_profile_path": str(options.limits.seccomp)} if options.limits.seccomp else {}),
     }
+
+
+def _process_limits(options: EngineOptions, core: int | None) -> list[dict[str, Any]]:
+    """The limits of each process in the box."""
+    return [
+        _at_most("nofile", options.open_files),
+        _at_most("nproc", options.processes),
+        _at_most("memlock", options.limits.locked_memory),
+        _at_most("sigpending", options.limits.signals),
+        *([] if core is None else [_at_most("core", core)]),
+    ]
 
 
 def _user_namespace(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:

@@ -105,22 +105,18 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     _note_hardware(settings, nodes)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
-    blobs = FileBlobStore(state / "blobs")
+    blobs, accounts = FileBlobStore(state / "blobs"), SystemAccounts()
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base, blobs)
     check_ids(settings.box_id_base, settings.disks_folder)
     api = engine_service(settings, environment).ensure(renew=True)
     keep_apart(settings.cloud, settings.network, settings.metadata_service)
-    program, smi = _install_box_programs(state)
-    if settings.simulate:
-        write_devices(settings.cloud, nodes, policy.catalog, state, smi)
-    kernel = wanted_limits(most_boxes(nodes))
-    raise_limits(kernel)
+    program = _install_box_programs(settings, nodes, policy)
+    raise_limits(kernel := wanted_limits(most_boxes(nodes)))
     engine = api.get("/info") or {}
     policy = dataclasses.replace(policy, ids=_id_ranges(settings, engine))
-    limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     machine = inspect_machine()
+    limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
     options = _options(settings, environment, machine, nodes, limits, program)
-    accounts = SystemAccounts()
     cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
@@ -235,14 +231,20 @@ def present_boxes(settings: Settings, environment: Mapping[str, str]) -> EngineC
     return EngineCluster(api, (), _options(settings, environment, inspect_machine(), (), BoxLimits()))
 
 
-def _install_box_programs(state: Path) -> tuple[Path, Path]:
+def _install_box_programs(settings: Settings, nodes: tuple[Node, ...], policy: Policy) -> Path:
     """Copy the files that boxes mount to the state folder: an upgrade of ODC must not remove them from running
-    boxes.
+    boxes. Simulated GPUs mount one of them.
+
+    Returns:
+        The boxes' first process.
     """
-    folder = state / "programs"
+    folder = settings.state_folder / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in ("odc-box", "nvidia-smi-simulated"):
         write_atomically(folder / name, (box_files() / name).read_bytes(), 0o755)
         paths.append(folder / name)
-    return paths[0], paths[1]
+    program, smi = paths
+    if settings.simulate:
+        write_devices(settings.cloud, nodes, policy.catalog, settings.state_folder, smi)
+    return program

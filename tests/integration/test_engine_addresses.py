@@ -31,4 +31,5 @@ def test_a_port_that_is_taken_after_the_box_was_made_is_named_as_taken() -> None
         uid = engine.cluster.create_box(spec)
         with socket.create_server(("127.0.0.1", spec.ssh_port)), pytest.raises(PlaceTaken) as refused:
             engine.cluster.start_box(spec.name, uid)
-        assert refused.value.ports == {spec.ssh_port}
+        # Outgoing connections of other programs may use ports of the range as well.
+        assert spec.ssh_port in refused.value.ports

@@ -22,7 +22,7 @@ V2_MOUNTS = """\
 """
 LINE = (
     "6,2041,957701512,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=libpod-{uid},mems_allowed=0,"
-    "oom_memcg=/libpod_parent/libpod-{uid},task_memcg=/libpod_parent/libpod-{uid},task={task},pid=7158,uid=1000001000\n"
+    "oom_memcg=/libpod_parent/libpod-{uid},task_memcg=/libpod_parent/libpod-{uid},task={task},pid=7158,uid={user}\n"
 )
 
 
@@ -73,9 +73,11 @@ def test_both_kernels_counters_are_read(tmp_path: Path, text: str, count: int | 
 @pytest.mark.parametrize(
     "task", ["python", "a b", "x,pid=1,uid=0", f",task_memcg={'f' * 4}", "y,task=z", "\x1b[31mred"]
 )
-def test_the_log_names_the_command_whatever_its_user_calls_it(tmp_path: Path, task: str) -> None:
+# The kernel prints an id above 2**31 as a negative number.
+@pytest.mark.parametrize("user", [0, 1000001000, 2485047376 - 2**32], ids=["root", "small", "large"])
+def test_the_log_names_the_command_whatever_its_user_calls_it(tmp_path: Path, task: str, user: int) -> None:
     path = tmp_path / "kmsg"
-    path.write_text("6,1,1,-;booted\n SUBSYSTEM=net\n" + LINE.format(uid=UID, task=task))
+    path.write_text("6,1,1,-;booted\n SUBSYSTEM=net\n" + LINE.format(uid=UID, task=task, user=user))
     log = KernelLog(path)
     log.update()
     (kill,) = log.kills(UID)
@@ -85,7 +87,7 @@ def test_the_log_names_the_command_whatever_its_user_calls_it(tmp_path: Path, ta
 
 def test_the_counter_counts_and_the_log_says_what_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "kmsg"
-    path.write_text(LINE.format(uid=UID, task="old"))
+    path.write_text(LINE.format(uid=UID, task="old", user=1000))
     watch = MemoryWatch(KernelLog(path))
     now = int(path.stat().st_mtime)
     entry = {"Id": UID, "Pid": 0, "StartedAt": now + 10**9, "State": "exited", "ExitCode": 137}
@@ -94,7 +96,7 @@ def test_the_counter_counts_and_the_log_says_what_was_killed(tmp_path: Path) -> 
     assert watch.of(entry, lambda: True) == MemoryKills(life=str(now + 10**9), count=1)
     assert watch.of(entry | {"StartedAt": -62135596800}, lambda: True) is None
     with path.open("a") as log:
-        log.write(LINE.format(uid=UID, task="train"))
+        log.write(LINE.format(uid=UID, task="train", user=1000))
     watch.begin(frozenset({UID}))
     kills = watch.of(entry | {"StartedAt": now}, lambda: False)
     assert kills is not None

@@ -28,7 +28,7 @@ MOST_RECORDS = 100_000
 MOST_BOXES = 1000
 """Containers whose kills are remembered; those of this machine's other containers are among them."""
 # The command is last and chosen by its user: everything before it is matched first.
-_KILL = re.compile(r"oom-kill:.*?,task_memcg=[^,]*?([0-9a-f]{64})[^,]*,task=(.*),pid=\d+,uid=\d+$")
+_KILL = re.compile(r"oom-kill:.*?,task_memcg=[^,]*?([0-9a-f]{64})[^,]*,task=(.*),pid=\d+,uid=-?\d+$")
 
 
 def counter_file(pid: int, uid: str, proc: Path = Path("/proc")) -> Path | None:

@@ -211,7 +211,7 @@ def test_what_commands_print_as_json_is_what_the_page_says(ada: Person) -> None:
     assert {*typed, "odc user list --json"} == set(COMMANDS)
     for command, words in typed.items():
         answer = ada.json(*words)
-        more = {"endpoint", "settings", "ssh_files", "answers"} if COMMANDS[command] is Me else set()
+        more = {"endpoint", "settings", "ssh_files", "answers", "context"} if COMMANDS[command] is Me else set()
         assert set(answer) == fields(COMMANDS[command]) | more, command
         whole = msgspec.json.encode({key: answer[key] for key in fields(COMMANDS[command])})
         msgspec.json.decode(whole, type=COMMANDS[command])

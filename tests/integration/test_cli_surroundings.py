@@ -68,7 +68,8 @@ def test_without_colours_nothing_is_coloured_and_nothing_is_missing(ada: Person,
 
 
 def test_a_dumb_terminal_gets_plain_lines_and_no_questions(ada: Person) -> None:
-    with terminal(ada, "gpu-dev", "list", "--watch", TERM="dumb") as screen:
+    # Wide enough for the table also when a reservation ends "tomorrow 00:22".
+    with terminal(ada, "gpu-dev", "list", "--watch", columns=100, TERM="dumb") as screen:
         screen.expect("one", "active")
         screen.type(CTRL_C)
         assert screen.ended() == 0

@@ -115,6 +115,10 @@ def test_once_the_operator_has_removed_such_a_box_its_disk_can_be_used_again(
     dora.until("next", "active")
     assert dora.in_box("next", "cat file").out == "after\n"
     assert "quarantined" not in dora.ok("status")
+    # Its network and files have no record and no box any more.
+    spare.odc("down", "--all", "--yes")
+    assert left_of(spare) == []
+    spare.odc("up")
 
 
 def test_a_clock_jump_while_the_daemon_was_down_ends_nothing_until_an_operator_accepts_it(

@@ -167,14 +167,17 @@ def _stop_daemon(settings: Settings) -> None:
 
 
 def _end_strays(settings: Settings, backend: Backend, say: Say) -> None:
-    """End the boxes that no record knows, which ODC leaves alone otherwise: now the operator has said so."""
+    """End the boxes that no record knows, which ODC leaves alone otherwise: now the operator has said so. Networks and
+    files of boxes that are gone are deleted too; a daemon does that only from time to time.
+    """
     with backend.boxes() as cluster:
         if cluster is None:
             return
         for box in cluster.list_boxes():
             say(f"ending box {box.name}, which no record knows; its disk stays as it is")
             _end_box(cluster, box, timedelta(seconds=settings.limits.grace_s))
-            cluster.clean_up(box.name.reservation_id, box.name.attempt)
+        for reservation_id, attempt in cluster.list_remains():
+            cluster.clean_up(reservation_id, attempt)
 
 
 def _end_box(cluster: Cluster, box: BoxSeen, grace: timedelta) -> None:

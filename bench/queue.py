@@ -161,7 +161,7 @@ class LongQueue:
         record = self.dice.choice([r for r in stored.reservations if r.state is State.ACTIVE and r.spec.nodes == 1])
         for box in self.cluster.peek():
             if box.name.reservation_id == record.id:
-                self.cluster.remove_box(box.name, box.uid)
+                self.cluster.end_box(box.name, box.uid, timedelta(0))
         ended = replace(record, state=State.ENDED, ended_why=EndReason.CANCELLED, ended_at=self.now, boxes_gone=True)
         self.daemon.store.commit(Change(pools={"h100": stored.pools["h100"]}, reservations=(ended,)))
 

@@ -76,7 +76,8 @@ def test_a_shell_is_a_whole_terminal(ada: Person) -> None:
         screen.expect("two", "➜")
         screen.type("stty size; tput colors; hostname" + ENTER)
         screen.expect("\n33 91\n256\ntwo\n")
-        screen.type("echo st''arted; sleep 1000 && echo slept" + ENTER)
+        # The process that says "started" is the one that Ctrl+C ends: the shell has given it the terminal.
+        screen.type("sh -c 'echo st\"\"arted; exec sleep 1000' && echo slept" + ENTER)
         screen.expect("\nstarted\n")
         screen.type(CTRL_C)
         screen.answer("^C", "echo st''ill here" + ENTER)

@@ -142,6 +142,8 @@ def test_of_two_starts_at_once_one_writes_its_options_and_the_other_waits(spare:
         assert sorted("It is up already" in said for said in told) == [False, True]
     finally:
         spare.config.write_text(text)
+        # The daemon must not go on with the option that the file does not have any more.
+        spare.odc("down", check=False)
 
 
 def test_what_a_killed_start_wrote_is_named_by_the_next(spare: Cloud) -> None:
@@ -161,6 +163,8 @@ def test_what_a_killed_start_wrote_is_named_by_the_next(spare: Cloud) -> None:
         assert "was killed" not in spare.odc("up").out
     finally:
         spare.config.write_text(text)
+        # The daemon must not go on with the option that the file does not have any more.
+        spare.odc("down", check=False)
 
 
 def test_a_storage_that_was_unmounted_under_a_box_is_named_and_mounted_again(spare: Cloud, dora: Person) -> None:

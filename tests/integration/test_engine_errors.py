@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +150,11 @@ def test_many_threads_share_the_kept_connections(engine: Engine) -> None:
     eventually("they are closed with their owner", lambda: connections_of(os.getpid()) <= before)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
-    """Listens on a unix socket and answers each connection with the given bytes."""
-    opened: list[socket.socket] = []
-
-    def serve(answer: bytes) -> Path:
-        listening = socket.socket(socket.AF_UNIX)
-        opened.append(listening)
-        listening.bind(str(tmp_path / "sock"))
+@contextmanager
+def serving(path: Path, answer: Callable[[socket.socket], None]) -> Iterator[Path]:
+    """Listens on a unix socket; each connection is answered and closed."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
         listening.listen()
 
         def accept() -> None:
@@ -167,16 +164,26 @@ def server(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
                 except OSError:
                     return
                 with connection:
-                    connection.recv(65536)
-                    connection.sendall(answer)
+                    answer(connection)
 
         threading.Thread(target=accept, daemon=True).start()
-        return tmp_path / "sock"
-
-    yield serve
-    for listening in opened:
+        yield path
         listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
+    """Listens on a unix socket and answers each connection with the given bytes."""
+    with ExitStack() as opened:
+
+        def serve(content: bytes) -> Path:
+            def answer(connection: socket.socket) -> None:
+                connection.recv(65536)
+                connection.sendall(content)
+
+            return opened.enter_context(serving(tmp_path / "sock", answer))
+
+        yield serve
 
 
 @pytest.mark.parametrize(
@@ -214,25 +221,14 @@ def closing(tmp_path: Path) -> Iterator[tuple[Path, list[bytes]]]:
     Yields its socket and the request lines, in the order in which they arrived.
     """
     lines: list[bytes] = []
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(tmp_path / "sock"))
-    listening.listen()
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                lines.append(connection.recv(65536).split(b"\r\n")[0])
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-                lines.append(connection.recv(65536).split(b"\r\n")[0])
+    def answer(connection: socket.socket) -> None:
+        lines.append(connection.recv(65536).split(b"\r\n")[0])
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        lines.append(connection.recv(65536).split(b"\r\n")[0])
 
-    threading.Thread(target=accept, daemon=True).start()
-    yield tmp_path / "sock", lines
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
+    with serving(tmp_path / "sock", answer) as path:
+        yield path, lines
 
 
 def test_a_question_that_meets_a_closing_connection_is_asked_again(closing: tuple[Path, list[bytes]]) -> None:

@@ -67,7 +67,7 @@ class PhasedTask:
         while self._left:
             step = self._left[0]
             under_way = self._begun(step)
-            waits_for = _named(step)
+            waits_for = _do(step)
             if waits_for:
                 self._under_way = UnderWay(name=under_way.name, detail=waits_for, since=under_way.since)
                 return NotYet(self._under_way, tuple(self._phases))
@@ -91,7 +91,7 @@ class PhasedTask:
         self._phases.append(Phase(name=step.name, seconds=round(seconds, 3), detail=step.detail()))
 
 
-def _named(step: TaskStep) -> str:
+def _do(step: TaskStep) -> str:
     """Do the step; a provider's error is prefixed with the phase."""
     try:
         return step.work()

@@ -19,8 +19,9 @@ from tests.waiting import eventually
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.localdisk.backends import Btrfs
 from odc.adapters.localdisk.layers import Layers
-from odc.adapters.localdisk.mounts import read_mounts
+from odc.adapters.localdisk.mounts import detach, read_mounts
 from odc.domain.box import BoxName, BoxSpec
+from odc.domain.errors import ProviderUnavailable
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 LIMIT = 64 * MIB
@@ -210,3 +211,28 @@ def test_any_number_of_layers_is_measured_by_one_command(
         for name in names:
             layers.remove(name.reservation_id, 1)
     assert layers.measure() == found, "at most some seconds old"
+
+
+class TakenAway(Layers):
+    """Layers whose first mount another engine command takes away at once."""
+
+    taken = False
+
+    def mount(self, name: BoxName, layer: Path, run: Path) -> None:
+        super().mount(name, layer, run)
+        if not self.taken:
+            self.taken = True
+            detach(layer)
+
+
+def test_a_box_whose_layer_was_taken_away_as_it_started_runs_only_with_its_limit(engine: Engine, storage: Path) -> None:
+    layers = TakenAway(storage / "layers", Btrfs(storage), LIMIT)
+    cluster = EngineCluster(engine.api, engine.nodes, engine.options, layers)
+    spec = engine.spec(gpus=())
+    uid = cluster.create_box(spec)
+    with pytest.raises(ProviderUnavailable, match="took away the storage"):
+        cluster.start_box(spec.name, uid)
+    cluster.start_box(spec.name, uid)
+    assert layer_folder(engine, uid) in layer_mounts(storage)
+    said = engine.podman("exec", engine.container(spec), "sh", "-c", FILL.format("/full"), check=False)
+    assert "quota exceeded" in said or "No space" in said

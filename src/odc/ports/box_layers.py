@@ -33,6 +33,9 @@ class BoxLayers(Protocol):
             run: the container's run directory.
         """
 
+    def is_mounted(self, name: BoxName, layer: Path) -> bool:
+        """Whether the box's layer is mounted at the engine's directory; True for a box without a layer of its own."""
+
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every layer that is there."""
 

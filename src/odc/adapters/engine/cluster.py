@@ -30,7 +30,7 @@ from odc.adapters.engine.container import (
     network_name,
     network_request,
 )
-from odc.adapters.engine.container_state import box_seen, is_dead, is_ending, runs, state_of, unframed
+from odc.adapters.engine.container_state import box_seen, is_dead, is_ending, layer_of, runs, state_of, unframed
 from odc.adapters.engine.errors import Busy, EngineConflict, NameTaken, NotThere, telling_line
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign_containers import ForeignContainers
@@ -234,6 +234,8 @@ class EngineCluster:
             raise self._place_taken(error.message, name) from error
         except NotThere as error:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more") from error
+        if status != _NOT_MODIFIED:
+            self._check_layer(name, known)
         units = int(known["Config"]["Labels"]["odc.units"])
         limit_sockets(uid, self._options.limits.socket_bytes_per_unit * units)
         if status == _NOT_MODIFIED and self._is_stuck(uid):
@@ -268,10 +270,24 @@ class EngineCluster:
 
     def _mount_layer(self, name: BoxName, known: Mapping[str, Any]) -> None:
         """Mount the writable layer of a box that does not run; after a reboot it is not mounted any more."""
-        driver, started = known.get("GraphDriver") or {}, state_of(known) in _STARTED
-        if self._layers is not None and driver.get("Name") == "overlay" and not started:
-            upper, pid_file = Path(driver["Data"]["UpperDir"]), Path(known["ConmonPidFile"])
-            self._layers.mount(name, upper.parent, pid_file.parent)
+        layer = layer_of(known)
+        if self._layers is not None and layer is not None and state_of(known) not in _STARTED:
+            self._layers.mount(name, layer, Path(known["ConmonPidFile"]).parent)
+
+    def _check_layer(self, name: BoxName, known: Mapping[str, Any]) -> None:
+        """Check that the engine has started the box in its mounted layer; kill it otherwise: it would have no limit.
+
+        The end of another engine command may have taken the mount away right before the start, but not after it.
+
+        Raises:
+            ProviderUnavailable: the box was killed; a further start mounts the layer again.
+        """
+        layer = layer_of(known)
+        if self._layers is None or layer is None or self._layers.is_mounted(name, layer):
+            return
+        with suppress(NotThere, EngineConflict):
+            self._api.post(f"/containers/{known['Id']}/kill", signal="SIGKILL")
+        raise ProviderUnavailable(f"another engine command took away the storage of box {name} as it started")
 
     def _is_stuck(self, uid: str) -> bool:
         """Whether a box that the engine reports as running has neither its first process nor a monitor that could

@@ -106,3 +106,9 @@ def unframed(raw: bytes) -> bytes:
         pieces.append(raw[at + 8 : at + 8 + length])
         at += 8 + length
     return b"".join(pieces)
+
+
+def layer_of(known: Mapping[str, Any]) -> Path | None:
+    """Return the directory of a container's writable layer in the engine's storage; None if that is not overlay."""
+    driver = known.get("GraphDriver") or {}
+    return Path(driver["Data"]["UpperDir"]).parent if driver.get("Name") == "overlay" else None

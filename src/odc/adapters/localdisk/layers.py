@@ -22,17 +22,19 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from odc.adapters.localdisk.backends import StorageBackend
 from odc.adapters.localdisk.btrfs_ioctl import root_id
 from odc.adapters.localdisk.errors import storage_errors
-from odc.adapters.localdisk.mounts import bind, detach, read_mounts
+from odc.adapters.localdisk.mounts import bind, detach, find_mount, read_mounts, unmount_unused
 from odc.adapters.localdisk.programs import run as run_program
 from odc.adapters.localdisk.quota_groups import read_groups
 from odc.domain.box import BoxName, attempts_named, is_up_to
 from odc.domain.errors import ProviderError, ProviderRefused
 from odc.domain.storage import gib_text
+from odc.host import poll_until
 from odc.ports.box_layers import LayerUse
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ START_BYTES = 16 * 2**20
 MOST_EXTRA = 64 * START_BYTES
 LARGEST_SHARE = 4
 """A layer gets at most this part (one fourth) of the whole storage, so that one box cannot fill it."""
+MOUNT_LIMIT_S = 5.0
 MEASURE_S = 10.0
 MEASURE_LIMIT_S = 5.0
 _LINK = "link"
@@ -107,17 +110,17 @@ class Layers:
                 self._delete(folder)
                 return
             self._make_room(name, folder / "layer")
-            if layer.parent not in mounted:
-                # The engine mounts this folder on itself when it starts, and takes that away when nothing is mounted
-                # below. Done later, it would hide our mount: neither could be removed, and every command would wait.
-                bind(layer.parent, layer.parent)
-            if layer not in mounted:
-                bind(folder / "layer", layer)
+            if not poll_until(partial(_mount_layer, folder / "layer", layer), MOUNT_LIMIT_S):
+                raise OSError(errno.EBUSY, "the engine mounts and unmounts its storage folder", str(layer.parent))
             if not any((folder / "run").iterdir()):
                 _copy(run, folder / "run")
             self._shorten_files(folder / "run")
             if run not in mounted:
                 bind(folder / "run", run)
+
+    def is_mounted(self, name: BoxName, layer: Path) -> bool:
+        """Whether the box's layer is mounted at the engine's directory; True for a box without a layer of its own."""
+        return not (self._root / str(name)).exists() or _is_shown(layer)
 
     def attempts(self) -> set[tuple[str, str]]:
         """Reservation and attempt of every layer that is there."""
@@ -202,6 +205,33 @@ class Layers:
         for name in ("layer", "run"):
             self._backend.delete(folder / name)
         folder.rmdir()
+
+
+def _mount_layer(kept: Path, layer: Path) -> bool:
+    """Mount the layer in the mount of the engine's storage folder; False if that has changed meanwhile: try again.
+
+    Each engine command mounts its storage folder on itself when it starts, unless it is mounted. While no container
+    runs, it takes that away again when it ends, with what is mounted in it. A mount that was made in between is hidden
+    by the next one: the engine could not delete the container, and every command would wait for that.
+    """
+    if find_mount(layer.parent) is None:
+        bind(layer.parent, layer.parent)
+    if find_mount(layer) is None:
+        bind(kept, layer)
+    if _is_shown(layer):
+        return True
+    # Only without other boxes' layers in it can the engine's mount be a later one than ours.
+    with suppress(OSError):
+        unmount_unused(layer.parent)
+    with suppress(OSError):
+        detach(layer)
+    return False
+
+
+def _is_shown(layer: Path) -> bool:
+    """Whether something is mounted at the layer's directory, in the mount of the engine's storage folder."""
+    engines, ours = find_mount(layer.parent), find_mount(layer)
+    return engines is not None and ours is not None and ours.parent == engines.number
 
 
 def _detach_if_visible(target: Path) -> None:

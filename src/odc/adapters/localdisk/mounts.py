@@ -32,6 +32,8 @@ class Mount(NamedTuple):
         options: of this mount, such as `nosuid`.
         kind: the file system's type.
         origin: the device of the file system, such as `/dev/loop0`.
+        number: of this mount.
+        parent: number of the mount in which its target is.
     """
 
     target: Path
@@ -40,6 +42,8 @@ class Mount(NamedTuple):
     options: frozenset[str]
     kind: str
     origin: str
+    number: int
+    parent: int
 
 
 def read_mounts(process: str = "self") -> list[Mount]:
@@ -54,7 +58,13 @@ def _parse(line: bytes) -> Mount:
     words, rest = left.split(b" "), right.split(b" ")
     options = frozenset(words[5].decode().split(","))
     kind, origin = rest[0].decode(errors="replace"), os.fsdecode(_plain(rest[1]))
-    return Mount(_path(words[4]), words[2].decode(), _path(words[3]), options, kind, origin)
+    target, source = _path(words[4]), _path(words[3])
+    return Mount(target, words[2].decode(), source, options, kind, origin, int(words[0]), int(words[1]))
+
+
+def find_mount(target: Path) -> Mount | None:
+    """The mount at exactly this folder, the last one if there are several; None if nothing is mounted there."""
+    return next((mount for mount in reversed(read_mounts()) if mount.target == target), None)
 
 
 def _plain(text: bytes) -> bytes:
@@ -84,6 +94,15 @@ def make_safe(target: Path) -> None:
     """
     _mount(None, target, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV)
     _mount(None, target, _MS_PRIVATE)
+
+
+def unmount_unused(target: Path) -> None:
+    """Unmount, unless it is used or something is mounted below it.
+
+    Raises:
+        OSError: it could not be unmounted.
+    """
+    call("umount2", target, os.fsencode(target), 0)
 
 
 def detach(target: Path) -> None:

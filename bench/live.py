@@ -27,6 +27,7 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.host_keys import OpensshHostKeys
+from odc.adapters.system.thread_runner import ThreadRunner
 from odc.adapters.system.wake import LocalWake
 from odc.api.app import build_app
 from odc.api.client import Client
@@ -35,7 +36,6 @@ from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.reconcile import PassReport
-from odc.control.task_runner import ThreadRunner
 from odc.domain.access import Principal
 from odc.domain.node import Node
 from odc.domain.requests import Reserve, SetOwnKeys

@@ -20,6 +20,7 @@ from odc.adapters.memory.volumes import MemoryVolumes
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.host_keys import OpensshHostKeys
+from odc.adapters.system.thread_runner import ThreadRunner
 from odc.adapters.system.wake import LocalWake
 from odc.api.app import build_app
 from odc.api.messages.cloud import Health
@@ -27,7 +28,6 @@ from odc.api.unix_socket import UnixServer, recognizer
 from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.requests import Requests
-from odc.control.task_runner import ThreadRunner
 from odc.domain.access import Principal
 from odc.domain.node import Node
 

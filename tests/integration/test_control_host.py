@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from tests.builders import a_node
 from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
 
+from odc.adapters.system.thread_runner import ThreadRunner
 from odc.api.views import reservation_view
 from odc.control.host_monitor import MAX_BOXES_PER_CHECK
-from odc.control.task_runner import ThreadRunner
 from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits

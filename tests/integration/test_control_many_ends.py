@@ -10,7 +10,7 @@ from tests.builders import a_node
 from tests.waiting import eventually
 from tests.world import HOUR, World
 
-from odc.control.task_runner import ThreadRunner
+from odc.adapters.system.thread_runner import ThreadRunner
 from odc.domain.limits import Limits
 
 NUMBER = 1000

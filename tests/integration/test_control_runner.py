@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.waiting import eventually
 
-from odc.control.task_runner import Done, InlineRunner, NotYet, Outcome, Patience, TaskId, ThreadRunner, once
+from odc.adapters.system.thread_runner import Patience, ThreadRunner
+from odc.control.task_runner import Done, InlineRunner, NotYet, Outcome, TaskId, once
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.domain.reservation import UnderWay
 

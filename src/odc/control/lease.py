@@ -8,8 +8,8 @@ counts only in that epoch.
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
+from typing import NamedTuple
 
 from odc.ports.clock import Clock
 from odc.ports.leases import Leases
@@ -20,8 +20,15 @@ DURATION = timedelta(seconds=30)
 renewed at the beginning of each pass, and before its tasks are started."""
 
 
+class _Share(NamedTuple):
+    """What this process has of the lease: its epoch, and until when; None before it has asked for the first time."""
+
+    epoch: int = 0
+    until: timedelta | None = None
+
+
 class PassLease:
-    """This process's share of the lease. For several threads.
+    """This process's share of the lease. One thread takes and renews it; any may ask for it.
 
     Until `acquire` is called for the first time, as in a test or in a pass by hand, the lease counts as held.
     """
@@ -29,21 +36,19 @@ class PassLease:
     def __init__(self, leases: Leases, clock: Clock) -> None:
         self._leases = leases
         self._clock = clock
-        self._lock = threading.Lock()
-        self._epoch = 0
         self._holder: str | None = None
-        self._until: timedelta | None = None
+        # Replaced as a whole, so that no reader gets the epoch of one share and the time of another.
+        self._share = _Share()
 
     @property
     def epoch(self) -> int:
         """The number of times that the lease was lost or has lapsed. Tasks are started under it."""
-        with self._lock:
-            return self._epoch
+        return self._share.epoch
 
     def holds(self, epoch: int) -> bool:
         """Whether this process has had the lease since that epoch, without a gap, and still has it."""
-        with self._lock:
-            return epoch == self._epoch and not self._has_lapsed()
+        share = self._share
+        return epoch == share.epoch and not self._has_lapsed(share)
 
     def keep(self) -> bool:
         """Renew the lease if less than half of its time is left; return whether this process has it now.
@@ -51,9 +56,10 @@ class PassLease:
         Raises:
             ProviderUnavailable: as `acquire`.
         """
-        if self._holder is None or self._until is None:
+        until = self._share.until
+        if self._holder is None or until is None:
             return True
-        return self._clock.since_boot() < self._until - DURATION / 2 or self.acquire(self._holder)
+        return self._clock.since_boot() < until - DURATION / 2 or self.acquire(self._holder)
 
     def acquire(self, holder: str) -> bool:
         """Take or renew the lease under this name; return whether this process has it now.
@@ -65,12 +71,10 @@ class PassLease:
         # Before the question: the other processes count from the store's answer, which comes later.
         begun = self._clock.since_boot()
         granted = self._leases.acquire_lease(NAME, holder, self._clock.now(), DURATION)
-        with self._lock:
-            # Also when it has lapsed and is granted again: another process may have had it in between.
-            if not granted or self._has_lapsed():
-                self._epoch += 1
-            self._until = begun + DURATION if granted else begun
+        # Also when it has lapsed and is granted again: another process may have had it in between.
+        lost = not granted or self._has_lapsed(self._share)
+        self._share = _Share(self._share.epoch + lost, begun + DURATION if granted else begun)
         return granted
 
-    def _has_lapsed(self) -> bool:
-        return self._until is not None and self._clock.since_boot() >= self._until
+    def _has_lapsed(self, share: _Share) -> bool:
+        return share.until is not None and self._clock.since_boot() >= share.until

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import timedelta
 
 from odc.control.context import Ports
@@ -35,7 +34,7 @@ class PassLoop:
         self._ports = ports
         self._lease = lease
         self._holder = holder
-        self._stop = threading.Event()
+        self._stopped = False
 
     def run(self) -> None:
         """Run passes until `stop`. A fault of the store, or a lease that another process has, only costs a pause.
@@ -43,14 +42,14 @@ class PassLoop:
         Raises:
             InvariantError: a bug; the caller should end the process, which starts again from the records.
         """
-        while not self._stop.is_set():
+        while not self._stopped:
             pause = self.run_once()
             if pause > timedelta(0):
                 self._ports.wake.wait(pause)
 
     def stop(self) -> None:
-        """End after the pass that runs now."""
-        self._stop.set()
+        """End after the pass that runs now. Any thread may call it."""
+        self._stopped = True
         self._ports.wake.notify()
 
     def run_once(self) -> timedelta:

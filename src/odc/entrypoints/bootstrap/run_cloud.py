@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from odc import __version__
+from odc.adapters.system.thread_runner import ThreadRunner
 from odc.api.app import build_app
 from odc.api.messages.cloud import Health
 from odc.api.problem_views import problem_views, visible_problems
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.pass_loop import PassLoop
-from odc.control.task_runner import ThreadRunner
 from odc.domain.access import Principal
 from odc.domain.node import Node
 from odc.domain.problem_text import problem_texts

@@ -20,7 +20,7 @@ cloud = "{name}"
 state = "{folder}/state"
 socket = "{folder}/odc.sock"
 ports = [32700, 32799]
-network = "10.93.0.0/20"
+network = "10.91.0.0/20"
 disk_gib = 1
 disk_file_gib = 4
 """

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from tests.boxes import end_box
 from tests.image import IMAGE, ensure_image
-from tests.lane import BLOCKS, LANE, engine_network, lane_name
+from tests.lane import BLOCKS, engine_network, engine_ports, lane_name
 from tests.links import links_in
 from tests.storage import ID_BASE
 from tests.waiting import DEADLINE_S, eventually
@@ -40,9 +40,6 @@ from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 from odc.entrypoints.process_environment import cleaned
-
-PORTS = 50
-FIRST_PORT = 43000
 
 
 @dataclass
@@ -197,12 +194,11 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str, neste
     write_devices(cloud, nodes, catalog, state, programs / "nvidia-smi-simulated")
     machine = inspect_machine()
     block = next(_blocks) % BLOCKS
-    first_port = FIRST_PORT + (BLOCKS * LANE + block) * PORTS
     options = EngineOptions(
         cloud=cloud,
         state=state,
         listen="127.0.0.1",
-        ports=(first_port, first_port + PORTS - 1),
+        ports=engine_ports(block),
         network=engine_network(block),
         id_base=ID_BASE,
         cpus=tuple(sorted(os.sched_getaffinity(0))),

@@ -1,7 +1,7 @@
 """The lane of this process: a number in everything that two runs at the same time must not share.
 
-Names of clouds and users, ports, networks and user ids contain it. `ODC_TEST_LANE` (0 to 9) separates the runs of two
-checkouts. Each of a run's two worker processes has a lane of its own: that of the run, and the same plus 10.
+Names of clouds and users, ports, networks and user ids contain it. `ODC_TEST_LANE` (0 to 19) separates the runs of
+checkouts. Each worker process of a run has a lane of its own: that of the run plus 20 for each process before it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RUNS = 10
-WORKERS = 2
+RUNS = 20
+WORKERS = 3
+"""As many as there are numbers for."""
 CLOUDS = 4
 """Whole clouds that a lane may have at the same time."""
 BLOCKS = 6
 """Ranges of ports and addresses that a lane has for engines without a cloud."""
+FIRST_PORT = 10000
+PORTS = 310
+"""Of a lane. All are below those that the kernel gives to connections, and to listeners that ask for any port."""
 RUN_LANE = int(os.environ.get("ODC_TEST_LANE", "0"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 LANE = RUN_LANE + RUNS * WORKER
@@ -55,6 +59,35 @@ def lane_name(word: str, rest: str | int = 0) -> str:
     return f"{word}-t{LANE:02}{rest}"
 
 
+def cloud_ports(number: int) -> tuple[int, int]:
+    """The first and last SSH port of a whole cloud's boxes.
+
+    Args:
+        number: 0 to 3, of the cloud in this lane.
+    """
+    first = FIRST_PORT + PORTS * LANE + 30 * number
+    return first, first + 29
+
+
+def engine_ports(block: int) -> tuple[int, int]:
+    """The first and last SSH port of the boxes of an engine without a cloud.
+
+    Args:
+        block: 0 to 5, of this lane's blocks.
+    """
+    first = FIRST_PORT + PORTS * LANE + 30 * (CLOUDS + block)
+    return first, first + 29
+
+
+def listening_port(number: int) -> int:
+    """A port for a test's own listener.
+
+    Args:
+        number: 0 to 9, another one for each test that needs one.
+    """
+    return FIRST_PORT + PORTS * LANE + 30 * (CLOUDS + BLOCKS) + number
+
+
 def cloud_network(number: int, lane: int = LANE) -> str:
     """The addresses of a whole cloud's boxes.
 
@@ -84,7 +117,7 @@ def engine_network(block: int, lane: int = LANE) -> str:
         lane: which one.
     """
     place = BLOCKS * lane + block
-    return f"10.{110 + place // 16}.{place % 16 * 16}.0/20"
+    return f"10.{128 + place // 16}.{place % 16 * 16}.0/20"
 
 
 def networks_of(lanes: Iterable[int]) -> list[str]:

@@ -22,7 +22,7 @@ from odc.domain.file_listing import FileEntry, decode_listing
 from odc.ports.blob_store import BlobStore
 from odc.ports.volumes import Source, Volumes
 
-ID_BASE = 1_500_000_000 + LANE * 30_000_000
+ID_BASE = 1_500_000_000 + LANE * 11_000_000
 """Apart from the clouds' and from other processes' boxes: the kernel counts processes by user."""
 DEV = ID_BASE + 1000
 MIB = 2**20

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.image import IMAGE
-from tests.lane import CLOUDS, LANE, cloud_ids, cloud_network, lane_name
+from tests.lane import LANE, cloud_ids, cloud_network, cloud_ports, lane_name
 from tests.links import links_in
 from tests.waiting import DEADLINE_S, eventually
 
@@ -239,8 +239,7 @@ def _is_zombie(pid: int) -> bool:
 
 def addresses(number: int) -> dict[str, Any]:
     """The settings of where boxes are reached that a cloud of this number has in this lane."""
-    first_port = 34000 + 100 * (CLOUDS * LANE + number)
-    return {"ports": [first_port, first_port + 99], "network": cloud_network(number)}
+    return {"ports": list(cloud_ports(number)), "network": cloud_network(number)}
 
 
 def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings: Any) -> Cloud:

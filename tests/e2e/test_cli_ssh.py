@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.cloud import Cloud, Person
-from tests.lane import LANE
+from tests.lane import listening_port
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
@@ -30,7 +30,7 @@ def test_the_tools_of_openssh_work_by_name(box: Person) -> None:
     assert box.run("ssh", "train", "cat moved").out == "there\n"
     assert box.run("sftp", "-q", "-b", "-", "train", input="get moved back\n").code == 0
     assert box.run("cat", "back").out == "there\n"
-    near = 42000 + LANE
+    near = listening_port(0)
     forwarded = f"ssh -f -L {near}:localhost:22 train sleep 3 && exec 3<>/dev/tcp/127.0.0.1/{near} && head -c 4 <&3"
     assert box.run("bash", "-c", forwarded).out.startswith("SSH-")
 

@@ -23,7 +23,7 @@ OURS = Owner(run="0123", folder="/var/tmp/pytest-of-root/pytest-1", lanes=(3, 13
         Remain("mount", "/m", "/var/tmp/pytest-of-root/pytest-1/test0/disks /"),
         Remain("loop device", "/dev/loop0", "/var/tmp/pytest-of-root/pytest-1/test0/disks.btrfs (deleted)"),
         Remain("rule", "-t nat -D x", "-A POSTROUTING -s 10.93.128.0/28 -j NETAVARK-14D674D9264FE"),
-        Remain("address", "podman1", "10.111.32.1/28"),
+        Remain("address", "podman1", "10.129.32.1/28"),
     ],
     ids=str,
 )

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from tests.e2e.cloud import Person
 from tests.e2e.ssh.settings import everywhere
-from tests.lane import LANE
+from tests.lane import listening_port
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 HARMLESS = [
@@ -124,7 +124,7 @@ def test_connect_gets_in_where_plain_ssh_cannot_and_names_the_line(named: Person
 
 
 def test_a_forwarding_that_cannot_be_made_is_named_by_its_line(named: Person) -> None:
-    taken = 42100 + LANE
+    taken = listening_port(1)
     everywhere(named, f"ExitOnForwardFailure yes\n  LocalForward 127.0.0.1:{taken} localhost:22")
     listen = f"import socket,time; s=socket.create_server(('127.0.0.1',{taken})); print(flush=True); time.sleep(60)"
     hold = f"python3 -c {shlex.quote(listen)}"

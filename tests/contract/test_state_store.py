@@ -3,76 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from msgspec.structs import replace
 from tests.builders import NOW, a_disk, a_request, a_reservation, a_user, an_event
-from tests.dynamodb import new_table, private_dynamodb
-from tests.postgres import private_postgres
+from tests.records import Records
 from tests.world import every_reservation
 
-from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, InvalidRequest, ProviderRefused
 from odc.domain.paging import Page, all_pages
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change, ClockAnchor, Handover
 from odc.domain.reservation import EndReason, Reservation, SlotRecord, State
-from odc.ports.history import History
-from odc.ports.leases import Leases
-from odc.ports.pruning import Pruning
-from odc.ports.state_store import StateStore
-from odc.ports.store_space import StoreSpace
-
-
-class Records(StateStore, History, Leases, Pruning, StoreSpace, Protocol):
-    """All ports of the records; one adapter has all of them."""
-
-
-ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
-ADAPTERS.append(pytest.param("dynamodb", marks=pytest.mark.dynamodb))
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with private_postgres() as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def dynamodb() -> Iterator[str]:
-    with private_dynamodb() as address:
-        yield address
-
-
-@pytest.fixture(params=ADAPTERS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Records]:
-    if request.param == "memory":
-        yield MemoryStateStore()
-        return
-    if request.param == "dynamodb":
-        table = new_table(request.getfixturevalue("dynamodb"))
-        yield table
-        table.close()
-        return
-    if request.param == "sqlite":
-        sql = SqlStateStore(f"sqlite:///{tmp_path}/odc.db")
-    else:
-        address = request.getfixturevalue("postgres")
-        engine = sa.create_engine(address)
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-            connection.execute(sa.text("CREATE SCHEMA public"))
-        engine.dispose()
-        sql = SqlStateStore(address)
-    yield sql
-    sql.close()
 
 
 def test_what_is_written_is_read_with_the_next_version_and_a_place_in_line(store: Records) -> None:

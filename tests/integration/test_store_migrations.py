@@ -16,6 +16,7 @@ from alembic.config import Config
 from tests.postgres import private_postgres
 
 from odc.adapters.sql import schema
+from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change
@@ -44,6 +45,12 @@ def first_schema(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database as 0.1.0 left it, with one user and one request; its address."""
     sqlite = request.param == "sqlite"
     address = f"sqlite:///{tmp_path}/odc.db" if sqlite else request.getfixturevalue("postgres")
+    write_first_schema(address)
+    return address
+
+
+def write_first_schema(address: str) -> None:
+    """Make a database as 0.1.0 left it, with one user and one request."""
     engine = sa.create_engine(address)
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
@@ -56,7 +63,6 @@ def first_schema(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         body = {"body": json.dumps(REQUEST).encode()}
         connection.execute(sa.text("INSERT INTO requests VALUES (:id, :body)"), body | {"id": REQUEST["id"]})
     engine.dispose()
-    return address
 
 
 def test_records_of_the_first_schema_are_read_and_written(first_schema: str) -> None:
@@ -74,5 +80,17 @@ def test_records_of_the_first_schema_are_read_and_written(first_schema: str) -> 
         assert store.prune_requests(begun, 10) == 0
         assert store.find_request(REQUEST["id"]) is not None
         assert store.prune_requests(begun + timedelta(days=1), 10) == 1
+    finally:
+        store.close()
+
+
+def test_a_backup_of_the_first_schema_is_restored_and_has_the_newer_tables_then(tmp_path: Path) -> None:
+    backup, records = tmp_path / "backup.db", tmp_path / "odc.db"
+    write_first_schema(f"sqlite:///{backup}")
+    assert restore_sqlite(backup, records) is None
+    store = SqlStateStore(f"sqlite:///{records}")
+    try:
+        assert [user.name for user in store.list_users().items] == ["ada"]
+        assert store.list_document_versions() == {}
     finally:
         store.close()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from odc.domain.disk import Disk
+from odc.domain.document import Document
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
 from odc.domain.problem import Problem, ProblemKind
@@ -96,6 +97,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         reservations: records to write.
         disks: records to write.
         users: records to write.
+        documents: to write; of different names.
         events: to append, in order.
         request: the client's request that caused this change.
         handover: a user's record to delete, and the new owner of its ended reservations.
@@ -107,6 +109,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Reservation, ...] = ()
     disks: tuple[Disk, ...] = ()
     users: tuple[User, ...] = ()
+    documents: tuple[Document, ...] = ()
     events: tuple[AuditEvent, ...] = ()
     request: RequestRecord | None = None
     handover: Handover | None = None
@@ -124,6 +127,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             + sum(map(_items_of, self.reservations))
             + 2 * len(self.disks)
             + len(self.users)
+            + len(self.documents)
             + len({event.reservation_id for event in self.events})
             + (self.request is not None)
             + (self.clock_anchor is not None)

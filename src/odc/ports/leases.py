@@ -27,5 +27,8 @@ class Leases(Protocol):
             length: how long the lease lasts without a renewal.
         """
 
+    def expire_lease(self, name: str) -> None:
+        """End the lease, whoever has it: the next caller of `acquire_lease` gets it. One that is free stays free."""
+
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """The stored anchor; and if one is given, that one is stored in its place."""

@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AND_NAME, Item, joined
 from odc.domain.disk import Disk
+from odc.domain.document import Document
 from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
-LIVE, ENDED, DISKS, USERS = "live", "ended", "disks", "users"
+LIVE, ENDED, DISKS, USERS, DOCUMENTS = "live", "ended", "disks", "users", "documents"
 _encode = msgspec.json.Encoder().encode
 _reservation = msgspec.json.Decoder(Reservation)
 _disk = msgspec.json.Decoder(Disk)
@@ -90,6 +91,23 @@ def user_item(user: User) -> Item:
 def user_of(item: Item) -> User:
     """The record of an item."""
     return replace(_user.decode(item["body"]), version=item["version"])
+
+
+def document_item(document: Document) -> Item:
+    """As `reservation_item`. The version is also in the index by order, which has no bodies."""
+    version = document.version + 1
+    return {
+        "pk": DOCUMENTS,
+        "sk": document.name,
+        "version": version,
+        "body": document.body,
+        BY_ORDER: joined(version),
+    }
+
+
+def document_of(item: Item) -> Document:
+    """The document of an item."""
+    return Document(name=item["sk"], version=item["version"], body=item["body"])
 
 
 def event_body(event: AuditEvent) -> bytes:

@@ -33,6 +33,10 @@ class DynamoLeases:
             return False
         return True
 
+    def expire_lease(self, name: str) -> None:
+        """End the lease."""
+        self._table.delete([("leases", name)])
+
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """Return the stored anchor; a given one replaces it."""
         if anchor is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 import boto3
 import msgspec
@@ -14,9 +15,10 @@ from odc.adapters.dynamodb.handovers import finish_handovers
 from odc.adapters.dynamodb.history import DynamoHistory
 from odc.adapters.dynamodb.leases import DynamoLeases
 from odc.adapters.dynamodb.pruning import DynamoPruning
-from odc.adapters.dynamodb.table import BY_NAME, Table
+from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, Table
 from odc.adapters.dynamodb.transaction import Transaction
 from odc.domain.disk import Disk
+from odc.domain.document import Document
 from odc.domain.records import Change, RequestRecord, Stored, StoreRoom
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -26,7 +28,7 @@ _READ_S = 20
 
 
 class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
-    """All ports of the records: see `odc.ports.state_store`, `history`, `leases`, `pruning` and `store_space`.
+    """All ports of the records: `state_store`, `documents`, `history`, `leases`, `pruning` and `store_space`.
 
     Every read is strongly consistent.
     """
@@ -128,3 +130,13 @@ class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
         """The user's record, or None."""
         item = self._table.get(items.USERS, principal)
         return items.user_of(item) if item else None
+
+    def list_document_versions(self) -> dict[str, int]:
+        """The version of every document."""
+        found = self._table.query_keys(items.DOCUMENTS, BY_ORDER)
+        return {item["sk"]: int(item[BY_ORDER]) for item in found}
+
+    def find_documents(self, names: Iterable[str]) -> tuple[Document, ...]:
+        """The documents of these names that exist."""
+        found = self._table.get_many((items.DOCUMENTS, name) for name in names)
+        return tuple(map(items.document_of, found.values()))

@@ -11,6 +11,7 @@ global ones they can be read with strong consistency. An item without the attrib
 | `users` | principal | the record |
 | `events ID` | sequence number | the events of one change for that reservation |
 | `names OWNER` | kind and name | the id of the reservation or disk that has the name |
+| `documents` | name | the document; its version is in the index by order, which is read without the body |
 | `requests` | request's id | the request with its answer |
 | `leases`, `clock`, `sequence`, `handovers` | name | see `leases`, `transaction`, `handovers` |
 """
@@ -170,6 +171,25 @@ class Table:
             asked["FilterExpression"], values[":owner"] = "#owner = :owner", owner
             asked["ExpressionAttributeNames"] = {"#owner": "owner"}
         asked["ExpressionAttributeValues"] = to_wire(values)
+        yield from self._pages(asked)
+
+    def query_keys(self, partition: str, index: str) -> Iterator[Item]:
+        """Yield the keys of the items of a partition, with the attribute of the index by which they are sorted.
+
+        That costs little for large items: the index does not have them.
+        """
+        yield from self._pages(
+            {
+                "TableName": self.name,
+                "IndexName": index,
+                "KeyConditionExpression": "pk = :pk",
+                "ExpressionAttributeValues": to_wire({":pk": partition}),
+                "ConsistentRead": True,
+                "Select": "ALL_PROJECTED_ATTRIBUTES",
+            }
+        )
+
+    def _pages(self, asked: dict[str, Any]) -> Iterator[Item]:
         while True:
             with mapped():
                 answer = self.client.query(**asked)

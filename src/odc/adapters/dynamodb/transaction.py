@@ -51,6 +51,8 @@ class Transaction:
             self._put_reservation(record, known.get((items.LIVE, record.id)))
         for disk in change.disks:
             self._put_disk(disk, known.get((items.DISKS, disk.id)))
+        for document in change.documents:
+            self._put(items.document_item(document), document.version)
         for user in change.users:
             self._put(items.user_item(user), user.version)
         self._put_names()

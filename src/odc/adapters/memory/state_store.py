@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from odc.adapters.memory.history import MemoryHistory
 from odc.domain.disk import Disk
+from odc.domain.document import Document
 from odc.domain.errors import Conflict, InvariantError
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import (
@@ -23,7 +25,7 @@ from odc.domain.user import User
 
 
 class MemoryStateStore(MemoryHistory):
-    """All ports of the records: see `odc.ports.state_store`, `history`, `leases`, `pruning` and `store_space`.
+    """All ports of the records: `state_store`, `documents`, `history`, `leases`, `pruning` and `store_space`.
 
     Nothing outlives the process.
     """
@@ -42,6 +44,7 @@ class MemoryStateStore(MemoryHistory):
         self._plans: dict[str, PoolDocument] = {}
         self._live: dict[str, Reservation] = {}
         self._hidden: dict[str, str] = {}
+        self._documents: dict[str, Document] = {}
         self._requests: dict[str, RequestRecord] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
         self._anchor: ClockAnchor | None = None
@@ -78,10 +81,9 @@ class MemoryStateStore(MemoryHistory):
             self._plans.update(change.plans)
             for record in change.reservations:
                 self._write(record)
-            for disk in change.disks:
-                self._disks[disk.id] = replace(disk, version=disk.version + 1)
-            for user in change.users:
-                self._users[user.principal] = replace(user, version=user.version + 1)
+            self._disks |= {disk.id: replace(disk, version=disk.version + 1) for disk in change.disks}
+            self._users |= {user.principal: replace(user, version=user.version + 1) for user in change.users}
+            self._documents |= {one.name: replace(one, version=one.version + 1) for one in change.documents}
             if change.handover is not None:
                 self._hand_over(change.handover)
             self._anchor = change.clock_anchor or self._anchor
@@ -121,6 +123,9 @@ class MemoryStateStore(MemoryHistory):
         for user in change.users:
             stored_user = self._users.get(user.principal)
             _same(f"user {user.principal}", stored_user.version if stored_user else 0, user.version)
+        for document in change.documents:
+            stored = self._documents.get(document.name)
+            _same(f"document {document.name}", stored.version if stored else 0, document.version)
         if change.request is not None and change.request.id in self._requests:
             raise Conflict(f"request {change.request.id} is taken")
         self._check_names(change)
@@ -147,6 +152,16 @@ class MemoryStateStore(MemoryHistory):
         """The disk with exactly this id, or None."""
         with self._lock:
             return self._disks.get(disk_id)
+
+    def list_document_versions(self) -> dict[str, int]:
+        """The version of every document."""
+        with self._lock:
+            return {name: document.version for name, document in self._documents.items()}
+
+    def find_documents(self, names: Iterable[str]) -> tuple[Document, ...]:
+        """The documents of these names that exist."""
+        with self._lock:
+            return tuple(self._documents[name] for name in names if name in self._documents)
 
     def prune_requests(self, before: datetime, most: int) -> int:
         """Delete the oldest requests."""
@@ -179,6 +194,11 @@ class MemoryStateStore(MemoryHistory):
                 return False
             self._leases[name] = (holder, now + length)
             return True
+
+    def expire_lease(self, name: str) -> None:
+        """End the lease."""
+        with self._lock:
+            self._leases.pop(name, None)
 
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """Return the stored anchor; a given one replaces it."""

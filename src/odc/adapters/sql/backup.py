@@ -14,6 +14,8 @@ from odc.adapters.sql.tables import metadata
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 _LOGS = ("-wal", "-shm")
+_FIRST_TABLES = metadata.tables.keys() - {"documents"}
+"""Those of the first schema: a backup of an earlier version has no others. They are made when it is opened."""
 
 
 def restore_sqlite(source: Path, target: Path) -> Path | None:
@@ -61,7 +63,7 @@ def _check(copy: Path, source: Path) -> None:
         with contextlib.closing(sqlite3.connect(copy)) as connection:
             whole = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            known = {"alembic_version", *metadata.tables} <= tables
+            known = {"alembic_version", *_FIRST_TABLES} <= tables
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None
     except sqlite3.Error as error:
         raise ProviderRefused(f"{source} is not an ODC backup: {error}") from error

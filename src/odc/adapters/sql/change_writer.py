@@ -38,6 +38,9 @@ def write_change(connection: sa.Connection, change: Change) -> None:
     for user in sorted(change.users, key=lambda u: u.principal):
         columns = {"claimed_by": user.claimed_by or None, "body": _encode(user)}
         _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
+    for document in sorted(change.documents, key=lambda d: d.name):
+        columns = {"body": document.body}
+        _put(connection, t.documents, t.documents.c.name, document.name, document.version, columns)
     if change.handover is not None:
         _hand_over(connection, change.handover)
     if change.clock_anchor is not None:

@@ -40,6 +40,11 @@ class SqlLeases(Database):
                 return False
             return True
 
+    def expire_lease(self, name: str) -> None:
+        """End the lease."""
+        with self._writing() as connection:
+            connection.execute(sa.update(t.leases).where(t.leases.c.name == name).values(until_us=0))
+
     def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
         """Return the stored anchor; a given one replaces it."""
         query = sa.select(t.clock.c.body)

@@ -7,6 +7,7 @@ writers queue for the write lock, PostgreSQL's row locks do the same for each ro
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from odc.adapters.sql.leases import SqlLeases
 from odc.adapters.sql.pruning import SqlPruning
 from odc.adapters.sql.rows import disk_decoder, in_batches, reservation_of, rows_by_id, user_decoder, user_of
 from odc.domain.disk import Disk
+from odc.domain.document import Document
 from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.problem import Problem, ProblemKind
@@ -32,7 +34,7 @@ _request = msgspec.json.Decoder(RequestRecord)
 
 
 class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
-    """All ports of the records: see `odc.ports.state_store`, `history`, `leases`, `pruning` and `store_space`."""
+    """All ports of the records: `state_store`, `documents`, `history`, `leases`, `pruning` and `store_space`."""
 
     def __init__(self, address: str, reserve: DiskReserve | None = None) -> None:
         """Open the records; the arguments and errors are those of `Database`."""
@@ -138,6 +140,21 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         with self._reading() as connection:
             found = rows_by_id(connection, t.users, t.users.c.principal, {principal}, user_decoder)
         return found[0] if found else None
+
+    def list_document_versions(self) -> dict[str, int]:
+        """The version of every document."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(t.documents.c.name, t.documents.c.version))
+            return {row.name: row.version for row in rows}
+
+    def find_documents(self, names: Iterable[str]) -> tuple[Document, ...]:
+        """The documents of these names that exist."""
+        found: list[Document] = []
+        with self._reading() as connection:
+            for part in in_batches(names):
+                rows = connection.execute(sa.select(t.documents).where(t.documents.c.name.in_(part)))
+                found += [Document(name=row.name, version=row.version, body=row.body) for row in rows]
+        return tuple(found)
 
     def back_up(self, target: Path) -> None:
         """A whole, consistent copy in a new SQLite file, while writers go on."""

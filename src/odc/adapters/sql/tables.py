@@ -26,6 +26,14 @@ pools = sa.Table(
     sa.Column("plan", sa.LargeBinary),
 )
 
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
 reservations = sa.Table(
     "reservations",
     metadata,

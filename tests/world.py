@@ -36,7 +36,7 @@ from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk
 from odc.domain.node import Node
 from odc.domain.paging import all_pages
-from odc.domain.records import AuditEvent
+from odc.domain.records import MAX_ITEMS, AuditEvent
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
@@ -173,7 +173,7 @@ class World:
         **policy: Any,
     ) -> None:
         self.clock = VirtualClock()
-        self.store = store or MemoryStateStore()
+        self.store = store or MemoryStateStore(MAX_ITEMS)
         self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images)
         self.blobs = MemoryBlobStore()
         self.volumes = MemoryVolumes(self.clock, self.blobs)

@@ -20,10 +20,8 @@ from odc.control.queueing import FreeResources, advance_queue
 from odc.control.steps import Proposal, Step, Task, TaskName, combine
 from odc.domain.box import BoxSeen
 from odc.domain.pool_document import PoolDocument
+from odc.domain.records import MAX_ITEMS
 from odc.domain.reservation import Reservation, State
-
-MAX_ITEMS = 100
-"""Records and events of one transaction: what every store can write at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,12 @@ def _of_pool(gpu_type: str, steps: list[Step], planned: PlannedPool | None, vers
     parts: list[list[Step]] = [[]]
     room = MAX_ITEMS - 1
     for step in steps:
-        if step.items > room and parts[-1]:
+        items = step.change.items
+        if items > room and parts[-1]:
             parts.append([])
             room = MAX_ITEMS - 1
         parts[-1].append(step)
-        room -= step.items
+        room -= items
     proposals = []
     for number, part in enumerate(parts):
         plans = {gpu_type: document} if document is not None and number == 0 else {}

@@ -67,9 +67,13 @@ class Step:
     fenced: bool = False
 
     @property
-    def items(self) -> int:
-        """How many records and events it writes."""
-        return (self.record is not None) + (self.disk is not None) + len(self.events)
+    def change(self) -> Change:
+        """What it writes, without the pool's version."""
+        return Change(
+            reservations=(self.record,) if self.record is not None else (),
+            disks=(self.disk,) if self.disk is not None else (),
+            events=tuple(self.events),
+        )
 
     def add_event(
         self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None

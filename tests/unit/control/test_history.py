@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tests.builders import a_node, a_reservation, an_event
 from tests.world import ADA, BEN, HOUR, World
 
+from odc.adapters.memory.state_store import MemoryStateStore
 from odc.domain.errors import LimitExceeded
 from odc.domain.records import Change
 from odc.domain.reservation import EndReason, State
@@ -74,7 +75,7 @@ def with_ended(world: World, number: int) -> None:
 
 
 def test_a_pass_reads_the_same_with_no_ended_reservation_and_with_thousands() -> None:
-    fresh, old = World(), World()
+    fresh, old = World(), World(store=MemoryStateStore())
     for world in (fresh, old):
         world.reserve(BEN, gpus=2)
     with_ended(old, 3000)
@@ -99,7 +100,7 @@ def test_a_quiet_pass_reads_the_records_once_and_writes_nothing() -> None:
 
 def test_every_live_reservation_is_seen_in_each_pass() -> None:
     """More than any list shows at once; each of them ends at its time in one pass."""
-    world = World([a_node(f"node-{number}") for number in range(80)], ssh_ports=(30000, 31999))
+    world = World([a_node(f"node-{number}") for number in range(80)], store=MemoryStateStore())
     records = [
         a_reservation(
             owner=BEN.id, user="ben", spec=replace(a_reservation().spec, gpus=1), created_at=world.clock.now()

@@ -11,14 +11,14 @@ from tests.world import BEN, HOUR, SECOND, World
 
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.control.context import Policy
-from odc.control.decide import MAX_ITEMS, decide
+from odc.control.decide import decide
 from odc.control.observation import Observation
 from odc.control.pool_plans import PlannedPool, plan_pools
 from odc.control.queueing import MAX_TOLD
 from odc.domain.errors import Conflict
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
-from odc.domain.records import Change, Stored
+from odc.domain.records import MAX_ITEMS, Change, Stored
 from odc.domain.reservation import Place, Reservation, SlotRecord, State
 
 POLICY = Policy()
@@ -178,7 +178,18 @@ def test_many_placements_at_once_are_several_transactions_each_based_on_the_one_
     assert [change.pools["h100"] for change in changes] == [7, 8, 9, 10]
     assert sum(len(change.reservations) for change in changes) == 150
     for change in changes:
-        assert len(change.pools) + len(change.reservations) + len(change.disks) + len(change.events) <= MAX_ITEMS
+        assert change.items <= MAX_ITEMS
+
+
+def test_a_hundred_boxes_that_are_gone_at_once_are_several_transactions() -> None:
+    world = World(tuple(a_node(f"node-{number}") for number in range(100)), limits=unlimited())
+    records = [world.ask(gpus=8, disk=f"d{number}") for number in range(50)]
+    records += [world.ask(gpus=8) for _ in range(50)]
+    world.settle()
+    for record in records:
+        world.cancel(record)
+    world.settle()
+    assert {record.state for record in world.all()} == {State.ENDED}
 
 
 class Racing(Recording):

@@ -45,9 +45,11 @@ def test_a_gpu_of_a_container_started_by_hand_is_held_while_it_runs(engine: Engi
         assert eventually("it is free again", lambda: not held(engine))
 
 
-def test_a_box_counts_whatever_cloud_its_label_names(engine: Engine) -> None:
+@pytest.mark.parametrize("own", [False, True], ids=["another cloud", "this cloud"])
+def test_a_box_counts_whatever_cloud_its_label_names(engine: Engine, own: bool) -> None:
     gpu = engine.nodes[0].gpus[0]
-    with stranger(engine, "renamed", gpu, "--label", "odc.cloud=another", "--label", "odc.gpus=wrong") as name:
+    label = f"odc.cloud={engine.cloud if own else 'another'}"
+    with stranger(engine, "renamed", gpu, "--label", label, "--label", "odc.gpus=wrong") as name:
         assert held(engine) == {gpu: name}
 
 

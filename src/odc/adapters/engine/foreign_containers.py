@@ -1,7 +1,8 @@
 """GPUs held by other containers: those that the engine runs and that do not belong to this cloud.
 
 Devices of a container are read from the configuration that the engine wrote for its runtime, not from labels: this
-finds both a box of a cloud that had another name and a container that the operator started by hand. A privileged
+finds both a box of a cloud that had another name and a container that the operator started by hand. One that has this
+cloud's label but not the other labels of a box is not a box, and counts here. A privileged
 container sees every device of the machine and does not count as holding any. Nor do containers that the operator names,
 such as a monitoring exporter.
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from odc.adapters.engine.container_state import box_seen
 from odc.adapters.engine.podman_api import PodmanApi
 
 _HOLDING = ("running", "paused", "stopping")
@@ -80,7 +82,7 @@ class ForeignContainers:
         return held
 
     def _may_hold(self, entry: Mapping[str, Any]) -> bool:
-        ours = (entry.get("Labels") or {}).get("odc.cloud") == self._cloud
+        ours = (entry.get("Labels") or {}).get("odc.cloud") == self._cloud and box_seen(entry) is not None
         state = str(entry.get("State", "")).lower()
         return bool(self._gpus) and not ours and state in _HOLDING and _name(entry) not in self._ignored
 

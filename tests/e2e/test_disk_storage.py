@@ -69,6 +69,7 @@ def test_a_disk_that_is_rewritten_again_and_again_leaves_others_room(small: Clou
     listed = small.odc("disk", "list").out
     assert listed.startswith("Disk storage: ")
     assert cara.name in listed
+    assert re.search(r"^own .* steady +[0-9a-f]{8}$", listed, re.MULTILINE), listed
     dora.ok("cancel", "steady", "--yes")
     dora.until("steady", "cancelled")
 

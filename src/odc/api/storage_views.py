@@ -38,6 +38,7 @@ def _disk(account: DiskUsage) -> DiskUseView:
         files_bytes=account.use.live_bytes,
         history_bytes=account.use.history_bytes,
         holder=account.holder.id if account.holder else disk.holder,
+        holder_name=account.holder.name if account.holder else None,
         snapshots=tuple(_snapshot(snapshot, account) for snapshot in disk.snapshots),
         deleting=len(disk.deleting),
     )

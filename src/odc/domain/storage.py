@@ -195,7 +195,9 @@ def _gain(disk_id: str, snapshot: Snapshot, use: StorageUse) -> int:
 
 
 def gib_text(count: int) -> str:
-    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`."""
+    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`, `68 KiB`."""
+    if 0 < count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
     if count < 2**30 // 10:
         return f"{count / 2**20:.0f} MiB"
     value = count / 2**30

@@ -56,7 +56,8 @@ def space_text(view: StorageView) -> str:
 
 def overcommit_text(view: StorageView) -> str:
     """Return the line that compares the limits of all disks with the size of the storage."""
-    text = f"{len(view.disks)} disks may hold {gib_text(view.sizes_bytes)} together"
+    count = "1 disk" if len(view.disks) == 1 else f"{len(view.disks)} disks"
+    text = f"{count} may hold {gib_text(view.sizes_bytes)} together"
     if view.sizes_bytes > view.total_bytes > 0:
         return f"{text}: {view.sizes_bytes / view.total_bytes:.1f} times what the storage has"
     return text
@@ -180,7 +181,8 @@ def _by_user(disks: Iterable[DiskUseView]) -> list[tuple[str, ...]]:
 def _disk_row(disk: DiskUseView) -> tuple[str, ...]:
     sizes = (gib_text(disk.size_bytes), _size(disk.files_bytes), _size(disk.history_bytes))
     deleting = f" (-{disk.deleting})" if disk.deleting else ""
-    return (disk.name, disk.owner, *sizes, f"{len(disk.snapshots)}{deleting}", (disk.holder or "-")[:8], disk.id[:8])
+    holder = disk.holder_name or (disk.holder or "-")[:8]
+    return (disk.name, disk.owner, *sizes, f"{len(disk.snapshots)}{deleting}", holder, disk.id[:8])
 
 
 def _size(count: int | None) -> str:

@@ -16,6 +16,7 @@ from odc.domain.storage import (
     StorageUse,
     expendable,
     first_to_go,
+    gib_text,
     past_limits,
     past_share,
 )
@@ -79,3 +80,7 @@ def test_where_nothing_is_known_of_disks_the_largest_user_goes_first() -> None:
     use = StorageUse(total_bytes=100 * GIB, free_bytes=0)
     assert first_to_go([small, large], use, GIB) == {large.id: large.snapshots[:1]}
     assert first_to_go([small, large], use, 0) == {}
+
+
+def test_a_size_below_a_mebibyte_is_not_shown_as_none() -> None:
+    assert [gib_text(count) for count in (0, 68 * 2**10, 2**20, 12 * 2**30)] == ["0 MiB", "68 KiB", "1 MiB", "12 GiB"]

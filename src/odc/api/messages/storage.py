@@ -77,6 +77,7 @@ class DiskUseView(msgspec.Struct, frozen=True, kw_only=True):
         files_bytes: size of its files now; None if unknown.
         history_bytes: bytes that only its snapshots use; None if unknown.
         holder: id of the reservation that has it; None when it is free.
+        holder_name: name of that reservation; None if it is free or the reservation has no record.
         snapshots: oldest first.
         deleting: snapshots whose deletion is under way.
     """
@@ -88,6 +89,7 @@ class DiskUseView(msgspec.Struct, frozen=True, kw_only=True):
     files_bytes: int | None = None
     history_bytes: int | None = None
     holder: str | None = None
+    holder_name: str | None = None
     snapshots: tuple[SnapshotUseView, ...] = ()
     deleting: int = 0
 

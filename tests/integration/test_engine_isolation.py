@@ -10,15 +10,19 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 from tests.boxes import end_box
 from tests.engine import Engine, private_engine
 from tests.lane import lane_name
 
+from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.firewall import forget_rules, is_kept_apart, keep_apart
 from odc.domain.box import BoxSpec
 from odc.domain.errors import ProviderUnavailable
+from odc.domain.problem import ProblemKind
 
 pytestmark = pytest.mark.podman
 
@@ -245,6 +249,27 @@ def test_the_rule_is_made_once_and_goes_with_its_cloud() -> None:
     finally:
         forget_rules(cloud)
     assert not is_kept_apart(cloud)
+
+
+def test_boxes_of_an_earlier_network_are_kept_apart_again_after_a_flush() -> None:
+    with private_engine("h100=1x1") as engine:
+        engine.up(engine.spec(gpus=()))
+        earlier = engine.options.network
+        changed = EngineCluster(engine.api, engine.nodes, replace(engine.options, network="203.0.113.0/24"))
+        changed.check_host(changed.list_boxes(), ())
+        forget_rules(engine.cloud)
+        assert ProblemKind.ISOLATION_RESTORED in [found.kind for found in changed.check_host((), ()).repaired]
+        sources = [rule.split()[3] for rule in mangle_rules(engine.cloud) if rule.startswith("-A PREROUTING -s ")]
+        kept = {source for source in sources if IPv4Network(source).subnet_of(IPv4Network(earlier))}
+        assert {source for source in sources if source not in kept} == {"203.0.113.0/24"}
+        assert [sources.count(source) for source in kept] == [sources.count("203.0.113.0/24")]
+        assert not changed.check_host((), ()).repaired
+
+
+def mangle_rules(cloud: str) -> list[str]:
+    command = ["iptables", "-w", "-t", "mangle", "-S"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if f"odc {cloud}: boxes" in line]
 
 
 def test_a_rule_that_cannot_be_made_is_told_and_no_box_is_started() -> None:

@@ -19,12 +19,13 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 from odc.adapters.engine.box_limits import limit_sockets
 from odc.adapters.engine.container import EngineOptions, subnet_of
-from odc.adapters.engine.firewall import keep_apart, read_rules
+from odc.adapters.engine.firewall import SUBNET_BITS, keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace, share_namespaces
@@ -151,12 +152,22 @@ class HostChecks:
 
     def _isolate(self, repaired: list[Problem]) -> str:
         """Restore the rules that isolate boxes; return why that failed, or empty text."""
+        options = self._options
         try:
-            if keep_apart(self._options.cloud, self._options.network, self._options.metadata):
+            networks = (options.network, *sorted(self._earlier_networks()))
+            restored = [keep_apart(options.cloud, network, options.metadata) for network in networks]
+            if any(restored):
                 repaired.append(Problem(kind=ProblemKind.ISOLATION_RESTORED))
         except ProviderError as error:
             return error.message
         return ""
+
+    def _earlier_networks(self) -> set[str]:
+        """Return the networks of running boxes that were started while the settings had another `network`."""
+        now = ip_network(self._options.network)
+        alive = (facts.address for facts in self._facts.values() if Path(f"/proc/{facts.pid}").exists())
+        found = {ip_interface(f"{address}/{SUBNET_BITS}").network for address in alive if address}
+        return {str(network) for network in found if not network.overlaps(now)}
 
     def _restore_files(self) -> Iterable[Problem]:
         """Restore files that new boxes mount (the simulated GPUs' description and programs); yield each repair."""

@@ -14,7 +14,17 @@ from functools import partial
 
 from bench.measuring import in_turns, milliseconds
 from bench.table import Row
-from odc.scheduling import Allocation, PoolNode, PoolState, QueuedRequest, Slot, build_plan, plan_pool
+from odc.scheduling import (
+    Allocation,
+    PoolChange,
+    PoolNode,
+    PoolState,
+    QueuedRequest,
+    Slot,
+    build_plan,
+    change_plan,
+    plan_pool,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 UNITS = 8
@@ -86,6 +96,6 @@ def _events(nodes: int, queued: int) -> list[Row]:
     dice = random.Random(2)
     arrivals = [request(dice, queued + number) for number in range(EVENTS)]
     ends = dice.sample(pool.allocations, EVENTS)
-    arrival = statistics.median(quietly(partial(plan.add, one)) for one in arrivals)
-    early_end = statistics.median(quietly(partial(plan.release, one.node, one.units, NOW, one.until)) for one in ends)
+    arrival = statistics.median(quietly(partial(change_plan, plan, PoolChange(NOW, arrived=[one]))) for one in arrivals)
+    early_end = statistics.median(quietly(partial(change_plan, plan, PoolChange(NOW, freed=[one]))) for one in ends)
     return [Row("one more arrival there", "ms", arrival, 1), Row("one early end there", "ms", early_end, 50)]

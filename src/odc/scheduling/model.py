@@ -141,6 +141,27 @@ class PoolState:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolChange:
+    """How a pool differs from the state that its plan was made from. Its nodes are the same.
+
+    Attributes:
+        now: the time; every allocation that there is now ends later.
+        freed: allocations that are not there any more.
+        taken: allocations that were not there.
+        gone: ids of requests that are not queued any more: they were cancelled, or placed in their slot.
+        bounded: requests whose `not_before` is another one; nothing else of them is.
+        arrived: requests that were not queued, without a held slot.
+    """
+
+    now: datetime
+    freed: Sequence[Allocation] = ()
+    taken: Sequence[Allocation] = ()
+    gone: Sequence[str] = ()
+    bounded: Sequence[QueuedRequest] = ()
+    arrived: Sequence[QueuedRequest] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The slots of a pool.
 

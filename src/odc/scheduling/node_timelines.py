@@ -50,7 +50,14 @@ class PlacedSlot:
 
 
 class NodeTimelines:
-    """The nodes of a pool, with what is free on them at every time."""
+    """The nodes of a pool, with what is free on them at every time.
+
+    Attributes:
+        nodes: by index.
+        index_of: name to index.
+        timelines: by index.
+        freed: something became free since `clear_grown`, so that some slot may start earlier.
+    """
 
     def __init__(self, nodes: Sequence[PoolNode], now: int) -> None:
         """Start with all units free, from now on or from when the node is available."""
@@ -68,6 +75,7 @@ class NodeTimelines:
         self._allowed: dict[Where, frozenset[int]] = {}
         self._of_node: list[list[WindowIndex]] = [[] for _ in nodes]
         self._slots: list[set[PlacedSlot]] = [set() for _ in nodes]
+        self.freed = False
 
     def windows(self, size: int, where: Where = ANYWHERE) -> WindowIndex:
         """The open windows for that many units on one of the nodes that are allowed."""
@@ -91,6 +99,16 @@ class NodeTimelines:
                 self._of_node[index].append(made)
         return self._by_nodes[size, allowed]
 
+    def advance(self, now: int) -> None:
+        """Let all timelines start later.
+
+        Cost: a binary search for each node; more for nodes with units that are free now.
+        """
+        for timeline, indexes in zip(self.timelines, self._of_node, strict=True):
+            timeline.advance(now)
+            for windows in indexes:
+                windows.advance(timeline)
+
     def change(self, node: int, start: int, end: int, by: int) -> None:
         """Add units to what is free on a node over `[start, end)`; a negative number takes them.
 
@@ -102,6 +120,7 @@ class NodeTimelines:
         for windows in self._of_node[node]:
             windows.update(timeline, freed)
         if freed:
+            self.freed = True
             for slot in self._slots[node]:
                 # Units that became free right before the slot (or from before its start into it) can add up with its
                 # own units to an earlier start on this node. `GrownWindows` cannot see that: the slot itself ends the
@@ -121,6 +140,11 @@ class NodeTimelines:
             # First, or the slot would be told to retry because of its own units.
             self._slots[node].discard(slot)
             self.change(node, slot.start, slot.start + slot.duration, slot.units)
+
+    def forget(self, slot: PlacedSlot) -> None:
+        """Remove the slot, but leave its units taken."""
+        for node in slot.nodes:
+            self._slots[node].discard(slot)
 
     def close(self, node: int) -> None:
         """Let the node accept nothing new. What is allocated there may still be released: it leaves at most 0 free."""
@@ -162,5 +186,6 @@ class NodeTimelines:
 
     def clear_grown(self) -> None:
         """No slot can use any window that grew."""
+        self.freed = False
         for windows in self._by_nodes.values():
             windows.grown.clear()

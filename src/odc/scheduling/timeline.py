@@ -73,6 +73,13 @@ class Timeline:
         self._merge(last)
         self._merge(first)
 
+    def advance(self, now: int) -> None:
+        """Let the timeline start later: what was before `now` is forgotten."""
+        first = bisect_right(self.times, now) - 1
+        if first > 0:
+            del self.times[:first], self.free[:first]
+        self.times[0] = max(self.times[0], now)
+
     def least_free(self, start: int, end: int) -> int:
         """The fewest units free at any time of `[start, end)`, which must not be empty."""
         first = max(bisect_right(self.times, start) - 1, 0)

@@ -15,11 +15,25 @@ from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import eligible
 from tests.unit.scheduling.pools import check_plan, pool_states, requests, units_on
 
-from odc.scheduling import Allocation, Plan, PoolState, QueuedRequest, Slot, build_plan, plan_pool
+from odc.scheduling import (
+    Allocation,
+    Claim,
+    Plan,
+    PoolChange,
+    PoolPlan,
+    PoolState,
+    QueuedRequest,
+    Slot,
+    build_plan,
+    change_plan,
+    latest_end,
+    plan_pool,
+)
 
 MINUTE = timedelta(minutes=1)
 DELAY = timedelta(seconds=20)
 EVENTS = ("time", "time", "arrival", "early end", "extension")
+CHANGES = (*EVENTS * 2, "cancel", "disk", "outage", "cordon")
 FAULTS = ("cordon", "uncordon", "added", "label")
 
 
@@ -95,9 +109,42 @@ class Lab:
             allocation = timed[self.draw(0, len(timed) - 1)]
             assert allocation.until is not None
             wanted = allocation.until + self.draw(1, 300) * MINUTE
-            granted = build_plan(self.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
+            granted = self.latest_end(allocation, wanted)
             assert allocation.until <= granted <= wanted
             self.allocations[self.allocations.index(allocation)] = replace(allocation, until=granted)
+
+    def latest_end(self, allocation: Allocation, wanted: datetime) -> datetime:
+        """The latest end that the slots of the last plan allow."""
+        assert allocation.until is not None
+        claims = [
+            Claim(other.units, self.now, other.until)
+            for other in self.allocations
+            if other is not allocation and other.node == allocation.node
+        ]
+        claims += [
+            Claim(units_on(self.nodes, queued, allocation.node), queued.slot.start, queued.slot.start + queued.duration)
+            for queued in self.queued
+            if queued.slot and not queued.slot.estimate and allocation.node in queued.slot.nodes
+        ]
+        return latest_end(self.nodes[allocation.node], claims, allocation.units, allocation.until, wanted)
+
+    def _cancel(self) -> None:
+        if self.queued:
+            del self.queued[self.draw(0, len(self.queued) - 1)]
+
+    def _disk(self) -> None:
+        """Another time at which a request's disk is free."""
+        if self.queued:
+            index = self.draw(0, len(self.queued) - 1)
+            free = self.data.draw(st.sampled_from([None, self.now + self.draw(-60, 60) * MINUTE]))
+            self.queued[index] = replace(self.queued[index], not_before=free)
+
+    def _outage(self) -> None:
+        """Nothing is planned for longer than the grace of a slot."""
+        self.now += self.draw(1, 600) * MINUTE
+        self.allocations = [
+            allocation for allocation in self.allocations if allocation.until is None or allocation.until > self.now
+        ]
 
     def _cordon(self) -> None:
         self._change(usable=False)
@@ -148,6 +195,49 @@ def test_a_fault_postpones_only_slots_on_nodes_that_do_not_serve_them_any_more(
             assert plan.slots[key].start <= before[key].start
 
 
+def change_between(before: PoolState, after: PoolState) -> PoolChange:
+    """The difference of two states with the same nodes."""
+    freed, taken = list(before.allocations), list(after.allocations)
+    for allocation in before.allocations:
+        if allocation in taken:
+            freed.remove(allocation)
+            taken.remove(allocation)
+    old, new = {w.id: w for w in before.queued}, {w.id: w for w in after.queued}
+    return PoolChange(
+        now=after.now,
+        freed=freed,
+        taken=taken,
+        gone=[key for key in old if key not in new],
+        bounded=[new[key] for key in old if key in new and old[key].not_before != new[key].not_before],
+        arrived=[new[key] for key in new if key not in old],
+    )
+
+
+def changed_or_new(plan: PoolPlan, before: PoolState, after: PoolState) -> PoolPlan:
+    """The plan of the state after: changed if that is possible, else made from nothing."""
+    if before.nodes != after.nodes or change_plan(plan, change_between(before, after)) is None:
+        return build_plan(after)
+    return plan
+
+
+@given(pool_states(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_plan_that_is_changed_is_the_plan_from_nothing(pool: PoolState, data: st.DataObject) -> None:
+    lab = Lab(pool, data)
+    lab.replan()
+    before = lab.state
+    kept = build_plan(before)
+    for _ in range(data.draw(st.integers(1, 8))):
+        for event in data.draw(st.lists(st.sampled_from(CHANGES), min_size=1, max_size=3)):
+            lab.happen(event)
+        after = lab.state
+        kept = changed_or_new(kept, before, after)
+        # Those that are placed in their slots are gone in the next state.
+        from_nothing = lab.replan()
+        assert kept.plan == from_nothing
+        before = after
+
+
 @given(pool_states(), st.data())
 @settings(max_examples=100, deadline=None)
 def test_the_latest_end_is_the_last_one_that_breaks_no_slot(pool: PoolState, data: st.DataObject) -> None:
@@ -160,7 +250,7 @@ def test_the_latest_end_is_the_last_one_that_breaks_no_slot(pool: PoolState, dat
     allocation = data.draw(st.sampled_from(timed))
     assert allocation.until is not None
     wanted = allocation.until + 48 * 60 * MINUTE
-    granted = build_plan(lab.state).latest_end(allocation.node, allocation.units, allocation.until, wanted)
+    granted = lab.latest_end(allocation, wanted)
     if granted < wanted:
         lab.allocations[lab.allocations.index(allocation)] = replace(allocation, until=granted + timedelta(seconds=1))
         assert plan_pool(lab.state).replanned or not lab.nodes[allocation.node].usable

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from tests.unit.scheduling.oracle import Oracle
 from tests.unit.scheduling.pools import HOUR, NOW, a_request, check_plan, pool_states, requests, units_on
 
-from odc.scheduling import Allocation, PoolNode, PoolState, Slot, build_plan, could_ever_serve, plan_pool
+from odc.scheduling import (
+    Allocation,
+    Claim,
+    PoolChange,
+    PoolNode,
+    PoolState,
+    Slot,
+    build_plan,
+    change_plan,
+    could_ever_serve,
+    latest_end,
+    plan_pool,
+)
 
 
 def nodes_of(count: int, units: int = 8, **changes: object) -> list[PoolNode]:
@@ -63,11 +75,15 @@ def test_a_later_request_never_changes_an_earlier_slot(pool: PoolState, data: st
     alone = plan_pool(replace(pool, queued=earlier))
     together = plan_pool(pool)
     assert {r.id: together.slots.get(r.id) for r in earlier} == {r.id: alone.slots.get(r.id) for r in earlier}
-    # `add` must give the same slots, one arrival at a time.
+    # A plan that is changed must give the same slots, one arrival at a time.
     plan = build_plan(replace(pool, queued=earlier))
     for request in pool.queued[count:]:
-        assert plan.add(request) == together.slots.get(request.id)
-    assert dict(plan.plan.slots) == dict(together.slots)
+        changed = change_plan(plan, PoolChange(NOW, arrived=[request]))
+        assert changed is not None
+        assert changed[request.id] == together.slots.get(request.id)
+    # Estimates are made again each time.
+    placed = {key: slot for key, slot in together.slots.items() if not slot.estimate}
+    assert {key: slot for key, slot in plan.plan.slots.items() if not slot.estimate} == placed
 
 
 @given(pool_states(), st.data())
@@ -86,7 +102,8 @@ def test_asking_for_the_earliest_slot_gives_the_slot_that_the_request_would_get(
         where=request.where,
     )
     assert dict(plan.plan.slots) == before
-    got = plan.add(request)
+    change_plan(plan, PoolChange(NOW, arrived=[request]))
+    got = plan.slot_of(request.id)
     assert asked == (None if got is not None and got.estimate else got)
 
 
@@ -100,9 +117,8 @@ def test_a_stream_of_small_requests_does_not_delay_a_large_one_at_the_head() -> 
     assert plan.slots["r0"].start == NOW + HOUR
     assert all(plan.slots[f"r{n}"].start >= NOW + 3 * HOUR for n in range(1, 20))
     short = a_request(30, units=1, hours=0.5)
-    assert build_plan(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot)])).add(short) == Slot(
-        NOW, ("n0",)
-    )
+    plan = plan_pool(PoolState(NOW, nodes_of(1), allocations, [replace(big, slot=slot), short]))
+    assert plan.slots["r30"] == Slot(NOW, ("n0",))
 
 
 def test_best_fit_leaves_empty_nodes_empty() -> None:
@@ -159,37 +175,40 @@ def test_addable_nodes_give_estimates_only_to_requests_that_no_existing_node_can
 
 
 def test_an_extension_ends_at_the_start_of_the_next_slot() -> None:
-    allocations = [Allocation("n0", 4, NOW + HOUR)]
-    queued = [a_request(0, units=8, slot=Slot(NOW + 3 * HOUR, ("n0",)), not_before=NOW + 3 * HOUR)]
-    plan = build_plan(PoolState(NOW, nodes_of(1), allocations, queued))
-    assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 3 * HOUR
-    assert plan.latest_end("n0", 4, NOW + HOUR, NOW + 2 * HOUR) == NOW + 2 * HOUR
+    node = nodes_of(1)[0]
+    slots = [Claim(8, NOW + 3 * HOUR, NOW + 5 * HOUR), Claim(4, NOW + 2 * HOUR, NOW + 3 * HOUR)]
+    assert latest_end(node, slots, 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 3 * HOUR
+    assert latest_end(node, slots, 4, NOW + HOUR, NOW + 2 * HOUR) == NOW + 2 * HOUR
+    assert latest_end(node, [Claim(4, NOW, None)], 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + 9 * HOUR
+    assert latest_end(node, [Claim(5, NOW, None)], 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + HOUR
+    assert latest_end(replace(node, usable=False), [], 4, NOW + HOUR, NOW + 9 * HOUR) == NOW + HOUR
 
 
 def test_an_early_end_moves_later_slots_forward() -> None:
     allocations = [Allocation("n0", 8, NOW + 5 * HOUR)]
     plan = build_plan(PoolState(NOW, nodes_of(1), allocations, [a_request(0, 8, 2), a_request(1, 8, 1)]))
     assert plan.plan.slots["r1"].start == NOW + 7 * HOUR
-    assert plan.release("n0", 8, NOW, NOW + 5 * HOUR) == ["r0", "r1"]
-    assert plan.plan.slots["r0"].start == NOW
-    assert plan.plan.slots["r1"].start == NOW + 2 * HOUR
+    assert change_plan(plan, PoolChange(NOW, freed=allocations)) == {
+        "r0": Slot(NOW, ("n0",)),
+        "r1": Slot(NOW + 2 * HOUR, ("n0",)),
+    }
 
 
 @given(pool_states(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_after_early_ends_no_slot_could_start_earlier(pool: PoolState, data: st.DataObject) -> None:
     plan = build_plan(pool)
-    before = dict(plan.plan.slots)
+    before = {key: slot for key, slot in plan.plan.slots.items() if not slot.estimate}
     allocations = list(pool.allocations)
     for _ in range(min(3, len(allocations))):
         ended = allocations.pop(data.draw(st.integers(0, len(allocations) - 1)))
-        plan.release(ended.node, ended.units, pool.now, ended.until)
+        change_plan(plan, PoolChange(pool.now, freed=[ended]))
     after = dict(plan.plan.slots)
     assert all(after[key].start <= slot.start for key, slot in before.items())
     queued = [replace(w, slot=after[w.id]) for w in pool.queued if w.id in after]
     later = replace(pool, allocations=allocations, queued=queued)
     check_plan(later, after)
-    # A new plan tries every held slot against all free windows, so it finds any improvement that `release` missed.
+    # A new plan tries every held slot against all free windows, so it finds any improvement that the change missed.
     fresh = plan_pool(later).slots
     assert all(fresh[key] == slot for key, slot in after.items() if not slot.estimate)
 

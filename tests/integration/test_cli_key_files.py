@@ -71,6 +71,9 @@ def write(person: Person, name: str, content: str | bytes) -> Path:
         ("utf-8", "\ufeff", "\n"),
         ("utf-16-le", "\ufeff", "\r\n"),
         ("utf-16-be", "\ufeff", "\r\n"),
+        ("utf-16-le", "", "\r\n"),
+        ("utf-16-be", "", "\n"),
+        ("utf-32-le", "\ufeff", "\n"),
         ("latin-1", "", "\n"),
     ],
 )
@@ -184,6 +187,7 @@ def test_what_is_not_an_ssh_key_is_named(ada: Person) -> None:
         "ssh-rsa " + "A" * 9000: "longer than 8192 characters",
         "x" * 70_000: "is larger than 64 KiB",
         "\x7fELF\0\0": "is a binary file",
+        "\0\0\0\0\0": "is a binary file",
     }
     for text, told in texts.items():
         path = write(ada, "file", text)

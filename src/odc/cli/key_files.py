@@ -19,7 +19,12 @@ from odc.domain.ssh_keys import KINDS, parse_public_key
 
 MAX_KEY_FILE_BYTES = 1 << 16
 _SET = gpu_dev("config set ssh_key")
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # begins with that of UTF-16
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 _LINES = re.compile(r"\r\n|\n|\r")
 _CERTIFICATE = re.compile(r"\S+-cert-v0[0-9]@openssh\.com\s")
 _FOREIGN = {
@@ -69,11 +74,20 @@ def _text_of(path: Path) -> str:
         ) from error
     if len(content) > MAX_KEY_FILE_BYTES:
         raise InvalidRequest(f"{path} is larger than {MAX_KEY_FILE_BYTES >> 10} KiB; it is not a public key")
+    text = _decoded(content)
+    if "\0" in text:
+        raise InvalidRequest(f"{path} is a binary file; it holds no public key", *_sibling_hints(path))
+    return text
+
+
+def _decoded(content: bytes) -> str:
+    """Return the text; without a byte order mark, UTF-16 is known by the zeros next to its first two letters."""
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, errors="replace")
-    if b"\0" in content:
-        raise InvalidRequest(f"{path} is a binary file; it holds no public key", *_sibling_hints(path))
+    for zeros, letters, encoding in ((1, 0, "utf-16-le"), (0, 1, "utf-16-be")):
+        if content[zeros:4:2] == b"\0\0" and b"\0" not in content[letters:4:2]:
+            return content.decode(encoding, errors="replace")
     return content.decode(errors="replace")
 
 

@@ -102,6 +102,7 @@ class BenchedDaemon:
         self.store = SqlStateStore(f"sqlite:///{folder}/odc.db")
         ports = Ports(
             store=self.store,
+            documents=self.store,
             history=self.store,
             leases=self.store,
             pruning=self.store,

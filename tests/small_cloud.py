@@ -67,6 +67,7 @@ def small_cloud(
     cluster, volumes = MemoryCluster(nodes), MemoryVolumes(clock, blobs)
     ports = Ports(
         store=store,
+        documents=store,
         history=store,
         leases=store,
         pruning=store,

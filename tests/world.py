@@ -193,7 +193,6 @@ class World:
         made.store, made.cluster, made.volumes = other.store, other.cluster, other.volumes
         made.blobs, made.keys, made.accounts = other.blobs, other.keys, other.accounts
         made.build()
-        made.status.update(other.status.current)
         return made
 
     def build(self, wrap: Wrapper = bare, runner: Runner | None = None) -> None:
@@ -201,6 +200,7 @@ class World:
         wake, store = LocalWake(), wrap("store", self.store)
         self.ports = Ports(
             store=store,
+            documents=store,
             history=store,
             leases=store,
             pruning=store,

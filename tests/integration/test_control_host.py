@@ -227,6 +227,7 @@ def test_a_check_that_does_not_end_is_told_and_passes_go_on() -> None:
     runner = ThreadRunner(ended.set)
     world.build(lambda port, adapter: Hung(adapter, []) if port == "cluster" else adapter, runner)
     try:
+        world.clock.advance(MINUTE)
         world.pass_once()
         world.clock.advance(5 * MINUTE)
         world.pass_once()

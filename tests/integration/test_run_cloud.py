@@ -31,6 +31,7 @@ def test_a_cloud_of_other_adapters_serves_passes_and_ends(tmp_path: Path, monkey
     clock, store, socket = SystemClock(), MemoryStateStore(), tmp_path / "odc.sock"
     ports = Ports(
         store=store,
+        documents=store,
         history=store,
         leases=store,
         pruning=store,

@@ -1,8 +1,7 @@
-"""The context of the control plane: the ports, the operator's policy, and the cached status of the cluster."""
+"""The context of the control plane: the ports, the operator's policy, and the status of the cluster."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,6 +16,7 @@ from odc.ports.accounts import Accounts
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
+from odc.ports.documents import Documents
 from odc.ports.history import History
 from odc.ports.host_keys import HostKeys
 from odc.ports.key_source import KeySource
@@ -72,6 +72,7 @@ class Ports:
     """One adapter for each thing that is asked of the outside."""
 
     store: StateStore
+    documents: Documents
     history: History
     leases: Leases
     pruning: Pruning
@@ -101,12 +102,12 @@ class StorageStatus:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClusterStatus:
-    """The cluster as the last pass observed it.
+    """The cluster as a pass observed it.
 
     Attributes:
-        at: when; None before the first successful observation.
+        at: when this was first so; None before the first successful observation.
         nodes: every node by name.
         boxes: every box of the cloud.
         quarantined: boxes without a record.
@@ -122,33 +123,3 @@ class ClusterStatus:
     problems: tuple[Problem, ...] = ()
     frozen: bool = False
     storage: StorageStatus = field(default_factory=StorageStatus)
-
-
-class StatusCache:
-    """The cluster's status as of the last pass, for queries: no query waits for the cluster."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._current = ClusterStatus()
-        self._storage_requested = threading.Event()
-
-    @property
-    def current(self) -> ClusterStatus:
-        """Return the status of the last pass."""
-        with self._lock:
-            return self._current
-
-    def request_storage_maintenance(self) -> None:
-        """Ask for a round of storage maintenance soon, because disks were changed."""
-        self._storage_requested.set()
-
-    def take_storage_request(self) -> bool:
-        """Whether a round was requested since the last call."""
-        requested = self._storage_requested.is_set()
-        self._storage_requested.clear()
-        return requested
-
-    def update(self, status: ClusterStatus) -> None:
-        """Replace the status."""
-        with self._lock:
-            self._current = status

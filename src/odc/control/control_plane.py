@@ -6,12 +6,14 @@ The daemon, the tests and the benchmarks use this object, so that all of them ar
 from __future__ import annotations
 
 from odc.control.authorization import Authorizer
-from odc.control.context import Policy, Ports, StatusCache
+from odc.control.context import Policy, Ports
 from odc.control.lease import PassLease
 from odc.control.pass_loop import PassLoop
 from odc.control.queries import Queries
 from odc.control.reconcile import Reconciler
 from odc.control.requests import Requests
+from odc.control.status_records import StatusRecords
+from odc.control.sweeps import Sweeps
 from odc.control.task_runner import Runner
 
 
@@ -24,7 +26,7 @@ class ControlPlane:
     Attributes:
         ports: the adapters.
         policy: the operator's.
-        status: the cluster as the last pass observed it; written by passes, read by everything else.
+        status: the cluster as the last pass has stored it; written by passes, read by everything else.
         requests: decides on requests; for several threads.
         queries: answers questions; for several threads.
         reconciler: runs single passes; for one thread.
@@ -40,12 +42,13 @@ class ControlPlane:
         """
         self.ports = ports
         self.policy = policy
-        self.status = StatusCache()
+        self.status = StatusRecords(ports)
+        sweeps = Sweeps(ports.leases, ports.clock)
         authorizer = Authorizer(ports.store, ports.history)
-        self.requests = Requests(ports, policy, self.status, authorizer)
+        self.requests = Requests(ports, policy, self.status, sweeps, authorizer)
         self.queries = Queries(ports, policy, self.status, authorizer)
         self._lease = PassLease(ports.leases, ports.clock)
-        self.reconciler = Reconciler(ports, policy, self.status, runner, self._lease)
+        self.reconciler = Reconciler(ports, policy, self.status, sweeps, runner, self._lease)
 
     def pass_loop(self, holder: str) -> PassLoop:
         """The loop that runs passes until it is stopped.

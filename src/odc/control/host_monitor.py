@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from odc.control.context import Ports
+from odc.control.sweeps import HOST, Sweeps
 from odc.control.task_runner import Outcome, Runner, TaskId, once
 from odc.domain.box import BoxSeen
 from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_text
+from odc.domain.status_documents import HostRecord
 
 log = logging.getLogger(__name__)
 
@@ -36,105 +38,129 @@ REPAIR_SHOWN_FOR = timedelta(minutes=10)
 
 
 class HostMonitor:
-    """Keeps the newest results about the host between passes."""
+    """Runs checks, and adds what they find out to the stored record of the host."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, sweeps: Sweeps) -> None:
         self._ports = ports
-        self._report = HostReport()
-        self._taken: frozenset[int] = frozenset()
-        self._repaired: dict[Problem, timedelta] = {}
+        self._sweeps = sweeps
+        self._record = HostRecord()
         self._next: tuple[str, ...] = ()
-        self._due = timedelta(0)
         self._started: timedelta | None = None
+        self._last = -FOLLOW_UP_DELAY
+        self._asked_for: frozenset[str] = frozenset()
+
+    @property
+    def record(self) -> HostRecord:
+        """What is known about the host, with what this pass has learned: to be stored."""
+        return self._record
 
     @property
     def report(self) -> HostReport:
         """Return the report of the newest checks."""
-        return self._report
+        return self._record.report
 
     @property
     def taken_ports(self) -> frozenset[int]:
         """SSH ports that other programs had when they were last tried or checked. Each check tests them again."""
-        return self._taken
+        return self._record.taken_ports
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the current problems, then the recent repairs."""
-        now = self._ports.clock.since_boot()
-        self._repaired = {what: at for what, at in self._repaired.items() if now - at < REPAIR_SHOWN_FOR}
-        missing = self._report.missing_image
+        report = self._record.report
+        missing = report.missing_image
         image = (Problem(kind=ProblemKind.IMAGE_GONE, image=missing),) if missing else ()
-        return (*self._stuck(now), *self._report.problems, *image, *self._repaired)
+        return (*self._stuck(), *report.problems, *image, *(problem for problem, _ in self._record.repaired))
 
-    def _stuck(self, now: timedelta) -> tuple[Problem, ...]:
+    def _stuck(self) -> tuple[Problem, ...]:
         """Return the problem that the running check hangs, so that nothing on the host is repaired."""
+        now = self._ports.clock.since_boot()
         if self._started is None or now - self._started < STUCK_AFTER:
             return ()
         return (Problem(kind=ProblemKind.HOST_CHECK_HANGS, seconds=(now - self._started).total_seconds()),)
 
-    def take(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Learn from tasks that have ended: a check, or boxes whose ports were taken."""
-        for ended in outcomes.values():
-            # A task has tried the port: that is newer than any check.
-            if isinstance(ended.error, PlaceTaken):
-                self._taken |= ended.error.ports
+    def take(self, stored: HostRecord, outcomes: Mapping[str, Outcome]) -> None:
+        """Begin from the stored record, and learn from tasks that have ended: a check, or boxes whose ports were taken.
+
+        Args:
+            stored: what earlier passes have learned, of any process.
+            outcomes: by task key.
+        """
+        now = self._ports.clock.now()
+        recent = tuple((what, at) for what, at in stored.repaired if timedelta(0) <= now - at < REPAIR_SHOWN_FOR)
+        self._record = replace(stored, repaired=recent)
+        # A task has tried the port: that is newer than any check.
+        refused = [ended.error.ports for ended in outcomes.values() if isinstance(ended.error, PlaceTaken)]
+        self._record = replace(self._record, taken_ports=self._record.taken_ports.union(*refused))
         outcome = outcomes.get(TASK_KEY)
         if outcome is None:
             return
         self._started = None
         if isinstance(outcome.value, HostReport):
-            self._learn(outcome.value)
+            self._learn(outcome.value, now)
         elif outcome.error is not None:
             failed = Problem(kind=ProblemKind.HOST_CHECK_FAILED, detail=outcome.error.message)
-            self._report = replace(self._report, problems=(failed,))
+            self._record = replace(self._record, report=replace(self._record.report, problems=(failed,)))
 
-    def _learn(self, found: HostReport) -> None:
+    def _learn(self, found: HostReport, now: datetime) -> None:
+        before = self._record.report
         checked = found.reachable | found.unreachable.keys()
-        kept = {uid: cause for uid, cause in self._report.unreachable.items() if uid not in checked}
+        kept = {uid: cause for uid, cause in before.unreachable.items() if uid not in checked}
         for repair in found.repaired:
             log.warning("put back on the host", extra={"reason": problem_text(repair)})
-            self._repaired[repair] = self._ports.clock.since_boot()
-        for problem in set(found.problems) - set(self._report.problems):
+        for problem in set(found.problems) - set(before.problems):
             log.error("the host has a problem", extra={"reason": problem_text(problem)})
-        self._taken = found.taken_ports
-        self._report = replace(
+        repaired = dict(self._record.repaired) | dict.fromkeys(found.repaired, now)
+        report = replace(
             found,
             unreachable={**kept, **found.unreachable},
-            reachable=(self._report.reachable - checked) | found.reachable,
+            reachable=(before.reachable - checked) | found.reachable,
+            repaired=(),
         )
+        self._record = HostRecord(report=report, taken_ports=found.taken_ports, repaired=tuple(repaired.items()))
         if found.unreachable or found.repaired or found.blocked:
-            self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
+            self._sweeps.ask(HOST, FOLLOW_UP_DELAY)
 
-    def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen]) -> None:
+    def forget_others(self, boxes: Iterable[BoxSeen]) -> None:
+        """Forget boxes that are gone, or the record would grow for ever.
+
+        Args:
+            boxes: running boxes of active reservations.
+        """
+        uids, report = {box.uid for box in boxes}, self._record.report
+        unreachable = {uid: cause for uid, cause in report.unreachable.items() if uid in uids}
+        report = replace(report, unreachable=unreachable, reachable=report.reachable & uids)
+        self._record = replace(self._record, report=report)
+
+    def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen], now: datetime | None) -> None:
         """Start a check, unless one runs or was done recently. A box that was never probed is probed soon.
 
         Args:
             runner: carries it out.
             boxes: running boxes of active reservations.
+            now: None if the clock cannot be trusted.
         """
         boxes = tuple(boxes)
-        known = self._report.reachable | self._report.unreachable.keys()
-        is_new = any(box.uid not in known for box in boxes)
-        early = INTERVAL - FOLLOW_UP_DELAY if is_new else timedelta(0)
-        if self._ports.clock.since_boot() < self._due - early or TASK_KEY in runner.busy():
+        known = self._record.report.reachable | self._record.report.unreachable.keys()
+        unknown = frozenset(box.uid for box in boxes) - known
+        since_boot = self._ports.clock.since_boot()
+        if unknown - self._asked_for:
+            self._sweeps.ask(HOST, max(self._last + FOLLOW_UP_DELAY - since_boot, timedelta(0)))
+        self._asked_for = unknown
+        if TASK_KEY in runner.busy() or not self._sweeps.take(HOST, INTERVAL, now):
             return
-        chosen, suspects = self._choose(boxes), self._taken
-        self._started = self._ports.clock.since_boot()
-        self._due = self._started + INTERVAL
+        chosen, suspects = self._choose(boxes), self._record.taken_ports
+        self._started = self._last = since_boot
         runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self._ports.cluster.check_host(chosen, suspects)))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
-        """The boxes of the next check: those that did not answer, then the others in turn."""
+        """The boxes of the next check: those that did not answer, then those never probed, then the others in turn."""
         by_uid = {box.uid: box for box in boxes}
+        report = self._record.report
         # At most half of a check: if many boxes are unreachable, the others still get their turn.
-        cut_off = [uid for uid in self._report.unreachable if uid in by_uid][: MAX_BOXES_PER_CHECK // 2]
+        cut_off = [uid for uid in report.unreachable if uid in by_uid][: MAX_BOXES_PER_CHECK // 2]
         turn = [uid for uid in self._next if uid in by_uid and uid not in cut_off]
         turn += [uid for uid in by_uid if uid not in cut_off and uid not in turn]
+        turn.sort(key=lambda uid: uid in report.reachable)
         chosen = [*cut_off, *turn[: MAX_BOXES_PER_CHECK - len(cut_off)]]
         self._next = (*turn[MAX_BOXES_PER_CHECK - len(cut_off) :], *turn[: MAX_BOXES_PER_CHECK - len(cut_off)])
-        # Forget boxes that are gone, or the report would grow for ever.
-        self._report = replace(
-            self._report,
-            unreachable={uid: cause for uid, cause in self._report.unreachable.items() if uid in by_uid},
-            reachable=self._report.reachable & by_uid.keys(),
-        )
         return tuple(by_uid[uid] for uid in chosen)

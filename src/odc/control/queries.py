@@ -1,4 +1,4 @@
-"""Queries of clients. They read the records and the cached status of the cluster, and never call the cluster."""
+"""Queries of clients. They read the records and the stored status of the cluster, and never call the cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from datetime import datetime
 from functools import partial
 
 from odc.control.authorization import Authorizer
-from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
+from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.disk_usage import DiskUsage, disk_usage
 from odc.control.pools import pool_state
 from odc.control.reserving import counts_on, has_gpus
+from odc.control.status_records import StatusRecords
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.commands import gpu_dev
@@ -88,7 +89,7 @@ class TypeAvailability:
 class Queries:
     """Answers questions. May be called by several threads at once."""
 
-    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, authorizer: Authorizer) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusRecords, authorizer: Authorizer) -> None:
         self._ports = ports
         self._policy = policy
         self._status = status

@@ -59,13 +59,12 @@ planned times, not from the moment when a pass noticed something: a late pass mu
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from odc.control.clock_check import ClockCheck
-from odc.control.context import ClusterStatus, Policy, Ports, StatusCache
+from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.decide import Decision, decide
 from odc.control.disk_end import Cleaned
 from odc.control.host_monitor import HostMonitor
@@ -75,13 +74,15 @@ from odc.control.outcomes import OutcomeCollector
 from odc.control.perform import Performed, TaskStarter, perform
 from odc.control.pool_plans import PlannedPool, plan_pools
 from odc.control.record_pruning import RecordPruner
+from odc.control.status_records import StatusRecords
 from odc.control.status_report import report_status
 from odc.control.storage_maintenance import StorageMaintenance
+from odc.control.sweeps import LEFTOVERS, STORAGE, Sweeps
 from odc.control.task_runner import Runner
 from odc.control.tasks import Tasks
 from odc.domain.box import BoxSeen, BoxState
 from odc.domain.errors import ProviderError
-from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem import Problem
 from odc.domain.problem_text import problem_text
 from odc.domain.reservation import Reservation, State
 
@@ -110,22 +111,24 @@ class PassReport:
 
 
 class Reconciler:
-    """Runs passes, and keeps the state between them: the task runner, and the maintenance tasks next to the passes."""
+    """Runs passes. What it keeps between them is an optimisation; the task runner has what the tasks have found out."""
 
-    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, runner: Runner, lease: PassLease) -> None:
+    def __init__(
+        self, ports: Ports, policy: Policy, status: StatusRecords, sweeps: Sweeps, runner: Runner, lease: PassLease
+    ) -> None:
         self._ports = ports
         self._policy = policy
         self._status = status
+        self._sweeps = sweeps
         self._runner = runner
         self._lease = lease
         self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
         self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
         self._clock = ClockCheck(ports.leases, ports.clock)
-        self._leftovers_due: datetime | None = None
         self._was_short_of_space = False
-        self._storage = StorageMaintenance(ports, policy)
-        self._pruner = RecordPruner(ports, policy)
-        self._host_monitor = HostMonitor(ports)
+        self._storage = StorageMaintenance(ports, policy, sweeps)
+        self._pruner = RecordPruner(ports, policy, sweeps)
+        self._host_monitor = HostMonitor(ports, sweeps)
 
     def reconcile_once(self) -> PassReport:
         """Run one pass.
@@ -133,16 +136,18 @@ class Reconciler:
         Raises:
             ProviderUnavailable: the store did not answer. Committed changes remain; the next pass reads them.
         """
+        before = self._status.stored()
         seen = self._observe()
         plans = plan_pools(seen, self._policy.limits)
         decision = decide(seen, plans, self._policy)
         # Before the commits: a client that reads a record of this pass must not find an older status.
-        self._update_status(seen)
+        boxes = _boxes_to_probe(seen, before)
+        self._update_status(seen, before, boxes)
         # By a clock that may have jumped ahead, the lease would be taken for years.
-        if seen.boxes is not None and not seen.frozen and self._leftovers_are_due(seen.now):
+        if seen.boxes is not None and not seen.frozen and self._sweeps.take(LEFTOVERS, LEFTOVERS_INTERVAL, seen.now):
             self._remove_leftovers(seen, seen.boxes)
         committed, lost, changed = self._perform(decision, seen)
-        self._start_maintenance(seen)
+        self._start_maintenance(seen, before, boxes)
         if committed:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
             # once.
@@ -177,38 +182,29 @@ class Reconciler:
 
     def note_failure(self, why: str) -> None:
         """Show that passes fail: queries keep the last status, with the reason as its only problem."""
-        self._status.update(
-            replace(self._status.current, problems=(Problem(kind=ProblemKind.PASSES_FAIL, detail=why),))
-        )
+        self._status.note_failure(why)
 
     def _observe(self) -> Observation:
         clock = self._clock.verdict()
         collected = self._collector.collect()
-        self._host_monitor.take(collected.outcomes)
+        self._host_monitor.take(self._status.host(), collected.outcomes)
         return observe(self._ports, clock, collected, self._host_monitor.report, self._host_monitor.taken_ports)
 
-    def _update_status(self, seen: Observation) -> None:
+    def _update_status(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
+        self._host_monitor.forget_others(boxes)
         host = (*self._record_space(), *self._host_monitor.problems())
-        self._status.update(report_status(seen, self._status.current, self._storage.status, host, self._policy.cloud))
+        storage = self._storage.status(before.storage)
+        self._status.write(report_status(seen, before, storage, host, self._policy.cloud), self._host_monitor.record)
 
-    def _start_maintenance(self, seen: Observation) -> None:
-        requested = self._status.take_storage_request()
-        if requested or any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
-            # A new snapshot, or an operator's decision: no need to wait for the next measurement.
-            self._storage.wake()
+    def _start_maintenance(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
+        if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
+            # A new snapshot: no need to wait for the next measurement.
+            self._sweeps.ask(STORAGE)
         # Nothing is deleted for its age by a clock that may be wrong.
         trusted = None if seen.frozen else seen.now
-        self._storage.start_if_due(self._runner, trusted)
+        self._storage.start_if_due(self._runner, trusted, before.storage)
         self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
-        self._host_monitor.start_if_due(self._runner, _boxes_to_probe(seen, self._status.current))
-
-    def _leftovers_are_due(self, now: datetime) -> bool:
-        """Whether this process should clean up now: once in each interval, of all processes."""
-        if self._leftovers_due is not None and now < self._leftovers_due:
-            return False
-        self._leftovers_due = now + LEFTOVERS_INTERVAL
-        # A new holder each time: the lease is not renewed but taken again when it has expired.
-        return self._ports.leases.acquire_lease("leftovers", uuid.uuid4().hex, now, LEFTOVERS_INTERVAL)
+        self._host_monitor.start_if_due(self._runner, boxes, trusted)
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Delete networks and files of attempts whose box is gone.

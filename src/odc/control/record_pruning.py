@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from odc.control.context import Policy, Ports
 from odc.control.requests import REQUEST_RETENTION
+from odc.control.sweeps import PRUNING, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.errors import ProviderError
 
@@ -28,10 +29,10 @@ BATCH_SIZE = 2000
 class RecordPruner:
     """Deletes old records every ten minutes, and again soon while there is more to delete."""
 
-    def __init__(self, ports: Ports, policy: Policy) -> None:
+    def __init__(self, ports: Ports, policy: Policy, sweeps: Sweeps) -> None:
         self._ports = ports
         self._policy = policy
-        self._due = timedelta(0)
+        self._sweeps = sweeps
 
     def start_if_due(self, runner: Runner, owners: Iterable[str], now: datetime | None) -> None:
         """Start a round unless one runs or was done lately.
@@ -41,10 +42,8 @@ class RecordPruner:
             owners: principals whose history may have grown.
             now: None if the clock cannot be trusted; then nothing is too old.
         """
-        since_boot = self._ports.clock.since_boot()
-        if since_boot < self._due or TASK_KEY in runner.busy():
+        if TASK_KEY in runner.busy() or not self._sweeps.take(PRUNING, INTERVAL, now):
             return
-        self._due = since_boot + INTERVAL
         looked_at = tuple(owners)
         runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(looked_at, now)))
 
@@ -59,4 +58,4 @@ class RecordPruner:
             log.warning("old records stay", extra={"reason": error.message})
             return
         if BATCH_SIZE in counts:
-            self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
+            self._sweeps.ask(PRUNING, FOLLOW_UP_DELAY)

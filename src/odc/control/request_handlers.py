@@ -19,10 +19,12 @@ from msgspec.structs import replace
 
 from odc.control.authorization import Authorizer
 from odc.control.clock_check import anchor_now
-from odc.control.context import Policy, Ports, StatusCache
+from odc.control.context import Policy, Ports
 from odc.control.disk_usage import prune
 from odc.control.orphaned_disks import recover
 from odc.control.reserving import new_reservation
+from odc.control.status_records import StatusRecords
+from odc.control.sweeps import NAMES, STORAGE
 from odc.control.user_admin import Users
 from odc.domain import lifecycle
 from odc.domain.access import Act, Principal
@@ -66,19 +68,19 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
         parts: changes that are committed before it, one after the other. Each is complete by itself: after a fault the
             request is not stored, and its repeat has only the rest to do.
         answer: the answer after the commit.
-        changes_disks: the storage maintenance has work to do afterwards, and should not wait for its next round.
+        sweeps: those that have work to do afterwards, and should not wait for their next time.
     """
 
     change: Change
     answer: Answer
     parts: tuple[Change, ...] = ()
-    changes_disks: bool = False
+    sweeps: tuple[str, ...] = ()
 
 
 class RequestHandlers:
     """Decides on requests whose sender is authorized. May be called by several threads at once."""
 
-    def __init__(self, ports: Ports, policy: Policy, status: StatusCache) -> None:
+    def __init__(self, ports: Ports, policy: Policy, status: StatusRecords) -> None:
         self._ports = ports
         self._policy = policy
         self._status = status
@@ -153,7 +155,7 @@ class RequestHandlers:
     def accept_clock(self, _: Principal, __: AcceptClock) -> Effect:
         """Record both clocks as they are now; from then on they are compared with that."""
         change = Change(clock_anchor=anchor_now(self._ports.clock))
-        return Effect(change=change, answer="the clock is accepted; reservations end by it again")
+        return Effect(change=change, answer="the clock is accepted; reservations end by it again", sweeps=NAMES)
 
     def end_all(self, caller: Principal, _: EndAll) -> Effect:
         """End every live reservation, several in each transaction. The answer counts those that were live before."""
@@ -176,12 +178,12 @@ class RequestHandlers:
     def prune_snapshots(self, _: Principal, request: PruneSnapshots) -> Effect:
         """Mark older snapshots for deletion; the storage maintenance deletes them."""
         change, answer = prune(self._ports, request.keep, request.owner, request.disk)
-        return Effect(change=change, answer=answer, changes_disks=True)
+        return Effect(change=change, answer=answer, sweeps=(STORAGE,))
 
     def recover_disk(self, _: Principal, request: RecoverDisk) -> Effect:
         """Make records for disks that have files but no record."""
         change, answer = recover(self._ports, self._policy, request)
-        return Effect(change=change, answer=answer, changes_disks=True)
+        return Effect(change=change, answer=answer, sweeps=(STORAGE,))
 
 
 def _in_parts(changes: Iterable[Change]) -> Iterator[Change]:

@@ -24,8 +24,10 @@ import msgspec
 from msgspec.structs import replace
 
 from odc.control.authorization import Authorizer
-from odc.control.context import Policy, Ports, StatusCache
+from odc.control.context import Policy, Ports
 from odc.control.request_handlers import REQUESTS, Answer, RequestHandlers
+from odc.control.status_records import StatusRecords
+from odc.control.sweeps import Sweeps
 from odc.domain import errors
 from odc.domain.access import Principal
 from odc.domain.commands import Command, Part
@@ -62,9 +64,11 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Requests:
     """Decides on requests. May be called by several threads at once."""
 
-    def __init__(self, ports: Ports, policy: Policy, status: StatusCache, authorizer: Authorizer) -> None:
+    def __init__(
+        self, ports: Ports, policy: Policy, status: StatusRecords, sweeps: Sweeps, authorizer: Authorizer
+    ) -> None:
         self._ports = ports
-        self._status = status
+        self._sweeps = sweeps
         self._authorizer = authorizer
         self._handlers = RequestHandlers(ports, policy, status)
 
@@ -121,8 +125,8 @@ class Requests:
             self._ports.wake.notify([record.id for record in part.reservations])
         self._ports.store.commit(replace(effect.change, request=done))
         # After the commit: a round that started before it would not see the change.
-        if effect.changes_disks:
-            self._status.request_storage_maintenance()
+        for sweep in effect.sweeps:
+            self._sweeps.ask(sweep)
         self._ports.wake.notify([record.id for record in effect.change.reservations])
         if isinstance(effect.answer, Reservation):
             # Read again, because the store gives a new reservation its place in line.

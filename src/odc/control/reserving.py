@@ -3,7 +3,7 @@
 A request that no node could ever serve is refused at once, with a command that would fit. A request that has to wait is
 queued, however long that takes: the planner decides, not the request.
 
-The checks read the cached status and the records, and they are all repeated when the commit conflicts. So nothing here
+The checks read the stored status and the records, and they are all repeated when the commit conflicts. So nothing here
 needs a lock: the limits of a user hold because every new reservation also writes the user's record.
 """
 

@@ -25,7 +25,7 @@ def report_status(
         seen: the observation of this pass.
         before: the status until now.
         storage: the newest measurement of the disk storage.
-        host: problems of the host.
+        host: problems of the host and of the records.
         cloud: the cloud's name; part of the names of its containers.
     """
     problems = (*_problems(seen, cloud), *storage.problems, *_unreachable(seen), *host)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
 from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
+from odc.control.sweeps import STORAGE, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
@@ -44,42 +45,38 @@ DISK_USE_STEPS = 200
 class StorageMaintenance:
     """Runs a round every ten seconds, one at a time."""
 
-    def __init__(self, ports: Ports, policy: Policy) -> None:
+    def __init__(self, ports: Ports, policy: Policy, sweeps: Sweeps) -> None:
         self._ports = ports
         self._policy = policy
-        self._status = StorageStatus()
-        self._due = timedelta(0)
+        self._sweeps = sweeps
+        self._measured: StorageStatus | None = None
+        self._before = StorageStatus()
         self._problems: dict[str, Problem] = {}
         self._written_disk_use: dict[str, tuple[bytes, int]] = {}
         self._orphans: tuple[Problem, ...] = ()
 
-    @property
-    def status(self) -> StorageStatus:
-        """The storage as of the last round."""
-        return self._status
-
-    def wake(self) -> None:
-        """Something was written that may need a round: a new snapshot, or an operator's decision."""
-        self._due = timedelta(0)
+    def status(self, stored: StorageStatus) -> StorageStatus:
+        """The storage as of this process's last round; the stored status if it has run none."""
+        return self._measured or stored
 
     @property
     def due_in(self) -> timedelta:
         """Return how long until the next round should start."""
         # A round that is due and has not started waits for the running one, whose end wakes a pass anyway.
-        left = self._due - self._ports.clock.since_boot()
+        left = self._sweeps.due_in(STORAGE)
         return left if left > timedelta(0) else INTERVAL
 
-    def start_if_due(self, runner: Runner, now: datetime | None) -> None:
-        """Start a round unless one runs or was done lately.
+    def start_if_due(self, runner: Runner, now: datetime | None, stored: StorageStatus) -> None:
+        """Start a round unless one runs or was done lately, by this process or another one.
 
         Args:
             runner: carries it out.
             now: None if the clock cannot be trusted.
+            stored: the status until now.
         """
-        since_boot = self._ports.clock.since_boot()
-        if since_boot < self._due or TASK_KEY in runner.busy():
+        if TASK_KEY in runner.busy() or not self._sweeps.take(STORAGE, INTERVAL, now):
             return
-        self._due = since_boot + INTERVAL
+        self._before = self.status(stored)
         runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(now)))
 
     def round(self, now: datetime | None) -> None:
@@ -98,7 +95,7 @@ class StorageMaintenance:
             if any(gone):
                 use = self._ports.volumes.measure()
             if any(gone) or use.settling or use.is_near(self._policy.retention):
-                self._due = self._ports.clock.since_boot() + FOLLOW_UP_DELAY
+                self._sweeps.ask(STORAGE, FOLLOW_UP_DELAY)
         except ProviderError as error:
             self._problems["storage"] = Problem(kind=ProblemKind.STORAGE_FAULT, detail=error.message)
             self._update_status(None)
@@ -204,7 +201,7 @@ class StorageMaintenance:
         return replace(disk, version=disk.version + 1)
 
     def _update_status(self, use: StorageUse | None) -> None:
-        before, rule = self._status, self._policy.retention
+        before, rule = self._before, self._policy.retention
         use = use or before.use
         level = use.level(rule) if use else Level.OK
         problems = (*self._problems.values(), *self._orphans)
@@ -213,7 +210,7 @@ class StorageMaintenance:
             problems = (*problems[:MAX_PROBLEMS], more)
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
-        self._status = StorageStatus(use=use, level=level, problems=problems)
+        self._measured = StorageStatus(use=use, level=level, problems=problems)
         # The texts, which are rounded: the number of free bytes differs in each round.
         texts = problem_texts(problems)
         if texts != problem_texts(before.problems):

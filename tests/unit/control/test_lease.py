@@ -22,9 +22,7 @@ class Process:
 
     def __init__(self, world: World, holder: str) -> None:
         self.world, self.runner = world, HeldRunner()
-        status = world.status.current
         world.build(runner=self.runner)
-        world.status.update(status)
         self.loop: PassLoop = world.plane.pass_loop(holder)
 
     def settle(self) -> None:

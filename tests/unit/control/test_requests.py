@@ -12,6 +12,7 @@ import pytest
 from tests.builders import KEY, a_node
 from tests.world import ADA, BEN, HOUR, OPERATOR, SECOND, Fuse, World
 
+from odc.adapters.memory.state_store import MemoryStateStore
 from odc.api.messages.reservations import PublicView, WaitsForView
 from odc.api.views import reservation_view
 from odc.control.queries import Ahead
@@ -43,9 +44,7 @@ def test_a_request_whose_answer_was_lost_may_be_repeated() -> None:
     def lost() -> None:
         raise ProviderUnavailable("no answer")
 
-    look = world.status.current
     world.build(Fuse(1, True, lost, ("store",), "commit"))
-    world.status.update(look)
     with pytest.raises(ProviderUnavailable):
         world.ask(request_id=request_id)
     assert len(world.all()) == 1
@@ -100,7 +99,9 @@ def test_a_type_that_this_cloud_does_not_have_is_refused_with_what_it_has() -> N
 
 def test_before_the_first_look_at_the_nodes_nothing_is_refused_for_ever() -> None:
     world = World()
-    world.crash()
+    world.store = MemoryStateStore()
+    world.build()
+    world.send(SetOwnKeys(keys=(KEY,)))
     request_id = uuid.uuid4().hex
     with pytest.raises(ProviderUnavailable, match="is starting"):
         world.ask(request_id=request_id)

@@ -99,7 +99,6 @@ def test_a_request_that_is_always_too_late_is_told_to_come_again_and_changes_not
             return getattr(world.store, name)
 
     world.build(lambda port, adapter: Unlucky() if port == "store" else adapter)
-    world.status.update(other.status.current)
     with pytest.raises(OdcError):
         world.ask()
     assert world.all() == []

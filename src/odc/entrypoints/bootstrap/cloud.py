@@ -120,6 +120,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
+        documents=store,
         history=store,
         leases=store,
         pruning=store,

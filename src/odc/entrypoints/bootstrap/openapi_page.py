@@ -30,6 +30,7 @@ def page() -> str:
     clock, blobs, store = SystemClock(), MemoryBlobStore(), MemoryStateStore()
     ports = Ports(
         store=store,
+        documents=store,
         history=store,
         leases=store,
         pruning=store,

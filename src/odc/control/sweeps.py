@@ -1,0 +1,62 @@
+"""Work that is done from time to time, by one process for all: when it is due is recorded, as a lease.
+
+A process that starts does not repeat what another one has just done, and one that lives for months does it again and
+again. The leases are an optimisation: every sweep may run twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+
+from odc.ports.clock import Clock
+from odc.ports.leases import Leases
+
+STORAGE, PRUNING, HOST, LEFTOVERS = "storage", "pruning", "host", "leftovers"
+NAMES = (STORAGE, PRUNING, HOST, LEFTOVERS)
+RETRY = timedelta(seconds=1)
+"""The pause before a process asks again for a sweep that another one has done."""
+
+
+class Sweeps:
+    """When each sweep is due. May be used by several threads at once."""
+
+    def __init__(self, leases: Leases, clock: Clock) -> None:
+        self._leases = leases
+        self._clock = clock
+        # By name, since boot: when it is worth asking. Saves the question in most passes.
+        self._due: dict[str, timedelta] = {}
+
+    def take(self, name: str, interval: timedelta, now: datetime | None) -> bool:
+        """Whether this process should do the sweep now. Then no process does it again until the interval is over.
+
+        Args:
+            name: one of `NAMES`.
+            interval: between two of them.
+            now: the wall clock; None if it cannot be trusted: then each process goes by its own time since boot.
+
+        Raises:
+            ProviderUnavailable: the store does not answer.
+        """
+        if self.due_in(name) > timedelta(0):
+            return False
+        since_boot = self._clock.since_boot()
+        self._due[name] = since_boot + RETRY
+        # A new holder each time: the lease is not renewed but taken again when it has expired.
+        if now is not None and not self._leases.acquire_lease(name, uuid.uuid4().hex, now, interval):
+            return False
+        self._due[name] = since_boot + interval
+        return True
+
+    def ask(self, name: str, delay: timedelta = timedelta(0)) -> None:
+        """Make a sweep due, because there is something to do: for this process after the delay, for others at once.
+
+        Raises:
+            ProviderUnavailable: the store does not answer.
+        """
+        self._leases.expire_lease(name)
+        self._due[name] = self._clock.since_boot() + delay
+
+    def due_in(self, name: str) -> timedelta:
+        """How long until this process should ask for the sweep; 0 or less: now."""
+        return self._due.get(name, timedelta(0)) - self._clock.since_boot()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Person
 from tests.small_cloud import small_cloud
-from tests.someone import someone
+from tests.someone import SOURCE, someone
 
 IMPORTED = re.compile(r"^import time: +\d+ \| +\d+ \| +([\w.]+)$", re.MULTILINE)
 HEAVY = {"asyncio", "litestar", "podman", "prompt_toolkit", "questionary", "requests", "rich", "sqlalchemy", "uvicorn"}
@@ -33,3 +35,14 @@ def test_a_short_command_loads_nothing_heavy(ada: Person, command: str) -> None:
     loaded = {name.partition(".")[0] for name in IMPORTED.findall(done.err)}
     assert "click" in loaded
     assert not loaded & HEAVY
+
+
+def test_a_command_of_the_operator_loads_nothing_that_only_the_daemon_needs(ada: Person, tmp_path: Path) -> None:
+    settings = tmp_path / "odc.toml"
+    settings.write_text(f'cloud = "imports"\nstate = "{tmp_path}/state"\nsocket = "{tmp_path}/odc.sock"\n')
+    odc = (sys.executable, "-m", "odc.entrypoints.odc", "--config", str(settings))
+    done = ada.run(*odc, "doctor", PYTHONPATH=str(SOURCE), PYTHONPROFILEIMPORTTIME="1")
+    assert "there is no ODC daemon" in done.out
+    loaded = set(IMPORTED.findall(done.err))
+    assert "odc.entrypoints.bootstrap.local" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & {"litestar", "sqlalchemy", "uvicorn"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from odc.cli.ascii import fit_streams
@@ -15,6 +16,8 @@ from odc.operator.invocation import Program
 from odc.operator.settings import Settings
 
 ENDED = 143
+SERVER = ("sqlalchemy", "litestar", "uvicorn")
+"""What only the daemon imports, but no command of the operator does without."""
 
 
 def main() -> None:
@@ -42,7 +45,13 @@ def main() -> None:
 def _make_backend(settings: Settings) -> Backend:
     """Return the backend, imported only now: the client-only installation has none, and `odc` reports that when one is
     needed.
+
+    Raises:
+        ModuleNotFoundError: it is such an installation.
     """
+    for name in SERVER:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     from odc.entrypoints.bootstrap import LocalBackend
 
     return LocalBackend(settings, dict(os.environ))

@@ -28,7 +28,6 @@ from odc.adapters.localdisk.blob_store import FileBlobStore
 from odc.adapters.localdisk.immutable_settings import check_ids
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.disk_reserve import DiskReserve
-from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.gpus import find_gpus
@@ -99,6 +98,8 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     Raises:
         ProviderError, InvalidRequest: a component is missing; the message says what to do.
     """
+    from odc.adapters.sql.state_store import SqlStateStore  # slow to import, and most commands read no records
+
     policy = settings.policy()
     nodes = find_nodes(settings, policy)
     state = settings.state_folder

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from odc.adapters.engine.image import Images, box_version
 from odc.adapters.engine.oh_my_zsh import OhMyZsh
 from odc.adapters.engine.tcp_ports import check_listen
 from odc.adapters.localdisk.immutable_settings import check_box_ids, check_disks_folder, check_ids
 from odc.adapters.localdisk.volume_folders import read_labels
-from odc.adapters.sql.backup import restore_sqlite
-from odc.adapters.sql.state_store import SqlStateStore
 from odc.adapters.system.accounts import SystemAccounts
 from odc.domain.disk import VolumeLabel
 from odc.entrypoints.bootstrap.checks import kernel_limits, machine_checks
@@ -21,6 +20,9 @@ from odc.entrypoints.bootstrap.host_footprint import HostFootprint, teardown
 from odc.operator.backend import Check, KernelLimits, Say
 from odc.operator.settings import Settings
 from odc.ports.cluster import Cluster
+
+if TYPE_CHECKING:
+    from odc.adapters.sql.state_store import SqlStateStore
 
 
 class LocalBackend:
@@ -142,14 +144,21 @@ class SqlRecords:
     @contextmanager
     def open(self) -> Iterator[SqlStateStore]:
         """The store."""
-        with closing(SqlStateStore(self._settings.database_address)) as store:
+        with closing(self._store()) as store:
             yield store
 
     def back_up(self, target: Path) -> None:
         """Copy the file while a daemon may write."""
-        with closing(SqlStateStore(self._settings.database_address)) as store:
+        with closing(self._store()) as store:
             store.back_up(target)
 
     def restore(self, source: Path) -> Path | None:
         """Replace the file."""
+        from odc.adapters.sql.backup import restore_sqlite
+
         return restore_sqlite(source, self._file)
+
+    def _store(self) -> SqlStateStore:
+        from odc.adapters.sql.state_store import SqlStateStore  # slow to import, and most commands read no records
+
+        return SqlStateStore(self._settings.database_address)

@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 
 from odc import __version__
 from odc.adapters.system.thread_runner import ThreadRunner
-from odc.api.app import build_app
 from odc.api.messages.cloud import Health
 from odc.api.problem_views import problem_views, visible_problems
 from odc.control.context import ClusterStatus, Policy, Ports
@@ -105,6 +104,8 @@ def run_cloud(
         check: the deployment's own checks, called every few seconds.
         stop: set to end; also set by a bug in the passes, which ends the process.
     """
+    from odc.api.app import build_app  # slow to import, and `odc` imports this module for every command
+
     runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     loop = plane.pass_loop(holder)

@@ -9,6 +9,7 @@ import pytest
 
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile
+from odc.cli.screens import me_lines
 from odc.cli.ssh_keys_screen import key_lines
 
 HOME = Path("/home/ada")
@@ -37,6 +38,12 @@ def test_an_accepted_key_that_is_locked_is_to_be_unlocked() -> None:
     assert lines[0] == "  the box accepts   SHA256:a (octocat on GitHub)"
     assert lines[1] == "  your agent has    no key"
     assert lines[-1].endswith("ssh-add ~/.ssh/work")
+
+
+def test_a_very_long_comment_of_a_key_is_cut() -> None:
+    own = KeyView(fingerprint="SHA256:a", kind="ssh-ed25519", comment="c" * 7000, source=KeySource.OWN)
+    for lines in (key_lines(me(own), (), [], HOME), me_lines(me(own))):
+        assert max(map(len, lines)) < 150
 
 
 def test_another_key_is_to_be_set_or_added_on_github() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -293,6 +294,17 @@ def test_the_operator_is_told_what_will_be_used(folder: Path) -> None:
     assert levels(folder)["disks"] == "ok"
     reboot(folder)
     assert levels(folder)["disks"] == "warn"
+
+
+def test_what_is_promised_before_the_start_is_the_size_that_the_file_gets(folder: Path) -> None:
+    wanted = 2**50
+    (text,) = [line.text for line in examine_storage(folder, wanted) if "btrfs file" in line.text]
+    promised = re.search(r"a btrfs file of ([0-9.]+) GiB will be used, not of 1048576 GiB", text)
+    assert promised, text
+    opened(folder, wanted)
+    got = file_of(folder).stat().st_size / 2**30
+    assert got < wanted / 2**30
+    assert float(promised[1]) == pytest.approx(got, rel=0.05, abs=1)
 
 
 def test_the_operator_is_told_of_what_no_quota_counts(folder: Path) -> None:

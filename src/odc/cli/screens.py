@@ -11,9 +11,10 @@ from odc.api.messages.reservations import PublicView, ReservationView, SnapshotV
 from odc.api.messages.users import Me
 from odc.cli import times
 from odc.cli.output import Output
+from odc.cli.ssh_keys_screen import LONGEST_COMMENT
 from odc.cli.wrap import plain
 from odc.domain.commands import gpu_dev, odc
-from odc.domain.names import short
+from odc.domain.names import cut, short
 from odc.domain.status import ENDED, BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
 SOON = timedelta(minutes=15)
@@ -291,7 +292,7 @@ def me_lines(me: Me) -> list[str]:
         lines.append(f"              {me.github_fault}; the last good keys are used. Set it again: " + again)
     for number, key in enumerate(me.keys):
         label = "keys" if number == 0 else ""
-        words = filter(None, (key.fingerprint, key.kind, key.comment, f"({key.source})"))
+        words = filter(None, (key.fingerprint, key.kind, cut(key.comment, LONGEST_COMMENT), f"({key.source})"))
         lines.append(f"{label:<13} {' '.join(words)}")
     if not me.keys:
         lines.append("keys          none; you cannot log in to a box without one")

@@ -8,8 +8,11 @@ from pathlib import Path
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile, in_home
 from odc.domain.commands import gpu_dev
+from odc.domain.names import cut
 from odc.domain.ssh_keys import fingerprint
 
+LONGEST_COMMENT = 60
+"""Characters of a key's comment that screens show."""
 _GITHUB = "https://github.com/settings/keys"
 
 
@@ -60,4 +63,5 @@ def _ways_in(me: Me, held: Sequence[str], files: Sequence[KeyFile], home: Path) 
 
 
 def _origin(key: KeyView, me: Me) -> str:
-    return f"{me.github_user} on GitHub" if key.source is KeySource.GITHUB else f"{key.comment or key.kind}, set by you"
+    name = cut(key.comment, LONGEST_COMMENT) or key.kind
+    return f"{me.github_user} on GitHub" if key.source is KeySource.GITHUB else f"{name}, set by you"

@@ -91,21 +91,26 @@ def _command(label: VolumeLabel) -> Command:
     return odc(f"disk recover {label.disk_id[:8]}{unknown}")
 
 
-def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) -> None:
+def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) -> tuple[str, ...]:
     """Refuse to make a disk whose files exist already.
+
+    Returns:
+        The names of the owner's disks without a record, which the new name may be a mistyped one of.
 
     Raises:
         InvalidRequest: with what to do.
         ProviderUnavailable: the storage does not answer.
     """
-    for label in orphaned_disks(ports, all_pages(partial(ports.history.list_disks, owner))):
-        if (label.owner, label.name) == (owner, name):
-            raise InvalidRequest(
-                f"disk {name} has files but no record any more, so no new one is made in its place",
-                ("take it back", "ask an operator for: sudo " + _command(label)),
-                ("another disk", request.command(disk=free_name(name, (name,)))),
-                ("no disk", request.command(disk=NO_DISK)),
-            )
+    orphans = orphaned_disks(ports, all_pages(partial(ports.history.list_disks, owner)))
+    own = {label.name: label for label in orphans if label.owner == owner}
+    if name in own:
+        raise InvalidRequest(
+            f"disk {name} has files but no record any more, so no new one is made in its place",
+            ("take it back", "ask an operator for: sudo " + _command(own[name])),
+            ("another disk", request.command(disk=free_name(name, (name,)))),
+            ("no disk", request.command(disk=NO_DISK)),
+        )
+    return tuple(own)
 
 
 def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus) -> None:

@@ -275,9 +275,9 @@ def _choose_disk(
     disk = disks.get(name)
     if disk is None:
         # A disk of this name may have files but no record. A new one must not take its place.
-        refuse_orphaned_name(caller.id, name, request, ports)
+        orphaned = refuse_orphaned_name(caller.id, name, request, ports)
         # A new disk is empty, and a typing error would look like lost data.
-        near = probable_disk(name, disks)
+        near = probable_disk(name, (*disks, *orphaned))
         if near is not None and not request.new_disk:
             raise InvalidRequest(
                 f"you have no disk {name}; did you mean {near}?",

@@ -66,7 +66,10 @@ def test_a_disk_without_its_record_is_named_and_no_new_one_is_made_in_its_place(
     with pytest.raises(InvalidRequest, match="disk late has files but no record any more") as refused:
         world.reserve(ADA, disk="late")
     assert f"sudo odc disk recover {lost[:8]}" in refused.value.hints[0].command
+    with pytest.raises(InvalidRequest, match="you have no disk laet; did you mean late"):
+        world.reserve(ADA, disk="laet", new_disk=False)
     assert world.store.list_disks(ADA.id).items == ()
+    assert world.get(world.reserve(BEN, disk="laet")).state is State.ACTIVE
     assert world.get(world.reserve(ADA, disk="other")).state is State.ACTIVE
     assert world.get(world.reserve(BEN, disk="late")).state is State.ACTIVE
 

@@ -149,6 +149,21 @@ def test_a_bridge_that_was_deleted_is_made_again(machine: OwnMachine, user: Pers
     assert in_box(machine, user, train.port, "ip route | grep -c default").stdout == "1\n"
 
 
+@pytest.mark.parametrize(
+    "change", ["ip link set {bridge} down", "ip address flush dev {bridge}", "ip link set {link} nomaster"]
+)
+def test_a_bridge_that_leads_nowhere_is_made_again(
+    machine: OwnMachine, user: Person, train: Train, change: str
+) -> None:
+    links = machine.run("ip", "-br", "link").out.splitlines()
+    bridge = next(line.split()[0] for line in links if line.startswith("podman"))
+    link = machine.run("ip", "-br", "link", "show", "master", bridge).out.partition("@")[0]
+    machine.run(*change.format(bridge=bridge, link=link).split())
+    is_told_and_reachable(machine, train)
+    assert f"the bridge {bridge} of its network is down" in train.told("unreachable")[0]
+    assert in_box(machine, user, train.port, "ip route | grep -c default").stdout == "1\n"
+
+
 def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user: Person, train: Train) -> None:
     rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out.splitlines()
     line = next(rule for rule in rules if f"--dport {train.port} " in rule)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,7 @@ from odc.adapters.engine.box_limits import limit_sockets
 from odc.adapters.engine.container import EngineOptions, subnet_of
 from odc.adapters.engine.firewall import SUBNET_BITS, keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
+from odc.adapters.engine.links import is_link, is_working
 from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace, share_namespaces
 from odc.adapters.engine.podman_api import PodmanApi
@@ -47,7 +47,7 @@ RELOAD_LIMIT_S = 30.0
 SURVEY_PAUSE_S = 20.0
 SURVEY_LIMIT_S = 60.0
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-NO_ANSWER = "its SSH server does not answer; nothing is wrong on the host's side"
+NO_ANSWER = "its SSH server does not answer; no fault of the host was found"
 
 
 @dataclass(slots=True)
@@ -282,8 +282,10 @@ class HostChecks:
         except ProviderError:
             network = {}
         bridge = network.get("network_interface", "")
-        if bridge and not _is_link(bridge):
+        if bridge and not is_link(bridge):
             return f"the bridge {bridge} of its network is gone from the host"
+        if bridge and not is_working(bridge):
+            return f"the bridge {bridge} of its network is down, has lost its address, or the box is not attached to it"
         if not _has_interface(facts.pid):
             return "its network interface is gone"
         if facts.silent < 2:
@@ -345,15 +347,6 @@ def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: Engine
 
 _CHAINS = ("-A PREROUTING -m addrtype", "-A OUTPUT -m addrtype", "-A FORWARD -m comment", "-A POSTROUTING -j")
 _JUMPS = 4
-
-
-def _is_link(name: str) -> bool:
-    """Whether this process's network has an interface of this name; `/sys` may show that of another network."""
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True
 
 
 def _has_interface(pid: int) -> bool:

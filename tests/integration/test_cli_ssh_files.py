@@ -255,6 +255,12 @@ def test_a_host_that_the_user_has_connected_to_is_known(tmp_path: Path, hashed: 
     assert list(found) == ["prod"]
 
 
+def test_a_host_with_another_port_is_known_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"other,[build]:2222 {KEY}\n[::1]:22 {KEY}\n")
+    assert list(ssh_settings.known_hosts(path, ["build", "train", "::1"])) == ["build", "::1"]
+
+
 def key_at(path: Path, kind: str = "ed25519") -> str:
     """Make a key; its public half without the comment."""
     path.parent.mkdir(mode=0o700, exist_ok=True)

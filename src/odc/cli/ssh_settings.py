@@ -31,6 +31,8 @@ _HOST_APPLIES = re.compile(r"debug1: (.+) line (\d+): Applying options for ")
 _MATCH_TRIED = re.compile(r"debug3: (.+) line (\d+): (?:not )?matched ")
 _MATCH_APPLIES = "debug2: match found"
 _OPTION = re.compile(r"\s*([A-Za-z0-9]+)[\s=]+(.*)")
+_PORT = re.compile(r"\[(.+)\]:\d+")
+"""How known hosts name a host with a port other than 22."""
 _ADDITIONS = frozenset(
     {
         "localforward",
@@ -200,9 +202,12 @@ def known_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:
 
 
 def _is_in(name: str, hosts: str) -> bool:
-    """Whether the first field of a line of known hosts has this name, in plain text or hashed (`HashKnownHosts`)."""
+    """Whether the first field of a line of known hosts has this name, in plain text or hashed (`HashKnownHosts`).
+
+    A hashed name with a port other than 22 is not found, as the port is hashed with it.
+    """
     if not hosts.startswith("|1|"):
-        return name in hosts.split(",")
+        return any(name in (host, _PORT.sub(r"\1", host)) for host in hosts.split(","))
     salt, _, digest = hosts.removeprefix("|1|").partition("|")
     try:
         return hmac.digest(base64.b64decode(salt), name.encode(), "sha1") == base64.b64decode(digest)

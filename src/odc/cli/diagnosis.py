@@ -159,10 +159,14 @@ def _silent_agent(session: Session, view: ReservationView, way: Way) -> list[str
 def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
     """Return why `ssh NAME` does not connect; empty if it does, or if names were never enabled."""
     home = session.account_home
-    if home is None or not ssh_include.is_included(ssh_include.ssh_file(home)):
+    file = ssh_include.ssh_file(home) if home else None
+    if file is not None and ssh_include.is_too_low(file):
+        text = f"ssh {way.name} may not lead to this box: in {file}, your own settings come before the reservations."
+        return [f"{text} Put them first: {ssh_include.ENABLE}"]
+    if file is None or not ssh_include.is_included(file):
         return []
     plain = Way(["ssh"], way.name, way.for_command)
-    if not ssh_include.is_known(plain.name, view.id):
+    if not ssh_include.is_known(plain.name, view):
         seen = ssh_settings.trace(plain.words, plain.name)
         why = f": {seen.errors[0]}" if seen.code > 0 and seen.errors else ""
         return [f"ssh {plain.name} does not lead to this box{why}"]

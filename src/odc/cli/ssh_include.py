@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from odc.api.messages.reservations import ReservationView
 from odc.cli.settings_file import is_file
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
@@ -73,6 +74,15 @@ def is_included(path: Path) -> bool:
         if _BLOCK.match(line):
             return False
     return False
+
+
+def is_too_low(path: Path) -> bool:
+    """Whether the file has the line only below a Host or Match block, where that block's settings come first."""
+    try:
+        lines = path.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    return not is_included(path) and any(line.strip() == LINE for line in lines)
 
 
 def enable(path: Path, block: bool = False) -> bool:
@@ -176,9 +186,16 @@ def in_effect(path: Path, name: str, port: int) -> bool:
     return f"port {port}\n" in _shown(["ssh", "-F", str(path), "-G", name])
 
 
-def is_known(name: str, view_id: str) -> bool:
-    """Whether `ssh NAME`, typed now, reaches a box of this reservation: with the files that ssh itself reads."""
-    return bool(name) and f"hostkeyalias {view_id}\n" in _shown(["ssh", "-G", name])
+def is_known(name: str, view: ReservationView) -> bool:
+    """Whether `ssh NAME`, typed now, reaches the first box of this reservation: with the files that ssh itself reads.
+
+    Where these include ours below a `Host *` of the user's, the port and the user that are set there are taken.
+    """
+    ssh = view.boxes[0].ssh if view.boxes else None
+    if not name or ssh is None:
+        return False
+    shown = _shown(["ssh", "-G", name])
+    return all(f"{line}\n" in shown for line in (f"hostkeyalias {view.id}", f"port {ssh.port}", f"user {ssh.user}"))
 
 
 def _shown(words: list[str]) -> str:

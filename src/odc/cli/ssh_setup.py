@@ -32,7 +32,7 @@ def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 def ssh_name(session: Session, view: ReservationView) -> str:
     """Return the name by which `ssh` reaches the reservation, tested with ssh itself; empty if none works."""
     name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
-    return name if ssh_include.is_known(name, view.id) else ""
+    return name if ssh_include.is_known(name, view) else ""
 
 
 def names_command(session: Session, view: ReservationView) -> str:

@@ -15,6 +15,18 @@ def test_names_are_told_once_ssh_knows_them(named: Person) -> None:
     assert "ssh settings " not in named.ok("show", "settings")
 
 
+@pytest.mark.parametrize("first", ["Port 22", "User nobody"])
+def test_no_name_is_told_where_the_line_comes_after_settings_for_every_host(box: Person, first: str) -> None:
+    box.run("bash", "-c", f"printf 'Host *\\n  {first}\\nInclude ~/.gpu-dev/*-sshconfig\\n' > .ssh/config")
+    try:
+        assert "  names     gpu-dev config ssh-include enable\n" in box.ok("show", "settings")
+        assert "Put them first: gpu-dev config ssh-include enable\n" in box.ok("connect", "settings", "--diagnose")
+        assert box.ok("config", "ssh-include", "enable").splitlines()[-1] == "Next: ssh settings"
+        assert box.run("ssh", "settings", "echo in").out == "in\n"
+    finally:
+        box.run("rm", ".ssh/config")
+
+
 @pytest.mark.parametrize(
     ("own", "place"),
     [

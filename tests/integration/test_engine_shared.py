@@ -30,6 +30,7 @@ from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.kernel_limits import raise_limits, restore_limits, wanted_limits
 from odc.domain.box import BoxSpec
 from odc.domain.problem_text import problem_texts
+from odc.entrypoints.bootstrap.checks import machine_checks
 from odc.operator.host_claims import claimed, forget_claim
 from odc.operator.settings import Settings
 
@@ -90,6 +91,20 @@ def raised(tmp_path: Path) -> Iterator[None]:
         finally:
             restore_limits(tmp_path / "noted.json")
             forget_claim(settings)
+
+
+def test_doctor_names_a_limit_that_somebody_lowered_and_what_to_type(raised: None, tmp_path: Path) -> None:
+    name, file = "net.ipv4.neigh.default.gc_thresh3", Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+    settings = Settings(state=str(tmp_path), simulate="h100=1x4")
+    before = file.read_text()
+    file.write_text("1024")
+    try:
+        found = {one.subject: one for one in machine_checks(settings, {}, running=True)["cgroups"]()}["kernel"]
+    finally:
+        file.write_text(before)
+    assert found.level == "warn"
+    assert f"{name} is 1024" in found.text
+    assert f"sudo sysctl -w {name}=8192" in found.hint
 
 
 @pytest.mark.parametrize(("kind", "most"), [("inotify", 300), ("pipe", 1100), ("aio", 80)])

@@ -71,7 +71,9 @@ def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(
         "image": f"localhost/odc/{lane_name('cut')}:1",
     }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
-    command = [sys.executable, "-m", "odc.entrypoints.odc", "--config", str(config), "image", "build"]
+    # A run of tests under nohup ignores SIGHUP, and what it starts would too.
+    command = ["env", "--default-signal=HUP", sys.executable, "-m", "odc.entrypoints.odc"]
+    command += ["--config", str(config), "image", "build"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as build:
 
         def mounted() -> list[Path]:

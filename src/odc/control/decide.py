@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -44,7 +46,7 @@ def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy) 
     """
     free: list[Proposal] = []
     fenced: dict[str, list[Step]] = {}
-    for record in seen.stored.reservations:
+    for record in chain.from_iterable(seen.placed.values()):
         step = advance(record, seen, policy)
         if step is None:
             continue
@@ -53,7 +55,8 @@ def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy) 
         else:
             free.append(combine([step], {}))
     # From the records as they were read: GPUs that this pass frees are given away by the next one, after the commit.
-    resources = FreeResources(seen, seen.stored.reservations, policy)
+    # They are found out only if a slot has begun.
+    resources = cache(partial(FreeResources, seen, policy))
     for gpu_type, plan in plans.items():
         fenced.setdefault(gpu_type, []).extend(advance_queue(gpu_type, plan, resources, seen, policy))
     pools = [

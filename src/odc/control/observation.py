@@ -6,7 +6,7 @@ cluster succeeds, both are None: a box on an unknown node could not be judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from odc.domain.host import HostReport
 from odc.domain.node import Node
 from odc.domain.problem import Problem
 from odc.domain.records import Stored
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Observation:
         host: the newest check of the host.
         taken_ports: SSH ports at which other programs listened at the last check.
         clock_problem: why the clock cannot be trusted; None if it can.
+        queued: by GPU type, the queued reservations by place in line; derived from `stored`.
+        placed: by GPU type, the other live reservations; derived from `stored`.
         by_uid: the boxes by uid; derived from `boxes`.
         ready_nodes: names of the nodes that answer; derived from `nodes`.
     """
@@ -58,11 +60,20 @@ class Observation:
     taken_ports: frozenset[int] = frozenset()
     waiting: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     clock_problem: Problem | None = None
+    queued: Mapping[str, Sequence[Reservation]] = field(init=False)
+    placed: Mapping[str, Sequence[Reservation]] = field(init=False)
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         # Made once for each pass and not for each reservation, so that a pass is linear in the number of reservations.
+        queued: dict[str, list[Reservation]] = {}
+        placed: dict[str, list[Reservation]] = {}
+        for record in self.stored.reservations:
+            by_type = queued if record.state is State.QUEUED else placed
+            by_type.setdefault(record.spec.gpu_type, []).append(record)
+        object.__setattr__(self, "queued", queued)
+        object.__setattr__(self, "placed", placed)
         object.__setattr__(self, "by_uid", {box.uid: box for box in self.boxes or ()})
         object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))
 

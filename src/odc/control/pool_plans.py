@@ -1,27 +1,30 @@
-"""Step 2 of a pass: the plan of every pool with a queue, as a document that is stored with the pool's version. Pure.
+"""Step 2 of a pass: the plan of every pool, as a document that is stored with the pool's version. No I/O.
 
 A pool is planned only if its picture has changed: its nodes, what is allocated on them, and its queue. Its digest is
 stored with the plan, so another process does not plan again either. The plan of an unchanged picture is the stored one:
 time alone changes nothing, unless a slot has been due for so long that the planner has to move it.
+
+A process keeps the planner's own form of a plan that it has made, and changes that when one reservation comes or ends
+(`change_plan`). This only saves time. It is used only if the stored slots are those that it kept; without it, or after
+another process has planned, the pool is planned from the stored slots, with the same result.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-
-import msgspec
 
 from odc.control.delays import cause_of_delay
 from odc.control.observation import Observation, quarantined
-from odc.control.pools import held_slot, pool_state
+from odc.control.pool_picture import PoolPicture
+from odc.control.pools import held_slot
+from odc.domain.box import BoxSeen
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
 from odc.domain.promise import ready_by
-from odc.domain.reservation import Reservation, SlotRecord, State
-from odc.scheduling import START_GRACE, Plan, PoolState, plan_pool
+from odc.domain.reservation import Reservation, SlotRecord
+from odc.scheduling import START_GRACE, PoolChange, PoolPlan, Slot, build_plan, change_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,76 +36,141 @@ class PlannedPool:
         document: to be stored. Its slots are those above, except for reservations that only wait for something that the
             plan does not know: it keeps when their slots began, which is what they were promised.
         changed: whether the document differs from the stored one.
+        picture: digest of what the plan was made from.
+        plan: returns the plan for questions, within this pass only. If this pass did not plan the pool, it is made when
+            it is asked for.
     """
 
     slots: Mapping[int, SlotRecord]
-    document: PoolDocument = field(default_factory=PoolDocument)
-    changed: bool = False
+    document: PoolDocument
+    changed: bool
+    picture: str
+    plan: Callable[[], PoolPlan]
 
 
-def plan_pools(seen: Observation, limits: Limits) -> dict[str, PlannedPool]:
-    """Return the plan of every pool with a queue, by GPU type. Empty if the cluster did not answer."""
-    if seen.nodes is None:
-        return {}
-    queues: dict[str, list[Reservation]] = {}
-    for record in seen.stored.reservations:
-        if record.state is State.QUEUED:
-            queues.setdefault(record.spec.gpu_type, []).append(record)
-    strays = quarantined(seen)
-    planned = {}
-    for gpu_type, queue in sorted(queues.items()):
-        picture = pool_state(gpu_type, seen.stored, seen.nodes, strays, limits, seen.now)
-        planned[gpu_type] = _plan(picture, queue, seen, limits)
-    return planned
+class Planner:
+    """Plans every pool in each pass. Not for use by several threads at once."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Begin without any plan."""
+        self._limits = limits
+        self._pools: dict[str, _PoolPlanner] = {}
+
+    def plan_pools(self, seen: Observation) -> dict[str, PlannedPool]:
+        """Return the plan of every pool that has nodes or a queue, by GPU type. Empty if the cluster did not answer."""
+        if seen.nodes is None:
+            return {}
+        types = sorted(seen.queued.keys() | {node.gpu_type for node in seen.nodes})
+        self._pools = {name: self._pools.get(name) or _PoolPlanner(name, self._limits) for name in types}
+        strays = quarantined(seen)
+        return {name: pool.plan(seen, strays) for name, pool in self._pools.items()}
 
 
-def _plan(picture: PoolState, queue: list[Reservation], seen: Observation, limits: Limits) -> PlannedPool:
-    stored = _stored_plan(queue, seen)
-    digest = picture_digest(picture)
-    missed = seen.now - START_GRACE
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A plan for the picture as it was last seen, with its slots by place in line."""
+
+    plan: PoolPlan
+    slots: Mapping[int, SlotRecord]
+
+
+class _PoolPlanner:
+    """Plans one pool."""
+
+    def __init__(self, gpu_type: str, limits: Limits) -> None:
+        self._gpu_type = gpu_type
+        self._limits = limits
+        self._picture = PoolPicture(gpu_type, limits)
+        self._kept: _Kept | None = None
+
+    def plan(self, seen: Observation, quarantined: Sequence[BoxSeen]) -> PlannedPool:
+        """The pool's plan in this pass."""
+        kept, self._kept = self._kept, None
+        change = self._picture.look(seen, quarantined)
+        stored = seen.stored.plans.get(self._gpu_type, PoolDocument())
+        digest = self._picture.digest
+        queue = seen.queued.get(self._gpu_type, ())
+        if not queue or _still_counts(stored, digest, seen.now):
+            self._kept = kept if change is not None and change.is_empty else None
+            return PlannedPool(stored.slots if queue else {}, stored, False, digest, lambda: self._asked(seen, stored))
+        made = self._changed(kept, change, stored, seen) or self._from_nothing(seen, stored)
+        if seen.frozen:
+            # Made with a clock that may be wrong, so it is not stored.
+            return PlannedPool(made.slots, stored, False, digest, lambda: made.plan)
+        document = _document(digest, made, stored, queue, seen, self._limits)
+        if document.slots is made.slots:
+            self._kept = made
+        return PlannedPool(made.slots, document, document != stored, digest, lambda: made.plan)
+
+    def _asked(self, seen: Observation, stored: PoolDocument) -> PoolPlan:
+        """The plan of a picture that was not planned in this pass."""
+        older = self._changed(self._kept, PoolChange(now=seen.now), stored, seen)
+        self._kept = older or self._from_nothing(seen, stored)
+        return self._kept.plan
+
+    def _from_nothing(self, seen: Observation, stored: PoolDocument) -> _Kept:
+        plan = build_plan(self._picture.state(seen.now, stored))
+        found = ((record.order, plan.slot_of(record.id)) for record in seen.queued.get(self._gpu_type, ()))
+        return _Kept(plan, {order: _recorded(slot) for order, slot in found if slot is not None})
+
+    def _changed(
+        self, kept: _Kept | None, change: PoolChange | None, stored: PoolDocument, seen: Observation
+    ) -> _Kept | None:
+        """The plan that was kept, changed like the picture; None if it has to be made from nothing."""
+        queue = seen.queued.get(self._gpu_type, ())
+        if kept is None or change is None or not _are_held(kept.slots, stored, queue):
+            return None
+        moved = change_plan(kept.plan, change)
+        if moved is None:
+            return None
+        slots = {record.order: kept.slots[record.order] for record in queue if record.order in kept.slots}
+        for request_id, slot in moved.items():
+            order = self._picture.order_of(request_id)
+            if slot is None:
+                slots.pop(order, None)
+            else:
+                slots[order] = _recorded(slot)
+        return _Kept(kept.plan, slots)
+
+
+def _still_counts(stored: PoolDocument, digest: str, now: datetime) -> bool:
     # The planner moves slots that nothing has started in time.
-    if stored.picture == digest and all(slot.start >= missed for slot in stored.slots.values()):
-        return PlannedPool(stored.slots, stored)
-    plan = plan_pool(picture)
-    slots = {
-        record.order: SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
-        for record in queue
-        if (slot := plan.slots.get(record.id)) is not None
-    }
-    if seen.frozen:
-        # Made with a clock that may be wrong, so it is not stored.
-        return PlannedPool(slots, stored)
-    document = _document(digest, slots, queue, plan, seen, limits)
-    return PlannedPool(slots, document, changed=document != stored)
+    return stored.picture == digest and all(slot.start >= now - START_GRACE for slot in stored.slots.values())
 
 
-def _stored_plan(queue: list[Reservation], seen: Observation) -> PoolDocument:
-    return seen.stored.plans.get(queue[0].spec.gpu_type, PoolDocument())
+def _are_held(slots: Mapping[int, SlotRecord], stored: PoolDocument, queue: Sequence[Reservation]) -> bool:
+    """Whether the slots are those that the planner would find as held: they are stored, and no record has another."""
+    ours = stored.slots
+    return all(slots.get(r.order) == ours.get(r.order) and (r.slot is None or _has_slot(r, ours)) for r in queue)
+
+
+def _has_slot(record: Reservation, slots: Mapping[int, SlotRecord]) -> bool:
+    """Whether the slot of version 0.1.0 in the record does not count: it is only an estimate, or the plan has one."""
+    return record.order in slots or (record.slot is not None and record.slot.estimate)
+
+
+def _recorded(slot: Slot) -> SlotRecord:
+    return SlotRecord(start=slot.start, nodes=slot.nodes, estimate=slot.estimate)
 
 
 def _document(
-    digest: str,
-    slots: Mapping[int, SlotRecord],
-    queue: list[Reservation],
-    plan: Plan,
-    seen: Observation,
-    limits: Limits,
+    digest: str, made: _Kept, stored: PoolDocument, queue: Sequence[Reservation], seen: Observation, limits: Limits
 ) -> PoolDocument:
     """The plan as it is stored, with the cause of each promise that moves later."""
-    stored = _stored_plan(queue, seen)
-    kept = dict(slots)
+    slots, replanned = made.slots, made.plan.replanned
+    waiting = {}
     causes = {}
     for record in queue:
         slot, told = slots.get(record.order), record.ready_by
         if slot is None or slot.estimate or told is None or ready_by(slot.start, limits) <= told:
             continue
         before = held_slot(record, stored)
-        if before is not None and record.id not in plan.replanned and _only_waits(before, slot, told, seen.now):
-            kept[record.order] = before
+        if before is not None and record.id not in replanned and _only_waits(before, slot, told, seen.now):
+            waiting[record.order] = before
             continue
         # From the slot that it had: once the new plan is stored, nothing else says why it had to change.
         causes[record.order] = stored.causes.get(record.order) or cause_of_delay(record, before, seen, limits)
-    return PoolDocument(picture=digest, slots=kept, causes=causes)
+    return PoolDocument(picture=digest, slots={**slots, **waiting} if waiting else slots, causes=causes)
 
 
 def _only_waits(before: SlotRecord, slot: SlotRecord, told: datetime, now: datetime) -> bool:
@@ -113,18 +181,3 @@ def _only_waits(before: SlotRecord, slot: SlotRecord, told: datetime, now: datet
     write at each pass.
     """
     return slot.start > before.start and told > now
-
-
-def picture_digest(picture: PoolState) -> str:
-    """Return a digest of what a plan is made from, except for the time and the slots of the plan before.
-
-    Cost: linear in the picture.
-    """
-    nodes = [
-        (n.name, n.units, n.zone, sorted(n.labels.items()), n.arch, n.profiling, n.usable, n.available_from)
-        for n in picture.nodes
-    ]
-    allocations = [(a.node, a.units, a.until) for a in picture.allocations]
-    queued = [(q.order, q.units, q.nodes, q.duration, q.not_before, q.where) for q in picture.queued]
-    body = msgspec.msgpack.encode((nodes, allocations, queued))
-    return hashlib.blake2b(body, digest_size=16).hexdigest()

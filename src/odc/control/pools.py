@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from odc.control.eligibility import pool_node, where_of
@@ -37,34 +38,52 @@ def pool_state(
     """
     ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
     by_id = {record.id: record for record in stored.reservations}
+    pool_nodes = [node for node in nodes if node.gpu_type == gpu_type]
+    plan = stored.plans.get(gpu_type, PoolDocument())
+    queued = []
+    for record in ours:
+        if record.state is State.QUEUED:
+            request = request_of(record, stored.disks.get(record.disk_id or ""), by_id, limits, now)
+            slot = held_slot(record, plan)
+            held = Slot(start=slot.start, nodes=slot.nodes, estimate=slot.estimate) if slot else None
+            queued.append(replace(request, slot=held, promised=record.ready_by))
+    return PoolState(
+        now=now,
+        nodes=[pool_node(node) for node in pool_nodes],
+        allocations=allocations_of(gpu_type, ours, pool_nodes, quarantined, limits, now),
+        queued=queued,
+    )
+
+
+def allocations_of(
+    gpu_type: str,
+    records: Iterable[Reservation],
+    nodes: Iterable[Node],
+    quarantined: Iterable[BoxSeen],
+    limits: Limits,
+    now: datetime,
+) -> list[Allocation]:
+    """Return what is in use in a pool. Arguments as of `pool_state`, but records and nodes are those of the pool."""
+    occupying = [record for record in records if record.occupies]
     allocations = [
-        Allocation(node=place.node, units=record.spec.units, until=held_until(record, limits, now))
-        for record in ours
-        if record.occupies
+        Allocation(node=place.node, units=record.spec.units, until=until)
+        for record in occupying
+        for until in (held_until(record, limits, now),)
         for place in record.places
     ]
     allocations += [
         Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type
     ]
-    pool_nodes = [node for node in nodes if node.gpu_type == gpu_type]
-    ours_now = {gpu for record in ours if record.occupies for place in record.places for gpu in place.gpus}
-    allocations += [
-        Allocation(node=node.name, units=len(foreign), until=None)
-        for node in pool_nodes
+    lacking = {node.name: node.held_by_others.keys() | node.unusable.keys() for node in nodes}
+    if any(lacking.values()):
         # A GPU that a reservation has, too, is counted once.
-        if (foreign := (node.held_by_others.keys() | node.unusable.keys()) - ours_now)
-    ]
-    plan = stored.plans.get(gpu_type, PoolDocument())
-    return PoolState(
-        now=now,
-        nodes=[pool_node(node) for node in pool_nodes],
-        allocations=allocations,
-        queued=[
-            _queued_request(record, plan, stored.disks, limits, _disk_free(record, stored.disks, by_id, limits, now))
-            for record in ours
-            if record.state is State.QUEUED
-        ],
-    )
+        ours_now = {gpu for record in occupying for place in record.places for gpu in place.gpus}
+        allocations += [
+            Allocation(node=name, units=len(foreign - ours_now), until=None)
+            for name, foreign in lacking.items()
+            if foreign - ours_now
+        ]
+    return allocations
 
 
 def held_slot(record: Reservation, plan: PoolDocument) -> SlotRecord | None:
@@ -75,32 +94,33 @@ def held_slot(record: Reservation, plan: PoolDocument) -> SlotRecord | None:
     return plan.slots.get(record.order) or record.slot
 
 
-def _queued_request(
-    record: Reservation, plan: PoolDocument, disks: Mapping[str, Disk], limits: Limits, not_before: datetime | None
+def request_of(
+    record: Reservation, disk: Disk | None, by_id: Mapping[str, Reservation], limits: Limits, now: datetime
 ) -> QueuedRequest:
-    slot = held_slot(record, plan)
+    """Return what a queued reservation needs, without its slot and its promise.
+
+    Args:
+        record: the reservation.
+        disk: its disk, if it has one.
+        by_id: at least every live reservation.
+        limits: the operator's.
+        now: the time.
+    """
     return QueuedRequest(
         id=record.id,
         units=record.spec.units,
         nodes=record.spec.nodes,
         duration=slot_span(record.spec.length, limits),
         order=record.order,
-        slot=Slot(start=slot.start, nodes=slot.nodes, estimate=slot.estimate) if slot else None,
-        not_before=not_before,
-        where=where_of(record.spec.needs, disks.get(record.disk_id or "")),
-        promised=record.ready_by,
+        not_before=_disk_free(record, disk, by_id, limits, now),
+        where=where_of(record.spec.needs, disk),
     )
 
 
 def _disk_free(
-    record: Reservation,
-    disks: Mapping[str, Disk],
-    by_id: Mapping[str, Reservation],
-    limits: Limits,
-    now: datetime,
+    record: Reservation, disk: Disk | None, by_id: Mapping[str, Reservation], limits: Limits, now: datetime
 ) -> datetime | None:
     """When the disk's holder releases it at the latest; None if the reservation has it already, or needs none."""
-    disk = disks.get(record.disk_id) if record.disk_id else None
     if disk is None or disk.holder in (None, record.id):
         return None
     holder = by_id.get(disk.holder or "")

@@ -11,7 +11,7 @@ moves earlier with an `IMPROVED` event, and later only with a `POSTPONED` event 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from odc.domain.event_kind import EventKind
 from odc.domain.limits import Limits
 from odc.domain.node import Node, choose_gpus
 from odc.domain.promise import TELL_IMPROVEMENT, ready_by
-from odc.domain.reservation import Fault, Place, Reservation, SlotRecord, State
+from odc.domain.reservation import Fault, Place, Reservation, SlotRecord
 from odc.domain.status import TroubleKind
 
 MAX_TOLD = 40
@@ -45,16 +45,15 @@ class FreeResources:
     that two placements of one pass cannot get the same.
     """
 
-    def __init__(self, seen: Observation, held: Iterable[Reservation], policy: Policy) -> None:
+    def __init__(self, seen: Observation, policy: Policy) -> None:
         """Remove the occupied resources.
 
         Args:
-            seen: with nodes and boxes; every existing box occupies its GPUs, regardless of its record.
-            held: the live reservations.
+            seen: with records, nodes and boxes; every existing box occupies its GPUs, regardless of its record.
             policy: gives the ports, and a range of ids for each.
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
-        occupying = [record for record in held if record.occupies]
+        occupying = [record for records in seen.placed.values() for record in records if record.occupies]
         # By identity and not by node: a GPU is the same when it is seen on a node of another name. Each source counts:
         # a record whose box is not made yet, a box whose record is lost, and GPUs that are used by others or broken.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}
@@ -129,14 +128,14 @@ def _units_in_use(occupying: Iterable[Reservation], boxes: Iterable[BoxSeen]) ->
 
 
 def advance_queue(
-    gpu_type: str, planned: PlannedPool, free: FreeResources, seen: Observation, policy: Policy
+    gpu_type: str, planned: PlannedPool, free: Callable[[], FreeResources], seen: Observation, policy: Policy
 ) -> list[Step]:
     """Return the steps of one pool's queue: placements first, then what its owners are told.
 
     Args:
         gpu_type: the pool.
         planned: the slots of this pool, made from this observation.
-        free: the free resources; placements take from it.
+        free: returns the free resources of this pass; placements take from them.
         seen: the observation.
         policy: the operator's.
     """
@@ -144,7 +143,7 @@ def advance_queue(
     missing = cache(lambda *wanted: what_is_missing(gpu_type, seen.nodes or (), *wanted))
     placed: list[Step] = []
     told: list[Step] = []
-    for record in queued_of(seen.stored.reservations, gpu_type):
+    for record in _with_news(seen.queued.get(gpu_type, ()), planned, seen, policy.limits):
         slot = planned.slots.get(record.order)
         if slot is None:
             where = where_of(record.spec.needs, seen.stored.disks.get(record.disk_id or ""))
@@ -161,6 +160,26 @@ def advance_queue(
     # What is new for its owner comes before what is only better. The rest is told in the next passes: the plan has it.
     told.sort(key=lambda step: any(event.kind is EventKind.IMPROVED for event in step.events))
     return [*placed, *told[:MAX_TOLD]]
+
+
+def _with_news(
+    queue: Iterable[Reservation], planned: PlannedPool, seen: Observation, limits: Limits
+) -> list[Reservation]:
+    """Return the reservations that there may be a step for: all but those that wait for the time that they were told.
+
+    One expression, because a pass evaluates it for the whole queue.
+    """
+    slots, now, prepare = planned.slots, seen.now, limits.prepare
+    return [
+        record
+        for record in queue
+        if (slot := slots.get(record.order)) is None
+        or slot.estimate
+        or slot.start <= now
+        or record.fault is not None
+        or record.ready_by is None
+        or not (record.ready_by - TELL_IMPROVEMENT < slot.start + prepare <= record.ready_by)
+    ]
 
 
 class _Obstacle(NamedTuple):
@@ -194,7 +213,7 @@ def _tell_no_slot(record: Reservation, missing: str, seen: Observation) -> Step 
 
 
 def _obstacle(
-    record: Reservation, slot: SlotRecord, free: FreeResources, seen: Observation, policy: Policy
+    record: Reservation, slot: SlotRecord, free: Callable[[], FreeResources], seen: Observation, policy: Policy
 ) -> _Obstacle | None:
     """Return why a reservation whose slot has begun cannot start although its GPUs may be free; None if it can."""
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
@@ -204,7 +223,7 @@ def _obstacle(
     missing = seen.host.missing_image
     if missing and (record.spec.image or policy.image) == missing:
         return _Obstacle(TroubleKind.IMAGE, f"the image {missing} of boxes is gone; the operator builds it")
-    shortage = free.shortage(slot.nodes)
+    shortage = free().shortage(slot.nodes)
     return _Obstacle(TroubleKind.PORTS, shortage) if shortage else None
 
 
@@ -228,7 +247,7 @@ def _place(
     record: Reservation,
     slot: SlotRecord,
     planned: PlannedPool,
-    free: FreeResources,
+    free: Callable[[], FreeResources],
     seen: Observation,
     policy: Policy,
 ) -> Step | None:
@@ -236,7 +255,7 @@ def _place(
     # An estimate is for a node that does not exist yet. A disk may still be at the reservation before this one.
     if slot.estimate or slot.start > seen.now or not _disk_is_ours(record, seen):
         return None
-    places = free.take(record, slot.nodes)
+    places = free().take(record, slot.nodes)
     if places is None:
         return None
     step = Step(fenced=True)
@@ -312,9 +331,3 @@ def _tell_slot(record: Reservation, planned: PlannedPool, seen: Observation, pol
         )
     step.record = replace(step.record or record, slot=None, ready_by=promised)
     return step
-
-
-def queued_of(records: Iterable[Reservation], gpu_type: str) -> list[Reservation]:
-    """The queued reservations of a pool, by place in line."""
-    queued = [r for r in records if r.state is State.QUEUED and r.spec.gpu_type == gpu_type]
-    return sorted(queued, key=lambda record: record.order)

@@ -72,7 +72,7 @@ from odc.control.lease import PassLease
 from odc.control.observation import Observation, observe
 from odc.control.outcomes import OutcomeCollector
 from odc.control.perform import Performed, TaskStarter, perform
-from odc.control.pool_plans import PlannedPool, plan_pools
+from odc.control.pool_plans import PlannedPool, Planner
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_records import StatusRecords
 from odc.control.status_report import report_status
@@ -124,6 +124,7 @@ class Reconciler:
         self._lease = lease
         self._starter = TaskStarter(Tasks(ports, policy, lease), runner, lease)
         self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
+        self._planner = Planner(policy.limits)
         self._clock = ClockCheck(ports.leases, ports.clock)
         self._was_short_of_space = False
         self._storage = StorageMaintenance(ports, policy, sweeps)
@@ -138,7 +139,7 @@ class Reconciler:
         """
         before = self._status.stored()
         seen = self._observe()
-        plans = plan_pools(seen, self._policy.limits)
+        plans = self._planner.plan_pools(seen)
         decision = decide(seen, plans, self._policy)
         # Before the commits: a client that reads a record of this pass must not find an older status.
         boxes = _boxes_to_probe(seen, before)

@@ -160,6 +160,11 @@ class PoolChange:
     bounded: Sequence[QueuedRequest] = ()
     arrived: Sequence[QueuedRequest] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing but the time is different."""
+        return not (self.freed or self.taken or self.gone or self.bounded or self.arrived)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

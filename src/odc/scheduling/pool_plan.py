@@ -54,7 +54,7 @@ class PoolPlan:
         return Plan(
             slots={**placed, **self._estimates},
             impossible=frozenset(self._impossible),
-            replanned=frozenset(self._replanned),
+            replanned=self.replanned,
         )
 
     def allocate(self, allocations: Iterable[Allocation]) -> None:
@@ -62,6 +62,11 @@ class PoolPlan:
         for node, units, end in self._claims(allocations):
             # One that should have ended still holds its units at this moment.
             self._timelines.change(node, self._now, max(end, self._now + 1), -units)
+
+    @property
+    def replanned(self) -> frozenset[str]:
+        """The requests whose slot from an earlier plan had become infeasible."""
+        return frozenset(self._replanned)
 
     def slot_of(self, request_id: str) -> Slot | None:
         """The slot of a request, or an estimate; None if no known time serves it."""

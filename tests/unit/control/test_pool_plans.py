@@ -13,7 +13,7 @@ from odc.adapters.memory.state_store import MemoryStateStore
 from odc.control.context import Policy
 from odc.control.decide import decide
 from odc.control.observation import Observation
-from odc.control.pool_plans import PlannedPool, plan_pools
+from odc.control.pool_plans import PlannedPool, Planner
 from odc.control.queueing import MAX_TOLD
 from odc.domain.errors import Conflict
 from odc.domain.limits import Limits
@@ -122,14 +122,19 @@ def seen_with(records: list[Reservation], plan: PoolDocument, **fields: Any) -> 
     )
 
 
+def planned(seen: Observation) -> dict[str, PlannedPool]:
+    """As a process plans that has kept nothing."""
+    return Planner(POLICY.limits).plan_pools(seen)
+
+
 def test_a_pool_is_planned_only_when_its_nodes_its_allocations_or_its_queue_change() -> None:
     holder = a_placed(order=0, version=1, places=(Place(node="node-1", gpus=a_node("node-1").gpus),))
     records = [holder, *crowd(3)]
-    first = plan_pools(seen_with(records, PoolDocument()), POLICY.limits)["h100"]
+    first = planned(seen_with(records, PoolDocument()))["h100"]
     assert first.changed
 
     def again(records: list[Reservation] = records, **fields: Any) -> PlannedPool:
-        return plan_pools(seen_with(records, first.document, **fields), POLICY.limits)["h100"]
+        return planned(seen_with(records, first.document, **fields))["h100"]
 
     for same in (again(), again(now=NOW + HOUR / 60), again([replace(record, version=2) for record in records])):
         assert same.document is first.document
@@ -152,7 +157,7 @@ def test_a_pool_is_planned_only_when_its_nodes_its_allocations_or_its_queue_chan
 def test_a_thousand_slots_that_move_are_one_row_and_a_few_owners_hear_of_it_at_a_time() -> None:
     holder = a_placed(order=0, version=1, places=(Place(node="node-1", gpus=a_node("node-1").gpus),))
     records = [holder, *crowd(1000)]
-    first = plan_pools(seen_with(records, PoolDocument()), POLICY.limits)["h100"]
+    first = planned(seen_with(records, PoolDocument()))["h100"]
     told = [
         replace(record, ready_by=first.slots[record.order].start + POLICY.limits.prepare) if record.order else record
         for record in records
@@ -160,7 +165,7 @@ def test_a_thousand_slots_that_move_are_one_row_and_a_few_owners_hear_of_it_at_a
     # The holder ends early: all slots move.
     waiting = told[1:]
     seen = seen_with(waiting, first.document)
-    plans = plan_pools(seen, POLICY.limits)
+    plans = planned(seen)
     assert sum(plans["h100"].slots[o].start < first.slots[o].start for o in first.slots) == 1000
     proposals = decide(seen, plans, POLICY).proposals
     changes = [proposal.change for proposal in proposals if proposal.change is not None]
@@ -175,7 +180,7 @@ def test_a_thousand_slots_that_move_are_one_row_and_a_few_owners_hear_of_it_at_a
 def test_many_placements_at_once_are_several_transactions_each_based_on_the_one_before() -> None:
     nodes = tuple(a_node(f"node-{number}") for number in range(150))
     seen = seen_with(crowd(150), PoolDocument(), nodes=nodes)
-    proposals = decide(seen, plan_pools(seen, POLICY.limits), POLICY).proposals
+    proposals = decide(seen, planned(seen), POLICY).proposals
     changes = [proposal.change for proposal in proposals if proposal.change is not None]
     assert [change.pools["h100"] for change in changes] == [7, 8, 9, 10]
     assert sum(len(change.reservations) for change in changes) == 150

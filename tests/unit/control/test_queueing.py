@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace as changed
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from odc.domain.host_ids import IdRanges
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Stored
 from odc.domain.reservation import Place, Reservation, SlotRecord, State
+from odc.scheduling import PoolPlan
 
 POLICY = Policy()
 
@@ -42,12 +44,12 @@ def seen_with(*records: Reservation, **fields: object) -> Observation:
 
 
 def free_in(seen: Observation, policy: Policy = POLICY) -> FreeResources:
-    return FreeResources(seen, seen.stored.reservations, policy)
+    return FreeResources(seen, policy)
 
 
 def planned(record: Reservation, start: timedelta = timedelta(0)) -> PlannedPool:
     slots = {record.order: SlotRecord(start=NOW + start, nodes=("node-1",))}
-    return PlannedPool(slots, PoolDocument(slots=slots))
+    return PlannedPool(slots, PoolDocument(slots=slots), False, "", partial(PoolPlan, (), NOW))
 
 
 def test_gpus_are_taken_by_identity_and_never_twice() -> None:
@@ -151,11 +153,11 @@ def test_a_slot_that_has_come_is_placed_only_with_its_own_disk() -> None:
     disk = a_disk(holder="another")
     record = a_reservation(disk_id=disk.id, spec=a_spec(disk=disk.name))
     seen = seen_with(record, disks={disk.id: disk})
-    (move,) = advance_queue("h100", planned(record), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record), partial(free_in, seen), seen, POLICY)
     assert move.record is not None
     assert (move.record.state, move.tasks) == (State.QUEUED, [])
     seen = seen_with(record, disks={disk.id: replace(disk, holder=record.id)})
-    (move,) = advance_queue("h100", planned(record), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record), partial(free_in, seen), seen, POLICY)
     assert move.record is not None
     assert move.record.state is State.PREPARING
 
@@ -163,7 +165,7 @@ def test_a_slot_that_has_come_is_placed_only_with_its_own_disk() -> None:
 def test_a_slot_in_the_future_is_promised_and_an_improvement_is_told_when_it_is_worth_it() -> None:
     record = a_reservation()
     seen = seen_with(record)
-    (move,) = advance_queue("h100", planned(record, timedelta(hours=1)), free_in(seen), seen, POLICY)
+    (move,) = advance_queue("h100", planned(record, timedelta(hours=1)), partial(free_in, seen), seen, POLICY)
     promised = move.record
     assert promised is not None
     assert promised.ready_by == NOW + timedelta(hours=1) + POLICY.limits.prepare
@@ -171,9 +173,9 @@ def test_a_slot_in_the_future_is_promised_and_an_improvement_is_told_when_it_is_
     seen = seen_with(promised)
     for earlier in (0, 119):
         plan = planned(promised, timedelta(hours=1, seconds=-earlier))
-        assert advance_queue("h100", plan, free_in(seen), seen, POLICY) == []
+        assert advance_queue("h100", plan, partial(free_in, seen), seen, POLICY) == []
     plan = planned(promised, timedelta(hours=1, seconds=-120))
-    (better,) = advance_queue("h100", plan, free_in(seen), seen, POLICY)
+    (better,) = advance_queue("h100", plan, partial(free_in, seen), seen, POLICY)
     assert better.record is not None
     assert better.record.ready_by == promised.ready_by - timedelta(seconds=120)
     assert [event.kind for event in better.events] == ["improved"]

@@ -194,6 +194,15 @@ def test_an_early_end_moves_later_slots_forward() -> None:
     }
 
 
+def test_a_disk_that_is_free_earlier_moves_its_slot_forward_and_a_later_one_makes_it_infeasible() -> None:
+    plan = build_plan(PoolState(NOW, nodes_of(1), [], [a_request(0, 8, 1)]))
+    waiting = a_request(1, 8, 1, not_before=NOW + 3 * HOUR)
+    change_plan(plan, PoolChange(NOW, arrived=[waiting]))
+    bounded = PoolChange(NOW, bounded=[replace(waiting, not_before=NOW)])
+    assert change_plan(plan, bounded) == {"r1": Slot(NOW + HOUR, ("n0",))}
+    assert change_plan(plan, PoolChange(NOW, bounded=[waiting])) is None
+
+
 @given(pool_states(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_after_early_ends_no_slot_could_start_earlier(pool: PoolState, data: st.DataObject) -> None:

@@ -61,6 +61,23 @@ def passed() -> object:
     return ends
 
 
+def orphan() -> object:
+    """A connection that is closed while its peer takes no more, so that the kernel keeps what is not sent."""
+    with socket.socket() as server, socket.socket() as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.connect(server.getsockname())
+        peer = server.accept()[0]
+        client.setblocking(False)
+        try:
+            while True:
+                client.send(bytes(4096))
+        except BlockingIOError:
+            return peer
+
+
 MOST_OF_A_SOCKET = 10
 """Messages that a datagram socket takes before they are read."""
 pairs: list[tuple[tuple[socket.socket, socket.socket], int]] = []
@@ -71,6 +88,7 @@ KINDS: dict[str, Callable[[], object]] = {
     "timer": timer,
     "terminal": os.openpty,
     "passed": passed,
+    "orphan": orphan,
     "file": lambda: os.open("/dev/null", os.O_RDONLY),
 }
 

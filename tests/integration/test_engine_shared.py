@@ -117,6 +117,20 @@ def test_one_box_takes_more_than_the_hosts_usual_limit_and_others_still_get_thei
         assert of_host(kind, 5) == "5 enough"
 
 
+def test_connections_that_a_box_leaves_closing_are_not_limited_by_the_hosts_number(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec], tmp_path: Path
+) -> None:
+    limit, before = Path("/proc/sys/net/ipv4/tcp_max_orphans"), Path("/proc/sys/net/ipv4/tcp_max_orphans").read_text()
+    limit.write_text("100")
+    raise_limits({"net.ipv4.tcp_max_orphans": wanted_limits(4)["net.ipv4.tcp_max_orphans"]}, tmp_path / "noted.json")
+    try:
+        with taken(engine, boxes[0], "orphan", 300) as said:
+            assert said == "300 enough"
+            assert int(Path("/proc/net/sockstat").read_text().partition("orphan ")[2].split()[0]) >= 300
+    finally:
+        limit.write_text(before)
+
+
 def test_a_user_that_takes_all_timers_leaves_others_theirs(engine: Engine, boxes: tuple[BoxSpec, BoxSpec]) -> None:
     with taken(engine, boxes[0], "timer") as said:
         assert said.endswith("Resource temporarily unavailable")

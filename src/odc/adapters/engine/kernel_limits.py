@@ -50,13 +50,15 @@ def wanted_limits(boxes: int) -> dict[str, int]:
         boxes: that may run at once on this machine.
     """
     return {
-        # Charged to the box: instances, watches and pinned inodes; epoll entries; rings of aio; open files; pipes.
+        # Charged to the box: instances, watches and pinned inodes; epoll entries; rings of aio; open files; pipes;
+        # TCP sockets that are closed and have not sent everything yet.
         "fs.inotify.max_user_instances": _INT,
         "fs.inotify.max_user_watches": _INT,
         "fs.epoll.max_user_watches": _MUCH,
         "fs.aio-max-nr": _MUCH,
         "fs.file-max": _LONG,
         "fs.pipe-user-pages-soft": 0,
+        "net.ipv4.tcp_max_orphans": _INT,
         # The runtime needs a key for each box that it starts; boxes themselves may not make any.
         "kernel.keys.maxkeys": 20_000,
         "kernel.keys.maxbytes": 2_000_000,

@@ -80,6 +80,18 @@ def test_words_of_other_tools_are_answered_with_the_command(ada: Person, typed: 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
+    [("list", "config show"), ("get", "config show"), ("unset", "config set SETTING ''"), ("shwo", "config show")],
+)
+def test_words_of_other_tools_for_settings_are_answered_with_the_command(ada: Person, typed: str, meant: str) -> None:
+    done = ada.gpu_dev("config", typed, "ssh_key")
+    assert (done.code, done.out) == (2, "")
+    first, way = done.err.splitlines()[:2]
+    assert first == f"error: no command 'config {typed}'"
+    assert way.endswith(f"   gpu-dev {meant}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
     [
         ("start", "odc up"),
         ("restart", "odc down && odc up"),

@@ -44,6 +44,14 @@ REPLACEMENTS: dict[str, tuple[str, str]] = {
 }
 """Word to its replacement in `gpu-dev`: a description and the command."""
 
+CONFIG_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("list", "ls", "get", "view", "cat"), ("who you are, your keys and files", gpu_dev("config show"))),
+    **dict.fromkeys(
+        ("unset", "rm", "remove", "delete", "clear"), ("an empty value forgets it", gpu_dev("config set SETTING ''"))
+    ),
+}
+"""Word to its replacement in `gpu-dev config`: a description and the command."""
+
 OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     "start": ("start the cloud", odc("up")),
     "stop": ("stop the daemon; boxes go on", odc("down")),

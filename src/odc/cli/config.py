@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.users import KeySource, Me
 from odc.cli import local_state, screens, ssh_files, ssh_include, ssh_names, ssh_setup
+from odc.cli.command_aliases import CONFIG_REPLACEMENTS, suggested_commands
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
@@ -24,7 +26,21 @@ from odc.domain.ssh_keys import KINDS, parse_public_key
 from odc.domain.status import Status
 
 
-@click.group()
+class ConfigGroup(click.Group):
+    """A group that knows the words of other tools."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """As click does; an unknown command is refused with the equivalent or similar commands."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.commands:
+            ways = suggested_commands(name, CONFIG_REPLACEMENTS, self.commands)
+            if ways and ways[0][1] in self.commands:
+                ways = [(ways[0][0], gpu_dev(f"config {ways[0][1]}"))]
+            raise InvalidRequest(f"no command 'config {name[:40]}'", *ways, ("its help", gpu_dev("config --help")))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=ConfigGroup)
 def config() -> None:
     """Show and set your keys and files."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from odc.domain.box import BoxName, BoxSeen, BoxState
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, Snapshot, SnapshotRecord
 from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.records import AuditEvent, RequestRecord
@@ -57,6 +57,12 @@ def a_disk(**changes: Any) -> Disk:
         "created_at": NOW,
     }
     return Disk(**(defaults | changes))
+
+
+def a_snapshot(disk_id: str, number: int = 1, **changes: Any) -> SnapshotRecord:
+    """The record of a verified snapshot."""
+    defaults: dict[str, Any] = {"id": f"{an_id()}-1", "taken_at": NOW, "verified_at": NOW, "used_bytes": 2**20}
+    return SnapshotRecord(disk_id=disk_id, number=number, snapshot=Snapshot(**(defaults | changes)))
 
 
 def a_user(**changes: Any) -> User:

@@ -33,7 +33,7 @@ from odc.control.task_runner import Call, InlineRunner, Runner, TaskId
 from odc.control.tasks import Tasks
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, Snapshot
 from odc.domain.node import Node
 from odc.domain.paging import all_pages
 from odc.domain.records import MAX_ITEMS, AuditEvent
@@ -291,6 +291,11 @@ class World:
     def disk(self, name: str, who: Principal = ADA) -> Disk:
         mine: tuple[Disk, ...] = self.store.list_disks(who.id).items
         return next(disk for disk in mine if disk.name == name)
+
+    def snapshots(self, disk: Disk) -> tuple[Snapshot, ...]:
+        """The disk's snapshots that are not being deleted, oldest first."""
+        records = all_pages(partial(self.store.list_snapshots, disk.id))
+        return tuple(record.snapshot for record in records if not record.deleting)
 
     def story(self, record: Reservation) -> list[str]:
         """The kinds of what happened to it, in order."""

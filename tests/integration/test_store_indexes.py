@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.builders import a_disk, a_reservation, a_user, an_event
+from tests.builders import a_disk, a_reservation, a_snapshot, a_user, an_event
 from tests.postgres import private_postgres
 
 from odc.adapters.sql.state_store import SqlStateStore
@@ -29,6 +29,8 @@ LISTS: dict[str, tuple[str, tuple[Any, ...], object]] = {
     "events r": ("list_events", ("r",), 5),
     "disks None": ("list_disks", (None,), ("unix:1000", "d")),
     "disks unix:1000": ("list_disks", ("unix:1000",), ("unix:1000", "d")),
+    "snapshots None": ("list_snapshots", (None,), ("d", 5)),
+    "snapshots d": ("list_snapshots", ("d",), ("d", 5)),
     "users": ("list_users", (), "unix:1000"),
 }
 """Listing of the page token to the method, its arguments, and a sort key to go on from."""
@@ -58,6 +60,7 @@ def fill(store: SqlStateStore) -> None:
     disks = [a_disk(owner=f"unix:{number}") for number in range(3000)]
     users = [a_user(principal=f"unix:{number}") for number in range(3000)]
     events = [an_event(record.id) for record in live]
+    store.commit(Change(snapshots=tuple(a_snapshot(f"d{number % 100}", number=number) for number in range(3000))))
     store.commit(Change(reservations=(*live, *ended), disks=tuple(disks), users=tuple(users), events=tuple(events)))
     with store._engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")

@@ -18,11 +18,26 @@ from tests.postgres import private_postgres
 from odc.adapters.sql import schema
 from odc.adapters.sql.backup import restore_sqlite
 from odc.adapters.sql.state_store import SqlStateStore
+from odc.domain.disk import SnapshotSummary
+from odc.domain.disk_history import summary_of
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 USER = {"principal": "unix:1000", "name": "ada", "own_keys": ["ssh-ed25519 AAAA"], "version": 1}
+SNAPSHOTS = [
+    {"id": f"r{number}-1", "taken_at": "2026-01-01T00:00:00Z", "verified_at": "2026-01-01T00:01:00Z", "used_bytes": 5}
+    for number in range(3)
+]
+DISK: dict[str, Any] = {
+    "id": "d" * 32,
+    "owner": "unix:1000",
+    "name": "proj",
+    "size_bytes": 100,
+    "created_at": "2026-01-01T00:00:00Z",
+    "snapshots": SNAPSHOTS[1:],
+    "deleting": SNAPSHOTS[:1],
+}
 REQUEST: dict[str, Any] = {
     "id": "0" * 32,
     "principal": "unix:1000",
@@ -55,11 +70,17 @@ def write_first_schema(address: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).with_name("migrations")))
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.execute(sa.text("INSERT INTO pools VALUES ('h100', 7)"))
         body = {"body": json.dumps(USER).encode()}
         connection.execute(sa.text("INSERT INTO users VALUES ('unix:1000', 1, :body)"), body)
+        for disk in (DISK, {**DISK, "id": "e" * 32, "name": "new", "snapshots": [], "deleting": []}):
+            row = {"body": json.dumps(disk).encode(), **disk}
+            connection.execute(sa.text("INSERT INTO disks VALUES (:id, :owner, :name, 3, :body)"), row)
         body = {"body": json.dumps(REQUEST).encode()}
         connection.execute(sa.text("INSERT INTO requests VALUES (:id, :body)"), body | {"id": REQUEST["id"]})
     engine.dispose()
@@ -92,5 +113,23 @@ def test_a_backup_of_the_first_schema_is_restored_and_has_the_newer_tables_then(
     try:
         assert [user.name for user in store.list_users().items] == ["ada"]
         assert store.list_document_versions() == {}
+    finally:
+        store.close()
+
+
+def test_the_snapshots_of_the_first_schema_are_records_of_their_own(first_schema: str) -> None:
+    store = SqlStateStore(first_schema)
+    try:
+        new, disk = store.list_disks("unix:1000").items
+        assert (disk.name, disk.version, new.snapshots) == ("proj", 3, SnapshotSummary())
+        records = store.list_snapshots(disk.id).items
+        assert [(record.id, record.number, record.deleting) for record in records] == [
+            ("r0-1", 1, True),
+            ("r1-1", 2, False),
+            ("r2-1", 3, False),
+        ]
+        assert disk.snapshots == summary_of(records, 4)
+        assert disk.last_snapshot == records[-1].snapshot
+        assert store.list_snapshots(new.id).items == ()
     finally:
         store.close()

@@ -8,7 +8,7 @@ from odc.api.messages.storage import DiskUseView, SnapshotUseView, StorageView
 from odc.api.problem_views import problem_views
 from odc.control.context import StorageStatus
 from odc.control.disk_usage import DiskUsage
-from odc.domain.disk import Snapshot
+from odc.domain.disk import SnapshotRecord
 from odc.domain.problem_text import problem_texts
 
 
@@ -39,17 +39,18 @@ def _disk(account: DiskUsage) -> DiskUseView:
         history_bytes=account.use.history_bytes,
         holder=account.holder.id if account.holder else disk.holder,
         holder_name=account.holder.name if account.holder else None,
-        snapshots=tuple(_snapshot(snapshot, account) for snapshot in disk.snapshots),
-        deleting=len(disk.deleting),
+        snapshots=tuple(_snapshot(record, account) for record in account.snapshots),
+        deleting=disk.snapshots.deleting,
     )
 
 
-def _snapshot(snapshot: Snapshot, account: DiskUsage) -> SnapshotUseView:
+def _snapshot(record: SnapshotRecord, account: DiskUsage) -> SnapshotUseView:
+    snapshot = record.snapshot
     return SnapshotUseView(
         id=snapshot.id,
         taken_at=snapshot.taken_at,
         verified=snapshot.verified_at is not None,
         used_bytes=snapshot.used_bytes,
         frees_bytes=account.use.snapshots.get(snapshot.id),
-        goes=snapshot in account.going,
+        goes=record in account.going,
     )

@@ -27,14 +27,13 @@ from odc.api.messages.reservations import (
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me, UserView
 from odc.api.problem_views import problem_views, visible_problems
-from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus
 from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.box import BoxSeen
 from odc.domain.box_report import BoxReport
-from odc.domain.disk import Disk, Snapshot, snapshot_id
+from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
 from odc.domain.problem_text import problem_texts
@@ -109,7 +108,7 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         ahead=_ahead_text(standing.ahead) if standing.ahead else "",
         disk=disk.name if disk else record.spec.disk,
         disk_new=disk is not None and not disk.made,
-        snapshot=_snapshot_of(record, disk) if disk else None,
+        snapshot=snapshot_view(standing.snapshot) if standing.snapshot else None,
         boxes=_boxes(record, look) if record.state in _HAS_BOXES else (),
         phases=_phases(record),
         trouble_kind=_trouble_kind(record),
@@ -182,14 +181,6 @@ def _trouble(record: Reservation) -> str:
     if record.unreachable:
         return f"unreachable: {record.unreachable}"
     return record.fault.message if record.fault else ""
-
-
-def _snapshot_of(record: Reservation, disk: Disk) -> SnapshotView | None:
-    """Return the disk's last snapshot; of an ended reservation, the one taken at its end."""
-    if record.state is not State.ENDED:
-        return snapshot_view(disk.last_snapshot) if disk.last_snapshot else None
-    own = next((one for one in disk.snapshots if one.id == snapshot_id(holder_of(record))), None)
-    return snapshot_view(own) if own else None
 
 
 def snapshot_view(snapshot: Snapshot) -> SnapshotView:

@@ -35,6 +35,7 @@ from odc.control.task_runner import NotYet, Outcome
 from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
+from odc.domain.disk_history import with_new_snapshot
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
 from odc.domain.reservation import EndReason, Reservation, State, UnderWay
@@ -370,9 +371,7 @@ def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Obs
     if disk is not None:
         fresh = replace(disk, fault="")
         if cleaned.snapshot is not None:
-            # The task may have run twice. It took one snapshot, whose id is that of the attempt.
-            others = tuple(old for old in disk.snapshots if old.id != cleaned.snapshot.id)
-            fresh = replace(fresh, snapshots=(*others, cleaned.snapshot))
+            fresh, step.snapshot = with_new_snapshot(fresh, cleaned.snapshot)
             step.add_event(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
         # A reservation that is queued again keeps its disk; otherwise the disk passes to its successor.
         step.disk = fresh if record.requeue else fresh.released_by(record.id)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
+
+from odc.control.change_parts import in_parts
 from odc.control.context import Ports, StorageStatus
+from odc.control.disk_histories import batches, history_change, read_history
 from odc.domain.commands import odc
-from odc.domain.disk import Disk, Snapshot
+from odc.domain.disk import Disk, SnapshotRecord
+from odc.domain.disk_history import DiskHistory
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.paging import all_pages
 from odc.domain.records import Change
@@ -28,6 +33,7 @@ class DiskUsage:
         owner: its owner's name.
         holder: the reservation that has it, if any.
         use: its usage.
+        snapshots: those that are not being deleted, oldest first.
         going: the snapshots that a prune would delete, oldest first.
     """
 
@@ -35,7 +41,8 @@ class DiskUsage:
     owner: str
     holder: Reservation | None
     use: DiskUse
-    going: tuple[Snapshot, ...] = ()
+    snapshots: tuple[SnapshotRecord, ...] = ()
+    going: tuple[SnapshotRecord, ...] = ()
 
 
 def disk_usage(ports: Ports, status: StorageStatus, keep: int, owner: str, name: str) -> tuple[DiskUsage, ...]:
@@ -55,6 +62,7 @@ def disk_usage(ports: Ports, status: StorageStatus, keep: int, owner: str, name:
     use = status.use or StorageUse(total_bytes=0, free_bytes=0)
     chosen = {disk.id for disk in _selected(ports, keep, owner, name)}
     disks = tuple(all_pages(partial(ports.history.list_disks, None)))
+    histories = _histories(ports, disks)
     takes, names = taken_by_owner(disks, use), _owner_names(ports, disks)
     order = sorted(disks, key=lambda disk: (-takes[disk.owner], disk.owner, -taken_by(disk, use), disk.name))
     return tuple(
@@ -63,26 +71,47 @@ def disk_usage(ports: Ports, status: StorageStatus, keep: int, owner: str, name:
             owner=names[disk.owner],
             holder=ports.store.find_reservation(disk.holder) if disk.holder else None,
             use=use.disks.get(disk.id, DiskUse() if disk.made else UNUSED),
-            going=beyond(disk, keep) if disk.id in chosen else (),
+            snapshots=histories[disk.id].kept,
+            going=beyond(histories[disk.id], keep) if disk.id in chosen else (),
         )
         for disk in order
     )
 
 
-def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[Change, str]:
-    """Return the change that marks snapshots as deleted, and a sentence about it. The storage maintenance deletes them.
+def _histories(ports: Ports, disks: Iterable[Disk]) -> dict[str, DiskHistory]:
+    """The disks with their snapshots, by id: read at once and not for each disk."""
+    found: dict[str, list[SnapshotRecord]] = {disk.id: [] for disk in disks}
+    for record in all_pages(partial(ports.history.list_snapshots, None)):
+        if record.disk_id in found:
+            found[record.disk_id].append(record)
+    return {disk.id: DiskHistory(disk=disk, snapshots=tuple(found[disk.id])) for disk in disks}
+
+
+def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[tuple[Change, ...], str]:
+    """Return the changes that mark snapshots as deleted, and a sentence about them. The storage maintenance deletes
+    them.
 
     Raises:
         InvalidRequest, NotFound: as `disk_usage`.
     """
-    disks = _selected(ports, keep, owner, name)
-    going = {disk.id: beyond(disk, keep) for disk in disks}
-    changed = tuple(disk.without(going[disk.id]) for disk in disks if going[disk.id])
-    count = sum(map(len, going.values()))
+    histories = [
+        read_history(ports, disk) for disk in _selected(ports, keep, owner, name) if disk.snapshots.count > keep
+    ]
+    marked = [list(_marked(history, beyond(history, keep))) for history in histories]
+    count = sum(len(beyond(history, keep)) for history in histories)
     if not count:
-        return Change(), "there is no older snapshot to delete"
-    what = f"{count} snapshot{'s' if count > 1 else ''} of {len(changed)} disk{'s' if len(changed) > 1 else ''}"
-    return Change(disks=changed), f"deleting {what}"
+        return (), "there is no older snapshot to delete"
+    number = sum(bool(changes) for changes in marked)
+    what = f"{count} snapshot{'s' if count > 1 else ''} of {number} disk{'s' if number > 1 else ''}"
+    return in_parts(change for changes in marked for change in changes), f"deleting {what}"
+
+
+def _marked(history: DiskHistory, going: tuple[SnapshotRecord, ...]) -> Iterator[Change]:
+    """Yield the changes that mark the snapshots of one disk, oldest first."""
+    for batch in batches(going):
+        after = history.with_deleting(batch)
+        yield history_change(history, after)
+        history = replace(after, disk=replace(after.disk, version=after.disk.version + 1))
 
 
 def _owner_names(ports: Ports, disks: Iterable[Disk]) -> dict[str, str]:

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from odc.control.box_files import reservation_of
+from odc.control.change_parts import in_parts
 from odc.control.context import ClusterStatus, Policy, Ports
+from odc.control.disk_histories import batches
 from odc.domain.commands import Command, gpu_dev, odc
-from odc.domain.disk import Disk, Snapshot, VolumeLabel
+from odc.domain.disk import Disk, SnapshotRecord, VolumeLabel
+from odc.domain.disk_history import DiskHistory, summary_of
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
 from odc.domain.names import NO_DISK, check_name, cut, free_name
 from odc.domain.paging import all_pages
@@ -137,8 +140,11 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Poli
         )
 
 
-def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change, str]:
-    """Return the change that creates records for disks without one, with all their snapshots, and a sentence about it.
+def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[tuple[Change, ...], str]:
+    """Return the changes that create records for disks without one, with all their snapshots, and a sentence about it.
+
+    The snapshots are written before their disk: after a crash in between the disk still has no record, and the
+    repetition of the request writes all of them again.
 
     An owner without a record gets one too: if another login has the uid by now that record is held, and the disk is not
     given to that login.
@@ -154,30 +160,35 @@ def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[Change,
     orphans = orphaned_disks(ports)
     chosen = orphans if request.every else (_chosen(orphans, request),)
     if request.every:
-        disks = _every(ports, policy, orphans, request)
+        found = _every(ports, policy, orphans, request)
     else:
-        disks = [_recovered(ports, policy, chosen[0], request)]
-    if not disks:
-        return Change(), "every disk has its record"
-    names = ", ".join(f"{disk.name} ({disk.id[:8]}, {len(disk.snapshots)} snapshots)" for disk in disks)
+        found = [_recovered(ports, policy, chosen[0], request)]
+    if not found:
+        return (), "every disk has its record"
+    disks = [history.disk for history in found]
+    names = ", ".join(f"{disk.name} ({disk.id[:8]}, {disk.snapshots.count} snapshots)" for disk in disks)
     owners = _missing_owners(ports, disks, {label.disk_id: label for label in chosen})
-    return Change(disks=tuple(disks), users=owners), f"taken back: {names}"
+    changes = [Change(users=(owner,)) for owner in owners]
+    for history in found:
+        changes += [Change(snapshots=tuple(batch)) for batch in batches(history.snapshots)]
+        changes.append(Change(disks=(history.disk,)))
+    return in_parts(changes), f"taken back: {names}"
 
 
-def _every(ports: Ports, policy: Policy, orphans: Iterable[VolumeLabel], request: RecoverDisk) -> list[Disk]:
+def _every(ports: Ports, policy: Policy, orphans: Iterable[VolumeLabel], request: RecoverDisk) -> list[DiskHistory]:
     """The records of all disks that need no further information."""
-    disks: list[Disk] = []
+    found: list[DiskHistory] = []
     left: list[tuple[str, str]] = []
     for label in orphans:
         try:
-            names = [disk.name for disk in disks if disk.owner == label.owner]
-            disks.append(_recovered(ports, policy, label, request, names))
+            names = [history.disk.name for history in found if history.disk.owner == label.owner]
+            found.append(_recovered(ports, policy, label, request, names))
         except InvalidRequest as error:
             left.append((shown(label), error.hints[-1].command))
-    if left and not disks:
+    if left and not found:
         text = "1 disk needs" if len(left) == 1 else f"{len(left)} disks need"
         raise InvalidRequest(f"{text} an owner or another name", *left)
-    return disks
+    return found
 
 
 def _missing_owners(ports: Ports, disks: Iterable[Disk], labels: Mapping[str, VolumeLabel]) -> tuple[User, ...]:
@@ -212,7 +223,7 @@ def _chosen(orphans: tuple[VolumeLabel, ...], request: RecoverDisk) -> VolumeLab
 
 def _recovered(
     ports: Ports, policy: Policy, label: VolumeLabel, request: RecoverDisk, others: Iterable[str] = ()
-) -> Disk:
+) -> DiskHistory:
     """The record of a disk; `others` are names that its owner's disks get by the same request."""
     owner = _owner(ports, label, request.user)
     name = check_name(request.name or label.name, "disk") if request.name or label.name else ""
@@ -223,15 +234,17 @@ def _recovered(
     if name in taken:
         other = odc(f"disk recover {label.disk_id[:8]} --name {free_name(name, taken)}")
         raise InvalidRequest(f"{label.user or owner} has another disk {name}", ("another name", other))
-    return Disk(
+    snapshots = _snapshots(ports, label.disk_id)
+    disk = Disk(
         id=label.disk_id,
         owner=owner,
         name=name,
         size_bytes=label.size_bytes or policy.disk_bytes,
         created_at=ports.clock.now(),
         made=True,
-        snapshots=_snapshots(ports, label.disk_id),
+        snapshots=summary_of(snapshots, len(snapshots) + 1),
     )
+    return DiskHistory(disk=disk, snapshots=snapshots)
 
 
 def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
@@ -252,9 +265,13 @@ def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
     return f"unix:{uid}"
 
 
-def _snapshots(ports: Ports, disk_id: str) -> tuple[Snapshot, ...]:
-    """Return the disk's complete snapshots."""
+def _snapshots(ports: Ports, disk_id: str) -> tuple[SnapshotRecord, ...]:
+    """Return new records for the disk's complete snapshots."""
     try:
-        return ports.volumes.list_snapshots(disk_id)
+        found = ports.volumes.list_snapshots(disk_id)
     except ProviderUnavailable as error:
         raise ProviderUnavailable(f"the snapshots of disk {disk_id[:8]}: {error.message}", *error.hints) from error
+    return tuple(
+        SnapshotRecord(disk_id=disk_id, number=number, snapshot=snapshot)
+        for number, snapshot in enumerate(found, start=1)
+    )

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from odc.control.authorization import Authorizer
+from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.disk_usage import DiskUsage, disk_usage
 from odc.control.pools import pool_state
@@ -16,7 +17,7 @@ from odc.control.status_records import StatusRecords
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.commands import gpu_dev
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, Snapshot, snapshot_id
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
 from odc.domain.node import Node
@@ -63,12 +64,14 @@ class ReservationDetail:
     Attributes:
         record: the reservation.
         disk: its disk, if it still has one.
+        snapshot: the disk's last snapshot; of an ended reservation, the one taken at its end, while it is kept.
         position: place in its pool's queue, from 1; None when it is not queued.
         ahead: what it waits for; None when it is not queued, or waits for no other reservation.
     """
 
     record: Reservation
     disk: Disk | None = None
+    snapshot: Snapshot | None = None
     position: int | None = None
     ahead: Ahead | None = None
 
@@ -214,12 +217,29 @@ class Queries:
         owners = {record.owner for record in records}
         listed = (all_pages(partial(self._ports.history.list_disks, owner)) for owner in owners)
         disks = {disk.id: disk for several in listed for disk in several}
+        own = self._own_snapshots(records)
         positions = QueuePositions(stored.reservations if stored else ())
         return tuple(
-            ReservationDetail(record, disk, positions.position(record), positions.ahead(record, disk))
+            ReservationDetail(
+                record,
+                disk,
+                disk.last_snapshot if disk and record.live else own.get(record.id),
+                positions.position(record),
+                positions.ahead(record, disk),
+            )
             for record in records
             for disk in (disks.get(record.disk_id or ""),)
         )
+
+    def _own_snapshots(self, records: Iterable[Reservation]) -> dict[str, Snapshot]:
+        """The snapshots that were taken at the ends of reservations and are kept; key: the reservation's id."""
+        keys = {
+            (record.disk_id, snapshot_id(holder_of(record))): record.id
+            for record in records
+            if record.disk_id and not record.live
+        }
+        found = self._ports.store.find_snapshots(keys) if keys else {}
+        return {keys[key]: one.snapshot for key, one in found.items() if not one.deleting}
 
     def storage(self, caller: Principal, keep: int, owner: str, disk: str) -> tuple[DiskUsage, ...]:
         """Return every disk with its usage, for operators; the arguments are those of `disk_usage`.

@@ -22,7 +22,7 @@ needs no special recovery: its first pass is a pass like any other.
 Each proposal is about one reservation, or about the queue of one pool, so a fault of one object cannot stop the others.
 
 **Intent before effect.** The record says PREPARING, with node, GPUs and port, before a container is made; it says
-ENDING before one is stopped; a snapshot is listed in `Disk.deleting` before it is deleted. So every effect in the
+ENDING before one is stopped; a snapshot is marked `deleting` before it is deleted. So every effect in the
 outside world is named by a record, and the records tell what may exist. A task repeats its work from
 the start, and each step does nothing if it is done already.
 

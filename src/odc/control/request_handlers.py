@@ -10,7 +10,7 @@ To add a request: a message in `odc.domain.requests`, a handler and an entry her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from odc.control.authorization import Authorizer
+from odc.control.change_parts import in_parts
 from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports
 from odc.control.disk_usage import prune
@@ -33,7 +34,7 @@ from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.names import check_github_user
 from odc.domain.problem_text import problem_text
-from odc.domain.records import MAX_ITEMS, AuditEvent, Change
+from odc.domain.records import AuditEvent, Change
 from odc.domain.requests import (
     AcceptClock,
     Cancel,
@@ -54,7 +55,6 @@ from odc.domain.user import User, with_fetched_keys
 from odc.ports.key_source import FetchedKeys
 
 MAX_OWN_KEYS = 50
-MAX_PART_ITEMS = MAX_ITEMS // 2
 
 Answer = Reservation | User | str
 """The record that the request is about, the caller's own record, or a sentence."""
@@ -160,9 +160,7 @@ class RequestHandlers:
     def end_all(self, caller: Principal, _: EndAll) -> Effect:
         """End every live reservation, several in each transaction. The answer counts those that were live before."""
         changes = [self._end(caller, record) for record in self._ports.store.observe().reservations]
-        return Effect(
-            change=Change(), parts=tuple(_in_parts(changes)), answer=f"ending: {len(changes)}; disks are kept"
-        )
+        return _in_effect(in_parts(changes), f"ending: {len(changes)}; disks are kept")
 
     def forget_user(self, caller: Principal, request: ForgetUser) -> Effect:
         """Delete a user's keys and record, end their reservations, keep their disks."""
@@ -177,33 +175,19 @@ class RequestHandlers:
 
     def prune_snapshots(self, _: Principal, request: PruneSnapshots) -> Effect:
         """Mark older snapshots for deletion; the storage maintenance deletes them."""
-        change, answer = prune(self._ports, request.keep, request.owner, request.disk)
-        return Effect(change=change, answer=answer, sweeps=(STORAGE,))
+        parts, answer = prune(self._ports, request.keep, request.owner, request.disk)
+        return _in_effect(parts, answer, sweeps=(STORAGE,))
 
     def recover_disk(self, _: Principal, request: RecoverDisk) -> Effect:
         """Make records for disks that have files but no record."""
-        change, answer = recover(self._ports, self._policy, request)
-        return Effect(change=change, answer=answer, sweeps=(STORAGE,))
+        parts, answer = recover(self._ports, self._policy, request)
+        return _in_effect(parts, answer, sweeps=(STORAGE,))
 
 
-def _in_parts(changes: Iterable[Change]) -> Iterator[Change]:
-    """Yield the changes of different reservations in transactions that are far from the limit of items.
-
-    Small ones, because another writer's change of one reservation makes the whole part conflict.
-    """
-    part = Change()
-    for change in changes:
-        if part.items + change.items > MAX_PART_ITEMS:
-            yield part
-            part = Change()
-        part = replace(
-            part,
-            reservations=part.reservations + change.reservations,
-            disks=part.disks + change.disks,
-            events=part.events + change.events,
-        )
-    if part.items:
-        yield part
+def _in_effect(parts: tuple[Change, ...], answer: str, sweeps: tuple[str, ...] = ()) -> Effect:
+    """The parts, the last one with the request."""
+    last = parts[-1] if parts else Change()
+    return Effect(change=last, parts=parts[:-1], answer=answer, sweeps=sweeps)
 
 
 def _update_user(user: User) -> Effect:

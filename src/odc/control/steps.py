@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from odc.control.task_runner import TaskId
 from odc.domain.box import BoxSeen
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import SYSTEM, AuditEvent, Change
@@ -57,6 +57,7 @@ class Step:
         events: for the reservation's history.
         tasks: started once the change is committed.
         disk: its disk as it is to be; None if it stays.
+        snapshot: a new snapshot of the disk; None if there is none.
         fenced: occupancy or promises of the pool change, so it commits with the pool's version.
     """
 
@@ -64,6 +65,7 @@ class Step:
     events: list[AuditEvent] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     disk: Disk | None = None
+    snapshot: SnapshotRecord | None = None
     fenced: bool = False
 
     @property
@@ -72,6 +74,7 @@ class Step:
         return Change(
             reservations=(self.record,) if self.record is not None else (),
             disks=(self.disk,) if self.disk is not None else (),
+            snapshots=(self.snapshot,) if self.snapshot is not None else (),
             events=tuple(self.events),
         )
 
@@ -106,6 +109,7 @@ def combine(
         plans=dict(plans),
         reservations=tuple(step.record for step in steps if step.record is not None),
         disks=tuple(step.disk for step in steps if step.disk is not None),
+        snapshots=tuple(step.snapshot for step in steps if step.snapshot is not None),
         events=tuple(event for step in steps for event in step.events),
     )
     written = change.plans or change.reservations or change.disks or change.events

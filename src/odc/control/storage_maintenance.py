@@ -3,33 +3,47 @@
 A round is a task. It also restores quotas that differ from the records, labels volumes, finds volumes without a record,
 and writes the usage of its disk to each running box.
 
-Intent is written before effect: a snapshot's record moves to `Disk.deleting` before anything is deleted, and leaves the
-disk's record when the snapshot and its listing are gone. A crash in between is finished by the next round. Only
-snapshots that a record names are deleted.
+Intent is written before effect: a snapshot's record is marked `deleting` before anything is deleted, and is deleted
+when the snapshot and its listing are gone. A crash in between is finished by the next round. Only snapshots that a
+record names are deleted. A round reads the snapshots of those disks only whose summary says that there is something to
+do, and marks at most `MAX_SNAPSHOTS` of each disk.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
+from odc.control.disk_histories import MAX_SNAPSHOTS, batches, history_change, read_history
 from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
 from odc.control.sweeps import STORAGE, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
-from odc.domain.disk import Disk, Snapshot
+from odc.domain.disk import Disk, SnapshotRecord
+from odc.domain.disk_history import DiskHistory
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
 from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_texts
-from odc.domain.records import Change, Stored
-from odc.domain.reservation import State
-from odc.domain.storage import DiskUse, Level, StorageUse, expendable, first_to_go, past_limits, past_share
+from odc.domain.reservation import Reservation, State
+from odc.domain.storage import (
+    DiskUse,
+    Level,
+    StorageUse,
+    first_to_go,
+    has_history,
+    is_past_share,
+    may_be_past_limits,
+    past_limits,
+    past_share,
+    taken_by_owner,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +54,14 @@ FOLLOW_UP_DELAY = timedelta(seconds=1)
 MAX_PROBLEMS = 5
 DISK_USE_STEPS = 200
 """The use that is written into a box is rounded up to such a fraction of the disk, so that it is rarely written."""
+
+
+class _Chosen(NamedTuple):
+    """Snapshots of one disk to delete, and why."""
+
+    history: DiskHistory
+    snapshots: tuple[SnapshotRecord, ...]
+    why: str
 
 
 class StorageMaintenance:
@@ -90,7 +112,7 @@ class StorageMaintenance:
             disks = [self._finish(disk) for disk in all_pages(partial(self._ports.history.list_disks, None))]
             use = self._ports.volumes.measure()
             self._limit(disks, use)
-            gone = [self._delete(disk, snapshots, why) for disk, snapshots, why in self._choose(disks, use, now)]
+            gone = [self._delete(chosen) for chosen in self._choose(disks, use, now)]
             # Measured again, so that users and operators see the freed space.
             if any(gone):
                 use = self._ports.volumes.measure()
@@ -103,7 +125,7 @@ class StorageMaintenance:
         # After the deletions, which must also happen on a full storage, where labels cannot be written.
         self._find_orphans(disks)
         self._update_status(use)
-        self._write_disk_use(use, self._ports.store.observe())
+        self._write_disk_use(use, {disk.id: disk for disk in disks}, self._ports.store.observe().reservations)
 
     def _find_orphans(self, disks: list[Disk]) -> None:
         """Find volumes without a record, and label the others so that they can be recognised later."""
@@ -124,9 +146,7 @@ class StorageMaintenance:
                 except ProviderError as error:
                     self._note(ProblemKind.DISK_UNLIMITED, disk, error.message)
 
-    def _choose(
-        self, disks: list[Disk], use: StorageUse, now: datetime | None
-    ) -> Iterable[tuple[Disk, tuple[Snapshot, ...], str]]:
+    def _choose(self, disks: list[Disk], use: StorageUse, now: datetime | None) -> Iterable[_Chosen]:
         """The snapshots to delete in this round, each with the reason.
 
         Rules that depend on sizes wait until the storage has settled: the file system counts freed space late, and a
@@ -134,71 +154,86 @@ class StorageMaintenance:
         chosen in a round that has none of the others.
         """
         rule = self._policy.retention
-        found = [(disk, past_limits(disk, rule, now), "more or older than are kept") for disk in disks]
-        if not use.settling:
-            found += [(disk, past_share(disk, use.disks.get(disk.id), rule), "too much history") for disk in disks]
-        chosen = [one for one in found if one[1]]
-        if chosen or use.settling:
+        found = []
+        for disk in disks:
+            known = use.disks.get(disk.id)
+            is_large = not use.settling and has_history(disk, use) and is_past_share(disk, known, rule)
+            if may_be_past_limits(disk, rule, now) or is_large:
+                history = read_history(self._ports, disk)
+                found.append(_Chosen(history, past_limits(history, rule, now), "more or older than are kept"))
+                found += [_Chosen(history, past_share(history, known, rule), "too much history")] * is_large
+        chosen = [one for one in found if one.snapshots]
+        missing = use.missing_bytes(rule)
+        if chosen or use.settling or missing <= 0:
             return chosen
-        by_id = {disk.id: disk for disk in disks}
-        missing = first_to_go(disks, use, use.missing_bytes(rule))
-        return [(by_id[key], snapshots, "the storage is nearly full") for key, snapshots in missing.items()]
+        histories = {disk.id: read_history(self._ports, disk) for disk in disks if has_history(disk, use)}
+        going = first_to_go(histories.values(), taken_by_owner(disks, use), use, missing)
+        return [_Chosen(histories[key], snapshots, "the storage is nearly full") for key, snapshots in going.items()]
 
     def _finish(self, disk: Disk) -> Disk:
-        """Delete the snapshots in `Disk.deleting`, and return the record. Failures are left to the next round."""
-        if not disk.deleting:
+        """Delete the snapshots that are marked for it, and return the record. Failures are left to the next round."""
+        if not disk.snapshots.deleting:
             return disk
-        back: tuple[Snapshot, ...] = ()
-        unfinished: tuple[Snapshot, ...] = ()
+        history = read_history(self._ports, disk)
         try:
-            for snapshot in disk.deleting:
-                try:
-                    if not self._ports.volumes.delete_snapshot(disk.id, snapshot.id):
-                        unfinished = (*unfinished, snapshot)
-                        continue
-                except ProviderRefused as error:
-                    # The storage refuses to delete its last snapshot: the newer ones in the record do not exist there.
-                    self._note(ProblemKind.DISK_FAULT, disk, error.message)
-                    back = (*back, snapshot)
-                    continue
-                if snapshot.listing:
-                    self._ports.blobs.delete(snapshot.listing)
-            if unfinished == disk.deleting:
-                return disk
-            done = replace(disk, deleting=unfinished, snapshots=(*back, *disk.snapshots))
-            return self._commit(done)
+            for batch in batches(history.deleting):
+                committed = self._commit(history, self._deleted(history, batch))
+                if committed is None:
+                    break
+                history = committed
         except ProviderError as error:
             self._note(ProblemKind.SNAPSHOTS_STAY, disk, error.message)
-            return disk
+        return history.disk
 
-    def _delete(self, disk: Disk, snapshots: tuple[Snapshot, ...], why: str) -> bool:
+    def _deleted(self, history: DiskHistory, marked: Iterable[SnapshotRecord]) -> DiskHistory:
+        """Delete these snapshots; return the disk without the records of those that are gone."""
+        gone, back = [], []
+        for record in marked:
+            try:
+                if not self._ports.volumes.delete_snapshot(record.disk_id, record.id):
+                    continue
+            except ProviderRefused as error:
+                # The storage refuses to delete its last snapshot: the newer ones in the record do not exist there.
+                self._note(ProblemKind.DISK_FAULT, history.disk, error.message)
+                back.append(record)
+                continue
+            if record.snapshot.listing:
+                self._ports.blobs.delete(record.snapshot.listing)
+            gone.append(record)
+        return history.without(gone).with_deleting(back, deleting=False) if gone or back else history
+
+    def _delete(self, chosen: _Chosen) -> bool:
         """Write the intent, then delete; return whether that succeeded. Nothing is deleted without a newer verified
         snapshot.
         """
+        history, disk = chosen.history, chosen.history.disk
         there = {snapshot.id for snapshot in self._ports.volumes.list_snapshots(disk.id)}
-        kept = [one for one in disk.snapshots[len(expendable(disk)) :] if one.verified_at is not None]
-        if not any(snapshot.id in there for snapshot in kept):
+        kept = [one for one in history.kept[len(history.expendable) :] if one.snapshot.verified_at is not None]
+        if not any(record.id in there for record in kept):
             self._note(ProblemKind.SNAPSHOT_MISSING, disk)
             return False
-        meant = self._commit(disk.without(snapshots))
-        if not meant.deleting:
+        going = chosen.snapshots[:MAX_SNAPSHOTS]
+        marked = self._commit(history, history.with_deleting(going))
+        if marked is None:
             return False
-        names = " ".join(snapshot.id for snapshot in snapshots)
-        log.info("snapshots deleted", extra={"disk": disk.id, "owner": disk.owner, "snapshots": names, "why": why})
-        return not self._finish(meant).deleting
+        names = " ".join(record.id for record in going)
+        extra = {"disk": disk.id, "owner": disk.owner, "snapshots": names, "why": chosen.why}
+        log.info("snapshots deleted", extra=extra)
+        return not self._finish(marked.disk).snapshots.deleting
 
     def _note(self, kind: ProblemKind, disk: Disk, detail: str = "") -> None:
         self._problems[disk.id] = Problem(kind=kind, disk=disk.id, name=disk.name, detail=detail)
 
-    def _commit(self, disk: Disk) -> Disk:
-        """Write the disk's record and return it; the record as read if another writer was first: a later round decides
-        again.
-        """
+    def _commit(self, before: DiskHistory, after: DiskHistory) -> DiskHistory | None:
+        """Write the difference; None if another writer was first: a later round decides again."""
+        change = history_change(before, after)
+        if not change.items:
+            return after
         try:
-            self._ports.store.commit(Change(disks=(disk,)))
+            self._ports.store.commit(change)
         except Conflict:
-            return replace(disk, deleting=())
-        return replace(disk, version=disk.version + 1)
+            return None
+        return replace(after, disk=replace(after.disk, version=after.disk.version + 1))
 
     def _update_status(self, use: StorageUse | None) -> None:
         before, rule = self._before, self._policy.retention
@@ -217,10 +252,10 @@ class StorageMaintenance:
             for text in texts:
                 log.warning("disk storage", extra={"reason": text})
 
-    def _write_disk_use(self, use: StorageUse, stored: Stored) -> None:
+    def _write_disk_use(self, use: StorageUse, disks: Mapping[str, Disk], live: Sequence[Reservation]) -> None:
         """Write into each running box how full its disk is. It only informs: a fault is tried again next time."""
-        for record in stored.reservations:
-            disk = stored.disks.get(record.disk_id or "")
+        for record in live:
+            disk = disks.get(record.disk_id or "")
             known = use.disks.get(record.disk_id or "")
             if record.state is not State.ACTIVE or disk is None or known is None or known.live_bytes is None:
                 continue
@@ -234,8 +269,8 @@ class StorageMaintenance:
                 self._written_disk_use[record.id] = (text, record.version)
             except ProviderError as error:
                 log.info("the use of a disk could not be written into its box", extra={"reason": error.message})
-        live = {record.id for record in stored.reservations}
-        self._written_disk_use = {key: text for key, text in self._written_disk_use.items() if key in live}
+        ids = {record.id for record in live}
+        self._written_disk_use = {key: text for key, text in self._written_disk_use.items() if key in ids}
 
 
 def _disk_use(disk: Disk, use: DiskUse) -> bytes:

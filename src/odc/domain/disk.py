@@ -1,12 +1,13 @@
 """A disk: the user's named home, kept between reservations. Its identity is its id; its name is only a label.
 
+Its snapshots are records of their own, since there may be a thousand of them; `disk_history` has the rules.
+
 At most one reservation holds it, and only the holder's release frees it. One more may wait for it, if the holder is
 ending and will not be queued again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -31,6 +32,51 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int = 0
     listing: str = ""
     crash_consistent: bool = False
+
+
+class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of a disk, as it is stored.
+
+    It has no version: a change that writes or deletes it also writes its disk, whose version covers it.
+
+    Attributes:
+        disk_id: of which disk.
+        number: its place among the disk's snapshots; a newer one has a larger number, whatever the clock says.
+        snapshot: the snapshot.
+        deleting: its deletion is decided; it may be deleted already, partly or completely.
+    """
+
+    disk_id: str
+    number: int
+    snapshot: Snapshot
+    deleting: bool = False
+
+    @property
+    def id(self) -> str:
+        """The snapshot's id, unique among those of the disk."""
+        return self.snapshot.id
+
+
+class SnapshotSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a disk's snapshots without reading their records.
+
+    Attributes:
+        count: of the snapshots, without those that are being deleted.
+        deleting: of those whose deletion is decided.
+        used_bytes: sizes of the counted ones' files, together.
+        oldest_at: when the oldest counted one was taken; None if there is none.
+        last: the newest counted one.
+        last_verified: the newest counted one that is verified.
+        next_number: the number of the next snapshot.
+    """
+
+    count: int = 0
+    deleting: int = 0
+    used_bytes: int = 0
+    oldest_at: datetime | None = None
+    last: Snapshot | None = None
+    last_verified: Snapshot | None = None
+    next_number: int = 1
 
 
 def snapshot_id(holder: str, number: int = 0) -> str:
@@ -74,8 +120,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         made: a box has used its volume: from then on a missing volume is a fault and is not created again.
         holder: id of the reservation that has it, None when it is free.
         successor: id of the reservation that gets it next.
-        snapshots: oldest first.
-        deleting: snapshots whose deletion is decided; they may be deleted already, partly or completely.
+        snapshots: what is known of its snapshots; stored as `snapshot_summary`, since version 0.1.0 stored all of them
+            as `snapshots`.
         fault: its current fault; empty if there is none.
         zone: where its volume is, so that only nodes of this zone can attach it; empty: any node can.
     """
@@ -89,8 +135,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     made: bool = False
     holder: str | None = None
     successor: str | None = None
-    snapshots: tuple[Snapshot, ...] = ()
-    deleting: tuple[Snapshot, ...] = ()
+    snapshots: SnapshotSummary = msgspec.field(default=SnapshotSummary(), name="snapshot_summary")
     fault: str = ""
     zone: str = ""
 
@@ -108,16 +153,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.structs.replace(self, holder=self.successor, successor=None)
         return self
 
-    def without(self, snapshots: Iterable[Snapshot]) -> Disk:
-        """The disk with these snapshots to be deleted; the intent is written before anything is deleted."""
-        going = {snapshot.id for snapshot in snapshots}
-        return msgspec.structs.replace(
-            self,
-            snapshots=tuple(snapshot for snapshot in self.snapshots if snapshot.id not in going),
-            deleting=(*self.deleting, *(snapshot for snapshot in self.snapshots if snapshot.id in going)),
-        )
-
     @property
     def last_snapshot(self) -> Snapshot | None:
         """The newest snapshot, or None."""
-        return self.snapshots[-1] if self.snapshots else None
+        return self.snapshots.last

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
@@ -96,6 +96,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         plans: GPU type to the new plan of a pool that is in `pools`; the stored plans of the others stay.
         reservations: records to write.
         disks: records to write.
+        snapshots: records to write, in place of one of the same disk and id; their disks are written too, which have
+            the version. Only a disk that has no record yet may get the records of its snapshots before its own.
+        deleted_snapshots: records to delete; their disks are written too.
         users: records to write.
         documents: to write; of different names.
         events: to append, in order.
@@ -108,6 +111,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     plans: Mapping[str, PoolDocument] = {}
     reservations: tuple[Reservation, ...] = ()
     disks: tuple[Disk, ...] = ()
+    snapshots: tuple[SnapshotRecord, ...] = ()
+    deleted_snapshots: tuple[SnapshotRecord, ...] = ()
     users: tuple[User, ...] = ()
     documents: tuple[Document, ...] = ()
     events: tuple[AuditEvent, ...] = ()
@@ -126,6 +131,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             len(self.pools)
             + sum(map(_items_of, self.reservations))
             + 2 * len(self.disks)
+            + len(self.snapshots)
+            + len(self.deleted_snapshots)
             + len(self.users)
             + len(self.documents)
             + len({event.reservation_id for event in self.events})

@@ -13,7 +13,8 @@ from enum import StrEnum
 
 import msgspec
 
-from odc.domain.disk import Disk, Snapshot
+from odc.domain.disk import Disk, SnapshotRecord
+from odc.domain.disk_history import DiskHistory
 
 NEGLIGIBLE = 2**20
 """Bytes of history for which no snapshot is deleted: the snapshots' own records, not files."""
@@ -102,62 +103,84 @@ class StorageUse(msgspec.Struct, frozen=True, kw_only=True):
         return Level.FULL if self.free_bytes * 300 < self.total_bytes * rule.free_percent else Level.LOW
 
 
-def expendable(disk: Disk) -> tuple[Snapshot, ...]:
-    """The snapshots that may be deleted, oldest first: those older than the newest verified one."""
-    verified = [place for place, snapshot in enumerate(disk.snapshots) if snapshot.verified_at is not None]
-    return disk.snapshots[: verified[-1]] if verified else ()
+def may_be_past_limits(disk: Disk, rule: Retention, now: datetime | None) -> bool:
+    """Whether `past_limits` may find something: known from the disk's record alone."""
+    known = disk.snapshots
+    if known.count < 2 or known.last_verified is None:
+        return False
+    is_old = now is not None and rule.days > 0 and (known.oldest_at or now) < now - timedelta(days=rule.days)
+    return known.count > rule.keep or is_old
 
 
-def past_limits(disk: Disk, rule: Retention, now: datetime | None) -> tuple[Snapshot, ...]:
+def past_limits(history: DiskHistory, rule: Retention, now: datetime | None) -> tuple[SnapshotRecord, ...]:
     """The snapshots beyond the number and the age that are kept, oldest first.
 
     Args:
-        disk: the disk.
+        history: the disk with its snapshots.
         rule: the operator's.
         now: None if the clock cannot be trusted: then nothing is too old.
     """
-    old = expendable(disk)
-    kept = max(rule.keep - (len(disk.snapshots) - len(old)), 0)
+    old = history.expendable
+    kept = max(rule.keep - (len(history.kept) - len(old)), 0)
     many = old[: max(len(old) - kept, 0)]
     if now is None or not rule.days:
         return many
-    limit = now - timedelta(days=rule.days)
-    return tuple(snapshot for snapshot in old if snapshot in many or snapshot.taken_at < limit)
+    limit, numbers = now - timedelta(days=rule.days), {record.number for record in many}
+    return tuple(record for record in old if record.number in numbers or record.snapshot.taken_at < limit)
 
 
-def beyond(disk: Disk, keep: int) -> tuple[Snapshot, ...]:
+def beyond(history: DiskHistory, keep: int) -> tuple[SnapshotRecord, ...]:
     """Return the snapshots beyond this number of newest ones, oldest first; the newest verified one is always kept."""
-    return past_limits(disk, Retention(keep=max(keep, 1), days=0), None)
+    return past_limits(history, Retention(keep=max(keep, 1), days=0), None)
 
 
-def past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> tuple[Snapshot, ...]:
+def is_past_share(disk: Disk, use: DiskUse | None, rule: Retention) -> bool:
+    """Whether the disk's history takes more than its share."""
+    history = use.history_bytes if use else None
+    return history is not None and rule.percent > 0 and history > disk.size_bytes * rule.percent / 100
+
+
+def past_share(history: DiskHistory, use: DiskUse | None, rule: Retention) -> tuple[SnapshotRecord, ...]:
     """Return the oldest snapshot if the disk's history exceeds its limit. One at a time: the freed space is only known
     afterwards.
     """
-    history = use.history_bytes if use else None
-    if history is None or not rule.percent or history <= disk.size_bytes * rule.percent / 100:
-        return ()
-    return expendable(disk)[:1]
+    return history.expendable[:1] if is_past_share(history.disk, use, rule) else ()
 
 
-def first_to_go(disks: Iterable[Disk], use: StorageUse, missing_bytes: int) -> dict[str, tuple[Snapshot, ...]]:
+def has_history(disk: Disk, use: StorageUse) -> bool:
+    """Whether deleting older snapshots of the disk may free space, as far as is known."""
+    known = use.disks.get(disk.id)
+    taken = known.history_bytes if known else None
+    return disk.snapshots.count > 1 and (taken is None or taken > NEGLIGIBLE)
+
+
+def first_to_go(
+    histories: Iterable[DiskHistory], takes: Mapping[str, int], use: StorageUse, missing_bytes: int
+) -> dict[str, tuple[SnapshotRecord, ...]]:
     """Return the snapshots to delete to free this much; key: disk id, value: oldest first.
 
     Snapshots of the user who uses most come first, oldest first. It stops after one whose freed space is not known: two
     snapshots may share data that deleting either one would not free, and a snapshot that is deleted without need is
     lost.
+
+    Args:
+        histories: the disks that have a history.
+        takes: as `taken_by_owner` gives it, of all disks.
+        use: the measurement.
+        missing_bytes: how much to free.
     """
-    left = {disk.id: list(expendable(disk)) for disk in disks if _has_history(disk, use)}
-    owners = {disk.id: disk.owner for disk in disks}
-    takes = taken_by_owner(disks, use)
-    chosen: dict[str, tuple[Snapshot, ...]] = {}
+    found = [history for history in histories if has_history(history.disk, use)]
+    left = {history.disk.id: list(history.expendable) for history in found}
+    owners, takes = {history.disk.id: history.disk.owner for history in found}, dict(takes)
+    chosen: dict[str, tuple[SnapshotRecord, ...]] = {}
     while missing_bytes > 0 and any(left.values()):
         disk_id = min(
-            (key for key, found in left.items() if found), key=lambda k: (-takes[owners[k]], left[k][0].taken_at)
+            (key for key, records in left.items() if records),
+            key=lambda k: (-takes[owners[k]], left[k][0].snapshot.taken_at),
         )
-        snapshot = left[disk_id].pop(0)
-        chosen[disk_id] = (*chosen.get(disk_id, ()), snapshot)
-        gain = _gain(disk_id, snapshot, use)
+        record = left[disk_id].pop(0)
+        chosen[disk_id] = (*chosen.get(disk_id, ()), record)
+        gain = _gain(disk_id, record, use)
         if gain <= NEGLIGIBLE:
             break
         missing_bytes -= gain
@@ -180,18 +203,12 @@ def taken_by(disk: Disk, use: StorageUse) -> int:
     known = use.disks.get(disk.id)
     if known is not None and known.total_bytes is not None:
         return known.total_bytes
-    return sum(snapshot.used_bytes for snapshot in disk.snapshots)
+    return disk.snapshots.used_bytes
 
 
-def _has_history(disk: Disk, use: StorageUse) -> bool:
-    known = use.disks.get(disk.id)
-    history = known.history_bytes if known else None
-    return history is None or history > NEGLIGIBLE
-
-
-def _gain(disk_id: str, snapshot: Snapshot, use: StorageUse) -> int:
+def _gain(disk_id: str, record: SnapshotRecord, use: StorageUse) -> int:
     known = use.disks.get(disk_id)
-    return known.snapshots.get(snapshot.id, 0) if known else 0
+    return known.snapshots.get(record.id, 0) if known else 0
 
 
 def gib_text(count: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Page
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation
@@ -68,6 +68,9 @@ class History(Protocol):
 
     def list_disks(self, owner: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[Disk]:
         """The owner's disks by name; with None everyone's, by owner and name."""
+
+    def list_snapshots(self, disk_id: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[SnapshotRecord]:
+        """The disk's snapshots by number, also those that are being deleted; with None of every disk, by its id."""
 
     def list_users(self, page: str = "", limit: int = PAGE_SIZE) -> Page[User]:
         """Every user's record, by principal."""

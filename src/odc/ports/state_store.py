@@ -5,9 +5,10 @@ One adapter implements this port and its neighbours `history`, `leases` and `pru
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.records import Change, RequestRecord, Stored
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -49,6 +50,9 @@ class StateStore(Protocol):
 
     def find_disk(self, disk_id: str) -> Disk | None:
         """Return the disk with exactly this id, of any owner; None if there is none."""
+
+    def find_snapshots(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], SnapshotRecord]:
+        """Return the snapshots that exist of those with these ids of disk and snapshot."""
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

@@ -51,7 +51,7 @@ def test_a_preparing_reservation_is_cancelled_wherever_it_hangs(broken: str) -> 
     world.cancel(record)
     world.settle()
     assert_nothing_left(world, record)
-    assert world.disk("proj").snapshots == ()
+    assert world.snapshots(world.disk("proj")) == ()
 
 
 def test_a_reservation_whose_ssh_never_answers_can_be_cancelled() -> None:

@@ -91,7 +91,7 @@ def test_a_reservation_whose_time_is_over_while_the_cluster_is_away_ends_when_it
     world.pass_time(2 * HOUR, step=10 * MINUTE)
     assert world.get(record).state is State.ENDING
     assert len(world.cluster.peek()) == 1
-    assert world.disk("proj").snapshots == ()
+    assert world.snapshots(world.disk("proj")) == ()
     world.cluster.heal()
     world.pass_time(2 * MINUTE)
     assert world.get(record).ended_why is EndReason.EXPIRED
@@ -135,7 +135,7 @@ def test_a_silent_node_keeps_its_claims_and_nothing_of_it_is_released_or_snapsho
     now = world.get(record)
     assert now.state is State.ENDING
     assert not now.boxes_gone
-    assert world.disk("proj").snapshots == ()
+    assert world.snapshots(world.disk("proj")) == ()
     assert world.get(waiting).state is State.QUEUED
     world.cluster.heal()
     world.pass_time(2 * MINUTE)

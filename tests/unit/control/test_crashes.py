@@ -104,7 +104,7 @@ def assert_safe(world: World, disk: Disk) -> None:
     assert disk.holder is None
     assert disk.successor is None
     assert disk.fault == ""
-    assert [snapshot.id for snapshot in disk.snapshots] == list(snapshot_ids(world.volumes, disk.id))
+    assert [snapshot.id for snapshot in world.snapshots(disk)] == list(snapshot_ids(world.volumes, disk.id))
     last = disk.last_snapshot
     assert last is not None
     assert last.verified_at is not None

@@ -154,7 +154,7 @@ def test_a_reservation_is_not_ended_before_each_step_of_making_its_disk_safe_is_
     assert world.get(record).state is State.ENDING
     world.pass_time(MINUTE)
     assert world.get(record).state is State.ENDED
-    assert len(world.disk("proj").snapshots) == 1
+    assert world.disk("proj").snapshots.count == 1
 
 
 SLOW = [
@@ -204,7 +204,7 @@ def test_a_listing_that_cannot_be_stored_is_tried_again_and_belongs_to_the_same_
     world.cancel(record)
     world.pass_time(MINUTE)
     disk = world.disk("proj")
-    assert len(disk.snapshots) == 1
+    assert disk.snapshots.count == 1
     assert disk.last_snapshot is not None
     assert world.blobs.exists(disk.last_snapshot.listing)
 
@@ -240,7 +240,7 @@ def test_files_of_a_start_that_failed_are_there_at_the_next_and_no_snapshot_is_m
     disk = world.disk("proj")
     world.volumes.write(disk.id, "half")
     world.pass_until(lambda: world.get(record).attempt == 2, 10 * MINUTE)
-    assert world.disk("proj").snapshots == ()
+    assert world.snapshots(world.disk("proj")) == ()
     assert world.disk("proj").holder == record.id
     world.cluster.heal()
     world.pass_time(2 * MINUTE)

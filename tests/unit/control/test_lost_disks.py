@@ -82,7 +82,7 @@ def test_a_recovered_disk_has_its_files_and_snapshots_and_is_not_named_any_more(
     assert recover(world, disk="late") == f"taken back: late ({lost[:8]}, 1 snapshots)"
     assert "no record" not in problems(world)
     disk = world.disk("late")
-    assert (disk.id, disk.made, len(disk.snapshots)) == (lost, True, 1)
+    assert (disk.id, disk.made, disk.snapshots.count) == (lost, True, 1)
     record = world.reserve(ADA, disk="late")
     assert world.get(record).state is State.ACTIVE
     assert world.volumes.files(lost) == {"precious": 7}

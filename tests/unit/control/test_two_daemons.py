@@ -60,7 +60,7 @@ def test_two_daemons_at_once_give_no_gpu_twice_and_end_everything_once(after: bo
         assert world.cluster.peek() == ()
         assert world.cluster.leftovers() == frozenset()
         assert world.volumes.list_attached() == {}
-        assert len(world.disk("proj").snapshots) == 1
+        assert world.disk("proj").snapshots.count == 1
     assert 60 < number < MOST
 
 

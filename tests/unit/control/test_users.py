@@ -130,7 +130,7 @@ def test_the_box_of_a_leaver_runs_on_until_the_operator_forgets_them() -> None:
     assert world.boxes_of(record) == []
     (former,) = [entry for entry in world.queries.users(OPERATOR) if entry.user.is_former]
     (disk,) = former.disks
-    assert (disk.holder, len(disk.snapshots)) == (None, 1)
+    assert (disk.holder, disk.snapshots.count) == (None, 1)
 
 
 def test_a_queued_reservation_of_a_leaver_never_starts_once_forgotten() -> None:
@@ -155,7 +155,7 @@ def test_a_user_with_a_new_uid_keeps_a_running_box_its_disk_and_the_keys() -> No
     assert world.queries.me(new).keys == (KEY,)
     world.cancel(world.get(record), new)
     world.settle()
-    assert len(world.disk("proj", new).snapshots) == 1
+    assert world.disk("proj", new).snapshots.count == 1
     assert world.store.find_user(ADA.id) is None
 
 

@@ -14,7 +14,6 @@ from tests.builders import NOW, a_disk, a_placed, a_reservation
 
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.catalog import BUILT_IN, Catalog, GpuType, own_type_name
-from odc.domain.disk import Snapshot
 from odc.domain.errors import (
     OUTCOMES,
     InvalidRequest,
@@ -301,12 +300,6 @@ def test_a_disk_has_one_holder_and_one_successor_and_only_they_let_go() -> None:
     passed_on = held.released_by("one")
     assert (passed_on.holder, passed_on.successor) == ("two", None)
     assert passed_on.released_by("one") == passed_on
-
-
-def test_the_last_snapshot_is_the_newest() -> None:
-    assert a_disk().last_snapshot is None
-    snapshots = (Snapshot(id="a-1", taken_at=NOW), Snapshot(id="b-1", taken_at=NOW))
-    assert a_disk(snapshots=snapshots).last_snapshot == snapshots[1]
 
 
 # Promises

@@ -17,7 +17,7 @@ from odc.adapters.dynamodb.table import (
     is_key,
     joined,
 )
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Page, page_of, page_start
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation
@@ -101,6 +101,16 @@ class DynamoHistory:
         found = self._table.query(items.DISKS, (first, last), index=BY_OWNER_AND_NAME, limit=limit + 1)
         disks = [items.disk_of(item) for item in islice(found, limit + 1)]
         return page_of(disks, limit, listing, lambda disk: (disk.owner, disk.name))
+
+    def list_snapshots(self, disk_id: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[SnapshotRecord]:
+        """The disk's snapshots by number; with None of every disk."""
+        listing = f"snapshots {disk_id}"
+        after = page_start(listing, page, tuple[str, int])
+        first = joined(after[0], after[1] + 1) if after else joined(disk_id or "", 0)
+        last = joined(disk_id, AFTER_ALL) if disk_id is not None else AFTER_ALL
+        found = self._table.query(items.SNAPSHOTS, (first, last), index=BY_ORDER, limit=limit + 1)
+        records = [items.snapshot_of(item) for item in islice(found, limit + 1)]
+        return page_of(records, limit, listing, lambda record: (record.disk_id, record.number))
 
     def list_users(self, page: str = "", limit: int = PAGE_SIZE) -> Page[User]:
         """Every user's record, by principal."""

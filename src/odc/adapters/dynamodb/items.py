@@ -5,18 +5,19 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AND_NAME, Item, joined
-from odc.domain.disk import Disk
+from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AND_NAME, Item, Key, joined
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
-LIVE, ENDED, DISKS, USERS, DOCUMENTS = "live", "ended", "disks", "users", "documents"
+LIVE, ENDED, DISKS, SNAPSHOTS, USERS, DOCUMENTS = "live", "ended", "disks", "snapshots", "users", "documents"
 _encode = msgspec.json.Encoder().encode
 _reservation = msgspec.json.Decoder(Reservation)
 _disk = msgspec.json.Decoder(Disk)
+_snapshot = msgspec.json.Decoder(SnapshotRecord)
 _user = msgspec.json.Decoder(User)
 _event = msgspec.json.Decoder(AuditEvent)
 _request = msgspec.json.Decoder(RequestRecord)
@@ -66,6 +67,22 @@ def disk_item(disk: Disk) -> Item:
 def disk_of(item: Item) -> Disk:
     """The record of an item."""
     return replace(_disk.decode(item["body"]), version=item["version"])
+
+
+def snapshot_key(disk_id: str, snapshot_id: str) -> Key:
+    """The key of a snapshot's item."""
+    return SNAPSHOTS, joined(disk_id, snapshot_id)
+
+
+def snapshot_item(record: SnapshotRecord) -> Item:
+    """The item of a snapshot, by number in the index by order."""
+    partition, key = snapshot_key(record.disk_id, record.id)
+    return {"pk": partition, "sk": key, "body": _encode(record), BY_ORDER: joined(record.disk_id, record.number)}
+
+
+def snapshot_of(item: Item) -> SnapshotRecord:
+    """The record of an item."""
+    return _snapshot.decode(item["body"])
 
 
 def plan_of(pool: Item) -> PoolDocument:

@@ -17,7 +17,7 @@ from odc.adapters.dynamodb.leases import DynamoLeases
 from odc.adapters.dynamodb.pruning import DynamoPruning
 from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, Table
 from odc.adapters.dynamodb.transaction import Transaction
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.records import Change, RequestRecord, Stored, StoreRoom
 from odc.domain.reservation import Reservation
@@ -125,6 +125,11 @@ class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
         """The disk with exactly this id, or None."""
         item = self._table.get(items.DISKS, disk_id)
         return items.disk_of(item) if item else None
+
+    def find_snapshots(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], SnapshotRecord]:
+        """Return the snapshots that exist of those with these ids."""
+        found = self._table.get_many(items.snapshot_key(*key) for key in keys)
+        return {(record.disk_id, record.id): record for record in map(items.snapshot_of, found.values())}
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

@@ -8,6 +8,7 @@ global ones they can be read with strong consistency. An item without the attrib
 | `pools` | GPU type | plan version and plan |
 | `live`, `ended` | reservation's id | the record; it moves from one to the other in one transaction |
 | `disks` | disk's id | the record |
+| `snapshots` | disk's and snapshot's id | the record |
 | `users` | principal | the record |
 | `events ID` | sequence number | the events of one change for that reservation |
 | `names OWNER` | kind and name | the id of the reservation or disk that has the name |

@@ -53,6 +53,11 @@ class Transaction:
             self._put_disk(disk, known.get((items.DISKS, disk.id)))
         for document in change.documents:
             self._put(items.document_item(document), document.version)
+        for snapshot in change.snapshots:
+            self._write("Put", {"Item": to_wire(items.snapshot_item(snapshot))}, "", {})
+        for gone in change.deleted_snapshots:
+            partition, key = items.snapshot_key(gone.disk_id, gone.id)
+            self._write("Delete", {"Key": to_wire({"pk": partition, "sk": key})}, "", {})
         for user in change.users:
             self._put(items.user_item(user), user.version)
         self._put_names()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Item, Key, Page, page_of, page_start
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation
@@ -19,6 +19,7 @@ class MemoryHistory:
         self._lock = threading.RLock()
         self._reservations: dict[str, Reservation] = {}
         self._disks: dict[str, Disk] = {}
+        self._snapshots: dict[tuple[str, str], SnapshotRecord] = {}
         self._users: dict[str, User] = {}
         self._events: dict[int, AuditEvent] = {}
         self._next_event = 1
@@ -77,6 +78,14 @@ class MemoryHistory:
             found = [disk for disk in self._disks.values() if owner in (None, disk.owner)]
         after = page_start(listing, page, tuple[str, str])
         return _page(found, listing, lambda disk: (disk.owner, disk.name), after, limit)
+
+    def list_snapshots(self, disk_id: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[SnapshotRecord]:
+        """The disk's snapshots by number; with None of every disk."""
+        listing = f"snapshots {disk_id}"
+        with self._lock:
+            found = [record for record in self._snapshots.values() if disk_id in (None, record.disk_id)]
+        after = page_start(listing, page, tuple[str, int])
+        return _page(found, listing, lambda record: (record.disk_id, record.number), after, limit)
 
     def list_users(self, page: str = "", limit: int = PAGE_SIZE) -> Page[User]:
         """Every user's record, by principal."""

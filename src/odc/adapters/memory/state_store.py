@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from odc.adapters.memory.history import MemoryHistory
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.errors import Conflict, InvariantError
 from odc.domain.pool_document import PoolDocument
@@ -82,6 +82,9 @@ class MemoryStateStore(MemoryHistory):
             for record in change.reservations:
                 self._write(record)
             self._disks |= {disk.id: replace(disk, version=disk.version + 1) for disk in change.disks}
+            self._snapshots |= {(record.disk_id, record.id): record for record in change.snapshots}
+            for gone in change.deleted_snapshots:
+                self._snapshots.pop((gone.disk_id, gone.id), None)
             self._users |= {user.principal: replace(user, version=user.version + 1) for user in change.users}
             self._documents |= {one.name: replace(one, version=one.version + 1) for one in change.documents}
             if change.handover is not None:
@@ -162,6 +165,11 @@ class MemoryStateStore(MemoryHistory):
         """The documents of these names that exist."""
         with self._lock:
             return tuple(self._documents[name] for name in names if name in self._documents)
+
+    def find_snapshots(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], SnapshotRecord]:
+        """Return the snapshots that exist of those with these ids."""
+        with self._lock:
+            return {key: self._snapshots[key] for key in keys if key in self._snapshots}
 
     def prune_requests(self, before: datetime, most: int) -> int:
         """Delete the oldest requests."""

@@ -35,6 +35,7 @@ def write_change(connection: sa.Connection, change: Change) -> None:
     for disk in sorted(change.disks, key=lambda d: d.id):
         columns: dict[str, Any] = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
         _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
+    _put_snapshots(connection, change)
     for user in sorted(change.users, key=lambda u: u.principal):
         columns = {"claimed_by": user.claimed_by or None, "body": _encode(user)}
         _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
@@ -68,6 +69,20 @@ def _put_reservation(connection: sa.Connection, record: Reservation) -> None:
         "body": _encode(record),
     }
     _put(connection, t.reservations, t.reservations.c.id, record.id, record.version, columns)
+
+
+def _put_snapshots(connection: sa.Connection, change: Change) -> None:
+    """Write and delete snapshots; their disks, written before, keep other writers away."""
+    s = t.snapshots.c
+    touched = sorted({(record.disk_id, record.id) for record in (*change.snapshots, *change.deleted_snapshots)})
+    for disk_id, snapshot_id in touched:
+        connection.execute(sa.delete(t.snapshots).where(s.disk_id == disk_id, s.id == snapshot_id))
+    rows = [
+        {"disk_id": record.disk_id, "id": record.id, "number": record.number, "body": _encode(record)}
+        for record in change.snapshots
+    ]
+    if rows:
+        connection.execute(sa.insert(t.snapshots), rows)
 
 
 def set_clock_anchor(connection: sa.Connection, anchor: ClockAnchor) -> None:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from odc.adapters.sql import tables as t
 from odc.adapters.sql.database import Database
-from odc.adapters.sql.rows import disk_of, reservation_of, user_of
-from odc.domain.disk import Disk
+from odc.adapters.sql.rows import disk_of, reservation_of, snapshot_of, user_of
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Item, Page, page_of, page_start
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation
@@ -94,6 +94,17 @@ class SqlHistory(Database):
         if after is not None:
             query = query.where(sa.tuple_(d.owner, d.name) > after)
         return self._page(listing, query, limit, disk_of, lambda row: (row.owner, row.name))
+
+    def list_snapshots(self, disk_id: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[SnapshotRecord]:
+        """The disk's snapshots by number; with None of every disk."""
+        s, listing = t.snapshots.c, f"snapshots {disk_id}"
+        query = sa.select(s.disk_id, s.number, s.body).order_by(s.disk_id, s.number)
+        if disk_id is not None:
+            query = query.where(s.disk_id == disk_id)
+        after = page_start(listing, page, tuple[str, int])
+        if after is not None:
+            query = query.where(sa.tuple_(s.disk_id, s.number) > after)
+        return self._page(listing, query, limit, snapshot_of, lambda row: (row.disk_id, row.number))
 
     def list_users(self, page: str = "", limit: int = PAGE_SIZE) -> Page[User]:
         """Every user's record, by principal."""

@@ -9,15 +9,17 @@ import msgspec
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from odc.domain.disk import Disk
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
 _reservation = msgspec.json.Decoder(Reservation)
 disk_decoder = msgspec.json.Decoder(Disk)
+_snapshot = msgspec.json.Decoder(SnapshotRecord)
 user_decoder = msgspec.json.Decoder(User)
 BATCH = 500
 Row = TypeVar("Row", Disk, User)
+Id = TypeVar("Id", str, tuple[str, str])
 
 
 def reservation_of(row: Any) -> Reservation:
@@ -31,12 +33,17 @@ def disk_of(row: Any) -> Disk:
     return replace(disk_decoder.decode(row.body), version=row.version)
 
 
+def snapshot_of(row: Any) -> SnapshotRecord:
+    """The record of a row with the column `body`."""
+    return _snapshot.decode(row.body)
+
+
 def user_of(row: Any) -> User:
     """The record of a row with the columns `version` and `body`."""
     return replace(user_decoder.decode(row.body), version=row.version)
 
 
-def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
+def in_batches(ids: Iterable[Id]) -> Iterator[list[Id]]:
     """The ids in lists that fit one statement."""
     whole = sorted(ids)
     for begin in range(0, len(whole), BATCH):

@@ -20,8 +20,16 @@ from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.history import SqlHistory
 from odc.adapters.sql.leases import SqlLeases
 from odc.adapters.sql.pruning import SqlPruning
-from odc.adapters.sql.rows import disk_decoder, in_batches, reservation_of, rows_by_id, user_decoder, user_of
-from odc.domain.disk import Disk
+from odc.adapters.sql.rows import (
+    disk_decoder,
+    in_batches,
+    reservation_of,
+    rows_by_id,
+    snapshot_of,
+    user_decoder,
+    user_of,
+)
+from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument, decode_document
@@ -134,6 +142,16 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         with self._reading() as connection:
             found = rows_by_id(connection, t.disks, t.disks.c.id, {disk_id}, disk_decoder)
         return found[0] if found else None
+
+    def find_snapshots(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], SnapshotRecord]:
+        """Return the snapshots that exist of those with these ids."""
+        s = t.snapshots.c
+        found = {}
+        with self._reading() as connection:
+            for part in in_batches(keys):
+                rows = connection.execute(sa.select(s.body).where(sa.tuple_(s.disk_id, s.id).in_(part)))
+                found.update({(record.disk_id, record.id): record for record in map(snapshot_of, rows)})
+        return found
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

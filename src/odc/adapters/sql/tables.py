@@ -70,6 +70,16 @@ disks = sa.Table(
     sa.Index("disks_name", "owner", "name", unique=True),
 )
 
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("disk_id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("snapshots_number", "disk_id", "number"),
+)
+
 users = sa.Table(
     "users",
     metadata,

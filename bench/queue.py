@@ -30,7 +30,7 @@ from odc.domain.box import BoxName, BoxSpec
 from odc.domain.node import Node
 from odc.domain.promise import ready_by
 from odc.domain.records import Change
-from odc.domain.reservation import EndReason, HostKey, Place, Reservation, Spec, State
+from odc.domain.reservation import EndReason, Place, Reservation, Secrets, Spec, State
 from odc.domain.resources import share_of
 from odc.domain.user import User
 
@@ -39,7 +39,7 @@ USERS = 100
 BATCH = 90
 """Records of one transaction."""
 TURNS = 3
-HOST_KEY = HostKey(private="x" * 400, public="ssh-ed25519 " + "A" * 68)
+HOST_KEY = "ssh-ed25519 " + "A" * 68
 
 
 def rows() -> list[Row]:
@@ -133,7 +133,9 @@ class LongQueue:
 
     def _write(self, records: Sequence[Reservation]) -> None:
         for first in range(0, len(records), BATCH):
-            self.daemon.store.commit(Change(reservations=tuple(records[first : first + BATCH])))
+            part = tuple(records[first : first + BATCH])
+            secrets = tuple(Secrets(reservation_id=record.id, host_key="x" * 400) for record in part)
+            self.daemon.store.commit(Change(reservations=part, secrets=secrets))
 
     def _tell(self) -> None:
         """Write what hundreds of passes would tell."""

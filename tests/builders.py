@@ -12,7 +12,7 @@ from odc.domain.disk import Disk, Snapshot, SnapshotRecord
 from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.records import AuditEvent, RequestRecord
-from odc.domain.reservation import HostKey, Place, Reservation, Spec, State
+from odc.domain.reservation import Place, Reservation, Secrets, Spec, State
 from odc.domain.resources import Capacity
 from odc.domain.user import User
 
@@ -36,10 +36,14 @@ def a_reservation(**changes: Any) -> Reservation:
         "user": "octocat",
         "name": f"r{next(_numbers)}",
         "spec": a_spec(),
-        "host_key": HostKey(private="private", public="ssh-ed25519 AAAA"),
+        "host_key": "ssh-ed25519 AAAA",
         "created_at": NOW,
     }
     return Reservation(**(defaults | changes))
+
+
+def a_secret(record: Reservation) -> Secrets:
+    return Secrets(reservation_id=record.id, host_key="private\n")
 
 
 def a_placed(node: str = "node-1", **changes: Any) -> Reservation:

@@ -16,7 +16,7 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change, ClockAnchor, Handover
-from odc.domain.reservation import EndReason, SlotRecord, State
+from odc.domain.reservation import EndReason, Secrets, SlotRecord, State
 
 
 def test_what_is_written_is_read_with_the_next_version_and_a_place_in_line(store: Records) -> None:
@@ -268,6 +268,24 @@ def test_the_oldest_ended_reservations_beyond_those_kept_are_deleted(store: Reco
     assert kept == {live.id, other.id, *(record.id for record in ended[3:])}
     assert [bool(store.list_events(record.id).items) for record in (*ended, live, other)] == [False] * 3 + [True] * 5
     assert store.prune_reservations("unix:1000", 100, 2) == 0
+
+
+def test_secrets_are_read_by_themselves_and_deleted_with_their_reservation(store: Records) -> None:
+    record = a_reservation(state=State.ENDED, ended_why=EndReason.EXPIRED)
+    live = a_reservation()
+    own, other = (Secrets(reservation_id=one.id, host_key=f"private {one.id}") for one in (record, live))
+    store.commit(Change(reservations=(record, live), secrets=(own, other)))
+    assert store.find_secrets(record.id) == own
+    read = store.find_reservation(live.id)
+    assert read is not None
+    with pytest.raises(Conflict):
+        store.commit(Change(reservations=(live,), secrets=(replace(other, host_key="stolen"),)))
+    assert store.find_secrets(live.id) == other
+    store.commit(Change(reservations=(read,), secrets=(replace(other, host_key="new"),)))
+    assert store.find_secrets(live.id) == replace(other, host_key="new")
+    assert store.prune_reservations("unix:1000", 0, 10) == 1
+    assert store.find_secrets(record.id) is None
+    assert store.find_secrets(live.id) is not None
 
 
 def test_a_reservation_that_ends_gives_up_its_name_and_keeps_its_place(store: Records) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.builders import a_reservation, an_event
 from tests.world import ADA, BEN, HOUR, World, every_reservation
 
+from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotFound
 from odc.domain.limits import Limits
@@ -80,7 +81,7 @@ def test_a_clock_that_jumped_prunes_nothing() -> None:
 
 
 def test_the_newest_of_a_users_history_are_kept_and_the_rest_goes() -> None:
-    world = World(limits=Limits(ended_per_user=20))
+    world = World(store=MemoryStateStore(), limits=Limits(ended_per_user=20))
     world.store.commit(a_past(ADA.id, 100))
     world.store.commit(a_past(BEN.id, 30))
     record = world.reserve(hours=24.0)
@@ -96,7 +97,7 @@ def test_the_newest_of_a_users_history_are_kept_and_the_rest_goes() -> None:
 
 
 def test_a_repeat_whose_reservation_was_pruned_is_told_so() -> None:
-    world = World(limits=Limits(ended_per_user=10))
+    world = World(store=MemoryStateStore(), limits=Limits(ended_per_user=10))
     request_id = uuid.uuid4().hex
     first = world.ask(request_id=request_id)
     world.cancel(first)
@@ -109,7 +110,7 @@ def test_a_repeat_whose_reservation_was_pruned_is_told_so() -> None:
 
 
 def test_a_user_has_so_many_disks_and_no_more() -> None:
-    world = World(limits=Limits(disks_per_user=3))
+    world = World(store=MemoryStateStore(), limits=Limits(disks_per_user=3))
     for number in range(3):
         world.cancel(world.reserve(disk=f"disk{number}"))
         world.settle()

@@ -22,6 +22,7 @@ from odc.domain.disk import SnapshotSummary
 from odc.domain.disk_history import summary_of
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change
+from odc.domain.reservation import Secrets
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 USER = {"principal": "unix:1000", "name": "ada", "own_keys": ["ssh-ed25519 AAAA"], "version": 1}
@@ -37,6 +38,15 @@ DISK: dict[str, Any] = {
     "created_at": "2026-01-01T00:00:00Z",
     "snapshots": SNAPSHOTS[1:],
     "deleting": SNAPSHOTS[:1],
+}
+RESERVATION: dict[str, Any] = {
+    "id": "a" * 32,
+    "owner": "unix:1000",
+    "user": "ada",
+    "name": "train",
+    "spec": {"gpu_type": "h100", "gpus": 1, "units": 1, "hours": 1.0, "disk": None},
+    "host_key": {"private": "a private key\n", "public": "ssh-ed25519 AAAA odc"},
+    "created_at": "2026-01-01T00:00:00Z",
 }
 REQUEST: dict[str, Any] = {
     "id": "0" * 32,
@@ -81,6 +91,11 @@ def write_first_schema(address: str) -> None:
         for disk in (DISK, {**DISK, "id": "e" * 32, "name": "new", "snapshots": [], "deleting": []}):
             row = {"body": json.dumps(disk).encode(), **disk}
             connection.execute(sa.text("INSERT INTO disks VALUES (:id, :owner, :name, 3, :body)"), row)
+        insert = "INSERT INTO reservations (id, owner, name, state, live, version, body)"
+        for number, live in enumerate((True, False)):
+            record = {**RESERVATION, "id": str(number) * 32, "state": "queued" if live else "ended"}
+            row = record | {"live": live, "body": json.dumps(record).encode()}
+            connection.execute(sa.text(f"{insert} VALUES (:id, :owner, :name, :state, :live, 2, :body)"), row)
         body = {"body": json.dumps(REQUEST).encode()}
         connection.execute(sa.text("INSERT INTO requests VALUES (:id, :body)"), body | {"id": REQUEST["id"]})
     engine.dispose()
@@ -131,5 +146,19 @@ def test_the_snapshots_of_the_first_schema_are_records_of_their_own(first_schema
         assert disk.snapshots == summary_of(records, 4)
         assert disk.last_snapshot == records[-1].snapshot
         assert store.list_snapshots(new.id).items == ()
+    finally:
+        store.close()
+
+
+def test_the_private_keys_of_the_first_schema_are_records_of_their_own(first_schema: str) -> None:
+    store = SqlStateStore(first_schema)
+    try:
+        (live,), (ended,) = store.list_live(None).items, store.list_ended(None).items
+        for record in (live, ended):
+            assert (record.name, record.version, record.host_key) == ("train", 2, "ssh-ed25519 AAAA odc")
+            assert store.find_secrets(record.id) == Secrets(reservation_id=record.id, host_key="a private key\n")
+        with store._engine.connect() as connection:
+            bodies = connection.execute(sa.text("SELECT body FROM reservations")).scalars()
+            assert not any(b"private key" in body for body in bodies)
     finally:
         store.close()

@@ -115,7 +115,7 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         trouble=_trouble(record),
         attempt=record.attempt,
         requeue=record.requeue,
-        host_key=record.host_key.public,
+        host_key=record.host_key,
         out_of_memory=_out_of_memory(record),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from typing import NamedTuple
 
 from odc.control.context import Policy
 from odc.domain.box import BoxName, BoxSpec
@@ -12,6 +13,18 @@ from odc.domain.node import Node
 from odc.domain.reservation import Reservation
 from odc.domain.resources import share_of
 from odc.domain.user import User
+
+
+class BoxAccess(NamedTuple):
+    """The keys of a box's SSH server.
+
+    Attributes:
+        keys: the owner's, which open it; one public key a line.
+        host_key: private half of its own.
+    """
+
+    keys: tuple[str, ...]
+    host_key: str
 
 
 def holder_of(record: Reservation) -> str:
@@ -65,7 +78,7 @@ def box_spec(
 
 
 def box_files(
-    record: Reservation, rank: int, node: Node, user: User, disk: Disk | None, policy: Policy
+    record: Reservation, rank: int, node: Node, access: BoxAccess, disk: Disk | None, policy: Policy
 ) -> dict[str, bytes]:
     """Return the files that the box reads under `/run/odc`; key: path below it.
 
@@ -73,7 +86,7 @@ def box_files(
         record: placed; until it is active, its expiry time is computed from its promise.
         rank: which box.
         node: where it is.
-        user: whose keys open it.
+        access: the keys of its SSH server.
         disk: its home; None for a temporary one.
         policy: the operator's.
     """
@@ -92,9 +105,9 @@ def box_files(
         "TZ": policy.timezone,
     }
     texts = {
-        "authorized_keys": "".join(f"{key}\n" for key in user.keys),
-        "ssh_host_ed25519_key": record.host_key.private,
-        "ssh_host_ed25519_key.pub": record.host_key.public + "\n",
+        "authorized_keys": "".join(f"{key}\n" for key in access.keys),
+        "ssh_host_ed25519_key": access.host_key,
+        "ssh_host_ed25519_key.pub": record.host_key + "\n",
         "name": host_name(record, rank) + "\n",
         "gpus": gpus + "\n",
         "env": "".join(f"{name}={value}\n" for name, value in sorted(environment.items())),

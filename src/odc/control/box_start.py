@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from odc.control.box_files import box_files, box_spec, holder_of, reservation_of
+from odc.control.box_files import BoxAccess, box_files, box_spec, holder_of, reservation_of
 from odc.control.context import Policy, Ports
 from odc.control.orphaned_disks import label_of
 from odc.control.owner_keys import OwnerKeys
@@ -17,7 +17,6 @@ from odc.domain.disk import Disk
 from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
 from odc.domain.reservation import Phase, Place, Reservation
-from odc.domain.user import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class BoxStart:
         self._record = record
         self._nodes = nodes
         self._disk: Disk | None = None
-        self._user: User | None = None
+        self._access: BoxAccess | None = None
         self._home: str | None = None
         self._specs: list[BoxSpec] = []
         self._uids: list[str] = []
@@ -77,7 +76,8 @@ class BoxStart:
 
     def _fetch_keys(self) -> str:
         self._guard.check_lease()
-        self._user = OwnerKeys(self._ports, self._policy).fresh(self._record)
+        user = OwnerKeys(self._ports, self._policy).fresh(self._record)
+        self._access = BoxAccess(user.keys, find_host_key(self._ports, self._record))
         return ""
 
     def _disk_size(self) -> str:
@@ -132,10 +132,10 @@ class BoxStart:
         return now is not None and (now.attempt > self._record.attempt or not now.occupies)
 
     def _make_boxes(self) -> str:
-        user = self._user
-        if user is None:
+        access = self._access
+        if access is None:
             raise InvariantError(f"{self._record.id}: its keys come before its box")
-        self._specs = specs_of(self._record, self._nodes, user, self._disk, self._home, self._policy)
+        self._specs = specs_of(self._record, self._nodes, access, self._disk, self._home, self._policy)
         self._guard.check(self._record)
         self._uids = [self._ports.cluster.create_box(spec) for spec in self._specs]
         # Also for a box that was there already: its files may be those of an earlier start.
@@ -171,15 +171,27 @@ def find_disk(ports: Ports, record: Reservation) -> Disk | None:
     return disk
 
 
+def find_host_key(ports: Ports, record: Reservation) -> str:
+    """Return the private host key of the reservation's boxes.
+
+    Raises:
+        ProviderRefused: it has no record.
+    """
+    secrets = ports.store.find_secrets(record.id)
+    if secrets is None:
+        raise ProviderRefused("its host key has no record any more")
+    return secrets.host_key
+
+
 def specs_of(
-    record: Reservation, nodes: tuple[Node, ...], user: User, disk: Disk | None, home: str | None, policy: Policy
+    record: Reservation, nodes: tuple[Node, ...], access: BoxAccess, disk: Disk | None, home: str | None, policy: Policy
 ) -> list[BoxSpec]:
     """Return the specifications of the attempt's boxes, in rank order.
 
     Args:
         record: placed.
         nodes: as seen now.
-        user: whose keys open the boxes.
+        access: the keys of the boxes' SSH servers.
         disk: the home; None for a temporary one.
         home: the handle of the attached volume; None for a temporary home.
         policy: the operator's.
@@ -193,6 +205,6 @@ def specs_of(
         node = by_name.get(place.node)
         if node is None:
             raise ProviderUnavailable(f"node {place.node} is not there")
-        files = box_files(record, rank, node, user, disk, policy)
+        files = box_files(record, rank, node, access, disk, policy)
         specs.append(box_spec(record, rank, node, home, files, policy))
     return specs

@@ -32,7 +32,7 @@ from odc.domain.node import Needs, Node
 from odc.domain.paging import all_pages
 from odc.domain.records import AuditEvent, Change
 from odc.domain.requests import Reserve
-from odc.domain.reservation import Reservation, Spec, State
+from odc.domain.reservation import Reservation, Secrets, Spec, State
 from odc.domain.storage import Level, gib_text
 from odc.domain.user import User, is_unnamed
 
@@ -66,6 +66,7 @@ def new_reservation(
     _check_nodes(request, spec, chosen, status)
     disk = chosen.claimed_by(reservation_id) if chosen else None
     name = _choose_name(request, own)
+    host_key = ports.host_keys.make(f"odc-{short(reservation_id)}")
     record = Reservation(
         id=reservation_id,
         owner=caller.id,
@@ -73,11 +74,17 @@ def new_reservation(
         name=name,
         spec=spec,
         disk_id=disk.id if disk else None,
-        host_key=ports.host_keys.make(f"odc-{short(reservation_id)}"),
+        host_key=host_key.public,
         created_at=now,
     )
     event = _asked(caller, record, disk)
-    return Change(reservations=(record,), disks=(disk,) if disk else (), users=(_named(user, caller),), events=(event,))
+    return Change(
+        reservations=(record,),
+        secrets=(Secrets(reservation_id=reservation_id, host_key=host_key.private),),
+        disks=(disk,) if disk else (),
+        users=(_named(user, caller),),
+        events=(event,),
+    )
 
 
 def _check_keys(user: User) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from odc.control.box_files import box_config_digest
-from odc.control.box_start import BoxStart, find_disk, specs_of
+from odc.control.box_files import BoxAccess, box_config_digest
+from odc.control.box_start import BoxStart, find_disk, find_host_key, specs_of
 from odc.control.box_stop import BoxStop
 from odc.control.context import Policy, Ports
 from odc.control.disk_end import DiskEnd
@@ -65,7 +65,8 @@ class Tasks:
             user = self._ports.store.find_user(record.owner)
             if user is None:
                 raise ProviderUnavailable(f"{record.user} has no record")
-            for spec in specs_of(record, nodes, user, find_disk(self._ports, record), None, self._policy):
+            access = BoxAccess(user.keys, find_host_key(self._ports, record))
+            for spec in specs_of(record, nodes, access, find_disk(self._ports, record), None, self._policy):
                 self._guard(epoch).check_lease()
                 # `disk_use` is measured and written by the storage maintenance.
                 kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}

@@ -12,7 +12,7 @@ from odc.domain.document import Document
 from odc.domain.event_kind import EventKind
 from odc.domain.pool_document import PoolDocument
 from odc.domain.problem import Problem, ProblemKind
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 SYSTEM = "odc"
@@ -95,6 +95,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             need not.
         plans: GPU type to the new plan of a pool that is in `pools`; the stored plans of the others stay.
         reservations: records to write.
+        secrets: to write, in place of those of the same reservation, which is written too.
         disks: records to write.
         snapshots: records to write, in place of one of the same disk and id; their disks are written too, which have
             the version. Only a disk that has no record yet may get the records of its snapshots before its own.
@@ -110,6 +111,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     pools: Mapping[str, int] = {}
     plans: Mapping[str, PoolDocument] = {}
     reservations: tuple[Reservation, ...] = ()
+    secrets: tuple[Secrets, ...] = ()
     disks: tuple[Disk, ...] = ()
     snapshots: tuple[SnapshotRecord, ...] = ()
     deleted_snapshots: tuple[SnapshotRecord, ...] = ()
@@ -130,6 +132,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return (
             len(self.pools)
             + sum(map(_items_of, self.reservations))
+            + len(self.secrets)
             + 2 * len(self.disks)
             + len(self.snapshots)
             + len(self.deleted_snapshots)

@@ -167,6 +167,20 @@ class HostKey(msgspec.Struct, frozen=True, kw_only=True):
     public: str
 
 
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """The secrets of a reservation: a record of its own, which only tasks read.
+
+    It has no version: it is written with the reservation, whose version covers it, and deleted with it.
+
+    Attributes:
+        reservation_id: of which reservation.
+        host_key: private half of the host key of its boxes.
+    """
+
+    reservation_id: str
+    host_key: str
+
+
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """One reservation's record.
 
@@ -181,6 +195,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         state: where it is in its life.
         attempt: the number of the current or last try at starting; 0 before the first.
         disk_id: the disk that it holds or waits for.
+        host_key: public half of the SSH host key of its boxes; stored as `public_host_key`, since version 0.1.0 stored
+            both halves as `host_key`.
         slot: of the current attempt, once it is placed. While it is queued, its slot is in the pool's plan; here is
             only an estimate that its owner was told, or the slot of version 0.1.0.
         ready_by: the promise: SSH answers by then at the latest. None while there is only an estimate.
@@ -213,7 +229,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State.QUEUED
     attempt: int = 0
     disk_id: str | None = None
-    host_key: HostKey
+    host_key: str = msgspec.field(name="public_host_key")
     slot: SlotRecord | None = None
     ready_by: Instant | None = None
     postponements: int = 0

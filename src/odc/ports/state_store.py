@@ -10,7 +10,7 @@ from typing import Protocol
 
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.records import Change, RequestRecord, Stored
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 
@@ -47,6 +47,9 @@ class StateStore(Protocol):
 
     def find_reservation(self, reservation_id: str) -> Reservation | None:
         """The record with exactly this id, ended ones too, or None."""
+
+    def find_secrets(self, reservation_id: str) -> Secrets | None:
+        """Return the secrets of exactly this reservation, or None. No other method reads them."""
 
     def find_disk(self, disk_id: str) -> Disk | None:
         """Return the disk with exactly this id, of any owner; None if there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from tests.builders import a_node, a_reservation, an_event
+from tests.builders import a_node, a_reservation, a_secret, an_event
 from tests.world import ADA, BEN, HOUR, World
 
 from odc.adapters.memory.state_store import MemoryStateStore
@@ -108,7 +108,7 @@ def test_every_live_reservation_is_seen_in_each_pass() -> None:
         )
         for _ in range(640)
     ]
-    world.store.commit(Change(reservations=tuple(records)))
+    world.store.commit(Change(reservations=tuple(records), secrets=tuple(map(a_secret, records))))
     world.settle()
     assert {world.get(record).state for record in records} == {State.ACTIVE}
     assert len(world.queries.reservations(ADA, "all", ended=False, statuses=frozenset())) == 640

@@ -10,6 +10,7 @@ from tests.storage import snapshot_ids, taken
 from tests.world import ADA, MINUTE, OPERATOR, Fuse, World
 
 from odc.control.disk_histories import MAX_SNAPSHOTS
+from odc.control.storage_maintenance import INTERVAL
 from odc.domain.disk import Disk
 from odc.domain.disk_history import summary_of, with_new_snapshot
 from odc.domain.errors import ProviderUnavailable
@@ -50,6 +51,7 @@ def crash() -> None:
 def test_a_thousand_snapshots_are_thinned_a_few_in_each_round() -> None:
     world = with_many_snapshots(1000)
     world.with_policy(retention=Retention(keep=7, days=0, percent=0))
+    world.clock.advance(INTERVAL)
     world.pass_once()
     assert world.disk("proj").snapshots.count == 1000 - MAX_SNAPSHOTS
     world.pass_time(timedelta(seconds=40), step=timedelta(seconds=1))
@@ -61,6 +63,7 @@ def test_a_thousand_snapshots_are_thinned_a_few_in_each_round() -> None:
 def test_thinning_goes_on_after_a_crash_at_each_commit(number: int, after: bool) -> None:
     world = with_many_snapshots(100)
     world.with_policy(retention=Retention(keep=7, days=0, percent=0))
+    world.clock.advance(INTERVAL)
     fuse = Fuse(number, after, crash, ("store",), "commit")
     world.build(fuse)
     world.pass_time(timedelta(seconds=5), step=timedelta(seconds=1))

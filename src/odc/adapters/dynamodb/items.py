@@ -10,12 +10,13 @@ from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 LIVE, ENDED, DISKS, SNAPSHOTS, USERS, DOCUMENTS = "live", "ended", "disks", "snapshots", "users", "documents"
 _encode = msgspec.json.Encoder().encode
 _reservation = msgspec.json.Decoder(Reservation)
+_secrets = msgspec.json.Decoder(Secrets)
 _disk = msgspec.json.Decoder(Disk)
 _snapshot = msgspec.json.Decoder(SnapshotRecord)
 _user = msgspec.json.Decoder(User)
@@ -49,6 +50,16 @@ def reservation_of(item: Item) -> Reservation:
     """The record of an item. The owner's attribute is the truth: a handover does not write bodies."""
     record = _reservation.decode(item["body"])
     return replace(record, owner=item["owner"], version=item["version"], order=item["place"])
+
+
+def secrets_item(secrets: Secrets) -> Item:
+    """The item of the secrets of a reservation."""
+    return {"pk": "secrets", "sk": secrets.reservation_id, "body": _encode(secrets)}
+
+
+def secrets_of(item: Item) -> Secrets:
+    """The record of an item."""
+    return _secrets.decode(item["body"])
 
 
 def disk_item(disk: Disk) -> Item:

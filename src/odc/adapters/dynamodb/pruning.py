@@ -1,4 +1,4 @@
-"""Deletion of old records in DynamoDB. The events of a reservation go before it, so that a crash leaves no orphans."""
+"""Deletion of old records in DynamoDB. What belongs to a reservation goes before it: a crash leaves no orphans."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class DynamoPruning:
         for reservation_id in beyond:
             events = list(self._table.query(f"events {reservation_id}"))
             self._table.delete((item["pk"], item["sk"]) for item in events)
-            self._table.delete([(items.ENDED, reservation_id)])
+            self._table.delete([("secrets", reservation_id), (items.ENDED, reservation_id)])
         return len(beyond)

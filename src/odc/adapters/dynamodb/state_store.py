@@ -20,7 +20,7 @@ from odc.adapters.dynamodb.transaction import Transaction
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.records import Change, RequestRecord, Stored, StoreRoom
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 _CONNECT_S = 5
@@ -120,6 +120,11 @@ class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
         """The record with exactly this id, or None. It may move while it is looked for, but only to the ended ones."""
         item = self._table.get(items.LIVE, reservation_id) or self._table.get(items.ENDED, reservation_id)
         return items.reservation_of(item) if item else None
+
+    def find_secrets(self, reservation_id: str) -> Secrets | None:
+        """Return the secrets of exactly this reservation, or None."""
+        item = self._table.get("secrets", reservation_id)
+        return items.secrets_of(item) if item else None
 
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""

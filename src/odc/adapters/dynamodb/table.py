@@ -7,6 +7,7 @@ global ones they can be read with strong consistency. An item without the attrib
 |---|---|---|
 | `pools` | GPU type | plan version and plan |
 | `live`, `ended` | reservation's id | the record; it moves from one to the other in one transaction |
+| `secrets` | reservation's id | the record |
 | `disks` | disk's id | the record |
 | `snapshots` | disk's and snapshot's id | the record |
 | `users` | principal | the record |

@@ -53,11 +53,7 @@ class Transaction:
             self._put_disk(disk, known.get((items.DISKS, disk.id)))
         for document in change.documents:
             self._put(items.document_item(document), document.version)
-        for snapshot in change.snapshots:
-            self._write("Put", {"Item": to_wire(items.snapshot_item(snapshot))}, "", {})
-        for gone in change.deleted_snapshots:
-            partition, key = items.snapshot_key(gone.disk_id, gone.id)
-            self._write("Delete", {"Key": to_wire({"pk": partition, "sk": key})}, "", {})
+        self._put_unversioned(change)
         for user in change.users:
             self._put(items.user_item(user), user.version)
         self._put_names()
@@ -80,6 +76,16 @@ class Transaction:
         first = self._table.next_number(count) if count else 0
         # Taken from the end.
         return list(range(first + count - 1, first - 1, -1))
+
+    def _put_unversioned(self, change: Change) -> None:
+        """Secrets and snapshots; the versions of the records that they belong to keep other writers away."""
+        new = [items.secrets_item(secrets) for secrets in change.secrets]
+        new += [items.snapshot_item(snapshot) for snapshot in change.snapshots]
+        for item in new:
+            self._write("Put", {"Item": to_wire(item)}, "", {})
+        for gone in change.deleted_snapshots:
+            partition, key = items.snapshot_key(gone.disk_id, gone.id)
+            self._write("Delete", {"Key": to_wire({"pk": partition, "sk": key})}, "", {})
 
     def _put_pool(self, pool: str, version: int, plan: PoolDocument | None) -> None:
         """Write the next version; a plan that is not given stays."""

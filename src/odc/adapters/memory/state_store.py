@@ -20,7 +20,7 @@ from odc.domain.records import (
     Stored,
     StoreRoom,
 )
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 
@@ -42,6 +42,7 @@ class MemoryStateStore(MemoryHistory):
         self.space = StoreRoom()
         self._pools: dict[str, int] = {}
         self._plans: dict[str, PoolDocument] = {}
+        self._secrets: dict[str, Secrets] = {}
         self._live: dict[str, Reservation] = {}
         self._hidden: dict[str, str] = {}
         self._documents: dict[str, Document] = {}
@@ -81,6 +82,7 @@ class MemoryStateStore(MemoryHistory):
             self._plans.update(change.plans)
             for record in change.reservations:
                 self._write(record)
+            self._secrets |= {secrets.reservation_id: secrets for secrets in change.secrets}
             self._disks |= {disk.id: replace(disk, version=disk.version + 1) for disk in change.disks}
             self._snapshots |= {(record.disk_id, record.id): record for record in change.snapshots}
             for gone in change.deleted_snapshots:
@@ -151,6 +153,11 @@ class MemoryStateStore(MemoryHistory):
         with self._lock:
             return self._reservations.get(reservation_id)
 
+    def find_secrets(self, reservation_id: str) -> Secrets | None:
+        """Return the secrets of exactly this reservation, or None."""
+        with self._lock:
+            return self._secrets.get(reservation_id)
+
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""
         with self._lock:
@@ -186,6 +193,7 @@ class MemoryStateStore(MemoryHistory):
             beyond = ended[: max(len(ended) - keep, 0)][:most]
             gone = {record.id for record in beyond}
             self._reservations = {key: r for key, r in self._reservations.items() if key not in gone}
+            self._secrets = {key: secrets for key, secrets in self._secrets.items() if key not in gone}
             self._events = {key: event for key, event in self._events.items() if event.reservation_id not in gone}
             return len(beyond)
 

@@ -14,7 +14,7 @@ from odc.adapters.sql.tables import metadata
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 _LOGS = ("-wal", "-shm")
-_FIRST_TABLES = metadata.tables.keys() - {"documents", "snapshots"}
+_FIRST_TABLES = metadata.tables.keys() - {"documents", "snapshots", "secrets"}
 """Those of the first schema: a backup of an earlier version has no others. They are made when it is opened."""
 
 

@@ -35,7 +35,7 @@ def write_change(connection: sa.Connection, change: Change) -> None:
     for disk in sorted(change.disks, key=lambda d: d.id):
         columns: dict[str, Any] = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
         _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
-    _put_snapshots(connection, change)
+    _put_unversioned(connection, change)
     for user in sorted(change.users, key=lambda u: u.principal):
         columns = {"claimed_by": user.claimed_by or None, "body": _encode(user)}
         _put(connection, t.users, t.users.c.principal, user.principal, user.version, columns)
@@ -71,9 +71,15 @@ def _put_reservation(connection: sa.Connection, record: Reservation) -> None:
     _put(connection, t.reservations, t.reservations.c.id, record.id, record.version, columns)
 
 
-def _put_snapshots(connection: sa.Connection, change: Change) -> None:
-    """Write and delete snapshots; their disks, written before, keep other writers away."""
+def _put_unversioned(connection: sa.Connection, change: Change) -> None:
+    """Write secrets, and write and delete snapshots. The records that they belong to are written before, and keep
+    other writers away.
+    """
     s = t.snapshots.c
+    for secrets in sorted(change.secrets, key=lambda secrets: secrets.reservation_id):
+        connection.execute(sa.delete(t.secrets).where(t.secrets.c.reservation_id == secrets.reservation_id))
+        row = {"reservation_id": secrets.reservation_id, "body": _encode(secrets)}
+        connection.execute(sa.insert(t.secrets).values(row))
     touched = sorted({(record.disk_id, record.id) for record in (*change.snapshots, *change.deleted_snapshots)})
     for disk_id, snapshot_id in touched:
         connection.execute(sa.delete(t.snapshots).where(s.disk_id == disk_id, s.id == snapshot_id))

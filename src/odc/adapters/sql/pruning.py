@@ -35,5 +35,6 @@ class SqlPruning(Database):
         for part in in_batches(ids):
             with self._writing() as connection:
                 connection.execute(sa.delete(t.events).where(t.events.c.reservation_id.in_(part)))
+                connection.execute(sa.delete(t.secrets).where(t.secrets.c.reservation_id.in_(part)))
                 connection.execute(sa.delete(t.reservations).where(r.id.in_(part)))
         return len(ids)

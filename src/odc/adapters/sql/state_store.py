@@ -35,10 +35,11 @@ from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument, decode_document
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.records import Change, RequestRecord, Stored, StoreRoom
-from odc.domain.reservation import Reservation
+from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
 _request = msgspec.json.Decoder(RequestRecord)
+_secrets = msgspec.json.Decoder(Secrets)
 
 
 class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
@@ -136,6 +137,13 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
                 sa.select(r.owner, r.place, r.version, r.body).where(r.id == reservation_id)
             ).first()
         return reservation_of(row) if row else None
+
+    def find_secrets(self, reservation_id: str) -> Secrets | None:
+        """Return the secrets of exactly this reservation, or None."""
+        with self._reading() as connection:
+            query = sa.select(t.secrets.c.body).where(t.secrets.c.reservation_id == reservation_id)
+            body = connection.execute(query).scalar()
+        return _secrets.decode(body) if body else None
 
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""

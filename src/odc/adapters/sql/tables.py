@@ -59,6 +59,13 @@ reservations = sa.Table(
     sqlite_autoincrement=True,
 )
 
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("reservation_id", sa.Text, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
 disks = sa.Table(
     "disks",
     metadata,

@@ -1,11 +1,14 @@
-"""The daemon with a bomb in it: kills itself with SIGKILL right before its Nth side effect.
+"""The daemon with a bomb in it: kills itself with SIGKILL right before its Nth side effect, counted by a file.
 
-Run by the environment that the cloud is installed in: `python dying_daemon.py SETTINGS_FILE N`.
+Run by the environment that the cloud is installed in: `python dying_daemon.py SETTINGS_FILE FUSE`. The file FUSE says
+how many side effects are left; FUSE.lock is held while it is read or changed. Without it the daemon is an ordinary one.
+It is deleted before the kill, so that the daemon that comes next goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import signal
 import sys
@@ -28,19 +31,32 @@ EFFECTS = {
 
 
 class Bomb:
-    """Counts side effects of all threads; the Nth does not happen."""
+    """Counts side effects of all threads while there is a fuse; the last does not happen."""
 
-    def __init__(self, number: int) -> None:
-        self._left = number
+    def __init__(self, fuse: Path) -> None:
+        self._fuse = fuse
         self._lock = threading.Lock()
+        self._shared = fuse.with_suffix(".lock").open("w")
 
     def tick(self, what: str) -> None:
         """Before a side effect."""
         with self._lock:
-            self._left -= 1
-            if self._left == 0:
-                print(f"killed before {what}", flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+            fcntl.flock(self._shared, fcntl.LOCK_EX)
+            try:
+                self._burn(what)
+            finally:
+                fcntl.flock(self._shared, fcntl.LOCK_UN)
+
+    def _burn(self, what: str) -> None:
+        if not self._fuse.exists():
+            return
+        left = int(self._fuse.read_text()) - 1
+        if left > 0:
+            self._fuse.write_text(str(left))
+            return
+        self._fuse.unlink()
+        print(f"killed before {what}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Mined:
@@ -78,4 +94,4 @@ class MinedBackend(LocalBackend):
 if __name__ == "__main__":
     set_up_logs()
     read = read_settings(Path(sys.argv[1]), {})
-    serve(read, MinedBackend(read, Bomb(int(sys.argv[2]))))
+    serve(read, MinedBackend(read, Bomb(Path(sys.argv[2]))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # As under nohup. Programs that tests start would inherit that; a handler they do not.
+            signal.signal(number, lambda *_: None)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker:
         # A shorter name than the usual one: the path of a socket may have 107 bytes.

@@ -8,10 +8,14 @@ from typing import Any
 
 DEADLINE_S = 60.0
 """Many times what anything takes here: it only ends a test whose wait is in vain, also on a busy machine."""
+PAUSE_S = 0.03
+LONGEST_PAUSE_S = 0.2
 
 
 def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     """The first true value of the check.
+
+    A check that runs programs is made less often: what is waited for needs the processor too.
 
     Args:
         what: is waited for; for the message.
@@ -22,7 +26,10 @@ def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE
         AssertionError: it was never true.
     """
     end = time.monotonic() + deadline_s
-    while not (value := check()):
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.03)
-    return value
+    while True:
+        began = time.monotonic()
+        if value := check():
+            return value
+        ended = time.monotonic()
+        assert ended < end, f"never happened: {what}"
+        time.sleep(min(max(PAUSE_S, 2 * (ended - began)), LONGEST_PAUSE_S))

@@ -85,7 +85,7 @@ class LongQueue:
         spec = Spec(gpu_type="h100", gpus=UNITS, units=UNITS, nodes=len(nodes), hours=24, disk=None)
         record = self._record(f"live{number}", spec)
         places = tuple(
-            Place(node=node.name, gpus=node.gpus, ssh_port=30000 + number, uid=self._box(record, rank, node))
+            Place(node=node.name, gpus=node.gpus, ports={"ssh": 30000 + number}, uid=self._box(record, rank, node))
             for rank, node in enumerate(nodes)
         )
         ends = self.now + timedelta(seconds=self.dice.randrange(3600, 86400))
@@ -104,8 +104,6 @@ class LongQueue:
             gpu_type=node.gpu_type,
             units=UNITS,
             resources=share_of(node.allocatable, UNITS, UNITS),
-            ssh_port=30000,
-            home=None,
             files={},
         )
         return self.cluster.put_stranger(spec)

@@ -48,7 +48,7 @@ def a_secret(record: Reservation) -> Secrets:
 
 def a_placed(node: str = "node-1", **changes: Any) -> Reservation:
     """A reservation that is preparing on one node."""
-    places = (Place(node=node, gpus=("gpu-0",), ssh_port=30000, uid=""),)
+    places = (Place(node=node, gpus=("gpu-0",), ports={"ssh": 30000}, uid=""),)
     return a_reservation(**{"state": State.PREPARING, "attempt": 1, "placed_at": NOW, "places": places, **changes})
 
 

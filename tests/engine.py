@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -34,12 +33,15 @@ from odc.adapters.engine.nodes import machine_capacity, simulated_nodes
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.service import EngineService, inspect_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
-from odc.domain.box import BoxName, BoxSpec
+from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec
 from odc.domain.catalog import Catalog
 from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
 from odc.entrypoints.process_environment import cleaned
+
+RANGES = 50
+"""Ranges of host ids that are given in turn."""
 
 
 @dataclass
@@ -67,13 +69,12 @@ class Engine:
     held: IO[str] | None = None
 
     def spec(self, **changes: Any) -> BoxSpec:
-        """A box on the first node with one GPU, and a port and a range of ids of its own."""
+        """A box on the first node with one GPU, and a range of ids of its own."""
         rank = changes.pop("rank", 0)
         attempt = changes.pop("attempt", 1)
         name = BoxName(changes.pop("reservation_id", uuid.uuid4().hex), attempt, rank)
         node = self.nodes[0]
-        port = changes.get("ssh_port") or free_port(*self.options.ports)
-        ranges = IdRanges(base=ID_BASE, ports=self.options.ports, separate=True)
+        ranges = IdRanges(base=ID_BASE, count=RANGES, separate=True).all()
         defaults: dict[str, Any] = {
             "name": name,
             "node": node.name,
@@ -83,9 +84,7 @@ class Engine:
             "gpu_type": node.gpu_type,
             "units": 1,
             "resources": share_of(node.allocatable, 1, node.units),
-            "ssh_port": port,
-            "id_base": ranges.range_of(port),
-            "home": None,
+            "id_base": ranges[next(_specs) % RANGES],
             "files": self.files(),
         }
         return BoxSpec(**(defaults | changes))
@@ -102,24 +101,32 @@ class Engine:
         }
         return {path: text.encode() for path, text in texts.items()}
 
-    def ssh_command(self, spec: BoxSpec, command: str) -> list[str]:
-        """Real ssh to the box, as `dev`."""
+    def ssh_command(self, spec: BoxSpec, command: str, port: int | None = None) -> list[str]:
+        """Real ssh to the box, as `dev`; at this port if it is not one that the cluster made."""
         options = ["-F", "none", "-i", str(self.keys.private), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        return ["ssh", *options, "-p", str(spec.ssh_port), "dev@127.0.0.1", command]
+        return ["ssh", *options, "-p", str(port or self.box(spec).ports[SSH]), "dev@127.0.0.1", command]
 
-    def ssh(self, spec: BoxSpec, command: str) -> subprocess.CompletedProcess[str]:
+    def ssh(self, spec: BoxSpec, command: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command in the box by real ssh."""
         return subprocess.run(
-            self.ssh_command(spec, command), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            self.ssh_command(spec, command, port), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
 
     def up(self, spec: BoxSpec, deadline_s: float = DEADLINE_S) -> str:
         """Make and start the box and wait for its SSH; its uid."""
-        uid = self.cluster.create_box(spec)
-        self.cluster.start_box(spec.name, uid)
-        eventually("SSH answers", lambda: self.cluster.ssh_answers(spec), deadline_s)
-        return uid
+        box = self.cluster.create_box(spec)
+        self.cluster.start_box(spec.name, box.uid)
+        eventually("SSH answers", lambda: self.cluster.ssh_answers(box), deadline_s)
+        return box.uid
+
+    def box(self, spec: BoxSpec) -> BoxSeen:
+        """The box that was made of it."""
+        return next(box for box in self.cluster.list_boxes() if box.name == spec.name)
+
+    def answers(self, spec: BoxSpec) -> bool:
+        """Whether its SSH answers now."""
+        return self.cluster.ssh_answers(self.box(spec))
 
     def podman(self, *arguments: str, check: bool = True) -> str:
         """The engine's own command line, as an operator would use it beside ODC."""
@@ -250,22 +257,5 @@ def _make_keys(folder: Path) -> Keys:
     )
 
 
-def free_port(first: int, last: int) -> int:
-    """A port of the range that nobody listens on and that no test took before."""
-    for port in range(first, last + 1):
-        with socket.socket() as probe:
-            if port in _given:
-                continue
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _given.append(port)
-        return port
-    _given.clear()
-    return free_port(first, last)
-
-
-_given: list[int] = []
-# From anywhere: a run that was killed may have left its first block taken.
+_specs = itertools.count()
 _blocks = itertools.count(os.getpid())

@@ -63,8 +63,6 @@ def spec_of(box: BoxSeen) -> BoxSpec:
         gpu_type=box.gpu_type,
         units=box.units,
         resources=share,
-        ssh_port=box.ssh_port,
-        home=None,
         files={},
     )
 
@@ -170,11 +168,12 @@ class World:
         nodes: Iterable[Node] = (),
         store: Any = None,
         images: tuple[str, ...] | None = None,
+        ports: tuple[int, int] = (30000, 31999),
         **policy: Any,
     ) -> None:
         self.clock = VirtualClock()
         self.store = store or MemoryStateStore(MAX_ITEMS)
-        self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images)
+        self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images, ports)
         self.blobs = MemoryBlobStore()
         self.volumes = MemoryVolumes(self.clock, self.blobs)
         self.keys = MemoryKeySource()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -17,8 +19,9 @@ from tests.builders import a_node
 from tests.engine import Engine, private_engine
 from tests.waiting import eventually
 
+from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.memory.cluster import MemoryCluster
-from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import JUPYTER, SSH, BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.box_report import HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.resources import share_of
@@ -52,6 +55,12 @@ class Stage(Protocol):
     def repair(self) -> None:
         """It answers again."""
 
+    def another_process(self) -> Cluster:
+        """The same cluster, without what this process has in memory."""
+
+    def port_taken(self, port: int) -> AbstractContextManager[object]:
+        """Another program has this port."""
+
 
 @dataclass
 class MemoryStage:
@@ -71,8 +80,6 @@ class MemoryStage:
             "gpu_type": node.gpu_type,
             "units": 1,
             "resources": share_of(node.allocatable, 1, node.units),
-            "ssh_port": 30000 + uuid.uuid4().int % 10000,
-            "home": None,
             "files": {"name": b"train\n"},
         }
         return BoxSpec(**(defaults | changes))
@@ -88,6 +95,15 @@ class MemoryStage:
 
     def repair(self) -> None:
         self.cluster.heal()
+
+    def another_process(self) -> Cluster:
+        return self.cluster
+
+    @contextmanager
+    def port_taken(self, port: int) -> Iterator[None]:
+        self.cluster.strangers.add(port)
+        yield
+        self.cluster.strangers.remove(port)
 
 
 @dataclass
@@ -117,6 +133,12 @@ class EngineStage:
 
     def repair(self) -> None:
         self.engine.start_service()
+
+    def another_process(self) -> Cluster:
+        return EngineCluster(self.engine.api, self.engine.nodes, self.engine.options)
+
+    def port_taken(self, port: int) -> AbstractContextManager[object]:
+        return socket.create_server(("127.0.0.1", port))
 
 
 @pytest.fixture(scope="module")
@@ -154,16 +176,19 @@ def keys_in_effect(stage: Stage, name: BoxName) -> int | None:
 
 
 def answers(stage: Stage, spec: BoxSpec) -> None:
-    eventually("SSH answers", lambda: stage.cluster.ssh_answers(spec))
+    box = seen(stage, spec.name)
+    assert box is not None
+    eventually("SSH answers", lambda: stage.cluster.ssh_answers(box))
 
 
 def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
-    made = seen(stage, spec.name)
-    assert made is not None
-    assert (made.uid, made.state, made.exit_code) == (uid, BoxState.CREATED, None)
-    stage.cluster.start_box(spec.name, uid)
+    made = stage.cluster.create_box(spec)
+    listed = seen(stage, spec.name)
+    assert listed is not None
+    assert listed == replace(made, memory_kills=listed.memory_kills)
+    assert (made.state, made.exit_code) == (BoxState.CREATED, None)
+    stage.cluster.start_box(spec.name, made.uid)
     answers(stage, spec)
     running = seen(stage, spec.name)
     assert running is not None
@@ -171,20 +196,15 @@ def test_a_box_is_made_started_answers_and_is_removed(stage: Stage) -> None:
     assert running.memory_kills.count == 0
     assert running == replace(made, state=BoxState.RUNNING, memory_kills=running.memory_kills, report=running.report)
     assert running.node == spec.node
-    assert (running.gpu_type, running.gpus, running.units, running.ssh_port) == (
-        spec.gpu_type,
-        spec.gpus,
-        spec.units,
-        spec.ssh_port,
-    )
-    end_box(stage.cluster, spec.name, uid, GRACE)
+    assert (running.gpu_type, running.gpus, running.units) == (spec.gpu_type, spec.gpus, spec.units)
+    end_box(stage.cluster, spec.name, made.uid, GRACE)
     assert seen(stage, spec.name) is None
     stage.cluster.clean_up(spec.name.reservation_id, spec.name.attempt)
 
 
 def test_a_running_box_reports_on_itself_and_applies_changed_keys(stage: Stage, key: str) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
+    uid = stage.cluster.create_box(spec).uid
     made = seen(stage, spec.name)
     assert made is not None
     assert made.report is None
@@ -206,8 +226,8 @@ def test_a_running_box_reports_on_itself_and_applies_changed_keys(stage: Stage, 
 
 def test_every_step_may_run_twice(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
-    assert stage.cluster.create_box(spec) == uid
+    uid = stage.cluster.create_box(spec).uid
+    assert stage.cluster.create_box(spec).uid == uid
     for _ in range(2):
         stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
@@ -222,7 +242,7 @@ def test_every_step_may_run_twice(stage: Stage) -> None:
 
 def test_the_request_to_end_returns_at_once_and_the_box_ends_within_its_grace(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
+    uid = stage.cluster.create_box(spec).uid
     stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
     begun = time.monotonic()
@@ -243,7 +263,7 @@ def test_boxes_are_listed_by_name(stage: Stage) -> None:
 
 def test_another_uid_is_another_box_and_hits_nothing(stage: Stage) -> None:
     spec, other = stage.spec(), stage.spec()
-    uid, other_uid = stage.cluster.create_box(spec), stage.cluster.create_box(other)
+    uid, other_uid = (stage.cluster.create_box(one).uid for one in (spec, other))
     for wrong in (GONE_UID, other_uid):
         with pytest.raises(ProviderRefused):
             stage.cluster.start_box(spec.name, wrong)
@@ -256,9 +276,9 @@ def test_another_uid_is_another_box_and_hits_nothing(stage: Stage) -> None:
 
 def test_a_box_that_is_made_again_has_another_uid(stage: Stage) -> None:
     spec = stage.spec()
-    first = stage.cluster.create_box(spec)
+    first = stage.cluster.create_box(spec).uid
     end_box(stage.cluster, spec.name, first)
-    second = stage.cluster.create_box(spec)
+    second = stage.cluster.create_box(spec).uid
     assert second != first
     end_box(stage.cluster, spec.name, first)
     box = seen(stage, spec.name)
@@ -268,12 +288,13 @@ def test_a_box_that_is_made_again_has_another_uid(stage: Stage) -> None:
 
 def test_a_box_deleted_by_hand_is_not_listed_and_refuses_to_answer(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
+    box = stage.cluster.create_box(spec)
+    uid = box.uid
     stage.cluster.start_box(spec.name, uid)
     stage.delete_by_hand(spec.name)
     assert stage.cluster.list_boxes() == ()
     with pytest.raises(ProviderRefused, match="not there"):
-        stage.cluster.ssh_answers(spec)
+        stage.cluster.ssh_answers(box)
     with pytest.raises(ProviderRefused, match="not there"):
         stage.cluster.start_box(spec.name, uid)
     assert stage.cluster.end_box(spec.name, uid, GRACE)
@@ -282,7 +303,7 @@ def test_a_box_deleted_by_hand_is_not_listed_and_refuses_to_answer(stage: Stage)
 
 def test_a_box_that_ended_says_so_and_can_be_started_again(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
+    uid = stage.cluster.create_box(spec).uid
     stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
     stage.end_by_itself(spec.name)
@@ -301,19 +322,40 @@ def test_an_image_that_does_not_exist_is_refused_at_once(stage: Stage) -> None:
         stage.cluster.create_box(stage.spec(image="localhost/odceng/none:1"))
 
 
-def test_a_port_that_is_taken_asks_for_another_place(stage: Stage) -> None:
-    holder = stage.spec()
-    stage.cluster.start_box(holder.name, stage.cluster.create_box(holder))
-    late = stage.spec(ssh_port=holder.ssh_port)
-    with pytest.raises(PlaceTaken):
-        stage.cluster.start_box(late.name, stage.cluster.create_box(late))
+def test_a_box_has_ports_by_name_that_no_other_box_has_and_keeps_them(stage: Stage) -> None:
+    specs = [stage.spec(), stage.spec(), stage.spec(ports={SSH: 22})]
+    made = [stage.cluster.create_box(spec) for spec in specs]
+    assert [list(box.ports) for box in made] == [[SSH, JUPYTER], [SSH, JUPYTER], [SSH]]
+    assert len({port for box in made for port in box.ports.values()}) == 5
+    (node,) = stage.cluster.list_nodes()
+    assert {box.address for box in made} == {node.address}
+    stage.cluster.start_box(specs[0].name, made[0].uid)
+    answers(stage, specs[0])
+    cold = stage.another_process()
+    for spec, box in zip(specs, made, strict=True):
+        assert cold.create_box(spec).ports == box.ports
+        assert [other.ports for other in cold.list_boxes() if other.name == spec.name] == [box.ports]
+    assert not {port for box in made for port in box.ports.values()} & set(cold.create_box(stage.spec()).ports.values())
+
+
+def test_a_box_whose_port_was_taken_is_made_again_with_others(stage: Stage) -> None:
+    spec = stage.spec()
+    box = stage.cluster.create_box(spec)
+    with stage.port_taken(box.ports[JUPYTER]):
+        with pytest.raises(PlaceTaken):
+            stage.cluster.start_box(spec.name, box.uid)
+        end_box(stage.cluster, spec.name, box.uid)
+        again = stage.cluster.create_box(spec)
+        assert box.ports[JUPYTER] not in again.ports.values()
+        stage.cluster.start_box(spec.name, again.uid)
+        answers(stage, spec)
 
 
 def test_cleaning_up_an_early_attempt_leaves_the_later_one(stage: Stage) -> None:
     first = stage.spec()
     second = stage.spec(reservation_id=first.name.reservation_id, attempt=2)
-    old = stage.cluster.create_box(first)
-    uid = stage.cluster.create_box(second)
+    old = stage.cluster.create_box(first).uid
+    uid = stage.cluster.create_box(second).uid
     stage.cluster.start_box(second.name, uid)
     end_box(stage.cluster, first.name, old)
     assert stage.cluster.list_remains() == ((first.name.reservation_id, 1), (second.name.reservation_id, 2))
@@ -329,7 +371,7 @@ def test_files_of_a_box_that_is_not_there_are_no_error(stage: Stage) -> None:
 
 def test_what_does_not_answer_is_unavailable_and_comes_back_whole(stage: Stage) -> None:
     spec = stage.spec()
-    uid = stage.cluster.create_box(spec)
+    uid = stage.cluster.create_box(spec).uid
     stage.cluster.start_box(spec.name, uid)
     answers(stage, spec)
     stage.break_down()

@@ -35,9 +35,9 @@ def public(key: Path) -> str:
     return key.with_suffix(".pub").read_text()
 
 
-def opens(engine: Engine, spec: BoxSpec, key: Path) -> bool:
+def opens(engine: Engine, spec: BoxSpec, key: Path, port: int | None = None) -> bool:
     """Whether the key opens the box."""
-    command = engine.ssh_command(spec, "true")
+    command = engine.ssh_command(spec, "true", port)
     command[command.index(str(engine.keys.private))] = str(key)
     done = subprocess.run(
         [*command[:1], "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *command[1:]],
@@ -184,18 +184,19 @@ def test_files_that_come_as_a_secret_open_the_box(engine: Engine, other: Path, t
     spec = engine.spec()
     mounts = ["-v", f"{secret.folder}:/run/odc:ro", "-v", f"{engine.options.program}:/usr/local/bin/odc-box:ro"]
     name = f"odc-{engine.cloud}-secret"
-    port = ["-p", f"127.0.0.1:{spec.ssh_port}:22", "--entrypoint", "/usr/local/bin/odc-box"]
+    port = engine.options.ports[1]
+    options = ["-p", f"127.0.0.1:{port}:22", "--entrypoint", "/usr/local/bin/odc-box"]
     try:
-        engine.podman("run", "-d", "--name", name, "--user", "0", *mounts, *port, spec.image, "run")
-        eventually("the key opens it", lambda: engine.ssh(spec, "true").returncode == 0)
-        assert "StrictModes yes" in engine.ssh(spec, "sudo cat /run/odc-box/sshd_config").stdout
+        engine.podman("run", "-d", "--name", name, "--user", "0", *mounts, *options, spec.image, "run")
+        eventually("the key opens it", lambda: engine.ssh(spec, "true", port).returncode == 0)
+        assert "StrictModes yes" in engine.ssh(spec, "sudo cat /run/odc-box/sshd_config", port).stdout
         secret.write(engine.files() | {"authorized_keys": (engine.keys.public + "\n" + public(other)).encode()})
-        eventually("the added key opens it", lambda: opens(engine, spec, other), IN_EFFECT_S)
+        eventually("the added key opens it", lambda: opens(engine, spec, other, port), IN_EFFECT_S)
         secret.write(engine.files() | {"authorized_keys": b""})
         time.sleep(IN_EFFECT_S)  # that nothing happens has no sign to wait for
-        assert opens(engine, spec, engine.keys.private)
+        assert opens(engine, spec, engine.keys.private, port)
         secret.write(engine.files())
-        eventually("the removed key does not", lambda: not opens(engine, spec, other), IN_EFFECT_S)
+        eventually("the removed key does not", lambda: not opens(engine, spec, other, port), IN_EFFECT_S)
     finally:
         engine.podman("rm", "-f", "-t", "0", name)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
 from tests.builders import a_node
-from tests.world import BEN, MINUTE, OPERATOR, SECOND, World
+from tests.world import BEN, MINUTE, OPERATOR, SECOND, Fuse, World
 
 from odc.adapters.system.thread_runner import ThreadRunner
 from odc.api.views import reservation_view
 from odc.control.host_monitor import MAX_BOXES_PER_CHECK
 from odc.domain.box import BoxSeen
+from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
 from odc.domain.limits import Limits
 from odc.domain.problem import Problem, ProblemKind
@@ -34,9 +35,9 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cluster, name)
 
-    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+    def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         self._sizes.append(len(boxes))
-        report: HostReport = self._cluster.check_host(boxes, ports)
+        report: HostReport = self._cluster.check_host(boxes)
         return report
 
 
@@ -141,18 +142,23 @@ def test_what_was_put_back_is_shown_to_operators_for_a_while() -> None:
     assert world.status.current.problems == ()
 
 
-def test_ports_of_other_programs_use_up_no_attempt() -> None:
-    world = World(ssh_ports=(30000, 30039))
-    world.cluster.strangers = set(range(30000, 30037))
-    records = [world.reserve(), world.reserve(BEN), world.reserve()]
-    assert [record.state for record in records] == [State.ACTIVE] * 3
-    assert sorted(record.places[0].ssh_port for record in records) == [30037, 30038, 30039]
-    assert max(record.attempt for record in records) <= 2
-    assert all(record.attempt - record.uncounted == 1 for record in records)
+def test_a_port_that_is_taken_before_the_start_uses_up_no_attempt() -> None:
+    world = World(ports=(30000, 30009))
+    taken = Fuse(1, after=False, blow=lambda: world.cluster.strangers.add(30001), method="start_box")
+    world.build(taken)
+    world.pass_once()
+    waiting = world.reserve()
+    assert waiting.under_way is not None
+    assert waiting.under_way.detail == "it is made again: the engine: port 30001: address already in use"
+    world.pass_time(4 * SECOND, step=SECOND)
+    record = world.get(waiting)
+    assert (record.state, record.attempt, record.uncounted) == (State.ACTIVE, 1, 0)
+    assert record.places[0].ports == {"ssh": 30000, "jupyter": 30002}
+    assert world.reserve(BEN).places[0].ports == {"ssh": 30003, "jupyter": 30004}
 
 
 def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
-    world = World(ssh_ports=(30000, 30003))
+    world = World(ports=(30000, 30003))
     world.cluster.strangers = set(range(30000, 30004))
     waiting = world.reserve()
     world.pass_time(timedelta(minutes=30), step=MINUTE)
@@ -160,22 +166,27 @@ def test_without_a_free_port_it_waits_and_says_so_until_one_is_free() -> None:
     assert record.state is State.QUEUED
     assert record.fault is not None
     assert record.fault.kind is TroubleKind.PORTS
-    assert "all SSH ports from 30000 to 30003 are in use, 4 of them by other programs" in record.fault.message
-    assert record.attempt <= 2
+    assert "all ports from 30000 to 30003 are in use, 4 of them by other programs" in record.fault.message
+    assert record.attempt == 0
     world.cluster.strangers = {30000}
     world.pass_time(10 * SECOND)
     assert world.get(waiting).state is State.ACTIVE
 
 
-def test_a_port_that_is_free_again_is_used_again() -> None:
-    world = World(ssh_ports=(30000, 30001))
-    world.cluster.strangers = {30000, 30001}
-    first = world.reserve()
-    assert first.state is State.QUEUED
+def test_of_two_that_get_the_last_ports_at_once_one_waits_without_using_up_an_attempt() -> None:
+    world = World(ports=(30000, 30002))
+    world.cluster.strangers = {30000}
+    first = world.reserve(hours=1.0)
     world.cluster.strangers = set()
-    world.pass_time(10 * SECOND)
-    assert world.get(first).state is State.ACTIVE
-    assert world.reserve(BEN).state is State.ACTIVE
+    world.cluster.faults.add("create_box", PlaceTaken("all ports from 30000 to 30002 are in use"))
+    second = world.reserve(BEN)
+    assert first.state is State.ACTIVE
+    assert second.state is State.QUEUED
+    world.cancel(first)
+    world.settle()
+    after = world.get(second)
+    assert after.state is State.ACTIVE
+    assert after.attempt - after.uncounted == 1
 
 
 def test_an_unreachable_box_is_the_trouble_that_its_owner_sees() -> None:
@@ -219,9 +230,9 @@ def test_a_check_that_does_not_end_is_told_and_passes_go_on() -> None:
     may_end = threading.Event()
 
     class Hung(Counted):
-        def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+        def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
             may_end.wait(60)
-            return super().check_host(boxes, ports)
+            return super().check_host(boxes)
 
     ended = threading.Event()
     runner = ThreadRunner(ended.set)

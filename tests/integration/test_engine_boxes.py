@@ -58,7 +58,7 @@ def test_a_box_sees_no_btrfs_file_system_of_the_host(engine: Engine, box: BoxSpe
 def test_an_image_that_cannot_be_a_box_is_refused_with_the_reason(engine: Engine, kind: str, says: str) -> None:
     with tiny_image(f"localhost/{engine.cloud}/{kind.replace(' ', '-')}:1", kind) as image:
         spec = engine.spec(image=image)
-        uid = engine.cluster.create_box(spec)
+        uid = engine.cluster.create_box(spec).uid
         try:
             with pytest.raises(ProviderRefused, match=says):
                 engine.up(spec, WITHIN_S)
@@ -154,7 +154,7 @@ def test_a_box_whose_first_process_was_killed_for_memory_says_so(engine: Engine)
     assert memory_kills(engine, spec)[0] >= 1
     engine.cluster.start_box(spec.name, uid)
     assert memory_kills(engine, spec) == (0, "")
-    eventually("SSH answers", lambda: engine.cluster.ssh_answers(spec))
+    eventually("SSH answers", lambda: engine.answers(spec))
     assert engine.ssh(spec, "cat /proc/self/oom_score_adj").stdout == "550\n"
     again = engine.podman("inspect", "--format", "{{.State.Pid}}", engine.container(spec))
     assert int(Path(f"/proc/{again}/oom_score_adj").read_text()) < 550

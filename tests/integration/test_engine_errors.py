@@ -17,11 +17,10 @@ from tests.engine import Engine
 from tests.waiting import eventually
 
 from odc.adapters.engine.box_limits import core_limit
-from odc.adapters.engine.container import container_request, network_request
+from odc.adapters.engine.container import HostPart, container_request, network_request
 from odc.adapters.engine.errors import EngineConflict, ImageUnknown, NameTaken, NotRunnable, NotThere
 from odc.adapters.engine.podman_api import MAX_IDLE, PodmanApi
-from odc.adapters.engine.resolver import Resolver
-from odc.domain.box import BoxSpec
+from odc.domain.box import SSH, BoxSpec
 from odc.domain.errors import PlaceTaken, ProviderUnavailable
 from odc.unix_http import UnixConnection
 
@@ -32,14 +31,14 @@ pytestmark = pytest.mark.podman
 def spec(engine: Engine) -> Iterator[BoxSpec]:
     """A box that was made and not started."""
     made = engine.spec()
-    uid = engine.cluster.create_box(made)
+    uid = engine.cluster.create_box(made).uid
     yield made
     end_box(engine.cluster, made.name, uid)
     engine.cluster.clean_up(made.name.reservation_id, made.name.attempt)
 
 
 def request_of(engine: Engine, spec: BoxSpec, **changes: Any) -> dict[str, Any]:
-    return container_request(engine.options, spec, {}, Resolver(), core_limit()) | changes
+    return container_request(engine.options, spec, HostPart(ports={}, core=core_limit())) | changes
 
 
 def test_a_second_container_of_one_name(engine: Engine, spec: BoxSpec) -> None:
@@ -69,7 +68,7 @@ def test_a_program_that_is_not_in_the_image(engine: Engine, spec: BoxSpec) -> No
 
 
 def test_a_second_network_of_one_name_or_of_the_same_addresses(engine: Engine, spec: BoxSpec) -> None:
-    network = network_request(engine.options, spec)
+    network = network_request(engine.options, spec.name, engine.box(spec).ports[SSH])
     with pytest.raises(EngineConflict):
         engine.api.post("/networks/create", network)
     with pytest.raises(PlaceTaken):
@@ -78,7 +77,7 @@ def test_a_second_network_of_one_name_or_of_the_same_addresses(engine: Engine, s
 
 def test_a_port_that_another_program_has(engine: Engine, spec: BoxSpec) -> None:
     (box,) = engine.cluster.list_boxes()
-    with socket.create_server(("127.0.0.1", spec.ssh_port)), pytest.raises(PlaceTaken):
+    with socket.create_server(("127.0.0.1", box.ports[SSH])), pytest.raises(PlaceTaken):
         engine.api.post(f"/containers/{box.uid}/start")
 
 

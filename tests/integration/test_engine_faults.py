@@ -130,12 +130,12 @@ def test_a_gpu_driver_that_hangs_keeps_nothing_else_from_being_checked(
     monkeypatch.setattr(host_checks, "SURVEY_LIMIT_S", 0.0)
     answers.clear()
     try:
-        cluster.check_host((), ())
+        cluster.check_host(())
         forget_rules(engine.cloud)
-        report = cluster.check_host((), ())
+        report = cluster.check_host(())
         assert is_kept_apart(engine.cloud)
         assert any("the GPU driver has not answered" in text for text in problem_texts(report.problems))
         may_answer.set()
-        eventually("it answers again", lambda: not cluster.check_host((), ()).problems)
+        eventually("it answers again", lambda: not cluster.check_host(()).problems)
     finally:
         may_answer.set()

@@ -15,7 +15,7 @@ from tests.engine import Engine, private_engine
 from tests.integration.test_engine_shared import hog, taken
 from tests.storage import DEV, ID_BASE, MIB, LocalStorage, attached, btrfs_mount, btrfs_storage, made
 
-from odc.domain.box import BoxSpec
+from odc.domain.box import HOME, BoxMount, BoxSpec
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 HARD_PIPES = Path("/proc/sys/fs/pipe-user-pages-hard")
@@ -144,7 +144,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorage]:
 def box_with(engine: Engine, storage: LocalStorage, disk: str, holder: str, **changes: int) -> Iterator[BoxSpec]:
     """A box with this disk as its home, for a while."""
     spec = engine.spec(gpus=(), files={**engine.files(), "disk_id": f"{disk}\n".encode()}, **changes)
-    spec = replace(spec, home=attached(storage.volumes, disk, holder, spec.id_base))
+    home = attached(storage.volumes, disk, holder, spec.id_base)
+    spec = replace(spec, mounts=(BoxMount(target=HOME, handle=home),))
     uid = engine.up(spec)
     try:
         yield spec
@@ -187,7 +188,7 @@ def test_a_box_that_is_started_again_has_its_range_and_home(engine: Engine, stor
     with box_with(engine, storage, disk, "r-1") as spec:
         assert engine.ssh(spec, "echo before > file; sudo touch /outside").returncode == 0
         engine.podman("kill", engine.container(spec))
-        assert attached(storage.volumes, disk, "r-1", spec.id_base) == spec.home
+        assert attached(storage.volumes, disk, "r-1", spec.id_base) == spec.mounts[0].handle
         engine.up(spec)
         shown = engine.ssh(spec, "cat file; stat -c %U file /outside; cut -c11-21 /proc/self/uid_map").stdout.split()
         assert shown == ["before", "dev", "root", str(spec.id_base)]

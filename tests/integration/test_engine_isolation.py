@@ -256,14 +256,14 @@ def test_boxes_of_an_earlier_network_are_kept_apart_again_after_a_flush() -> Non
         engine.up(engine.spec(gpus=()))
         earlier = engine.options.network
         changed = EngineCluster(engine.api, engine.nodes, replace(engine.options, network="203.0.113.0/24"))
-        changed.check_host(changed.list_boxes(), ())
+        changed.check_host(changed.list_boxes())
         forget_rules(engine.cloud)
-        assert ProblemKind.ISOLATION_RESTORED in [found.kind for found in changed.check_host((), ()).repaired]
+        assert ProblemKind.ISOLATION_RESTORED in [found.kind for found in changed.check_host(()).repaired]
         sources = [rule.split()[3] for rule in mangle_rules(engine.cloud) if rule.startswith("-A PREROUTING -s ")]
         kept = {source for source in sources if IPv4Network(source).subnet_of(IPv4Network(earlier))}
         assert {source for source in sources if source not in kept} == {"203.0.113.0/24"}
         assert [sources.count(source) for source in kept] == [sources.count("203.0.113.0/24")]
-        assert not changed.check_host((), ()).repaired
+        assert not changed.check_host(()).repaired
 
 
 def mangle_rules(cloud: str) -> list[str]:

@@ -92,7 +92,7 @@ def test_a_full_root_keeps_nobody_out_and_can_be_emptied(engine: Engine) -> None
     assert engine.ssh(spec, "echo here").stdout == "here\n"
     stopped(engine, spec, uid)
     engine.cluster.start_box(spec.name, uid)
-    eventually("SSH answers again", lambda: engine.cluster.ssh_answers(spec))
+    eventually("SSH answers again", lambda: engine.answers(spec))
     engine.ssh(spec, "sudo rm -f /tmp/full /tmp/full2")
     eventually("there is room again", lambda: engine.ssh(spec, "head -c 1M /dev/zero > /tmp/new").returncode == 0)
 
@@ -127,7 +127,7 @@ def test_the_engine_s_own_files_in_a_box_are_limited_too(engine: Engine, path: s
     assert int(engine.ssh(spec, f"stat -c %s {path}").stdout) <= 17 * MIB
     stopped(engine, spec, uid)
     engine.cluster.start_box(spec.name, uid)
-    eventually("SSH answers again", lambda: engine.cluster.ssh_answers(spec))
+    eventually("SSH answers again", lambda: engine.answers(spec))
     assert int(engine.ssh(spec, f"stat -c %s {path}").stdout) < 4096
 
 
@@ -153,9 +153,9 @@ def test_what_a_box_wrote_is_there_after_a_restart_and_a_reboot(engine: Engine, 
     stopped(engine, spec, uid)
     for target in layer_mounts(storage):
         subprocess.run(["umount", "--lazy", target], check=True)
-    assert engine.cluster.create_box(spec) == uid
+    assert engine.cluster.create_box(spec).uid == uid
     engine.cluster.start_box(spec.name, uid)
-    eventually("SSH answers again", lambda: engine.cluster.ssh_answers(spec))
+    eventually("SSH answers again", lambda: engine.answers(spec))
     assert engine.ssh(spec, "cat /opt/kept").stdout == "kept\n"
     assert "quota exceeded" in engine.ssh(spec, f"sudo {FILL.format('/opt/full')}").stdout
 
@@ -165,9 +165,9 @@ def test_a_box_of_an_earlier_version_keeps_what_it_wrote(engine: Engine, unlimit
     uid = unlimited.up(spec)
     unlimited.ssh(spec, "echo kept | sudo tee /opt/kept && sync")
     stopped(engine, spec, uid)
-    assert engine.cluster.create_box(spec) == uid
+    assert engine.cluster.create_box(spec).uid == uid
     engine.cluster.start_box(spec.name, uid)
-    eventually("SSH answers again", lambda: engine.cluster.ssh_answers(spec))
+    eventually("SSH answers again", lambda: engine.answers(spec))
     assert engine.ssh(spec, "cat /opt/kept").stdout == "kept\n"
 
 
@@ -229,7 +229,7 @@ def test_a_box_whose_layer_was_taken_away_as_it_started_runs_only_with_its_limit
     layers = TakenAway(storage / "layers", Btrfs(storage), LIMIT)
     cluster = EngineCluster(engine.api, engine.nodes, engine.options, layers)
     spec = engine.spec(gpus=())
-    uid = cluster.create_box(spec)
+    uid = cluster.create_box(spec).uid
     with pytest.raises(ProviderUnavailable, match="took away the storage"):
         cluster.start_box(spec.name, uid)
     cluster.start_box(spec.name, uid)

@@ -11,6 +11,7 @@ from tests.engine import private_engine
 from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
+from odc.domain.box import SSH
 
 pytestmark = pytest.mark.podman
 
@@ -39,7 +40,8 @@ def test_boxes_listen_where_the_operator_says(listen: str, inside: bool, outside
         options = dataclasses.replace(engine.options, listen=own if listen == "its own" else listen)
         cluster = EngineCluster(engine.api, engine.nodes, options)
         spec = engine.spec()
-        cluster.start_box(spec.name, cluster.create_box(spec))
-        eventually("SSH answers", lambda: cluster.ssh_answers(spec))
-        assert greets("127.0.0.1", spec.ssh_port) is inside
-        assert greets(own, spec.ssh_port) is outside
+        box = cluster.create_box(spec)
+        cluster.start_box(spec.name, box.uid)
+        eventually("SSH answers", lambda: cluster.ssh_answers(box))
+        assert greets("127.0.0.1", box.ports[SSH]) is inside
+        assert greets(own, box.ports[SSH]) is outside

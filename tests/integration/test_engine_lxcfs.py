@@ -54,7 +54,7 @@ def test_a_dead_lxcfs_is_started_again_for_the_next_box_and_for_the_next_start(e
     kill_lxcfs(engine)
     engine.podman("stop", "-t", "1", engine.container(before))
     engine.cluster.start_box(before.name, uid)
-    eventually("SSH answers", lambda: engine.cluster.ssh_answers(before))
+    eventually("SSH answers", lambda: engine.answers(before))
     assert memory_seen(engine, before) == own
     assert mounts_of(engine.state / "lxcfs") == 1
     kill_lxcfs(engine)
@@ -81,7 +81,7 @@ def test_an_lxcfs_that_hangs_is_ended_and_keeps_no_box_from_starting(
     assert memory_seen(engine, after) == own > 0
     assert memory_seen(engine, before) == 0, "it fails, and does not wait"
     os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
-    report = engine.cluster.check_host(engine.cluster.list_boxes(), ())
+    report = engine.cluster.check_host(engine.cluster.list_boxes())
     assert any("lxcfs had died or hung" in text for text in problem_texts(report.repaired))
     assert len(report.reachable) == 2
     os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)

@@ -309,7 +309,7 @@ def test_limits_that_the_host_resets_are_noticed_and_raised_again(tmp_path: Path
         limits = replace(engine.options.limits, kernel={name: before + 8}, noted=tmp_path / "noted.json")
         cluster = EngineCluster(engine.api, engine.nodes, replace(engine.options, limits=limits))
         spec = engine.spec(gpus=())
-        uid = cluster.create_box(spec)
+        uid = cluster.create_box(spec).uid
         try:
             cluster.start_box(spec.name, uid)
             assert int(file.read_text()) == before + 8
@@ -317,7 +317,7 @@ def test_limits_that_the_host_resets_are_noticed_and_raised_again(tmp_path: Path
             limited = sockets.read_text() if sockets.exists() else ""
             file.write_text(str(before))
             engine.podman("restart", "-t", "0", engine.container(spec))
-            report = cluster.check_host(cluster.list_boxes(), ())
+            report = cluster.check_host(cluster.list_boxes())
             assert any(name in text for text in problem_texts(report.repaired))
             assert int(file.read_text()) == before + 8
             assert not limited or sockets.read_text() == limited

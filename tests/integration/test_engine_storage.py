@@ -17,7 +17,7 @@ from tests.engine import Engine, private_engine
 from tests.storage import MIB, LocalStorage, attached, btrfs_mount, btrfs_storage, made
 
 from odc.adapters.engine.seccomp_btrfs import SUBVOLUMES
-from odc.domain.box import BoxSpec
+from odc.domain.box import HOME, BoxMount, BoxSpec
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
@@ -51,7 +51,8 @@ def a_box_with_a_disk(
         disk = an_id()
         made(storage.volumes, disk, size)
         spec = engine.spec(gpus=(), files={**engine.files(), "disk_id": f"{disk}\n".encode()})
-        spec = replace(spec, home=attached(storage.volumes, disk, "r-1", spec.id_base))
+        home = attached(storage.volumes, disk, "r-1", spec.id_base)
+        spec = replace(spec, mounts=(BoxMount(target=HOME, handle=home),))
         uid = engine.up(spec)
         try:
             yield engine, spec, storage, disk

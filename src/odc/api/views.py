@@ -31,7 +31,7 @@ from odc.control.context import ClusterStatus
 from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
-from odc.domain.box import BoxSeen
+from odc.domain.box import SSH, BoxSeen
 from odc.domain.box_report import BoxReport
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
@@ -200,7 +200,9 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
     for rank, place in enumerate(record.places):
         node = nodes.get(place.node)
         box = seen.get((record.attempt, rank))
-        resources = share_of(node.allocatable, record.spec.units, node.units) if node else None
+        resources = place.resources or (share_of(node.allocatable, record.spec.units, node.units) if node else None)
+        # While it is prepared, its record does not have them yet.
+        ports = place.ports or (box.ports if box else {})
         indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
         unreachable = (node is not None and not node.ready) or bool(record.unreachable)
         # As it was when the box was made: the box listens there even if the settings have changed since.
@@ -215,18 +217,18 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
                 gpu_indexes=indexes,
                 cpus=resources.cpus if resources else 0,
                 memory_gib=resources.limit.memory_gib if resources else 0.0,
-                ssh=SshView(
-                    host=host,
-                    port=place.ssh_port,
-                    user=SSH_USER,
-                    command=f"ssh {SSH_USER}@{host} -p {place.ssh_port}",
-                ),
+                ssh=_ssh_view(host, ports[SSH]) if SSH in ports else None,
+                ports=dict(ports),
                 layer_used_bytes=(box.layer_used_bytes or None) if box else None,
                 layer_bytes=(box.layer_bytes or None) if box else None,
                 report=_report_view(box.report) if box and box.report else None,
             )
         )
     return tuple(views)
+
+
+def _ssh_view(host: str, port: int) -> SshView:
+    return SshView(host=host, port=port, user=SSH_USER, command=f"ssh {SSH_USER}@{host} -p {port}")
 
 
 def _report_view(report: BoxReport) -> BoxReportView:

@@ -42,7 +42,7 @@ from odc.domain.reservation import EndReason, Reservation, State, UnderWay
 from odc.domain.status import EndCause
 
 MAX_UNCOUNTED_ATTEMPTS = 100
-"""Attempts that failed only because another program had the SSH port do not count, but only so many of them."""
+"""Attempts that failed only because other programs had the ports do not count, but only so many of them."""
 
 
 def advance(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
@@ -172,14 +172,9 @@ def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, po
         detail = late
     elif _over_prepare_limit(record, seen, policy):
         detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
-    if (
-        outcome
-        and isinstance(outcome.error, PlaceTaken)
-        and outcome.error.ports
-        and record.uncounted < MAX_UNCOUNTED_ATTEMPTS
-    ):
-        # A port that another program has is not something that the user can change, so the attempt does not count. The
-        # next one gets another port: `HostMonitor` remembers this one until a check finds it free.
+    if outcome and isinstance(outcome.error, PlaceTaken) and record.uncounted < MAX_UNCOUNTED_ATTEMPTS:
+        # Ports that other programs have are not something that the user can change, so the attempt does not count. It
+        # waits until its node has room (`Node.full`).
         return _end(replace(record, uncounted=record.uncounted + 1), seen, None, cause, detail)
     tries = record.attempt - record.uncounted
     if tries >= policy.limits.attempts:
@@ -230,7 +225,8 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
     if outcome is not None and outcome.not_yet is not None:
         return _note_under_way(record, outcome.not_yet)
     if outcome is not None:
-        step = Step(record=replace(record, under_way=None, fault=None, unreachable=""))
+        places = outcome.value.places if isinstance(outcome.value, Ready) else record.places
+        step = Step(record=replace(record, places=places, under_way=None, fault=None, unreachable=""))
         step.add_event(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
         return step
     return _config_applied(record, seen) or _note_reachability(record, seen) or _watch_boxes(record, seen, policy)

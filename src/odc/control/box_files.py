@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from odc.control.context import Policy
-from odc.domain.box import BoxName, BoxSpec
+from odc.domain.box import HOME, BoxMount, BoxName, BoxSpec
 from odc.domain.disk import Disk
 from odc.domain.node import Node
-from odc.domain.reservation import Reservation
-from odc.domain.resources import share_of
+from odc.domain.reservation import Place, Reservation
+from odc.domain.resources import BoxResources, share_of
 from odc.domain.user import User
 
 
@@ -47,6 +47,11 @@ def host_name(record: Reservation, rank: int) -> str:
     return record.name if len(record.places) == 1 else f"{record.name}-{rank}"
 
 
+def resources_of(record: Reservation, place: Place, node: Node) -> BoxResources:
+    """Return what the box got at its placement; for a record of 0.1.0 its share of the node as it is now."""
+    return place.resources or share_of(node.allocatable, record.spec.units, node.units)
+
+
 def box_spec(
     record: Reservation, rank: int, node: Node, home: str | None, files: dict[str, bytes], policy: Policy
 ) -> BoxSpec:
@@ -56,7 +61,7 @@ def box_spec(
         record: placed.
         rank: which box.
         node: where it goes, as seen now.
-        home: the attached volume's mount path; None for a temporary home.
+        home: the handle of the attached volume; None for a temporary home.
         files: from `box_files`.
         policy: the operator's.
     """
@@ -69,9 +74,8 @@ def box_spec(
         gpus=place.gpus,
         gpu_type=record.spec.gpu_type,
         units=record.spec.units,
-        resources=share_of(node.allocatable, record.spec.units, node.units),
-        ssh_port=place.ssh_port,
-        home=home,
+        resources=resources_of(record, place, node),
+        mounts=() if home is None else (BoxMount(target=HOME, handle=home),),
         files=files,
         id_base=place.id_base,
     )
@@ -91,7 +95,7 @@ def box_files(
         policy: the operator's.
     """
     spec = record.spec
-    resources = share_of(node.allocatable, spec.units, node.units)
+    resources = resources_of(record, record.places[rank], node)
     gpus = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else f"{spec.gpu_type} (no GPUs)"
     environment = {
         **policy.box_environment,

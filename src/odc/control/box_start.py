@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -12,11 +13,11 @@ from odc.control.orphaned_disks import label_of
 from odc.control.owner_keys import OwnerKeys
 from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
-from odc.domain.box import BoxSpec
+from odc.domain.box import BoxSeen, BoxSpec
 from odc.domain.disk import Disk
-from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
+from odc.domain.errors import InvariantError, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
-from odc.domain.reservation import Phase, Place, Reservation
+from odc.domain.reservation import Phase, Place, Reservation, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class BoxStart:
         self._disk: Disk | None = None
         self._access: BoxAccess | None = None
         self._home: str | None = None
-        self._specs: list[BoxSpec] = []
-        self._uids: list[str] = []
+        self._made: list[BoxSeen] = []
+        self._silent: list[BoxSeen] = []
         self._new_disk = False
         self._zone = ""
 
@@ -70,8 +71,8 @@ class BoxStart:
 
     def ready(self, phases: tuple[Phase, ...]) -> Ready:
         """The result, after the last step."""
-        made = zip(self._record.places, self._uids, strict=True)
-        places = tuple(replace(place, uid=uid) for place, uid in made)
+        made = zip(self._record.places, self._made, strict=True)
+        places = tuple(_with_box(place, box) for place, box in made)
         return Ready(places=places, phases=phases, new_disk=self._new_disk, zone=self._zone)
 
     def _fetch_keys(self) -> str:
@@ -135,25 +136,44 @@ class BoxStart:
         access = self._access
         if access is None:
             raise InvariantError(f"{self._record.id}: its keys come before its box")
-        self._specs = specs_of(self._record, self._nodes, access, self._disk, self._home, self._policy)
+        specs = specs_of(self._record, self._nodes, access, self._disk, self._home, self._policy)
         self._guard.check(self._record)
-        self._uids = [self._ports.cluster.create_box(spec) for spec in self._specs]
+        self._made = [self._ports.cluster.create_box(spec) for spec in specs]
         # Also for a box that was there already: its files may be those of an earlier start.
-        for spec in self._specs:
+        for spec in specs:
             self._ports.cluster.write_files(spec.name, spec.files)
         self._guard.check(self._record)
         # By uid: a box of the same name that somebody else made is not started.
-        for spec, uid in zip(self._specs, self._uids, strict=True):
-            self._ports.cluster.start_box(spec.name, uid)
+        for box in self._made:
+            try:
+                self._ports.cluster.start_box(box.name, box.uid)
+            except PlaceTaken as error:
+                if self._record.state is not State.PREPARING:
+                    # Its owner knows its ports, and has files in it.
+                    raise
+                self._ports.cluster.end_box(box.name, box.uid, timedelta(0))
+                return f"it is made again: {error.message}"
+        self._silent = list(self._made)
         return ""
 
     def _ask_ssh(self) -> str:
-        while self._specs:
-            if not self._ports.cluster.ssh_answers(self._specs[0]):
+        while self._silent:
+            if not self._ports.cluster.ssh_answers(self._silent[0]):
                 self._guard.check(self._record)
                 return "the box runs, but no SSH server answers in it"
-            del self._specs[0]
+            del self._silent[0]
         return ""
+
+
+def _with_box(place: Place, box: BoxSeen) -> Place:
+    """The place with what the box got there."""
+    return replace(
+        place,
+        uid=box.uid,
+        gpus=place.gpus or box.gpus,
+        address=box.address or place.address,
+        ports=dict(box.ports),
+    )
 
 
 def find_disk(ports: Ports, record: Reservation) -> Disk | None:

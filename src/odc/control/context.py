@@ -37,7 +37,6 @@ class Policy:
         catalog: the GPU types.
         limits: per user and per step.
         image: the image of boxes, as the cluster names it.
-        ssh_ports: the hosts' ports that lead to the boxes' SSH, first and last.
         ids: the host ids of boxes.
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
@@ -54,7 +53,6 @@ class Policy:
     catalog: Catalog = field(default_factory=Catalog)
     limits: Limits = field(default_factory=Limits)
     image: str = "localhost/odc/box:1"
-    ssh_ports: tuple[int, int] = (30000, 31999)
     ids: IdRanges = field(default_factory=IdRanges)
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)

@@ -16,7 +16,6 @@ from odc.control.context import Ports
 from odc.control.sweeps import HOST, Sweeps
 from odc.control.task_runner import Outcome, Runner, TaskId, once
 from odc.domain.box import BoxSeen
-from odc.domain.errors import PlaceTaken
 from odc.domain.host import HostReport
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_text
@@ -59,11 +58,6 @@ class HostMonitor:
         """Return the report of the newest checks."""
         return self._record.report
 
-    @property
-    def taken_ports(self) -> frozenset[int]:
-        """SSH ports that other programs had when they were last tried or checked. Each check tests them again."""
-        return self._record.taken_ports
-
     def problems(self) -> tuple[Problem, ...]:
         """Return the current problems, then the recent repairs."""
         report = self._record.report
@@ -79,7 +73,7 @@ class HostMonitor:
         return (Problem(kind=ProblemKind.HOST_CHECK_HANGS, seconds=(now - self._started).total_seconds()),)
 
     def take(self, stored: HostRecord, outcomes: Mapping[str, Outcome]) -> None:
-        """Begin from the stored record, and learn from tasks that have ended: a check, or boxes whose ports were taken.
+        """Begin from the stored record, and learn from a check that has ended.
 
         Args:
             stored: what earlier passes have learned, of any process.
@@ -88,9 +82,6 @@ class HostMonitor:
         now = self._ports.clock.now()
         recent = tuple((what, at) for what, at in stored.repaired if timedelta(0) <= now - at < REPAIR_SHOWN_FOR)
         self._record = replace(stored, repaired=recent)
-        # A task has tried the port: that is newer than any check.
-        refused = [ended.error.ports for ended in outcomes.values() if isinstance(ended.error, PlaceTaken)]
-        self._record = replace(self._record, taken_ports=self._record.taken_ports.union(*refused))
         outcome = outcomes.get(TASK_KEY)
         if outcome is None:
             return
@@ -116,7 +107,7 @@ class HostMonitor:
             reachable=(before.reachable - checked) | found.reachable,
             repaired=(),
         )
-        self._record = HostRecord(report=report, taken_ports=found.taken_ports, repaired=tuple(repaired.items()))
+        self._record = HostRecord(report=report, repaired=tuple(repaired.items()))
         if found.unreachable or found.repaired or found.blocked:
             self._sweeps.ask(HOST, FOLLOW_UP_DELAY)
 
@@ -148,9 +139,9 @@ class HostMonitor:
         self._asked_for = unknown
         if TASK_KEY in runner.busy() or not self._sweeps.take(HOST, INTERVAL, now):
             return
-        chosen, suspects = self._choose(boxes), self._record.taken_ports
+        chosen = self._choose(boxes)
         self._started = self._last = since_boot
-        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self._ports.cluster.check_host(chosen, suspects)))
+        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self._ports.cluster.check_host(chosen)))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
         """The boxes of the next check: those that did not answer, then those never probed, then the others in turn."""

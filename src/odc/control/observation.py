@@ -39,7 +39,6 @@ class Observation:
         busy: keys of tasks that still run.
         waiting: by task key, the name and attempt of tasks that were not through and are not started again yet.
         host: the newest check of the host.
-        taken_ports: SSH ports at which other programs listened at the last check.
         clock_problem: why the clock cannot be trusted; None if it can.
         queued: by GPU type, the queued reservations by place in line; derived from `stored`.
         placed: by GPU type, the other live reservations; derived from `stored`.
@@ -57,7 +56,6 @@ class Observation:
     outcomes: Mapping[str, Outcome]
     busy: frozenset[str]
     host: HostReport = field(default_factory=HostReport)
-    taken_ports: frozenset[int] = frozenset()
     waiting: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     clock_problem: Problem | None = None
     queued: Mapping[str, Sequence[Reservation]] = field(init=False)
@@ -83,7 +81,6 @@ def observe(
     clock: ClockVerdict,
     tasks: Collected,
     host: HostReport,
-    taken_ports: frozenset[int],
 ) -> Observation:
     """List everything, once.
 
@@ -92,7 +89,6 @@ def observe(
         clock: whether the wall clock can be trusted.
         tasks: collected before the records are read, so that no record is older than an outcome.
         host: the newest check of the host.
-        taken_ports: SSH ports at which other programs listened at the last check.
 
     Raises:
         ProviderUnavailable: the store did not answer; the pass cannot decide anything.
@@ -119,7 +115,6 @@ def observe(
         busy=tasks.busy,
         waiting=tasks.waiting,
         host=host,
-        taken_ports=taken_ports,
         clock_problem=clock.problem,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from odc.control.task_runner import Done, NotYet
-from odc.domain.errors import PlaceTaken, ProviderError
+from odc.domain.errors import ProviderError
 from odc.domain.reservation import Phase, Reservation, UnderWay
 from odc.ports.clock import Clock
 
@@ -95,8 +95,6 @@ def _do(step: TaskStep) -> str:
     """Do the step; a provider's error is prefixed with the phase."""
     try:
         return step.work()
-    except PlaceTaken as error:
-        raise PlaceTaken(f"{step.name}: {error.message}", *error.hints, ports=error.ports) from error
     except ProviderError as error:
         if not step.name:
             raise

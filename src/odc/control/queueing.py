@@ -2,7 +2,7 @@
 begun.
 
 Pure. The planner has made a slot for each reservation from numbers of units. This module selects the actual GPUs, by
-identity, and the SSH port. That may fail although the plan is right, for example if a container that is not ours uses a
+identity. That may fail although the plan is right, for example if a container that is not ours uses a
 GPU. Then the reservation waits, and does not use up an attempt for a cause that its owner cannot change.
 
 Everything that changes a promise or a place is fenced by the pool's version, as the plan is (`pool_plans`). A promise
@@ -31,6 +31,7 @@ from odc.domain.limits import Limits
 from odc.domain.node import Node, choose_gpus
 from odc.domain.promise import TELL_IMPROVEMENT, ready_by
 from odc.domain.reservation import Fault, Place, Reservation, SlotRecord
+from odc.domain.resources import share_of
 from odc.domain.status import TroubleKind
 
 MAX_TOLD = 40
@@ -39,9 +40,9 @@ MAX_TOLD = 40
 
 class FreeResources:
     """The resources that are still free for placements of this pass: the nodes' GPUs by identity, or their units where
-    there are no identities, and the host's SSH ports.
+    there are no identities, and the ranges of host ids.
 
-    One object for all pools of a pass, because they share the ports. `take` removes the resources that it returns, so
+    One object for all pools of a pass, because they share the ranges. `take` removes the resources that it returns, so
     that two placements of one pass cannot get the same.
     """
 
@@ -50,7 +51,7 @@ class FreeResources:
 
         Args:
             seen: with records, nodes and boxes; every existing box occupies its GPUs, regardless of its record.
-            policy: gives the ports, and a range of ids for each.
+            policy: gives the ranges of host ids.
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
         occupying = [record for records in seen.placed.values() for record in records if record.occupies]
@@ -66,31 +67,23 @@ class FreeResources:
             node.name: node.units - in_use.get(node.name, 0) - len(node.held_by_others.keys() | node.unusable.keys())
             for node in self._nodes.values()
         }
-        used = {place.ssh_port for record in occupying for place in record.places} | {box.ssh_port for box in boxes}
-        used |= seen.taken_ports
-        # The range of another port may be taken as well: that of a box from before the setting `ports` was changed.
         ranges = {place.id_base for record in occupying for place in record.places} | {box.id_base for box in boxes}
-        self._ids, others = policy.ids, ranges - {0}
-        first, last = policy.ssh_ports
-        self._ports = [
-            port for port in range(first, last + 1) if port not in used and policy.ids.range_of(port) not in others
-        ]
-        self._why_no_port = f"all SSH ports from {first} to {last} are in use"
-        if seen.taken_ports:
-            self._why_no_port += f", {len(seen.taken_ports)} of them by other programs"
+        self._shared_ids = not policy.ids.separate
+        self._ids = [first for first in policy.ids.all() if first not in ranges]
 
     def take(self, record: Reservation, nodes: tuple[str, ...]) -> tuple[Place, ...] | None:
         """Take the resources of the reservation on these nodes; None, and nothing is taken, if they are not free."""
-        if len(self._ports) < len(nodes) or any(not self._fits(record, name) for name in nodes):
+        if self.shortage(nodes) or any(not self._fits(record, name) for name in nodes):
             return None
-        places = tuple(self._take_one(record, name) for name in nodes)
         # The boxes of a gang share a home, whose files are seen in one range.
-        id_base = self._ids.range_of(places[0].ssh_port)
-        return tuple(replace(place, id_base=id_base) for place in places)
+        id_base = 0 if self._shared_ids else self._ids.pop(0)
+        return tuple(self._take_one(record, name, id_base) for name in nodes)
 
     def shortage(self, nodes: tuple[str, ...]) -> str:
         """Return which resource other than GPUs is missing for a reservation on these nodes; empty if none is."""
-        return self._why_no_port if len(self._ports) < len(nodes) else ""
+        if not self._ids and not self._shared_ids:
+            return "all ranges of host ids are in use"
+        return next((self._nodes[name].full for name in nodes if name in self._nodes and self._nodes[name].full), "")
 
     def _fits(self, record: Reservation, name: str) -> bool:
         node = self._nodes.get(name)
@@ -100,17 +93,21 @@ class FreeResources:
             return len(self._gpus[name]) >= record.spec.gpus
         return self._units[name] >= record.spec.units
 
-    def _take_one(self, record: Reservation, name: str) -> Place:
+    def _take_one(self, record: Reservation, name: str, id_base: int) -> Place:
         node = self._nodes[name]
         # Of a node that only counts its GPUs, the cluster decides which of them the box gets.
         gpus = choose_gpus(self._gpus[name], node.islands, record.spec.gpus) if node.gpus else ()
         self._gpus[name] = [gpu for gpu in self._gpus[name] if gpu not in gpus]
         self._units[name] -= record.spec.units
-        # Spread by reservation and attempt, so that another attempt does not try the same port again if a program
-        # that we do not see has it.
-        index = (int(record.id[:8], 16) + record.attempt) % len(self._ports)
-        port = self._ports.pop(index)
-        return Place(node=name, gpus=gpus, ssh_port=port, address=node.address, simulated=node.simulated)
+        return Place(
+            node=name,
+            gpus=gpus,
+            # Frozen: later settings change nothing for a box that runs.
+            resources=share_of(node.allocatable, record.spec.units, node.units),
+            address=node.address,
+            simulated=node.simulated,
+            id_base=id_base,
+        )
 
 
 def _units_in_use(occupying: Iterable[Reservation], boxes: Iterable[BoxSeen]) -> dict[str, int]:

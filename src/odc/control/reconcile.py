@@ -189,7 +189,7 @@ class Reconciler:
         clock = self._clock.verdict()
         collected = self._collector.collect()
         self._host_monitor.take(self._status.host(), collected.outcomes)
-        return observe(self._ports, clock, collected, self._host_monitor.report, self._host_monitor.taken_ports)
+        return observe(self._ports, clock, collected, self._host_monitor.report)
 
     def _update_status(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
         self._host_monitor.forget_others(boxes)

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 
 from odc.domain.box_report import BoxReport
 from odc.domain.resources import BoxResources
+
+SSH = "ssh"
+JUPYTER = "jupyter"
+BOX_PORTS: Mapping[str, int] = MappingProxyType({SSH: 22, JUPYTER: 8888})
+"""The ports of a box that can be reached from outside. Key: name, value: the port inside the box."""
+HOME = "/home/dev"
+"""Where a box has its home."""
 
 
 class BoxState(StrEnum):
@@ -52,6 +60,20 @@ def is_up_to(name: str, reservation_id: str, attempt: int) -> bool:
     return name.startswith(f"{reservation_id}-") and number.isdecimal() and int(number) <= attempt
 
 
+class BoxMount(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that a box sees.
+
+    Attributes:
+        target: the folder in the box.
+        handle: of the attached volume, as `Volumes.attach` returns it.
+        read_only: whether the box may not write to it.
+    """
+
+    target: str
+    handle: str
+    read_only: bool = False
+
+
 class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The specification from which a box is made.
 
@@ -60,12 +82,13 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
         node: where.
         image: as the backend names it.
         hostname: the host name inside the box.
-        gpus: identities of the node's GPUs; only these appear in the box.
+        gpus: identities of the node's GPUs; only these appear in the box. Empty for a type without GPUs, and for a node
+            whose cluster chooses by itself.
         gpu_type: for the labels, which show the occupied pool even if the record is lost.
         units: number of the node's units that it occupies.
         resources: CPU, memory, shared memory.
-        ssh_port: the port of the host that leads to the box's SSH.
-        home: the attached volume's mount path; None for a temporary home.
+        ports: those that it publishes. Key: name, value: the port inside the box. The cluster chooses the outer ones.
+        mounts: its volumes; without one at `HOME`, its home is temporary.
         files: the files under `/run/odc`; key: path below it, value: content.
         id_base: first host id of the box's range; 0: the range that all boxes of the cloud share.
     """
@@ -78,8 +101,8 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
     gpu_type: str
     units: int
     resources: BoxResources
-    ssh_port: int
-    home: str | None
+    ports: Mapping[str, int] = BOX_PORTS
+    mounts: tuple[BoxMount, ...] = ()
     files: Mapping[str, bytes]
     id_base: int = 0
 
@@ -101,19 +124,20 @@ class MemoryKills(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A box of this cloud, as a list shows it.
+    """A box of this cloud, as it was made, or as a list shows it.
 
     Attributes:
         name: which box, from its labels.
         uid: the backend's own id; another box of the same name has another.
         node: where it is.
         gpu_type: the pool that it occupies.
-        gpus: the GPUs that it holds; empty for types without GPUs.
+        gpus: identities of the GPUs that it holds; empty for types without GPUs, and where they are unknown.
         units: how many of the node's units it holds.
         state: as reported by the backend.
         exit_code: of an exited box.
         message: its problem, in the words of the backend or the box; empty if there is none.
-        ssh_port: the port of the host that leads to its SSH.
+        address: where its ports are reached; empty if unknown.
+        ports: its published ports. Key: name, value: the port at `address`.
         id_base: first host id of its range; 0: the range that all boxes of the cloud share.
         memory_kills: its processes that the kernel killed for memory; None if that is unknown.
         layer_used_bytes: bytes that it has written outside its home; 0 if unknown.
@@ -130,7 +154,8 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     state: BoxState
     exit_code: int | None = None
     message: str = ""
-    ssh_port: int = 0
+    address: str = ""
+    ports: Mapping[str, int] = {}
     id_base: int = 0
     memory_kills: MemoryKills | None = None
     layer_used_bytes: int = 0

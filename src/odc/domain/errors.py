@@ -17,7 +17,6 @@ Exit codes and HTTP statuses are in one table, at the end of this file.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -91,27 +90,9 @@ class ProviderUnavailable(ProviderError):
 
 
 class PlaceTaken(ProviderUnavailable):
-    """Another program uses a resource that was planned for this box (a port, a node's space); another place may
-    work.
+    """Something else uses what the box needs (a port, a node's space). A box that is made again may get another one,
+    in the same place or elsewhere.
     """
-
-    def __init__(
-        self,
-        text: str,
-        *hints: Hint | tuple[str, str],
-        when: datetime | None = None,
-        ports: Collection[int] = (),
-    ) -> None:
-        """Make the error.
-
-        Args:
-            text: as of `OdcError`, as are the next two.
-            hints: what can be done next.
-            when: a time that the text ends with.
-            ports: every SSH port that is known to be used by other programs.
-        """
-        super().__init__(text, *hints, when=when)
-        self.ports = frozenset(ports)
 
 
 class ProviderRefused(ProviderError):

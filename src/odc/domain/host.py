@@ -19,7 +19,6 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
         problems: remaining faults of the host.
         blocked: why no box may be started now; empty if boxes may.
         missing_image: the image of boxes, if the engine has lost it; empty if it has it.
-        taken_ports: the given SSH ports at which other programs listen.
     """
 
     reachable: frozenset[str] = frozenset()
@@ -28,4 +27,3 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     blocked: str = ""
     missing_image: str = ""
-    taken_ports: frozenset[int] = frozenset()

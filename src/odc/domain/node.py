@@ -68,6 +68,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         profiling: takes only requests that ask for profiling.
         simulated: its GPUs are simulated; every screen that shows them says so.
         address: where SSH to its boxes is reached.
+        full: why it takes no more boxes although it may have free units, as when its ports are used up; empty if it
+            takes more.
         held_by_others: GPU to its holder, for GPUs that are used outside this cloud now: they are not lent. The keys of
             a node that only counts its GPUs are any that are unique.
         unusable: GPU to the cause, for GPUs that do not answer or that the engine cannot pass to a box: they are not
@@ -89,6 +91,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     profiling: bool = False
     simulated: bool = False
     address: str = "127.0.0.1"
+    full: str = ""
     held_by_others: Mapping[str, str] = {}
     unusable: Mapping[str, str] = {}
 

@@ -6,13 +6,16 @@ every write compares. State changes go through `lifecycle.py` only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 
+from odc.domain.box import SSH
 from odc.domain.node import Needs
+from odc.domain.resources import BoxResources
 from odc.domain.status import EndCause, Status, TroubleKind
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -85,27 +88,37 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
     estimate: bool = False
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of one box of the current attempt, in rank order.
+class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The place of one box of the current attempt, and what the box got there.
 
     Attributes:
         node: the node's name.
-        gpus: identities of the GPUs that the box holds.
-        ssh_port: the port of the host that leads to its SSH.
+        gpus: identities of the GPUs that the box holds; empty for a type without GPUs, and where they are unknown.
+        resources: CPU and memory of the box, as of its placement; None in records of 0.1.0.
         uid: the backend's id of the box, once it is made.
-        address: where its SSH is reached.
+        address: where its ports are reached.
+        ports: its published ports, once it is made. Key: name, value: the port at `address`.
         simulated: whether its GPUs are simulated.
         id_base: first host id of its range; the same for all boxes of a gang, which share a home. 0: the range that all
             boxes of the cloud share.
+        first_version_port: the port of its SSH in a record of 0.1.0; otherwise 0. It becomes a part of `ports`.
     """
 
     node: str
     gpus: tuple[str, ...] = ()
-    ssh_port: int = 0
+    resources: BoxResources | None = None
     uid: str = ""
     address: str = ""
+    ports: Mapping[str, int] = {}
     simulated: bool = False
     id_base: int = 0
+    first_version_port: int = msgspec.field(default=0, name="ssh_port")
+
+    def __post_init__(self) -> None:
+        """Take over the SSH port of a record of 0.1.0."""
+        if self.first_version_port:
+            msgspec.structs.force_setattr(self, "ports", {SSH: self.first_version_port, **self.ports})
+            msgspec.structs.force_setattr(self, "first_version_port", 0)
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +220,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         fault: the passing fault that is being retried.
         missing_since: when a list first lacked its box.
         unreachable: why users cannot reach its box now; empty if they can, as far as is known.
-        uncounted: attempts that ended before anything was tried, because another program had the SSH port.
+        uncounted: attempts that ended before anything was tried, because other programs had the ports.
         applied_config: digest of the configuration that its boxes have: expiry time, the owner's keys, the operator's
             settings; empty if nothing is applied yet. Stored as `told`, its name in version 0.1.0.
         ended_why: set when it is asked to end; None before that, and if it is to be queued again.

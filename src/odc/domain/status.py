@@ -65,7 +65,7 @@ class TroubleKind(OpenEnum):
     IMAGE = "image"
     """The image of its box is gone."""
     PORTS = "ports"
-    """Every SSH port is in use."""
+    """Its node has no free ports for another box."""
     NO_NODE = "no_node"
     """No node that is there now could ever serve it."""
     OTHER = "other"

@@ -69,12 +69,10 @@ class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         report: of the newest checks together.
-        taken_ports: SSH ports that other programs had when they were last tried or checked.
         repaired: what was restored, and when.
     """
 
     report: HostReport = HostReport()
-    taken_ports: frozenset[int] = frozenset()
     repaired: tuple[tuple[Problem, datetime], ...] = ()
 
 

@@ -122,6 +122,8 @@ def _kind(kind: inspect.Type) -> str:
         return _link(kind.cls)
     if isinstance(kind, inspect.VarTupleType):
         return f"list of {_kind(kind.item_type)}"
+    if isinstance(kind, inspect.DictType):
+        return f"object of {_kind(kind.value_type)}"
     if isinstance(kind, inspect.UnionType):
         return " or ".join(_kind(one) for one in kind.types if not isinstance(one, inspect.NoneType)) + ", or null"
     if isinstance(kind, inspect.EnumType):

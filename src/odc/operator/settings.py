@@ -171,9 +171,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             HOST,
         ),
     ] = ""
-    ports: Annotated[tuple[int, int], setting("first and last SSH port of boxes.", (20000, 20999), PORTS)] = (
-        _POLICY.ssh_ports
-    )
+    ports: Annotated[
+        tuple[int, int],
+        setting("first and last port of boxes. Each box has two, for SSH and for Jupyter.", (20000, 20999), PORTS),
+    ] = (30000, 31999)
     network: Annotated[
         str, setting("addresses from which each reservation gets its own small network, in CIDR form.", "10.44.0.0/16")
     ] = "10.90.0.0/16"
@@ -325,7 +326,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def id_ranges(self) -> IdRanges:
         """The host ids of boxes, if they share one range; the daemon finds out whether each can have its own."""
-        return IdRanges(base=self.box_id_base, ports=self.ports)
+        return IdRanges(base=self.box_id_base, count=self.ports[1] - self.ports[0] + 1)
 
     def policy(self) -> Policy:
         """The settings as the control plane reads them."""
@@ -347,7 +348,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 attempts=limits.attempts,
             ),
             image=self.image,
-            ssh_ports=self.ports,
             ids=self.id_ranges,
             disk_bytes=int(self.disk_gib * 2**30),
             retention=Retention(**msgspec.structs.asdict(self.snapshots)),

@@ -113,7 +113,7 @@ FOLDER = Rule(_is_plain_path, f"a folder's whole path, from /, {_PLAIN}")
 FOLDER_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), FOLDER.words)
 SOCKET = Rule(_is_plain_path, f"a whole path, from /, {_PLAIN}")
 PORTS = Rule(
-    lambda ports: 1024 <= ports[0] <= ports[1] <= 65535,
+    lambda ports: 1024 <= ports[0] < ports[1] <= 65535,
     "two numbers from 1024 to 65535, the smaller first, such as [30000, 31999]",
 )
 LISTEN = Rule(_is_address, 'an address of this machine, such as "127.0.0.1", or "0.0.0.0" for all of them')

@@ -4,7 +4,7 @@ succeed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -30,13 +30,15 @@ class Cluster(Protocol):
         """Reservation and attempt of everything that `clean_up` deletes: networks and files of boxes that exist or
         are gone; sorted."""
 
-    def create_box(self, spec: BoxSpec) -> str:
-        """Make the box with all it needs (network, files), but do not start it.
+    def create_box(self, spec: BoxSpec) -> BoxSeen:
+        """Make the box with all it needs (network, ports, files), but do not start it.
 
         Returns:
-            The backend's uid. If a box of this name is there, its uid.
+            What it got: its uid, node, address, ports, and GPUs where they are known. If a box of this name is there,
+            it is returned as it is, with its own ports.
 
         Raises:
+            PlaceTaken: there are no free ports for it. Nothing was made.
             ProviderRefused: the image does not exist, or the node cannot make such a box, with the reason.
         """
 
@@ -44,10 +46,11 @@ class Cluster(Protocol):
         """Start the box that was made. A running box is not changed.
 
         Raises:
+            PlaceTaken: something else took its ports after it was made. A box that is made again gets others.
             ProviderRefused: there is no box of this name and uid, or it cannot start, with the reason.
         """
 
-    def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
+    def ssh_answers(self, box: BoxSeen) -> bool:
         """Whether an SSH server answers at the box's port now. Waits less than a second.
 
         Raises:
@@ -77,11 +80,10 @@ class Cluster(Protocol):
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the networks and files of the attempts up to this one. Those of later attempts stay."""
 
-    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+    def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Check the host's setup for running boxes, and restore missing parts. May take seconds; called by one task at
         a time, never in a pass or a request.
 
         Args:
             boxes: running boxes whose SSH should answer; the caller limits their number.
-            ports: SSH ports that other programs used recently.
         """

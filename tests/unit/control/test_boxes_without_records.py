@@ -45,7 +45,7 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
 def test_a_box_of_an_attempt_that_the_record_does_not_know_is_left_alone() -> None:
     world = World()
     record = world.reserve(gpus=1)
-    newer = replace(spec_of(world.cluster.peek()[0]), name=BoxName(record.id, 7), ssh_port=1, gpus=("node-1-gpu-7",))
+    newer = replace(spec_of(world.cluster.peek()[0]), name=BoxName(record.id, 7), gpus=("node-1-gpu-7",))
     world.cluster.put_stranger(newer, BoxState.CREATED)
     world.pass_time(MINUTE)
     assert len(world.boxes_of(record)) == 2
@@ -63,8 +63,8 @@ def test_a_box_that_its_record_has_left_behind_is_deleted(ended: bool) -> None:
         left = spec_of(box)
     else:
         world.store.commit(Change(reservations=(replace(world.get(record), attempt=2),)))
-        world.cluster.put_stranger(replace(spec_of(box), name=BoxName(record.id, 2), ssh_port=1, gpus=()))
-        left = replace(spec_of(box), ssh_port=2)
+        world.cluster.put_stranger(replace(spec_of(box), name=BoxName(record.id, 2), gpus=()))
+        left = spec_of(box)
     world.cluster.put_stranger(left)
     world.pass_once()
     assert left.name not in [seen.name for seen in world.cluster.peek()]

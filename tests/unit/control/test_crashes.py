@@ -177,3 +177,22 @@ def test_ten_deaths_in_a_row_change_nothing() -> None:
     world.volumes.write(world.disk("proj").id, "result", 7)
     world.pass_time(HOUR + MINUTE, step=10 * MINUTE)
     assert_whole(world, world.get(record), cancelled=False)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_death_right_after_the_box_was_made_loses_none_of_its_ports(after: bool) -> None:
+    world = World()
+    record = world.ask(gpus=8, name="life")
+    world.build(Fuse(1, after, killed, method="create_box"))
+    with pytest.raises(Killed):
+        world.settle()
+    made = world.cluster.peek()
+    assert len(made) == after
+    assert world.get(record).places[0].ports == {}
+    world.crash()
+    world.settle()
+    found = world.get(record)
+    assert (found.state, found.attempt) == (State.ACTIVE, 1)
+    (box,) = world.cluster.peek()
+    assert found.places[0].ports == box.ports
+    assert all((box.uid, box.ports) == (first.uid, first.ports) for first in made)

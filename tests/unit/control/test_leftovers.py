@@ -43,6 +43,6 @@ def leave_remains(world: World) -> BoxName:
     left = next(spec_of(box) for box in world.cluster.peek() if box.name.reservation_id == ended.id)
     world.cancel(ended)
     world.settle()
-    end_box(world.cluster, left.name, world.cluster.create_box(left))
+    end_box(world.cluster, left.name, world.cluster.create_box(left).uid)
     assert left.name in world.cluster.leftovers()
     return left.name

@@ -226,7 +226,7 @@ def test_a_lost_node_withdraws_the_promise_and_its_return_gives_a_new_one() -> N
 
 
 def test_a_slot_without_a_free_port_is_waited_for_without_a_write_at_every_pass() -> None:
-    world = World(ssh_ports=(30000, 30000))
+    world = World(ports=(30000, 30001))
     holder = world.reserve(hours=2.0)
     waiting = world.reserve(BEN)
     version = world.get(waiting).version
@@ -235,7 +235,7 @@ def test_a_slot_without_a_free_port_is_waited_for_without_a_write_at_every_pass(
     world.pass_time(30 * MINUTE, step=10 * SECOND)
     told = [event for event in world.events(waiting) if event.kind == "postponed"]
     assert 1 <= len(told) <= 11
-    assert all("SSH ports from 30000 to 30000 are in use" in event.text for event in told)
+    assert all("all ports from 30000 to 30001 are in use" in event.text for event in told)
     world.cancel(holder)
     world.settle()
     assert world.get(waiting).state is State.ACTIVE

@@ -21,6 +21,7 @@ from odc.domain.host_ids import IdRanges
 from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Stored
 from odc.domain.reservation import Place, Reservation, SlotRecord, State
+from odc.domain.resources import share_of
 from odc.scheduling import PoolPlan
 
 POLICY = Policy()
@@ -59,26 +60,24 @@ def test_gpus_are_taken_by_identity_and_never_twice() -> None:
     assert one is not None
     assert two is not None
     assert {one[0].gpus, two[0].gpus} == {("node-1-gpu-0",), ("node-1-gpu-1",)}
-    assert one[0].ssh_port != two[0].ssh_port
     assert free.take(a_reservation(), ("node-1",)) is None
 
 
 @pytest.mark.parametrize("by", ["record", "box"])
 def test_what_a_record_or_any_box_holds_is_not_free(by: str) -> None:
-    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=30000)
+    place = Place(node="node-1", gpus=("node-1-gpu-0",))
     if by == "record":
         seen = seen_with(a_placed(places=(place,)))
     else:
         name = BoxName(a_reservation().id, 1)
-        seen = seen_with(boxes=(a_box(name, gpus=place.gpus, ssh_port=place.ssh_port),))
-    policy = changed(POLICY, ssh_ports=(30000, 30001))
-    taken = free_in(seen, policy).take(a_reservation(), ("node-1",))
+        seen = seen_with(boxes=(a_box(name, gpus=place.gpus),))
+    taken = free_in(seen).take(a_reservation(), ("node-1",))
     assert taken is not None
-    assert (taken[0].gpus, taken[0].ssh_port) == (("node-1-gpu-1",), 30001)
+    assert taken[0].gpus == ("node-1-gpu-1",)
 
 
 def test_gpus_of_a_reservation_whose_boxes_are_gone_are_free() -> None:
-    place = Place(node="node-1", gpus=("node-1-gpu-0", "node-1-gpu-1"), ssh_port=30000)
+    place = Place(node="node-1", gpus=("node-1-gpu-0", "node-1-gpu-1"))
     gone = a_placed(state=State.ENDING, boxes_gone=True, places=(place,))
     two = a_reservation(spec=a_spec(gpus=2, units=2))
     assert free_in(seen_with(gone)).take(two, ("node-1",)) is not None
@@ -93,42 +92,47 @@ def test_a_node_that_takes_nothing_new_or_is_not_there_gives_nothing(node: dict[
     assert free_in(seen).take(a_reservation(), ("node-1",)) is None
 
 
-def test_another_attempt_tries_another_port() -> None:
-    record = a_reservation()
-    first = free_in(seen_with()).take(record, ("node-1",))
-    second = free_in(seen_with()).take(replace(record, attempt=1), ("node-1",))
-    assert first is not None
-    assert second is not None
-    assert first[0].ssh_port != second[0].ssh_port
+def test_a_node_that_is_full_gives_nothing_and_says_why() -> None:
+    free = free_in(seen_with(nodes=(a_node("node-1", units=2, full="all ports are in use"), a_node("node-2", units=2))))
+    assert free.take(a_reservation(), ("node-1",)) is None
+    assert free.shortage(("node-2", "node-1")) == "all ports are in use"
+    assert free.shortage(("node-2",)) == ""
+    assert free.take(a_reservation(), ("node-2",)) is not None
 
 
-OWN = changed(POLICY, ssh_ports=(30000, 30001), ids=IdRanges(base=10**9, ports=(30000, 30001), separate=True))
+def test_a_place_keeps_the_resources_that_it_had_when_it_was_taken() -> None:
+    node = a_node("node-1", units=2)
+    taken = free_in(seen_with(nodes=(node,))).take(a_reservation(), ("node-1",))
+    assert taken is not None
+    assert taken[0].resources == share_of(node.allocatable, 1, 2)
 
 
-def test_each_box_gets_the_range_of_ids_of_its_port() -> None:
-    free = free_in(seen_with(), OWN)
-    places = [free.take(a_reservation(), ("node-1",)) for _ in range(2)]
-    given = {place[0].ssh_port: place[0].id_base for place in places if place}
-    assert given == {30000: 10**9 + 65536, 30001: 10**9 + 2 * 65536}
+OWN = changed(POLICY, ids=IdRanges(base=10**9, count=2, separate=True))
+
+
+def test_each_box_gets_a_range_of_ids_of_its_own_until_none_is_left() -> None:
+    free = free_in(seen_with(nodes=(a_node("node-1", units=3),)), OWN)
+    places = [free.take(a_reservation(), ("node-1",)) for _ in range(3)]
+    assert [place[0].id_base for place in places if place] == [10**9 + 65536, 10**9 + 2 * 65536]
+    assert free.shortage(("node-1",)) == "all ranges of host ids are in use"
 
 
 @pytest.mark.parametrize("by", ["record", "box"])
-def test_a_range_of_ids_that_a_box_has_since_other_ports_were_set_is_not_given_again(by: str) -> None:
-    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=22000, id_base=10**9 + 65536)
+def test_a_range_of_ids_that_a_box_has_is_not_given_again(by: str) -> None:
+    place = Place(node="node-1", gpus=("node-1-gpu-0",), id_base=10**9 + 65536)
     if by == "record":
         seen = seen_with(a_placed(places=(place,)))
     else:
-        box = a_box(BoxName(a_reservation().id, 1), gpus=place.gpus, ssh_port=place.ssh_port, id_base=place.id_base)
+        box = a_box(BoxName(a_reservation().id, 1), gpus=place.gpus, id_base=place.id_base)
         seen = seen_with(boxes=(box,))
     taken = free_in(seen, OWN).take(a_reservation(), ("node-1",))
     assert taken is not None
-    assert (taken[0].ssh_port, taken[0].id_base) == (30001, 10**9 + 2 * 65536)
+    assert taken[0].id_base == 10**9 + 2 * 65536
 
 
 def test_a_box_that_has_no_range_of_its_own_takes_none_from_others() -> None:
-    place = Place(node="node-1", gpus=("node-1-gpu-0",), ssh_port=22000)
-    policy = changed(OWN, ssh_ports=(30000, 30000))
-    taken = free_in(seen_with(a_placed(places=(place,))), policy).take(a_reservation(), ("node-1",))
+    place = Place(node="node-1", gpus=("node-1-gpu-0",))
+    taken = free_in(seen_with(a_placed(places=(place,))), OWN).take(a_reservation(), ("node-1",))
     assert taken is not None
     assert taken[0].id_base == 10**9 + 65536
 
@@ -137,8 +141,7 @@ def test_the_boxes_of_a_gang_have_one_range_since_they_share_a_home() -> None:
     free = free_in(seen_with(nodes=(a_node("node-1", units=2), a_node("node-2", units=2))), OWN)
     places = free.take(a_reservation(spec=a_spec(gpus=2, units=2, nodes=2)), ("node-1", "node-2"))
     assert places is not None
-    assert len({place.ssh_port for place in places}) == 2
-    assert {place.id_base for place in places} == {OWN.ids.range_of(places[0].ssh_port)}
+    assert {place.id_base for place in places} == {OWN.ids.all()[0]}
 
 
 def test_a_gang_takes_all_or_nothing() -> None:
@@ -204,7 +207,7 @@ def test_units_of_a_node_without_gpus_are_counted_too() -> None:
 
 
 def test_a_leftover_box_holds_its_unit_and_a_box_of_a_record_is_not_counted_twice() -> None:
-    held = a_placed(spec=A_UNIT, places=(Place(node="node-1", ssh_port=30000),))
+    held = a_placed(spec=A_UNIT, places=(Place(node="node-1"),))
     box = a_box(BoxName(held.id, 1), gpu_type="cpu-x86", units=1)
     free = free_in(on_cpus(box, records=(held,)))
     assert free.take(a_reservation(spec=A_UNIT), ("node-1",)) is not None

@@ -19,7 +19,7 @@ from odc.domain.reservation import EndReason, Place, Reservation, SlotRecord, St
 
 EVENTS: tuple[type, ...] = get_args(Trigger)
 LATER = NOW + timedelta(minutes=1)
-PLACES = (Place(node="node-1", gpus=("gpu-0",), ssh_port=30000, uid="u"),)
+PLACES = (Place(node="node-1", gpus=("gpu-0",), ports={"ssh": 30000}, uid="u"),)
 
 
 def an_event_of(kind: type, why: EndReason | None = EndReason.CANCELLED) -> Trigger:

@@ -5,13 +5,11 @@ Speed: making and starting a box is four calls, of which the engine's own work i
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,27 @@ from typing import Any
 from msgspec.structs import replace
 
 from odc.adapters.engine.box_folders import BoxFolders
-from odc.adapters.engine.box_limits import core_limit, limit_sockets
+from odc.adapters.engine.box_limits import limit_sockets
+from odc.adapters.engine.box_maker import BoxMaker
 from odc.adapters.engine.box_reports import read_report
 from odc.adapters.engine.container import (
     EngineOptions,
-    container_name,
-    container_request,
     files_parent,
     is_everywhere,
     network_name,
-    network_request,
 )
 from odc.adapters.engine.container_state import box_seen, is_dead, is_ending, layer_of, runs, state_of, unframed
-from odc.adapters.engine.errors import Busy, EngineConflict, NameTaken, NotThere, telling_line
+from odc.adapters.engine.errors import Busy, EngineConflict, NotThere, telling_line
 from odc.adapters.engine.firewall import keep_apart
 from odc.adapters.engine.foreign_containers import ForeignContainers
 from odc.adapters.engine.host_checks import HostChecks
+from odc.adapters.engine.host_ports import HostPorts
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
+from odc.adapters.engine.own_containers import OwnContainers
 from odc.adapters.engine.podman_api import PodmanApi
-from odc.adapters.engine.resolver import find_resolver
-from odc.adapters.engine.tcp_ports import is_free, taken_ports
-from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
@@ -85,6 +81,10 @@ class EngineCluster:
         self._options = options
         self._own_address = "127.0.0.1" if is_everywhere(options.listen) else options.listen
         self._folders = BoxFolders(files_parent(options))
+        self._ours = OwnContainers(api, options.cloud)
+        self._ports = HostPorts(options.listen, options.ports)
+        self._maker = BoxMaker(api, options, self._ours, self._ports, self._folders, layers)
+        self._knows_ports = False
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
         self._memory = MemoryWatch()
         self._end_by: dict[str, float] = {}
@@ -94,13 +94,15 @@ class EngineCluster:
         """Return the machine's nodes, each with the GPUs that other containers hold now, and those that cannot be
         used.
         """
+        full = self._ports.shortage()
         if not any(node.gpus for node in self._nodes):
-            return self._nodes
+            return tuple(replace(node, full=full) for node in self._nodes)
         held = self._foreign.held(self._api.get("/containers/json", LIST_LIMIT_S, all=True) or ())
         broken = self._host.broken_gpus
         return tuple(
             replace(
                 node,
+                full=full,
                 held_by_others={gpu: held[gpu] for gpu in node.gpus if gpu in held},
                 unusable={gpu: broken[gpu] for gpu in node.gpus if gpu in broken},
             )
@@ -112,11 +114,13 @@ class EngineCluster:
 
         A box whose first process is gone has ended, even if its monitor died first, so that the engine does not notice.
         """
-        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._label_filter()) or ()
+        number = self._ports.number
+        entries = self._api.get("/containers/json", LIST_LIMIT_S, all=True, filters=self._ours.label_filter()) or ()
         self._memory.begin(frozenset(str(entry["Id"]) for entry in entries))
         boxes = (self._seen(entry | _ENDED_UNSEEN if is_dead(entry) else entry) for entry in entries)
         uses = self._layers.measure() if self._layers else {}
-        found = (_with_layer(box, uses.get(str(box.name))) for box in boxes if box is not None)
+        found = [_with_layer(box, uses.get(str(box.name))) for box in boxes if box is not None]
+        self._ports.learn(found, number)
         return tuple(sorted(found, key=lambda box: box.name))
 
     def _seen(self, entry: Mapping[str, Any]) -> BoxSeen | None:
@@ -131,93 +135,23 @@ class EngineCluster:
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Reservation and attempt of every network and folder of this cloud."""
-        known = self._api.get("/networks/json", LIST_LIMIT_S, filters=self._label_filter()) or ()
+        known = self._api.get("/networks/json", LIST_LIMIT_S, filters=self._ours.label_filter()) or ()
         labels = [network.get("labels") or {} for network in known]
         networks = {(found.get("odc.reservation", ""), found.get("odc.attempt", "")) for found in labels}
         found = networks | self._folders.attempts() | (self._layers.attempts() if self._layers else set())
         return tuple(sorted((key, int(number)) for key, number in found if key and number.isdecimal()))
 
-    def _label_filter(self, *more: str) -> str:
-        return json.dumps({"label": [f"odc.cloud={self._options.cloud}", *more]})
+    def create_box(self, spec: BoxSpec) -> BoxSeen:
+        """Make the box with its network, files and ports."""
+        if not self._knows_ports:
+            # In this process no pass has listed the boxes yet.
+            self.list_boxes()
+            self._maker.learn_networks()
+            self._knows_ports = True
+        return self._maker.make(spec, self._address_of(spec.node))
 
-    def create_box(self, spec: BoxSpec) -> str:
-        """Make the box with its network and files."""
-        if not is_free(self._options.listen, spec.ssh_port) and self._inspect(spec.name) is None:
-            raise self._place_taken(f"port {spec.ssh_port} is in use by another program")
-        with self._layer_made(spec.name):
-            self._make_network(spec)
-            self._folders.make(spec.name, spec.files, spec.id_base or self._options.id_base)
-            return self._create(spec)
-
-    @contextmanager
-    def _layer_made(self, name: BoxName) -> Iterator[None]:
-        """Make the box's writable layer while the engine makes the box."""
-        if self._layers is None:
-            yield
-            return
-        with ThreadPoolExecutor(max_workers=1) as other:
-            made = other.submit(self._layers.prepare, name)
-            yield
-            made.result()
-
-    def _create(self, spec: BoxSpec) -> str:
-        resolver = find_resolver(self._options.dns, self._options.dns_search)
-        request = container_request(self._options, spec, lxcfs_files(self._options.lxcfs), resolver, core_limit())
-        try:
-            _, answer = self._api.post("/containers/create", request)
-        except NameTaken:
-            # Every step may run twice. Asking first would take as long as making it.
-            known = self._inspect(spec.name)
-            if known is None:
-                raise
-            return str(known["Id"])
-        return str(answer["Id"])
-
-    def _place_taken(self, message: str, failed: BoxName | None = None) -> PlaceTaken:
-        """Return the error that lists every port used by other programs, so that the next attempt takes a free one. The
-        port of a box that failed to start counts as one: another program took it after the box was made.
-        """
-        first, last = self._options.ports
-        ours = {box.ssh_port for box in self.list_boxes() if box.name != failed}
-        others = [port for port in range(first, last + 1) if port not in ours]
-        return PlaceTaken(message, ports=taken_ports(self._options.listen, others))
-
-    def _inspect(self, name: BoxName) -> dict[str, Any] | None:
-        """Return the engine's description of the box.
-
-        Raises:
-            ProviderRefused: a container of this name exists that does not belong to this cloud.
-        """
-        known: dict[str, Any] | None = self._api.get(f"/containers/{container_name(self._options.cloud, name)}/json")
-        if known is not None and not self._is_ours(known, name):
-            raise ProviderRefused(f"container {known['Name']} does not belong to this cloud; it is left unchanged")
-        return known
-
-    def _is_ours(self, known: Mapping[str, Any], name: BoxName) -> bool:
-        labels = known["Config"].get("Labels") or {}
-        return bool(
-            labels.get("odc.cloud") == self._options.cloud
-            and known["Name"] == container_name(self._options.cloud, name)
-        )
-
-    def _is_there(self, name: BoxName, uid: str) -> bool:
-        """Whether the box of this name and uid is there."""
-        return self._state(name, uid) is not None
-
-    def _state(self, name: BoxName, uid: str) -> str | None:
-        """Return the engine's state of the box of this name and uid; None if there is none."""
-        known = self._find(name, uid)
-        return None if known is None else state_of(known)
-
-    def _find(self, name: BoxName, uid: str) -> dict[str, Any] | None:
-        """Return the engine's description of the box of this name and uid; None if there is none."""
-        known: dict[str, Any] | None = self._api.get(f"/containers/{uid}/json")
-        return known if known is not None and known["Id"] == uid and self._is_ours(known, name) else None
-
-    def _make_network(self, spec: BoxSpec) -> None:
-        """Create the attempt's network unless it exists."""
-        with suppress(EngineConflict):
-            self._api.post("/networks/create", network_request(self._options, spec))
+    def _address_of(self, name: str) -> str:
+        return next((node.address for node in self._nodes if node.name == name), self._own_address)
 
     def start_box(self, name: BoxName, uid: str) -> None:
         """Start the box of this uid."""
@@ -230,8 +164,9 @@ class EngineCluster:
         lxcfs_files(self._options.lxcfs)  # the box was made with these
         try:
             status, _ = self._api.post(f"/containers/{uid}/start")
-        except PlaceTaken as error:
-            raise self._place_taken(error.message, name) from error
+        except PlaceTaken:
+            self._ports.take_back(name, refused=True)
+            raise
         except NotThere as error:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more") from error
         if status != _NOT_MODIFIED:
@@ -257,7 +192,7 @@ class EngineCluster:
 
         def has_settled() -> bool:
             nonlocal known
-            known = self._find(name, uid)
+            known = self._ours.find(name, uid)
             return known is None or not is_ending(known)
 
         if not poll_until(has_settled, BUSY_S):
@@ -301,9 +236,9 @@ class EngineCluster:
                 return False
         return True
 
-    def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
+    def ssh_answers(self, box: BoxSeen) -> bool:
         """Whether an SSH server answers at the box's port. A refused connection is retried for a moment."""
-        if poll_until(lambda: self._has_ssh_banner(box.ssh_port), CONNECT_LIMIT_S, RETRY_S):
+        if poll_until(lambda: self._has_ssh_banner(box.ports.get(SSH, 0)), CONNECT_LIMIT_S, RETRY_S):
             return True
         self._raise_if_exited(box.name)
         return False
@@ -316,7 +251,7 @@ class EngineCluster:
             return False
 
     def _raise_if_exited(self, name: BoxName) -> None:
-        known = self._inspect(name)
+        known = self._ours.inspect(name)
         if known is None:
             raise ProviderRefused(f"box {name} is not there any more")
         if state_of(known) in _ENDED:
@@ -340,14 +275,15 @@ class EngineCluster:
     def end_box(self, name: BoxName, uid: str, grace: timedelta) -> bool:
         """Ask the box's processes to end; delete the box when they have, or when the grace is over."""
         known = self._api.get(f"/containers/{uid}/json")
-        if known is not None and (known["Id"] != uid or not self._is_ours(known, name)):
+        if known is not None and (known["Id"] != uid or not self._ours.owns(known, name)):
             return True
         if known is not None and self._may_still_run(known, uid, grace):
             return False
         # Also when it is not there: an engine that was interrupted may have left its files.
-        if not self._deleted(uid) or self._is_there(name, uid):
+        if not self._deleted(uid) or self._ours.find(name, uid) is not None:
             return False
         self._end_by.pop(uid, None)
+        self._ports.take_back(name)
         return True
 
     def _may_still_run(self, known: Mapping[str, Any], uid: str, grace: timedelta) -> bool:
@@ -379,18 +315,19 @@ class EngineCluster:
         A network to which an operator has added a container of their own is kept, with that container: the engine
         refuses to delete it.
         """
-        known = self._api.get("/networks/json", filters=self._label_filter(f"odc.reservation={reservation_id}"))
+        known = self._api.get("/networks/json", filters=self._ours.label_filter(f"odc.reservation={reservation_id}"))
         names = {network_name(self._options.cloud, reservation_id, number) for number in range(attempt + 1)}
         for network in known or ():
             if network["name"] in names:
                 self._api.delete(f"/networks/{network['name']}")
+        self._ports.forget_networks(reservation_id, attempt)
         self._folders.remove(reservation_id, attempt)
         if self._layers is not None:
             self._layers.remove(reservation_id, attempt)
 
-    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+    def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Check the host's rules, mounts and limits that running boxes need, and restore missing ones."""
-        return self._host.check(boxes, ports)
+        return self._host.check(boxes)
 
 
 def _with_layer(box: BoxSeen, use: LayerUse | None) -> BoxSeen:

@@ -17,7 +17,6 @@ from odc.domain.errors import ProviderRefused
 from odc.domain.host_ids import ID_COUNT
 from odc.domain.node import Node
 
-SSH_PORT = 22
 OOM_SCORE = 500
 PERIOD_US = 100_000
 MOST_PIDS, LEAST_PIDS = 16384, 512
@@ -30,8 +29,8 @@ class EngineOptions:
     Attributes:
         cloud: the cloud's name.
         state: folder for the boxes' files.
-        listen: address at which boxes' SSH listens.
-        ports: first and last SSH port.
+        listen: address at which boxes' ports are opened.
+        ports: the first and the last of them.
         network: addresses for the boxes' networks.
         id_base: first host uid and gid of boxes that have no range of their own.
         cpus: the machine's cores, by number.
@@ -128,42 +127,72 @@ def subnet_of(options: EngineOptions, ssh_port: int) -> str:
     return f"{whole.network_address + index * size}/{SUBNET_BITS}"
 
 
-def network_request(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
-    """Return the attempt's own isolated network; its addresses are computed from its SSH port, so no two live ones
+def port_of(options: EngineOptions, subnet: str) -> int | None:
+    """Return the SSH port to which a network's addresses belong, as in `subnet_of`; None if it is not in the range."""
+    whole, first = ipaddress.ip_network(options.network), ipaddress.ip_network(subnet).network_address
+    if first not in whole:
+        return None
+    size = 2 ** (whole.max_prefixlen - SUBNET_BITS)
+    port = options.ports[0] + (int(first) - int(whole.network_address)) // size
+    return port if port <= options.ports[1] else None
+
+
+def network_request(options: EngineOptions, name: BoxName, ssh_port: int) -> dict[str, Any]:
+    """Return the attempt's own isolated network; its addresses are computed from an SSH port, so no two live ones
     share any.
+
+    Args:
+        options: what every box gets.
+        name: of its first box.
+        ssh_port: of its first box.
 
     Raises:
         ProviderRefused: the setting's addresses do not reach as far as its ports.
     """
     return {
-        "name": network_name(options.cloud, spec.name.reservation_id, spec.name.attempt),
+        "name": network_name(options.cloud, name.reservation_id, name.attempt),
         "driver": "bridge",
-        "subnets": [{"subnet": subnet_of(options, spec.ssh_port)}],
+        "subnets": [{"subnet": subnet_of(options, ssh_port)}],
         "options": {"isolate": "true"},
         "dns_enabled": False,
         "labels": {
             "odc.cloud": options.cloud,
-            "odc.reservation": spec.name.reservation_id,
-            "odc.attempt": str(spec.name.attempt),
+            "odc.reservation": name.reservation_id,
+            "odc.attempt": str(name.attempt),
         },
     }
 
 
-def container_request(
-    options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path], resolver: Resolver, core: int | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class HostPart:
+    """What the machine gives to one box.
+
+    Attributes:
+        ports: its published ports. Key: name, value: the port of the machine.
+        address: where users reach them.
+        resolver: its DNS servers.
+        shown: files that replace the kernel's: path in the box to path on the host.
+        core: the largest core file in bytes; None for the engine's default.
+    """
+
+    ports: Mapping[str, int]
+    address: str = ""
+    resolver: Resolver = field(default_factory=Resolver)
+    shown: Mapping[str, Path] = field(default_factory=dict)
+    core: int | None = None
+
+
+def container_request(options: EngineOptions, spec: BoxSpec, part: HostPart) -> dict[str, Any]:
     """Return the request for the box's container.
 
     Args:
         options: what every box gets.
         spec: of this box.
-        shown: files that replace the kernel's: path in the box to path on the host.
-        resolver: its DNS servers.
-        core: the largest core file in bytes; None for the engine's default.
+        part: what the machine gives to it.
     """
     return {
         **_user_namespace(options, spec),
-        **_network(options, spec, resolver),
+        **_network(options, spec, part),
         "name": container_name(options.cloud, spec.name),
         "image": spec.image,
         "entrypoint": ["/usr/local/bin/odc-box", "run"],
@@ -172,15 +201,15 @@ def container_request(
         "user": "0:0",
         "work_dir": "/",
         "env": {"ODC_GRACE": str(options.grace_s)},
-        "labels": _labels(options, spec),
-        "mounts": _mounts(options, spec, shown),
+        "labels": _labels(options, spec, part),
+        "mounts": _mounts(options, spec, part.shown),
         # Labels, sizes and devices of the host's file systems.
         "mask": ["/sys/fs/btrfs"],
         # Volumes that an image declares are part of the limited writable layer, not volumes of the engine.
         "image_volume_mode": "ignore",
         "devices": [{"path": f"{options.gpu_kind}={gpu}"} for gpu in spec.gpus],
         "resource_limits": _limits(options, spec),
-        "r_limits": _process_limits(options, core),
+        "r_limits": _process_limits(options, part.core),
         "sysctl": dict(options.sysctls),
         "shm_size": spec.resources.shm_bytes,
         "stop_timeout": options.grace_s + 5,
@@ -216,8 +245,8 @@ def _user_namespace(options: EngineOptions, spec: BoxSpec) -> dict[str, Any]:
     }
 
 
-def _network(options: EngineOptions, spec: BoxSpec, resolver: Resolver) -> dict[str, Any]:
-    """The network of the box's reservation, its published SSH port, and its DNS servers."""
+def _network(options: EngineOptions, spec: BoxSpec, part: HostPart) -> dict[str, Any]:
+    """The network of the box's reservation, its published ports, and its DNS servers."""
     return {
         "netns": {"nsmode": "bridge"},
         "Networks": {network_name(options.cloud, spec.name.reservation_id, spec.name.attempt): {}},
@@ -225,14 +254,15 @@ def _network(options: EngineOptions, spec: BoxSpec, resolver: Resolver) -> dict[
             {
                 # An empty address means all of them; 0.0.0.0 would match nothing.
                 "host_ip": "" if is_everywhere(options.listen) else options.listen,
-                "host_port": spec.ssh_port,
-                "container_port": SSH_PORT,
+                "host_port": port,
+                "container_port": spec.ports[name],
                 "protocol": "tcp",
             }
+            for name, port in part.ports.items()
         ],
         # The engine copies from the host's file what is empty here.
-        "dns_server": list(resolver.servers),
-        "dns_search": list(resolver.search),
+        "dns_server": list(part.resolver.servers),
+        "dns_search": list(part.resolver.search),
     }
 
 
@@ -242,7 +272,7 @@ def _at_most(kind: str, most: int) -> dict[str, Any]:
     return {"type": kind, "soft": value, "hard": value}
 
 
-def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
+def _labels(options: EngineOptions, spec: BoxSpec, part: HostPart) -> dict[str, str]:
     return {
         "odc.cloud": options.cloud,
         "odc.reservation": spec.name.reservation_id,
@@ -252,7 +282,8 @@ def _labels(options: EngineOptions, spec: BoxSpec) -> dict[str, str]:
         "odc.gpu_type": spec.gpu_type,
         "odc.gpus": ",".join(spec.gpus),
         "odc.units": str(spec.units),
-        "odc.ssh_port": str(spec.ssh_port),
+        "odc.address": part.address,
+        "odc.ports": ",".join(f"{name}={port}" for name, port in part.ports.items()),
         "odc.id_base": str(spec.id_base),
     }
 
@@ -267,8 +298,9 @@ def _mounts(options: EngineOptions, spec: BoxSpec, shown: Mapping[str, Path]) ->
         _own_files(),
         _terminals(options.limits.terminals),
     ]
-    if spec.home is not None:
-        mounts.append(bind(spec.home, "/home/dev", "nosuid", "nodev"))
+    for mount in spec.mounts:
+        flags = ["nosuid", "nodev", *(["ro"] if mount.read_only else [])]
+        mounts.append(bind(mount.handle, mount.target, *flags))
     mounts += [bind(source, target) for target, source in shown.items()]
     return mounts
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from odc.domain.box import BoxName, BoxSeen, BoxState, MemoryKills
+from odc.domain.box import SSH, BoxName, BoxSeen, BoxState, MemoryKills
 
 _EXITS = {
     0: "its first process ended",
@@ -38,7 +38,7 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
     labels = entry.get("Labels") or {}
     try:
         name = BoxName(labels["odc.reservation"], int(labels["odc.attempt"]), int(labels["odc.rank"]))
-        units, ssh_port = int(labels["odc.units"]), int(labels["odc.ssh_port"])
+        units, ports = int(labels["odc.units"]), _ports(labels)
         id_base = int(labels.get("odc.id_base", "0"))
         node, gpu_type, gpus = labels["odc.node"], labels["odc.gpu_type"], labels["odc.gpus"]
     except (KeyError, ValueError):
@@ -55,10 +55,35 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
         state=state,
         exit_code=code,
         message="" if code is None else exit_words(code),
-        ssh_port=ssh_port,
+        address=labels.get("odc.address", ""),
+        ports=ports,
         id_base=id_base,
         memory_kills=kills,
     )
+
+
+def _ports(labels: Mapping[str, str]) -> dict[str, int]:
+    """The published ports of a box by name. Boxes of 0.1.0 have one only, with a label of its own.
+
+    Raises:
+        KeyError, ValueError: these are not the labels of a box.
+    """
+    if "odc.ssh_port" in labels:
+        return {SSH: int(labels["odc.ssh_port"])}
+    pairs = (part.partition("=") for part in labels["odc.ports"].split(","))
+    return {name: int(port) for name, _, port in pairs}
+
+
+def listed(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the engine's description of one container as an entry of its list."""
+    state = known["State"]
+    return {
+        "Id": known["Id"],
+        "Labels": known["Config"].get("Labels"),
+        "State": state["Status"],
+        "ExitCode": state.get("ExitCode", 0),
+        "Pid": state.get("Pid", 0),
+    }
 
 
 def exit_words(code: int) -> str:

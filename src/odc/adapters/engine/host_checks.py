@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -31,8 +31,8 @@ from odc.adapters.engine.lxcfs import ensure_lxcfs, has_died
 from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace, share_namespaces
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.ssh_banner import answering_ssh
-from odc.adapters.engine.tcp_ports import has_address, taken_ports
-from odc.domain.box import BoxSeen
+from odc.adapters.engine.tcp_ports import has_address
+from odc.domain.box import BOX_PORTS, SSH, BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.problem import Problem, ProblemKind
@@ -83,12 +83,11 @@ class HostChecks:
         self._surveyor: threading.Thread | None = None
         self._kept = {path: path.read_bytes() for path in options.kept_files if path.is_file()}
 
-    def check(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+    def check(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Check the host, repair it, and return what was found; a repair that fails is one of its problems.
 
         Args:
             boxes: running boxes, whose SSH is probed and whose network is repaired.
-            ports: SSH ports at which other programs listened earlier; they are tested again.
         """
         repaired: list[Problem] = []
         problems: list[Problem] = []
@@ -119,7 +118,6 @@ class HostChecks:
             problems=tuple(problems),
             blocked=blocked,
             missing_image=self._missing_image(),
-            taken_ports=frozenset(taken_ports(self._options.listen, ports)),
         )
 
     def _find_address(self) -> Iterable[Problem]:
@@ -208,7 +206,7 @@ class HostChecks:
     def _reach(self, boxes: Sequence[BoxSeen]) -> tuple[dict[str, str], set[str]]:
         """Return uid to cause of the unreachable boxes, and the uids of the others."""
         here = {box.uid for box in boxes}
-        places = {box.uid: (self._address, box.ssh_port) for box in boxes}
+        places = {box.uid: (self._address, box.ports.get(SSH, 0)) for box in boxes}
         greeted = answering_ssh(places.values(), BANNER_LIMIT_S)
         known = {box.uid: self._facts.get(box.uid) or self._learn(box) for box in boxes}
         # At its own address, which needs no rule of the packet filter. All at once: each may take the whole limit.
@@ -276,7 +274,7 @@ class HostChecks:
 
     def _diagnose(self, box: BoxSeen, facts: _Facts, greets_inside: bool) -> str:
         if greets_inside:
-            return f"nothing leads from {self._address}, port {box.ssh_port} to it any more"
+            return f"nothing leads from {self._address}, port {box.ports.get(SSH, 0)} to it any more"
         try:
             network = self._api.get(f"/networks/{facts.network}/json") or {}
         except ProviderError:
@@ -335,10 +333,12 @@ class HostChecks:
 
 
 def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: EngineOptions) -> int:
-    """Return the number of the packet filter's rules that the box needs: those with its port or address, and the jumps
-    to the engine's chains. 0 if none has its port or address.
+    """Return the number of the packet filter's rules that the box needs: those with its ports or address, and the jumps
+    to the engine's chains. 0 if none has its ports or address.
     """
-    signs = (f"--dport {box.ssh_port} ", f"{subnet_of(options, box.ssh_port)} ", f"{facts.address}:22")
+    signs = [f"{subnet_of(options, box.ports[SSH])} "]
+    signs += [f"--dport {port} " for port in box.ports.values()]
+    signs += [f"{facts.address}:{inner} " for inner in BOX_PORTS.values()]
     ours = sum(any(sign in rule for sign in signs) for rule in rules)
     # The jump to the engine's isolation comes and goes with any network.
     jumps = sum("-j NETAVARK" in rule and rule.startswith(_CHAINS) and "ISOLATION" not in rule for rule in rules)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
+from odc.domain.box import BOX_PORTS
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.ports.cluster import Cluster
 
@@ -54,13 +55,14 @@ def check_listen(listen: str) -> None:
 
 
 def check_ports(listen: str, ports: tuple[int, int], cluster: Cluster) -> None:
-    """Whether some port is left, or boxes of this cloud have some.
+    """Whether a box can get ports, or boxes of this cloud have some.
 
     Raises:
         ProviderRefused: strangers have all ports.
     """
     first, last = ports
-    if len(taken_ports(listen, range(first, last + 1))) > last - first and not cluster.list_boxes():
+    free = last - first + 1 - len(taken_ports(listen, range(first, last + 1)))
+    if free < len(BOX_PORTS) and not cluster.list_boxes():
         raise ProviderRefused(
             f"ports {first} to {last} on {listen} are all taken, so no box could be reached",
             ("who has them", f"ss -ltnp 'sport >= {first} and sport <= {last}'"),

@@ -11,7 +11,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from odc.adapters.memory.fault_injection import FaultInjector
-from odc.domain.box import BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
+from odc.domain.box import BOX_PORTS, BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
 from odc.domain.box_report import BoxReport, HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
@@ -33,6 +33,7 @@ class _Box:
     message: str = ""
     asks: int = 0
     starts: int = 0
+    ports: Mapping[str, int] = field(default_factory=dict)
     kills: int = 0
     ends_at: timedelta | None = None
     files: dict[str, bytes] = field(default_factory=dict)
@@ -50,17 +51,24 @@ class MemoryCluster:
         collisions: boxes that were made with a GPU that another box held; must stay empty.
         host: what `check_host` reports, apart from the boxes and ports of the call.
         cut_off: box to the cause, for boxes that users cannot reach.
-        strangers: SSH ports at which other programs listen.
+        strangers: ports at which other programs listen.
         reports: the reports of boxes whose report is not the usual one; None: such a box reports nothing.
     """
 
-    def __init__(self, nodes: Iterable[Node], images: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        images: Collection[str] | None = None,
+        ports: tuple[int, int] = (30000, 31999),
+    ) -> None:
         """Begin with these nodes and no box.
 
         Args:
             nodes: of the cluster.
             images: those that exist; None for every image that is asked for.
+            ports: the first and the last port that boxes get, on all nodes together.
         """
+        self._ports = range(ports[0], ports[1] + 1)
         self.faults = FaultInjector()
         self.collisions: list[str] = []
         self.host = HostReport()
@@ -80,7 +88,8 @@ class MemoryCluster:
         """Every node by name."""
         with self.faults.around("list_nodes"), self._lock:
             self._check_up()
-            return tuple(sorted(self._nodes.values(), key=lambda node: node.name))
+            full = "" if len(self._free_ports()) >= len(BOX_PORTS) else self._all_ports_used()
+            return tuple(replace(node, full=full) for _, node in sorted(self._nodes.items()))
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Every box by name; those of silent nodes are unreachable."""
@@ -94,19 +103,32 @@ class MemoryCluster:
             self._check_up()
             return tuple(sorted({(name.reservation_id, name.attempt) for name in self._leftovers}))
 
-    def create_box(self, spec: BoxSpec) -> str:
-        """Make the box."""
+    def create_box(self, spec: BoxSpec) -> BoxSeen:
+        """Make the box, with the first free ports."""
         with self.faults.around("create_box"), self._lock:
             self._check_node(spec.node)
             known = self._boxes.get(spec.name)
             if known is not None:
-                return known.uid
+                return self._seen(known)
             if self._images is not None and spec.image not in self._images:
                 raise ProviderRefused(f"the engine: {spec.image}: image not known")
+            free = self._free_ports()
+            if len(free) < len(spec.ports):
+                raise PlaceTaken(self._all_ports_used())
             self._note_collisions(spec)
-            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, files=dict(spec.files))
+            ports = dict(zip(spec.ports, free, strict=False))
+            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, ports=ports, files=dict(spec.files))
             self._leftovers.add(spec.name)
-            return self._boxes[spec.name].uid
+            return self._seen(self._boxes[spec.name])
+
+    def _free_ports(self) -> list[int]:
+        used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers
+        return [port for port in self._ports if port not in used]
+
+    def _all_ports_used(self) -> str:
+        others = len(self.strangers.intersection(self._ports))
+        text = f"all ports from {self._ports[0]} to {self._ports[-1]} are in use"
+        return f"{text}, {others} of them by other programs" if others else text
 
     def _note_collisions(self, spec: BoxSpec) -> None:
         for other in self._boxes.values():
@@ -121,16 +143,13 @@ class MemoryCluster:
                 raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
             if box.state is BoxState.RUNNING:
                 return
-            for other in self._boxes.values():
-                if other.state is BoxState.RUNNING and other.spec.ssh_port == box.spec.ssh_port:
-                    raise PlaceTaken(f"the engine: port {box.spec.ssh_port}: address already in use")
-            if box.spec.ssh_port in self.strangers:
-                text = f"the engine: port {box.spec.ssh_port}: address already in use"
-                raise PlaceTaken(text, ports=self.strangers)
+            for port in box.ports.values():
+                if port in self.strangers:
+                    raise PlaceTaken(f"the engine: port {port}: address already in use")
             box.state, box.exit_code, box.message, box.asks = BoxState.RUNNING, None, "", 0
             box.starts, box.kills = box.starts + 1, 0
 
-    def ssh_answers(self, box: BoxSeen | BoxSpec) -> bool:
+    def ssh_answers(self, box: BoxSeen) -> bool:
         """Whether its SSH answers, after as many asks as the test wants."""
         with self.faults.around("ssh_answers"), self._lock:
             self._check_node(box.node)
@@ -173,7 +192,7 @@ class MemoryCluster:
                 name for name in self._leftovers if name.reservation_id != reservation_id or name.attempt > attempt
             }
 
-    def check_host(self, boxes: Sequence[BoxSeen], ports: Collection[int]) -> HostReport:
+    def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Return the report that the test has set for the host and these boxes."""
         with self.faults.around("check_host"), self._lock:
             lost = {box.uid: self.cut_off[box.name] for box in boxes if box.name in self.cut_off}
@@ -181,7 +200,6 @@ class MemoryCluster:
                 self.host,
                 reachable=frozenset(box.uid for box in boxes if box.uid not in lost),
                 unreachable=lost,
-                taken_ports=frozenset(ports) & self.strangers,
             )
 
     def _check_up(self) -> None:
@@ -216,7 +234,8 @@ class MemoryCluster:
             state=BoxState.UNREACHABLE if silent else box.state,
             exit_code=None if silent else box.exit_code,
             message="its node does not answer" if silent else box.message,
-            ssh_port=box.spec.ssh_port,
+            address=self._nodes[box.spec.node].address if box.spec.node in self._nodes else "",
+            ports=box.ports,
             id_base=box.spec.id_base,
             memory_kills=MemoryKills(life=str(box.starts), count=box.kills, command="python"),
             report=self._report(box) if box.state is BoxState.RUNNING and not silent else None,
@@ -295,10 +314,12 @@ class MemoryCluster:
         with self._lock:
             del self._nodes[name]
 
-    def put_stranger(self, spec: BoxSpec, state: BoxState = BoxState.RUNNING) -> str:
+    def put_stranger(
+        self, spec: BoxSpec, state: BoxState = BoxState.RUNNING, ports: Mapping[str, int] | None = None
+    ) -> str:
         """Add a box of this cloud without a record, as after an old backup was restored; return its uid."""
         with self._lock:
-            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, state=state)
+            self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, state=state, ports=ports or {})
             return self._boxes[spec.name].uid
 
     def read_files(self, name: BoxName) -> Mapping[str, bytes]:

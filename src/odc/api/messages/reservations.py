@@ -73,7 +73,8 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
         gpu_indexes: their places on the node, in the same order.
         cpus: what `nproc` prints.
         memory_gib: what `free` shows, rounded down to a tenth.
-        ssh: None until the box is placed, and for others' reservations.
+        ssh: None until the box is made, and for others' reservations.
+        ports: where it is reached. Key: what for, such as `ssh` or `jupyter`; value: the port at the host of `ssh`.
         layer_used_bytes: bytes that it has written outside the home; None if unknown.
         layer_bytes: bytes that it may write there; None if there is no limit.
         report: what it says of itself; None if that is unknown, as while it does not run.
@@ -88,6 +89,7 @@ class BoxView(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int = 0
     memory_gib: float = 0.0
     ssh: SshView | None = None
+    ports: dict[str, int] = {}
     layer_used_bytes: int | None = None
     layer_bytes: int | None = None
     report: BoxReportView | None = None

@@ -32,6 +32,7 @@ from odc.adapters.sql.disk_reserve import REFUSE_BYTES, WARN_BYTES
 from odc.adapters.system.cdi import GENERATE, undescribed
 from odc.adapters.system.gpus import driver_version, survey_gpus
 from odc.adapters.system.known_gpus import gpus_file, lost_gpus
+from odc.domain.box import BOX_PORTS
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.finding import Finding
 from odc.entrypoints.bootstrap.cloud import engine_service, find_nodes
@@ -253,7 +254,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     text = f"{first} to {last} on {settings.listen}"
     choose = "choose others: ports = [FIRST, LAST] in the settings"
     low, high = ephemeral_ports()
-    if len(taken) > last - first:
+    if last - first + 1 - len(taken) < len(BOX_PORTS):
         yield Finding("fail", "ports", f"{text}: all are taken", choose)
     elif first <= high and low <= last:
         yield Finding("warn", "ports", f"{text}: outgoing connections use {low} to {high} too", choose)

@@ -85,7 +85,7 @@ class MachineCloud(Cloud):
 
     Attributes:
         find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
-        check_ports: raises `ProviderRefused` if other programs have all SSH ports and there is no box yet.
+        check_ports: raises `ProviderRefused` if other programs have all ports and there is no box yet.
     """
 
     find_lender: Callable[[int], str | None]

@@ -26,8 +26,7 @@ def why_shared(settings: Settings, engine: Mapping[str, Any], has_disks: bool, r
     """
     ranges = settings.id_ranges
     if not ranges.fit:
-        count = ranges.ports[1] - ranges.ports[0] + 1
-        return f"above box_id_base = {ranges.base} there are too few ids for {count} ports"
+        return f"above box_id_base = {ranges.base} there are too few ids for {ranges.count} ports"
     why = why_layers_are_copied(engine, release)
     if why:
         return why

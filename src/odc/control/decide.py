@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain
 
 from msgspec.structs import replace
 
@@ -46,7 +45,7 @@ def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy) 
     """
     free: list[Proposal] = []
     fenced: dict[str, list[Step]] = {}
-    for record in chain.from_iterable(seen.placed.values()):
+    for record in seen.all_placed:
         step = advance(record, seen, policy)
         if step is None:
             continue

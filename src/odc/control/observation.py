@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from odc.control.clock_check import ClockVerdict
 from odc.control.context import Ports
@@ -42,6 +43,7 @@ class Observation:
         clock_problem: why the clock cannot be trusted; None if it can.
         queued: by GPU type, the queued reservations by place in line; derived from `stored`.
         placed: by GPU type, the other live reservations; derived from `stored`.
+        all_placed: those of every type, since a pass looks into each of them and not into the whole queue.
         by_uid: the boxes by uid; derived from `boxes`.
         ready_nodes: names of the nodes that answer; derived from `nodes`.
     """
@@ -60,6 +62,7 @@ class Observation:
     clock_problem: Problem | None = None
     queued: Mapping[str, Sequence[Reservation]] = field(init=False)
     placed: Mapping[str, Sequence[Reservation]] = field(init=False)
+    all_placed: tuple[Reservation, ...] = field(init=False)
     by_uid: Mapping[str, BoxSeen] = field(init=False)
     ready_nodes: frozenset[str] = field(init=False)
 
@@ -72,6 +75,7 @@ class Observation:
             by_type.setdefault(record.spec.gpu_type, []).append(record)
         object.__setattr__(self, "queued", queued)
         object.__setattr__(self, "placed", placed)
+        object.__setattr__(self, "all_placed", tuple(chain.from_iterable(placed.values())))
         object.__setattr__(self, "by_uid", {box.uid: box for box in self.boxes or ()})
         object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))
 
@@ -125,7 +129,7 @@ def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[s
     Cost: one query for each box without a live record. There are few: a reservation ends after its boxes are gone.
     """
     found = {record.id: record for record in stored.reservations}
-    strays = {box.name.reservation_id for box in boxes} - set(found) - set(stored.unreadable)
+    strays = {box.name.reservation_id for box in boxes if box.name.reservation_id not in found} - set(stored.unreadable)
     for reservation_id in sorted(strays):
         record = ports.store.find_reservation(reservation_id)
         if record is not None:

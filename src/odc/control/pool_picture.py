@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from odc.control.eligibility import pool_node
 from odc.control.observation import Observation
-from odc.control.pools import allocations_of, held_slot, request_of
+from odc.control.pools import allocations_of, held_slot, other_allocations, request_of
 from odc.domain.box import BoxSeen
 from odc.domain.disk import Disk
 from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.pool_document import PoolDocument
+from odc.domain.promise import held_until, is_overdue
 from odc.domain.reservation import Reservation
 from odc.scheduling import Allocation, PoolChange, PoolNode, PoolState, QueuedRequest, Slot
 
@@ -46,6 +48,14 @@ class _Demand:
     digest: int
 
 
+class _Held(NamedTuple):
+    """What one placed reservation has in use, as of its record; until when, or None if that depends on the time."""
+
+    record: Reservation
+    allocations: tuple[Allocation, ...]
+    until: datetime | None
+
+
 class PoolPicture:
     """The nodes of one pool, what is allocated on them, and its queue."""
 
@@ -56,6 +66,7 @@ class PoolPicture:
         self._seen_nodes: list[Node] = []
         self._nodes: list[PoolNode] = []
         self._allocations: list[Allocation] = []
+        self._held: dict[str, _Held] = {}
         self._demands: dict[str, _Demand] = {}
         self._queue_digest = 0
         self._digests = {"nodes": _digest([]), "allocations": _digest([])}
@@ -94,8 +105,8 @@ class PoolPicture:
         """
         same_nodes = self._look_at_nodes(seen.nodes or ())
         placed = seen.placed.get(self._gpu_type, ())
-        allocations = allocations_of(self._gpu_type, placed, self._seen_nodes, quarantined, self._limits, seen.now)
-        freed, taken = self._replace_allocations(allocations)
+        others = other_allocations(self._gpu_type, placed, self._seen_nodes, quarantined)
+        freed, taken = self._replace_allocations([*self._allocated(placed, seen.now), *others])
         arrived, bounded, same_needs = self._look_at_queue(seen)
         gone = self._remove_gone(seen)
         if not same_nodes or not same_needs:
@@ -117,6 +128,18 @@ class PoolPicture:
         )
         return False
 
+    def _allocated(self, placed: Sequence[Reservation], now: datetime) -> Iterator[Allocation]:
+        """What the reservations have in use. That of an unchanged one is the same until it is over its limit."""
+        known, self._held = self._held, {}
+        for record in placed:
+            held = known.get(record.id)
+            if held is None or held.record is not record or held.until is None or held.until <= now:
+                # Over its limit, the end is a guess that depends on the time; the clock may also be set back.
+                known_end = None if is_overdue(record, self._limits, now) else held_until(record, self._limits, now)
+                held = _Held(record, allocations_of(record, self._limits, now), known_end)
+            self._held[record.id] = held
+            yield from held.allocations
+
     def _replace_allocations(self, allocations: list[Allocation]) -> tuple[list[Allocation], list[Allocation]]:
         """Returns the allocations that are gone, and those that are new."""
         if allocations == self._allocations:
@@ -133,8 +156,11 @@ class PoolPicture:
         for record in seen.queued.get(self._gpu_type, ()):
             demand = known.get(record.id)
             disk = disks.get(record.disk_id) if record.disk_id else None
-            if demand is not None and demand.record is record and _is_same_disk(record, disk, demand):
-                continue
+            if demand is not None and demand.record is record:
+                if demand.disk is None and disk is None:
+                    continue
+                if disk is not None and _is_same_disk(record, disk, demand):
+                    continue
             request = request_of(record, disk, seen.records, self._limits, seen.now)
             if demand is None:
                 # A slot of version 0.1.0 is in the record.
@@ -161,10 +187,8 @@ class PoolPicture:
         return gone
 
 
-def _is_same_disk(record: Reservation, disk: Disk | None, demand: _Demand) -> bool:
+def _is_same_disk(record: Reservation, disk: Disk, demand: _Demand) -> bool:
     """Whether the disk is the same, and no other reservation has it: when that one ends may change at any time."""
-    if disk is None:
-        return demand.disk is None
     return disk.holder in (None, record.id) and (disk is demand.disk or disk == demand.disk)
 
 

@@ -22,7 +22,6 @@ from odc.control.pools import held_slot
 from odc.domain.box import BoxSeen
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
-from odc.domain.promise import ready_by
 from odc.domain.reservation import Reservation, SlotRecord
 from odc.scheduling import START_GRACE, PoolChange, PoolPlan, Slot, build_plan, change_plan
 
@@ -141,7 +140,10 @@ def _still_counts(stored: PoolDocument, digest: str, now: datetime) -> bool:
 def _are_held(slots: Mapping[int, SlotRecord], stored: PoolDocument, queue: Sequence[Reservation]) -> bool:
     """Whether the slots are those that the planner would find as held: they are stored, and no record has another."""
     ours = stored.slots
-    return all(slots.get(r.order) == ours.get(r.order) and (r.slot is None or _has_slot(r, ours)) for r in queue)
+    if not all(record.slot is None or _has_slot(record, ours) for record in queue):
+        return False
+    # Usually they are the same object. What was placed or cancelled may be in one of them only.
+    return slots == ours or all(slots.get(record.order) == ours.get(record.order) for record in queue)
 
 
 def _has_slot(record: Reservation, slots: Mapping[int, SlotRecord]) -> bool:
@@ -160,10 +162,7 @@ def _document(
     slots, replanned = made.slots, made.plan.replanned
     waiting = {}
     causes = {}
-    for record in queue:
-        slot, told = slots.get(record.order), record.ready_by
-        if slot is None or slot.estimate or told is None or ready_by(slot.start, limits) <= told:
-            continue
+    for record, slot, told in _late(queue, slots, limits):
         before = held_slot(record, stored)
         if before is not None and record.id not in replanned and _only_waits(before, slot, told, seen.now):
             waiting[record.order] = before
@@ -171,6 +170,21 @@ def _document(
         # From the slot that it had: once the new plan is stored, nothing else says why it had to change.
         causes[record.order] = stored.causes.get(record.order) or cause_of_delay(record, before, seen, limits)
     return PoolDocument(picture=digest, slots={**slots, **waiting} if waiting else slots, causes=causes)
+
+
+def _late(
+    queue: Sequence[Reservation], slots: Mapping[int, SlotRecord], limits: Limits
+) -> list[tuple[Reservation, SlotRecord, datetime]]:
+    """Return the reservations whose slot is too late for their promise, with both."""
+    prepare = limits.prepare
+    return [
+        (record, slot, told)
+        for record in queue
+        if (told := record.ready_by) is not None
+        and (slot := slots.get(record.order)) is not None
+        and slot.start + prepare > told
+        and not slot.estimate
+    ]
 
 
 def _only_waits(before: SlotRecord, slot: SlotRecord, told: datetime, now: datetime) -> bool:

@@ -50,40 +50,41 @@ def pool_state(
     return PoolState(
         now=now,
         nodes=[pool_node(node) for node in pool_nodes],
-        allocations=allocations_of(gpu_type, ours, pool_nodes, quarantined, limits, now),
+        allocations=[
+            *(allocation for record in ours for allocation in allocations_of(record, limits, now)),
+            *other_allocations(gpu_type, ours, pool_nodes, quarantined),
+        ],
         queued=queued,
     )
 
 
-def allocations_of(
-    gpu_type: str,
-    records: Iterable[Reservation],
-    nodes: Iterable[Node],
-    quarantined: Iterable[BoxSeen],
-    limits: Limits,
-    now: datetime,
+def allocations_of(record: Reservation, limits: Limits, now: datetime) -> tuple[Allocation, ...]:
+    """Return what a live reservation has in use."""
+    if not record.occupies:
+        return ()
+    until = held_until(record, limits, now)
+    return tuple(Allocation(node=place.node, units=record.spec.units, until=until) for place in record.places)
+
+
+def other_allocations(
+    gpu_type: str, records: Iterable[Reservation], nodes: Iterable[Node], quarantined: Iterable[BoxSeen]
 ) -> list[Allocation]:
-    """Return what is in use in a pool. Arguments as of `pool_state`, but records and nodes are those of the pool."""
-    occupying = [record for record in records if record.occupies]
-    allocations = [
-        Allocation(node=place.node, units=record.spec.units, until=until)
-        for record in occupying
-        for until in (held_until(record, limits, now),)
-        for place in record.places
-    ]
-    allocations += [
-        Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type
-    ]
-    lacking = {node.name: node.held_by_others.keys() | node.unusable.keys() for node in nodes}
-    if any(lacking.values()):
+    """Return what is in use in a pool by no reservation. Records and nodes are those of the pool."""
+    found = [Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
+    lacking = {
+        node.name: node.held_by_others.keys() | node.unusable.keys()
+        for node in nodes
+        if node.held_by_others or node.unusable
+    }
+    if lacking:
         # A GPU that a reservation has, too, is counted once.
-        ours_now = {gpu for record in occupying for place in record.places for gpu in place.gpus}
-        allocations += [
-            Allocation(node=name, units=len(foreign - ours_now), until=None)
+        ours = {gpu for record in records if record.occupies for place in record.places for gpu in place.gpus}
+        found += [
+            Allocation(node=name, units=len(foreign - ours), until=None)
             for name, foreign in lacking.items()
-            if foreign - ours_now
+            if foreign - ours
         ]
-    return allocations
+    return found
 
 
 def held_slot(record: Reservation, plan: PoolDocument) -> SlotRecord | None:

@@ -54,7 +54,7 @@ class FreeResources:
             policy: gives the ranges of host ids.
         """
         boxes: tuple[BoxSeen, ...] = seen.boxes or ()
-        occupying = [record for records in seen.placed.values() for record in records if record.occupies]
+        occupying = [record for record in seen.all_placed if record.occupies]
         # By identity and not by node: a GPU is the same when it is seen on a node of another name. Each source counts:
         # a record whose box is not made yet, a box whose record is lost, and GPUs that are used by others or broken.
         taken = {gpu for record in occupying for place in record.places for gpu in place.gpus}

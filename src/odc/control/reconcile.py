@@ -249,23 +249,15 @@ def _is_over(record: Reservation | None, attempt: int) -> bool:
 def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
     """The running boxes of active reservations. While the cluster does not answer, the last known ones: whether users
     reach their boxes does not depend on the engine."""
-    active = {place.uid for r in seen.stored.reservations if r.state is State.ACTIVE for place in r.places}
+    active = {place.uid for r in seen.all_placed if r.state is State.ACTIVE for place in r.places}
     boxes = seen.boxes if seen.boxes is not None else status.boxes
     return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]
 
 
-def _due_times(record: Reservation) -> tuple[datetime | None, ...]:
-    """Return when this reservation needs a pass at the latest, by its record."""
-    return (
-        record.fault.next_try if record.fault else None,
-        record.expires_at if record.state is State.ACTIVE else None,
-    )
-
-
 def _next_due(seen: Observation, plans: Iterable[PlannedPool]) -> datetime:
-    times = [due for record in seen.stored.reservations for due in _due_times(record)]
-    times += [slot.start for planned in plans for slot in planned.slots.values()]
-    return min(
-        (due for due in times if due is not None and seen.now < due < seen.now + IDLE_INTERVAL),
-        default=seen.now + IDLE_INTERVAL,
-    )
+    """Return when a reservation needs a pass at the latest, by its record or its slot."""
+    latest = seen.now + IDLE_INTERVAL
+    times = [record.fault.next_try for record in seen.stored.reservations if record.fault is not None]
+    times += [r.expires_at for r in seen.all_placed if r.state is State.ACTIVE and r.expires_at is not None]
+    times += [slot.start for planned in plans for slot in planned.slots.values() if slot.start < latest]
+    return min((due for due in times if seen.now < due < latest), default=latest)

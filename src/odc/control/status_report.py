@@ -63,7 +63,7 @@ def _about(kind: ProblemKind, record: Reservation, node: str = "", detail: str =
 
 def _without_expiry(seen: Observation) -> Iterator[Problem]:
     """Active reservations that nothing ends. Only a damaged or restored record is like this."""
-    for record in seen.stored.reservations:
+    for record in seen.all_placed:
         if record.state is State.ACTIVE and record.expires_at is None:
             yield _about(ProblemKind.NO_EXPIRY, record)
 
@@ -72,7 +72,7 @@ def _without_node(seen: Observation) -> Iterator[Problem]:
     """Reservations on nodes that were taken out of the settings. Unlike a node that does not answer, such a node is not
     in a list that succeeded."""
     here = {node.name for node in seen.nodes or ()}
-    for record in seen.stored.reservations:
+    for record in seen.all_placed:
         for place in record.places:
             if seen.nodes is not None and record.occupies and place.node not in here:
                 yield _about(ProblemKind.NODE_GONE, record, place.node)
@@ -100,16 +100,19 @@ def _foreign_containers(seen: Observation) -> Iterator[Problem]:
 
 
 def _unreachable(seen: Observation) -> Iterator[Problem]:
-    for record in seen.stored.reservations:
+    for record in seen.all_placed:
         if record.unreachable:
             yield _about(ProblemKind.BOX_UNREACHABLE, record, detail=record.unreachable)
 
 
 def _broken_gpus(seen: Observation) -> Iterator[Problem]:
     """The GPUs that cannot be lent, each with its cause and the reservation whose box has it."""
-    places = [(record, place) for record in seen.stored.reservations if record.occupies for place in record.places]
+    broken = [node for node in seen.nodes or () if node.unusable]
+    if not broken:
+        return
+    places = [(record, place) for record in seen.all_placed if record.occupies for place in record.places]
     holders = {gpu: record for record, place in places for gpu in place.gpus}
-    for node in seen.nodes or ():
+    for node in broken:
         for gpu, cause in sorted(node.unusable.items()):
             holder = holders.get(gpu)
             yield Problem(

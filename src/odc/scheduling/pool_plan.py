@@ -82,9 +82,12 @@ class PoolPlan:
         """Let time pass. Nothing becomes free by it: what has a known end is free from then on anyway.
 
         Returns:
-            False if a slot was missed, that is, has been due for longer than `START_GRACE`. The plan is unusable then.
+            False if a slot was missed, that is, has been due for longer than `START_GRACE`, or if the clock was set
+            back. The plan is unusable then.
         """
-        self._now = max(self._now, to_micros(now))
+        if to_micros(now) < self._now:
+            return False
+        self._now = to_micros(now)
         self._replanned.clear()
         self._timelines.advance(self._now)
         missed = self._now - START_GRACE // MICROSECOND

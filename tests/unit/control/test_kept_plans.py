@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import a_node
-from tests.world import ADA, BEN, HOUR, MINUTE, World
+from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World
 
 from odc.control import pool_plans, reconcile
 from odc.control.observation import Observation
@@ -83,13 +83,21 @@ def plan_elsewhere(world: World, data: st.DataObject) -> None:
     World.beside(world).settle()
 
 
+def set_the_clock(world: World, data: st.DataObject) -> None:
+    """By little, which is trusted, or by much, which is not until an operator says so."""
+    world.clock.jump(data.draw(st.sampled_from([-20, 20, -7200, 7200])) * SECOND)
+    world.settle(most=60)
+    if data.draw(st.booleans()):
+        world.accept_clock()
+
+
 def stand_still(world: World, data: st.DataObject) -> None:
     world.clock.advance(data.draw(st.integers(1, 300)) * MINUTE)
 
 
 EVENTS = (
     *(arrive, arrive, arrive, arrive_with_a_disk, cancel, pass_time, pass_time),
-    *(cordon, crash, plan_elsewhere, stand_still),
+    *(cordon, crash, plan_elsewhere, set_the_clock, stand_still),
 )
 
 

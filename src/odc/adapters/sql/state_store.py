@@ -23,6 +23,7 @@ from odc.adapters.sql.pruning import SqlPruning
 from odc.adapters.sql.rows import (
     disk_decoder,
     in_batches,
+    plain_rows,
     reservation_of,
     rows_by_id,
     snapshot_of,
@@ -50,6 +51,7 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         super().__init__(address, reserve)
         # Decoded records by id, with the version they were decoded at; replaced whole, so threads may share it.
         self._decoded: dict[str, Reservation] = {}
+        # Plans with the version of their pool, as they were read or written.
         self._plans: dict[str, tuple[int, PoolDocument]] = {}
 
     def room(self) -> StoreRoom:
@@ -67,11 +69,12 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         r = t.reservations.c
         with self._reading() as connection:
             pools, plans = self._read_pools(connection)
-            versions = connection.execute(sa.select(r.id, r.version).where(r.live).order_by(r.place)).all()
+            versions = plain_rows(connection, sa.select(r.id, r.version).where(r.live).order_by(r.place))
             known = self._decoded
-            stale = [row.id for row in versions if row.id not in known or known[row.id].version != row.version]
+            stale = [key for key, version in versions if key not in known or known[key].version != version]
             fresh, unreadable = self._decode_live(connection, stale)
-            records = [fresh.get(row.id) or known[row.id] for row in versions if row.id not in unreadable]
+            current = {**known, **fresh} if fresh else known
+            records = [current[key] for key, _ in versions if key not in unreadable]
             disks = rows_by_id(
                 connection, t.disks, t.disks.c.id, {x.disk_id for x in records if x.disk_id}, disk_decoder
             )
@@ -121,6 +124,17 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
                 write_change(connection, change)
         except sa.exc.IntegrityError as error:
             raise Conflict("another one has that name or id") from error
+        self._remember_plans(change)
+
+    def _remember_plans(self, change: Change) -> None:
+        """Keep what was just written: with the versions of this change, nobody else can have written anything."""
+        known = self._plans
+        for pool, version in change.pools.items():
+            before = known.get(pool)
+            if pool in change.plans:
+                self._plans = {**self._plans, pool: (version + 1, change.plans[pool])}
+            elif before is not None and before[0] == version:
+                self._plans = {**self._plans, pool: (version + 1, before[1])}
 
     def find_request(self, request_id: str) -> RequestRecord | None:
         """The request with its answer, or None."""

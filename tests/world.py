@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -27,20 +28,24 @@ from odc.control import host_monitor, record_pruning, storage_maintenance
 from odc.control.context import Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.lease import PassLease
+from odc.control.queries import Queries
 from odc.control.reconcile import PassReport
 from odc.control.request_handlers import Answer
+from odc.control.status_records import StatusRecords
 from odc.control.task_runner import Call, InlineRunner, Runner, TaskId
 from odc.control.tasks import Tasks
 from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.node import Node
-from odc.domain.paging import all_pages
-from odc.domain.records import MAX_ITEMS, AuditEvent
+from odc.domain.paging import Page, all_pages
+from odc.domain.records import MAX_ITEMS, AuditEvent, Change
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
+from odc.domain.user import User
 from odc.ports.history import History
+from odc.ports.state_store import StateStore
 
 ADA = Principal(id="unix:1000", user="ada")
 BEN = Principal(id="unix:1001", user="ben")
@@ -48,6 +53,11 @@ OPERATOR = Principal(id="unix:0", user="root", admin=True)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+BUDGET = timedelta(seconds=30)
+"""How long a process of a cold world may go on."""
+COLD = ContextVar("COLD", default=False)
+"""Whether worlds are cold: every pass and every request is a new process, which shares nothing with those before but
+the adapters. Its tasks are called once, and it applies their outcomes before it ends."""
 OUTSIDE = ("store", "cluster", "volumes", "blobs")
 
 
@@ -83,9 +93,10 @@ class GivenHostKeys:
 class CountingRunner(InlineRunner):
     """Runs tasks at once and remembers which; what goes by time is not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: list[str]) -> None:
+        """Remember the names of the tasks in this list."""
         super().__init__()
-        self.started: list[str] = []
+        self.started = started
 
     def start(self, key: str, task: TaskId, call: Call) -> None:
         if key not in (storage_maintenance.TASK_KEY, record_pruning.TASK_KEY, host_monitor.TASK_KEY):
@@ -160,6 +171,36 @@ class Fused:
         return call
 
 
+class Crowded:
+    """A history whose pages are short, and in which another process writes between the first two pages of a list."""
+
+    def __init__(self, history: History, store: StateStore) -> None:
+        self._history, self._store = history, store
+        self._is_calm = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._history, name)
+
+        def listed(*arguments: Any, **options: Any) -> Page[Any]:
+            page: Page[Any] = found(*arguments, **options)
+            if page.next and not self._is_calm:
+                self._is_calm = True
+                self._write(page.items[0])
+            return page
+
+        return listed
+
+    def _write(self, record: object) -> None:
+        """Write a record as it is, which gives it another version."""
+        match record:
+            case Reservation():
+                self._store.commit(Change(reservations=(record,)))
+            case Disk():
+                self._store.commit(Change(disks=(record,)))
+            case User():
+                self._store.commit(Change(users=(record,)))
+
+
 class World:
     """A cloud of one machine with 8 GPUs, unless the test says otherwise, with ada and ben, who have keys."""
 
@@ -213,9 +254,28 @@ class World:
             clock=self.clock,
             accounts=self.accounts,
         )
-        self.counting = CountingRunner()
-        self.plane = ControlPlane(self.ports, self.policy, runner or self.counting)
-        self.status, self.queries = self.plane.status, self.plane.queries
+        self.started: list[str] = []
+        self.cold = COLD.get() and runner is None
+        self._plane = self._process(runner)
+
+    def _process(self, runner: Runner | None = None) -> ControlPlane:
+        ports = replace(self.ports, history=Crowded(self.ports.history, self.store)) if self.cold else self.ports
+        return ControlPlane(ports, self.policy, runner or CountingRunner(self.started))
+
+    @property
+    def plane(self) -> ControlPlane:
+        """The process that does what comes next: in a cold world another one each time."""
+        return self._process() if self.cold else self._plane
+
+    @property
+    def status(self) -> StatusRecords:
+        """The status, as a process reads it."""
+        return self.plane.status
+
+    @property
+    def queries(self) -> Queries:
+        """The queries of a process."""
+        return self.plane.queries
 
     def crash(self) -> None:
         """`kill -9` and start again."""
@@ -249,19 +309,22 @@ class World:
         self.send(AcceptClock(), OPERATOR)
 
     def pass_once(self) -> PassReport:
-        report = self.plane.reconciler.reconcile_once()
+        reconciler = self.plane.reconciler
+        report = reconciler.reconcile_with_tasks(BUDGET) if self.cold else reconciler.reconcile_once()
         self.check()
         return report
 
     def settle(self, most: int = 30) -> None:
         """Passes until one writes nothing and starts nothing; that it comes to that is a rule too."""
         for _ in range(most):
-            before = len(self.counting.started)
+            before = len(self.started)
             report = self.pass_once()
             rung = self.ports.wake.wait(timedelta(0))
-            if not rung and not report.committed and not report.lost and len(self.counting.started) == before:
+            # In a cold world each process starts the tasks that wait for something.
+            quiet = self.cold or len(self.started) == before
+            if not rung and not report.committed and not report.lost and quiet:
                 return
-        raise AssertionError(f"still at work after {most} passes at one moment: {self.counting.started[-5:]}")
+        raise AssertionError(f"still at work after {most} passes at one moment: {self.started[-5:]}")
 
     def pass_time(self, length: timedelta, step: timedelta = timedelta(seconds=5)) -> None:
         """Let time pass, with passes that come to rest after each step."""

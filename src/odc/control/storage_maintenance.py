@@ -84,9 +84,7 @@ class StorageMaintenance:
     @property
     def due_in(self) -> timedelta:
         """Return how long until the next round should start."""
-        # A round that is due and has not started waits for the running one, whose end wakes a pass anyway.
-        left = self._sweeps.due_in(STORAGE)
-        return left if left > timedelta(0) else INTERVAL
+        return self._sweeps.due_in(STORAGE, INTERVAL)
 
     def start_if_due(self, runner: Runner, now: datetime | None, stored: StorageStatus) -> None:
         """Start a round unless one runs or was done lately, by this process or another one.

@@ -24,8 +24,10 @@ class Sweeps:
     def __init__(self, leases: Leases, clock: Clock) -> None:
         self._leases = leases
         self._clock = clock
-        # By name, since boot: when it is worth asking. Saves the question in most passes.
+        # By name, since boot: when it is due as far as this process knows, and when it is worth asking for one that
+        # another process has taken. Saves the question in most passes.
         self._due: dict[str, timedelta] = {}
+        self._ask_again: dict[str, timedelta] = {}
 
     def take(self, name: str, interval: timedelta, now: datetime | None) -> bool:
         """Whether this process should do the sweep now. Then no process does it again until the interval is over.
@@ -38,12 +40,12 @@ class Sweeps:
         Raises:
             ProviderUnavailable: the store does not answer.
         """
-        if self.due_in(name) > timedelta(0):
-            return False
         since_boot = self._clock.since_boot()
-        self._due[name] = since_boot + RETRY
+        if since_boot < max(self._due.get(name, timedelta(0)), self._ask_again.get(name, timedelta(0))):
+            return False
         # A new holder each time: the lease is not renewed but taken again when it has expired.
         if now is not None and not self._leases.acquire_lease(name, uuid.uuid4().hex, now, interval):
+            self._ask_again[name] = since_boot + RETRY
             return False
         self._due[name] = since_boot + interval
         return True
@@ -56,7 +58,10 @@ class Sweeps:
         """
         self._leases.expire_lease(name)
         self._due[name] = self._clock.since_boot() + delay
+        self._ask_again.pop(name, None)
 
-    def due_in(self, name: str) -> timedelta:
-        """How long until this process should ask for the sweep; 0 or less: now."""
-        return self._due.get(name, timedelta(0)) - self._clock.since_boot()
+    def due_in(self, name: str, interval: timedelta) -> timedelta:
+        """How long until the sweep is due, as far as this process knows; else the interval."""
+        left = self._due.get(name, timedelta(0)) - self._clock.since_boot()
+        # One that is due and was not taken is at work, here or in another process.
+        return left if left > timedelta(0) else interval

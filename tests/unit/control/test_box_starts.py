@@ -87,11 +87,11 @@ def test_a_passing_fault_is_tried_again_with_growing_delay_and_told_once() -> No
     world = World()
     world.cluster.faults.add("create_box", GONE, 4)
     record = world.reserve()
-    tries = [world.counting.started.count("prepare")]
+    tries = [world.started.count("prepare")]
     for _ in range(20):
         world.clock.advance(SECOND)
         world.settle()
-        tries.append(world.counting.started.count("prepare"))
+        tries.append(world.started.count("prepare"))
     assert world.get(record).state is State.ACTIVE
     assert tries[0] == 1
     assert tries.index(2) == 1

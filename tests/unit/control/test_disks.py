@@ -124,7 +124,7 @@ def test_a_snapshot_that_fails_keeps_the_volume_says_so_and_is_tried_again() -> 
     assert world.disk("proj").holder == record.id
     assert list(world.volumes.files(disk.id)) == ["result"]
     # A minute between two tries at the most, told once.
-    assert 55 <= world.counting.started.count("clean") <= 75
+    assert 55 <= world.started.count("clean") <= 75
     assert world.story(record).count("fault") == 1
     world.volumes.faults.clear()
     world.pass_time(2 * MINUTE)

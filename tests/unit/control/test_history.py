@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from tests.builders import a_node, a_reservation, a_secret, an_event
 from tests.world import ADA, BEN, HOUR, World
@@ -85,6 +86,7 @@ def test_a_pass_reads_the_same_with_no_ended_reservation_and_with_thousands() ->
     assert many.calls["list_events"] == 0
 
 
+@pytest.mark.one_process("a process that lives on does not ask again when a sweep is due, and keeps the clock's anchor")
 def test_a_quiet_pass_reads_the_records_once_and_writes_nothing() -> None:
     world = World()
     world.reserve(gpus=4, disk="proj")

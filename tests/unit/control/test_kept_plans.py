@@ -114,6 +114,7 @@ def test_every_pass_plans_as_a_process_would_that_has_kept_nothing(
     world.pass_time(2 * HOUR, step=timedelta(minutes=10))
 
 
+@pytest.mark.one_process("the planner's own form of a plan is in memory; another process plans from the stored slots")
 def test_one_arrival_and_one_early_end_plan_nothing_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole: list[int] = []
 

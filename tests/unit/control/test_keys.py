@@ -173,9 +173,9 @@ def test_a_box_knows_its_true_end_although_the_daemon_died_before_it_was_told(wo
 
 def test_a_box_that_knows_everything_is_not_told_again(world: World) -> None:
     world.reserve()
-    told = world.counting.started.count("files")
+    told = world.started.count("files")
     world.pass_time(10 * MINUTE)
-    assert world.counting.started.count("files") == told
+    assert world.started.count("files") == told
 
 
 def test_a_fault_while_a_box_is_told_does_not_keep_it_from_ending(world: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from tests.world import ADA, HOUR, MINUTE, SECOND, World
 
 from odc.adapters.memory.clock import VirtualClock
@@ -45,6 +46,7 @@ def test_a_start_that_takes_its_time_is_not_a_fault_and_is_recorded_once() -> No
     assert [(phase.name, phase.seconds) for phase in active.phases] == [("disk", 0.0), ("box", 0.0), ("ssh", 62.0)]
 
 
+@pytest.mark.one_process("the pauses are in memory: another process asks at once, which is only early")
 def test_a_task_that_is_not_through_is_started_again_after_the_interval_of_the_policy() -> None:
     world = World(poll=timedelta(seconds=7))
     world.cluster.delay_ssh(NEVER)
@@ -52,7 +54,7 @@ def test_a_task_that_is_not_through_is_started_again_after_the_interval_of_the_p
     for seconds, tries in ((6, 1), (1, 2), (6, 2), (1, 3)):
         world.clock.advance(seconds * SECOND)
         world.settle()
-        assert world.counting.started.count("prepare") == tries
+        assert world.started.count("prepare") == tries
     assert world.pass_once().next_due <= world.clock.now() + world.policy.poll
 
 

@@ -75,7 +75,7 @@ def test_what_lost_its_race_starts_no_task() -> None:
     world.build(Fuse(1, False, lambda: other.cancel(record), ("store",), "commit"))
     report = world.pass_once()
     assert (report.committed, report.lost) == (0, 1)
-    assert world.counting.started == []
+    assert world.started == []
     assert world.get(record).state is State.ENDED
 
 

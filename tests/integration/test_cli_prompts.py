@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from tests.e2e.cloud import Person
 from tests.e2e.terminal import CTRL_C, DOWN, ENTER, ESCAPE, SPACE, Terminal, terminal
 from tests.small_cloud import SmallCloud, small_cloud
 from tests.someone import someone
+from tests.waiting import eventually
 
+from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderUnavailable
 
 BACK = "\x7f"
@@ -132,6 +135,23 @@ def test_a_disk_whose_snapshot_is_being_made_can_be_chosen(ada: Person, cloud: S
         assert screen.ended() == 0
     cloud.volumes.faults.clear()
     assert [view["disk"] for view in ada.json("list")["reservations"] if view["state"] != "ending"] == ["default"]
+
+
+def test_a_disk_without_a_record_is_shown_and_cannot_be_chosen(ada: Person, cloud: SmallCloud) -> None:
+    cloud.volumes.create("a" * 32, 2**30, "node-1")
+    cloud.volumes.label(VolumeLabel(disk_id="a" * 32, owner=f"unix:{os.getuid()}", user="ada", name="default"))
+    eventually("it is noticed", lambda: any("no record" in text for text in ada.json("status")["warnings"]))
+    with terminal(ada, "gpu-dev", "reserve", "--no-wait", "-t", "t4", "-g", "1", columns=100) as screen:
+        screen.answer("For how many hours?", "1" + ENTER)
+        recover = "has files but no record; ask for: sudo odc disk recover aaaaaaaa"
+        screen.answer(f"default ({recover})", ENTER)
+        screen.answer("Name of the new disk?", "default" + ENTER)
+        screen.answer(f"default: {recover}\n? Name of the new disk? default", BACK * 7 + "other" + ENTER)
+        screen.answer("Reserve it?", "y" + ENTER)
+        assert screen.ended() == 0
+    assert ada.view("other")["disk"] == "other"
+    refused = ada.run("gpu-dev", *T4, "--disk", "default")
+    assert "disk default has files but no record any more" in refused.err
 
 
 @pytest.mark.parametrize(("typed", "code"), [("yes", 0), ("Y", 0), ("no", 130), ("N", 130)])

@@ -30,7 +30,7 @@ from odc.api.messages.users import Me, UserList
 from odc.api.openapi import CONFIG, ClosedMessages, OpenEnums
 from odc.api.rates import FETCHES, Rates
 from odc.api.request_body import MAX_BODY, StrictRequest
-from odc.api.storage_views import storage_view
+from odc.api.storage_views import orphan_views, storage_view
 from odc.api.threads import Threads
 from odc.control.control_plane import ControlPlane
 from odc.domain.access import Principal
@@ -160,7 +160,10 @@ class Handlers:
     def disks(self, caller: Caller) -> DiskList:
         """The caller's disks."""
         use = self._queries.status.storage.use
-        return DiskList(disks=tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller)))
+        return DiskList(
+            disks=tuple(views.disk_view(disk, holder, use) for disk, holder in self._queries.disks(caller)),
+            orphaned=orphan_views(self._queries.orphaned_disks(caller)),
+        )
 
     def storage(
         self, caller: Caller, keep: FromQuery[int] = 1, owner: FromQuery[str] = "", disk: FromQuery[str] = ""

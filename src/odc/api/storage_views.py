@@ -1,14 +1,15 @@
-"""The disk storage as operators see it: pure."""
+"""The disk storage as operators see it, and disks without a record as their owners see them: pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from odc.api.messages.storage import DiskUseView, SnapshotUseView, StorageView
+from odc.api.messages.storage import DiskUseView, OrphanedDiskView, SnapshotUseView, StorageView
 from odc.api.problem_views import problem_views
 from odc.control.context import StorageStatus
 from odc.control.disk_usage import DiskUsage
-from odc.domain.disk import SnapshotRecord
+from odc.domain.disk import SnapshotRecord, VolumeLabel
 from odc.domain.problem_text import problem_texts
 
 
@@ -54,3 +55,8 @@ def _snapshot(record: SnapshotRecord, account: DiskUsage) -> SnapshotUseView:
         frees_bytes=account.use.snapshots.get(snapshot.id),
         goes=record in account.going,
     )
+
+
+def orphan_views(labels: Iterable[VolumeLabel]) -> tuple[OrphanedDiskView, ...]:
+    """The disks without a record that have these labels."""
+    return tuple(OrphanedDiskView(id=label.disk_id, name=label.name) for label in labels)

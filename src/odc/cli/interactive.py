@@ -11,7 +11,7 @@ from datetime import datetime
 
 from odc.api.messages.cloud import Availability, TypeView
 from odc.api.messages.reservations import ReservationView
-from odc.api.messages.storage import DiskView
+from odc.api.messages.storage import DiskList, DiskView, OrphanedDiskView
 from odc.cli import prompts, screens, times
 from odc.cli.cloud_screens import choice_cell
 from odc.cli.context import Session
@@ -128,20 +128,26 @@ def disk_name_fault(text: str) -> str:
     return ""
 
 
-def disk_lines(disks: Iterable[DiskView], live: Iterable[ReservationView]) -> list[prompts.Line]:
-    """Return the disks to choose from: the default, the others, a new one, none. A disk in use cannot be chosen, since
-    it would be refused.
+def disk_lines(found: DiskList, live: Iterable[ReservationView]) -> list[prompts.Line]:
+    """Return the disks to choose from: the default, the others, a new one, none. A disk that is in use or has no record
+    cannot be chosen, since it would be refused.
 
     Args:
-        disks: the user's.
+        found: the user's.
         live: the user's live reservations.
     """
-    by_name = {disk.name: disk for disk in disks}
+    by_name = {disk.name: disk for disk in found.disks}
+    orphaned = {orphan.name: _orphan_line(orphan) for orphan in found.orphaned if orphan.name not in by_name}
     live = tuple(live)
-    names = [DEFAULT_DISK, *(name for name in by_name if name != DEFAULT_DISK)]
-    lines = [_disk_line(name, by_name.get(name), live) for name in names]
+    names = dict.fromkeys((DEFAULT_DISK, *by_name, *orphaned))
+    lines = [orphaned.get(name) or _disk_line(name, by_name.get(name), live) for name in names]
     none = prompts.Line("none: a temporary home, lost at the end", NO_DISK)
     return [*lines, prompts.Line(NEW_DISK_CHOICE, NEW_DISK_CHOICE), none]
+
+
+def _orphan_line(orphan: OrphanedDiskView) -> prompts.Line:
+    command = odc(f"disk recover {orphan.id[:8]}")
+    return prompts.Line(orphan.name, orphan.name, f"has files but no record; ask for: sudo {command}")
 
 
 def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]) -> prompts.Line:
@@ -161,8 +167,13 @@ def _disk_line(name: str, disk: DiskView | None, live: Sequence[ReservationView]
 
 def _ask_disk(session: Session) -> str:
     client = session.client()
-    lines = disk_lines(client.disks().disks, client.reservations().reservations)
+    lines = disk_lines(client.disks(), client.reservations().reservations)
     chosen = str(prompts.select("Which disk is your home?", lines))
     if chosen != NEW_DISK_CHOICE:
         return chosen
-    return prompts.text("Name of the new disk?", disk_name_fault, session.output.note, keep=True)
+    taken = {line.value: line.taken for line in lines if line.taken}
+
+    def fault(text: str) -> str:
+        return f"{text}: {taken[text]}" if text in taken else disk_name_fault(text)
+
+    return prompts.text("Name of the new disk?", fault, session.output.note, keep=True)

@@ -201,9 +201,11 @@ def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) ->
     name = partial.disk or DEFAULT_DISK
     if mode.yes or name in (NO_DISK, DEFAULT_DISK):
         return partial, mode.yes
-    names = [disk.name for disk in session.client().disks().disks]
+    found = session.client().disks()
+    names = [disk.name for disk in found.disks]
     near = probable_disk(name, names)
-    if name in names or near is None:
+    # A disk without a record is refused by the server, with the command that recovers it.
+    if near is None or name in (*names, *(orphan.name for orphan in found.orphaned)):
         return partial, False
     if not mode.can_prompt:
         raise InvalidRequest(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from odc.domain.box import BoxSeen
 from odc.domain.catalog import Catalog
+from odc.domain.disk import VolumeLabel
 from odc.domain.host_ids import IdRanges
 from odc.domain.limits import Limits
 from odc.domain.node import Node
@@ -93,11 +94,13 @@ class StorageStatus:
         use: the numbers; None before the first measurement.
         level: how urgent the lack of free space is.
         problems: faults of the storage.
+        orphans: labels of volumes without a record, by disk id; not all if there are very many.
     """
 
     use: StorageUse | None = None
     level: Level = Level.OK
     problems: tuple[Problem, ...] = ()
+    orphans: tuple[VolumeLabel, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from odc.control.status_records import StatusRecords
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
 from odc.domain.commands import gpu_dev
-from odc.domain.disk import Disk, Snapshot, snapshot_id
+from odc.domain.disk import Disk, Snapshot, VolumeLabel, snapshot_id
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
 from odc.domain.node import Node
@@ -262,6 +262,11 @@ class Queries:
         self._authorizer.admit(caller)
         found = all_pages(partial(self._ports.history.list_disks, caller.id))
         return tuple((disk, self._ports.store.find_reservation(disk.holder) if disk.holder else None) for disk in found)
+
+    def orphaned_disks(self, caller: Principal) -> tuple[VolumeLabel, ...]:
+        """The labels of the caller's disks that have files but no record, as of the last measurement."""
+        self._authorizer.admit(caller)
+        return tuple(label for label in self.status.storage.orphans if label.owner == caller.id)
 
     def users(self, caller: Principal) -> tuple[UserAccount, ...]:
         """Return every user with their disks and reservations, for operators.

@@ -122,7 +122,7 @@ def _status_of(contents: Mapping[str, Any]) -> ClusterStatus:
         quarantined=cloud.quarantined,
         problems=cloud.problems,
         frozen=cloud.frozen,
-        storage=StorageStatus(use=use, level=cloud.level, problems=cloud.storage_problems),
+        storage=StorageStatus(use=use, level=cloud.level, problems=cloud.storage_problems, orphans=cloud.orphans),
     )
 
 
@@ -142,6 +142,7 @@ def _contents(status: ClusterStatus, host: HostRecord, before: Mapping[str, Any]
         storage=use and changed(use, disks={}),
         level=status.storage.level,
         storage_problems=status.storage.problems,
+        orphans=status.storage.orphans,
     )
     return {
         **empty,
@@ -182,6 +183,8 @@ def _cloud_differs(before: CloudRecord, now: CloudRecord) -> bool:
         if problem_texts(one) != problem_texts(other):
             return True
     if _boxes_differ(before.quarantined, now.quarantined) or _storage_differs(before.storage, now.storage):
+        return True
+    if before.orphans != now.orphans:
         return True
     return (before.at is None, before.frozen, before.level) != (now.at is None, now.frozen, now.level)
 

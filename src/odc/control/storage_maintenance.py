@@ -25,7 +25,7 @@ from odc.control.disk_histories import MAX_SNAPSHOTS, batches, history_change, r
 from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
 from odc.control.sweeps import STORAGE, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
-from odc.domain.disk import Disk, SnapshotRecord
+from odc.domain.disk import Disk, SnapshotRecord, VolumeLabel
 from odc.domain.disk_history import DiskHistory
 from odc.domain.errors import Conflict, ProviderError, ProviderRefused
 from odc.domain.paging import all_pages
@@ -52,6 +52,8 @@ INTERVAL = timedelta(seconds=10)
 FOLLOW_UP_DELAY = timedelta(seconds=1)
 """The pause after a round that deleted snapshots, and while space is low: a box can write gigabytes in a second."""
 MAX_PROBLEMS = 5
+MAX_ORPHANS = 1000
+"""Disks without a record that the status names, so that it fits in one item of every store."""
 DISK_USE_STEPS = 200
 """The use that is written into a box is rounded up to such a fraction of the disk, so that it is rarely written."""
 
@@ -75,7 +77,7 @@ class StorageMaintenance:
         self._before = StorageStatus()
         self._problems: dict[str, Problem] = {}
         self._written_disk_use: dict[str, tuple[bytes, int]] = {}
-        self._orphans: tuple[Problem, ...] = ()
+        self._orphans: tuple[VolumeLabel, ...] = ()
 
     def status(self, stored: StorageStatus) -> StorageStatus:
         """The storage as of this process's last round; the stored status if it has run none."""
@@ -128,7 +130,7 @@ class StorageMaintenance:
     def _find_orphans(self, disks: list[Disk]) -> None:
         """Find volumes without a record, and label the others so that they can be recognised later."""
         try:
-            self._orphans = orphan_problems(orphaned_disks(self._ports, disks))
+            self._orphans = orphaned_disks(self._ports, disks)
             write_labels(self._ports, disks)
         except ProviderError as error:
             log.info("volumes were not labelled", extra={"reason": error.message})
@@ -237,13 +239,13 @@ class StorageMaintenance:
         before, rule = self._before, self._policy.retention
         use = use or before.use
         level = use.level(rule) if use else Level.OK
-        problems = (*self._problems.values(), *self._orphans)
+        problems = (*self._problems.values(), *orphan_problems(self._orphans))
         if len(problems) > MAX_PROBLEMS:
             more = Problem(kind=ProblemKind.MORE, count=len(problems) - MAX_PROBLEMS)
             problems = (*problems[:MAX_PROBLEMS], more)
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
-        self._measured = StorageStatus(use=use, level=level, problems=problems)
+        self._measured = StorageStatus(use=use, level=level, problems=problems, orphans=self._orphans[:MAX_ORPHANS])
         # The texts, which are rounded: the number of free bytes differs in each round.
         texts = problem_texts(problems)
         if texts != problem_texts(before.problems):

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from odc.domain.box import BoxSeen
+from odc.domain.disk import VolumeLabel
 from odc.domain.host import HostReport
 from odc.domain.node import Node
 from odc.domain.problem import Problem
@@ -40,6 +41,7 @@ class CloudRecord(msgspec.Struct, frozen=True, kw_only=True):
         storage: usage of the disk storage, without that of the single disks; None before the first measurement.
         level: how urgent the lack of free space is.
         storage_problems: faults of the storage; also in `problems`.
+        orphans: labels of volumes without a record, by disk id; not all if there are very many.
     """
 
     at: datetime | None = None
@@ -49,6 +51,7 @@ class CloudRecord(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageUse | None = None
     level: Level = Level.OK
     storage_problems: tuple[Problem, ...] = ()
+    orphans: tuple[VolumeLabel, ...] = ()
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):

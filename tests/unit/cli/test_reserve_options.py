@@ -10,7 +10,7 @@ import pytest
 from tests.unit.cli.screen import a_view, an_ended
 
 from odc.api.messages.reservations import ReservationView
-from odc.api.messages.storage import DiskView
+from odc.api.messages.storage import DiskList, DiskView, OrphanedDiskView
 from odc.cli.interactive import NEW_DISK_CHOICE, disk_lines, disk_name_fault, hours_fault
 from odc.cli.options import gpus_of, hours_of
 from odc.cli.reserve import reserve
@@ -84,12 +84,14 @@ def test_the_disks_are_offered_and_those_in_use_cannot_be_chosen() -> None:
     free = msgspec.structs.replace(held, name="free", holder_id=None)
     ending = a_view(id="e" * 32, disk="free", state="ending")
     closing = msgspec.structs.replace(held, name="closing", holder_id=ending.id)
-    lines = disk_lines([held, free, closing], [msgspec.structs.replace(ending, disk="closing")])
+    found = DiskList(disks=(held, free, closing), orphaned=(OrphanedDiskView(id="a" * 32, name="late"),))
+    lines = disk_lines(found, [msgspec.structs.replace(ending, disk="closing")])
     assert [(line.text, line.taken) for line in lines] == [
         ("default  (new)", ""),
         ("proj", "in use by ffffffff"),
         ("free", ""),
         ("closing  (its snapshot is being made)", ""),
+        ("late", "has files but no record; ask for: sudo odc disk recover aaaaaaaa"),
         (NEW_DISK_CHOICE, ""),
         ("none: a temporary home, lost at the end", ""),
     ]
@@ -101,7 +103,16 @@ def test_the_disks_are_offered_and_those_in_use_cannot_be_chosen() -> None:
 )
 def test_a_disk_is_in_use_by_whoever_has_it_or_is_to_have_it(user: ReservationView) -> None:
     held = DiskView(name="proj", size_bytes=1, used_bytes=None, created_at=user.created_at, holder_id=user.id)
-    assert disk_lines([held], [user])[1].taken == "in use by train"
+    assert disk_lines(DiskList(disks=(held,)), [user])[1].taken == "in use by train"
+
+
+def test_a_default_disk_without_a_record_cannot_be_chosen_until_it_has_one() -> None:
+    orphan = OrphanedDiskView(id="a" * 32, name="default")
+    line, *_ = disk_lines(DiskList(disks=(), orphaned=(orphan,)), [])
+    assert (line.text, line.taken[:26]) == ("default", "has files but no record; a")
+    recorded = DiskView(name="default", size_bytes=1, used_bytes=None, created_at=a_view().created_at)
+    line, *_ = disk_lines(DiskList(disks=(recorded,), orphaned=(orphan,)), [])
+    assert (line.text, line.taken) == ("default", "")
 
 
 def test_typed_answers_are_checked_as_they_are_typed() -> None:

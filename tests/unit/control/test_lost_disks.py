@@ -63,6 +63,8 @@ def test_a_disk_without_its_record_is_named_and_no_new_one_is_made_in_its_place(
     lost = with_work(world, "late")
     restore(world, before)
     assert f"disk late of ada has files but no record; take it back: odc disk recover {lost[:8]}" in problems(world)
+    assert [(label.disk_id, label.name) for label in world.queries.orphaned_disks(ADA)] == [(lost, "late")]
+    assert world.queries.orphaned_disks(BEN) == ()
     with pytest.raises(InvalidRequest, match="disk late has files but no record any more") as refused:
         world.reserve(ADA, disk="late")
     assert f"sudo odc disk recover {lost[:8]}" in refused.value.hints[0].command
@@ -81,6 +83,7 @@ def test_a_recovered_disk_has_its_files_and_snapshots_and_is_not_named_any_more(
     restore(world, before)
     assert recover(world, disk="late") == f"taken back: late ({lost[:8]}, 1 snapshots)"
     assert "no record" not in problems(world)
+    assert world.queries.orphaned_disks(ADA) == ()
     disk = world.disk("late")
     assert (disk.id, disk.made, disk.snapshots.count) == (lost, True, 1)
     record = world.reserve(ADA, disk="late")

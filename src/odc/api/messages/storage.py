@@ -36,14 +36,28 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
 
 
+class OrphanedDiskView(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the caller's disks that has files but no record. It cannot be used until an operator recovers it.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: as the owner calls it.
+    """
+
+    id: str
+    name: str
+
+
 class DiskList(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller's disks, by name.
+    """The caller's disks.
 
     Attributes:
         disks: by name.
+        orphaned: disks that have files but no record, by id.
     """
 
     disks: tuple[DiskView, ...]
+    orphaned: tuple[OrphanedDiskView, ...] = ()
 
 
 class SnapshotUseView(msgspec.Struct, frozen=True, kw_only=True):

@@ -338,6 +338,14 @@ def test_a_box_has_ports_by_name_that_no_other_box_has_and_keeps_them(stage: Sta
     assert not {port for box in made for port in box.ports.values()} & set(cold.create_box(stage.spec()).ports.values())
 
 
+def test_a_box_without_known_gpus_is_counted_by_its_units_and_names_none(stage: Stage) -> None:
+    spec = stage.spec(gpus=(), units=2)
+    made = stage.cluster.create_box(spec)
+    (box,) = stage.cluster.list_boxes()
+    for found in (made, box):
+        assert (found.gpus, found.units) == ((), 2)
+
+
 def test_a_box_whose_port_was_taken_is_made_again_with_others(stage: Stage) -> None:
     spec = stage.spec()
     box = stage.cluster.create_box(spec)

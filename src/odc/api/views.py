@@ -335,7 +335,7 @@ def status_view(
                 held[place.node] = held.get(place.node, 0) + record.spec.units
                 boxes[place.node] = boxes.get(place.node, 0) + 1
     ours = {gpu for outlook in outlooks for record in outlook.live for place in record.places for gpu in place.gpus}
-    others = {node.name: len((node.held_by_others.keys() | node.unusable.keys()) - ours) for node in look.nodes}
+    others = {node.name: node.not_lent(ours) for node in look.nodes}
     for box in look.quarantined:
         held[box.node] = held.get(box.node, 0) + box.units
         boxes[box.node] = boxes.get(box.node, 0) + 1

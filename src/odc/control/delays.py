@@ -61,7 +61,7 @@ def _overdue(record: Reservation, slot: SlotRecord, seen: Observation, limits: L
 
 
 def foreign_gpus(nodes: Iterable[Node]) -> str:
-    """Return the GPUs of the nodes that cannot be lent, as a cause: broken ones, or those that other containers hold;
+    """Return the GPUs of the nodes that cannot be lent, as a cause: broken ones, or those that others hold;
     empty if there are none.
     """
     nodes = tuple(nodes)
@@ -69,4 +69,7 @@ def foreign_gpus(nodes: Iterable[Node]) -> str:
     if broken:
         return ", ".join(broken)
     names = sorted({name for node in nodes for name in node.held_by_others.values()})
-    return f"GPUs are in use by containers that are not ODC's: {', '.join(names)}" if names else ""
+    if names:
+        return f"GPUs are in use by containers that are not ODC's: {', '.join(names)}"
+    held = [f"{node.held_units} units of {node.name}" for node in nodes if node.held_units]
+    return f"{', '.join(held)} are in use by others" if held else ""

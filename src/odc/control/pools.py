@@ -71,18 +71,12 @@ def other_allocations(
 ) -> list[Allocation]:
     """Return what is in use in a pool by no reservation. Records and nodes are those of the pool."""
     found = [Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
-    lacking = {
-        node.name: node.held_by_others.keys() | node.unusable.keys()
-        for node in nodes
-        if node.held_by_others or node.unusable
-    }
+    lacking = [node for node in nodes if node.not_lent()]
     if lacking:
         # A GPU that a reservation has, too, is counted once.
         ours = {gpu for record in records if record.occupies for place in record.places for gpu in place.gpus}
         found += [
-            Allocation(node=name, units=len(foreign - ours), until=None)
-            for name, foreign in lacking.items()
-            if foreign - ours
+            Allocation(node=node.name, units=units, until=None) for node in lacking if (units := node.not_lent(ours))
         ]
     return found
 

@@ -12,7 +12,7 @@ from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.disk_usage import DiskUsage, disk_usage
 from odc.control.pools import pool_state
-from odc.control.reserving import counts_on, has_gpus
+from odc.control.reserving import counts_on
 from odc.control.status_records import StatusRecords
 from odc.control.user_admin import UserAccount, Users
 from odc.domain.access import Act, Principal
@@ -284,8 +284,7 @@ class Queries:
         """
         stored, status, now = self._ports.store.observe(), self._status.current, self._ports.clock.now()
         here = {node.gpu_type for node in status.nodes} | {r.spec.gpu_type for r in stored.reservations}
-        by_type = {name: [node for node in status.nodes if node.gpu_type == name] for name in here}
-        with_gpus = {name for name, nodes in by_type.items() if has_gpus(name, nodes, self._policy.catalog)}
+        with_gpus = {name for name in here if self._policy.catalog.has_gpus(name)}
         known = [*self._policy.catalog.types]
         order = {name: place for place, name in enumerate(known)}
         types = sorted(here, key=lambda name: (name not in with_gpus, order.get(name, len(known)), name))
@@ -296,7 +295,7 @@ class Queries:
         nodes = tuple(node for node in status.nodes if node.gpu_type == gpu_type)
         ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
         largest = max((node.units for node in nodes), default=0)
-        with_gpus = has_gpus(gpu_type, nodes, self._policy.catalog)
+        with_gpus = self._policy.catalog.has_gpus(gpu_type)
         plan = build_plan(pool)
         units = counts_on(largest) if with_gpus else ((1,) if nodes else ())
         return TypeAvailability(

@@ -64,8 +64,7 @@ class FreeResources:
         self._gpus = {node.name: [gpu for gpu in node.gpus if gpu not in taken] for node in self._nodes.values()}
         in_use = _units_in_use(occupying, boxes)
         self._units = {
-            node.name: node.units - in_use.get(node.name, 0) - len(node.held_by_others.keys() | node.unusable.keys())
-            for node in self._nodes.values()
+            node.name: node.units - in_use.get(node.name, 0) - node.not_lent() for node in self._nodes.values()
         }
         ranges = {place.id_base for record in occupying for place in record.places} | {box.id_base for box in boxes}
         self._shared_ids = not policy.ids.separate
@@ -90,7 +89,8 @@ class FreeResources:
         if node is None or not node.usable:
             return False
         if node.gpus:
-            return len(self._gpus[name]) >= record.spec.gpus
+            # Which GPUs those are that others hold is not known; so many must be left.
+            return len(self._gpus[name]) - node.held_units >= record.spec.gpus
         return self._units[name] >= record.spec.units
 
     def _take_one(self, record: Reservation, name: str, id_base: int) -> Place:
@@ -263,7 +263,8 @@ def _place(
     )
     step.record = placed
     step.tasks.append(Task(TaskName.PREPARE, placed))
-    where = ", ".join(f"{place.node} ({_counted(len(place.gpus))})" if place.gpus else place.node for place in places)
+    gpus = f" ({_counted(record.spec.gpus)})" if record.spec.gpus else ""
+    where = ", ".join(place.node + gpus for place in places)
     step.add_event(record, seen.now, EventKind.PLACED, f"placed on {where}; SSH answers at the latest", promised)
     return step
 

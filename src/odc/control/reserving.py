@@ -21,7 +21,7 @@ from odc.control.context import ClusterStatus, Policy, Ports, StorageStatus
 from odc.control.eligibility import types_that_serve, what_is_missing, where_of
 from odc.control.orphaned_disks import refuse_orphaned_name, refuse_stray_holder
 from odc.domain.access import Principal
-from odc.domain.catalog import Catalog, absent_type
+from odc.domain.catalog import absent_type
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderUnavailable
@@ -158,7 +158,7 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
         _refuse_type(request, policy, status)
     needs = _needs_of(request)
     # A type without GPUs is lent in units of a node's CPU and memory; a box has one of them.
-    if not has_gpus(request.gpu_type, nodes, policy.catalog):
+    if not policy.catalog.has_gpus(request.gpu_type):
         if request.gpus != 0:
             raise InvalidRequest(
                 f"{request.gpu_type} has no GPUs; leave -g out",
@@ -170,17 +170,6 @@ def check_spec(request: Reserve, policy: Policy, status: ClusterStatus) -> Spec:
         gpus = units = request.gpus
     disk = _disk_name(request)
     return Spec(gpu_type=request.gpu_type, gpus=gpus, units=units, hours=hours, disk=disk, needs=needs)
-
-
-def has_gpus(gpu_type: str, nodes: Iterable[Node], catalog: Catalog) -> bool:
-    """Whether boxes of this type hold GPUs: its nodes list some, or, if they only count units, the catalog says so.
-
-    Args:
-        gpu_type: of the catalog, or one that is named after a GPU.
-        nodes: of this type.
-        catalog: the known types.
-    """
-    return any(node.gpus for node in nodes) or catalog.has_gpus(gpu_type)
 
 
 def _needs_of(request: Reserve) -> Needs:

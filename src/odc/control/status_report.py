@@ -97,6 +97,8 @@ def _foreign_containers(seen: Observation) -> Iterator[Problem]:
     for node in seen.nodes or ():
         for name, gpus in _by_holder(node).items():
             yield Problem(kind=ProblemKind.FOREIGN_CONTAINER, container=name, node=node.name, count=len(gpus))
+        if node.held_units:
+            yield Problem(kind=ProblemKind.FOREIGN_CONTAINER, node=node.name, count=node.held_units)
 
 
 def _unreachable(seen: Observation) -> Iterator[Problem]:

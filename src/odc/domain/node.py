@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import msgspec
@@ -70,8 +70,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         address: where SSH to its boxes is reached.
         full: why it takes no more boxes although it may have free units, as when its ports are used up; empty if it
             takes more.
-        held_by_others: GPU to its holder, for GPUs that are used outside this cloud now: they are not lent. The keys of
-            a node that only counts its GPUs are any that are unique.
+        held_by_others: GPU to its holder, for GPUs that are used outside this cloud now: they are not lent.
+        held_units: further units that are used outside this cloud now, where the cluster knows only their number.
         unusable: GPU to the cause, for GPUs that do not answer or that the engine cannot pass to a box: they are not
             lent.
     """
@@ -93,12 +93,23 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     address: str = "127.0.0.1"
     full: str = ""
     held_by_others: Mapping[str, str] = {}
+    held_units: int = 0
     unusable: Mapping[str, str] = {}
 
     @property
     def usable(self) -> bool:
         """Whether the node takes new boxes."""
         return self.ready and not self.cordoned
+
+    def not_lent(self, ours: Set[str] = frozenset()) -> int:
+        """Return how many units are not lent: others hold them, or they cannot be used.
+
+        Args:
+            ours: identities of GPUs that this cloud has given to boxes; they are not counted.
+        """
+        if not (self.held_by_others or self.unusable):
+            return self.held_units
+        return len((self.held_by_others.keys() | self.unusable.keys()) - ours) + self.held_units
 
 
 def choose_gpus(free: Sequence[str], islands: Sequence[Sequence[str]], count: int) -> tuple[str, ...]:

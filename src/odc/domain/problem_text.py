@@ -121,6 +121,8 @@ def _login_changed(problem: Problem) -> Wording:
 def _foreign_container(problem: Problem) -> Wording:
     count = f"{problem.count} GPU{'s' if problem.count != 1 else ''} of {problem.node}"
     are = "they are" if problem.count != 1 else "it is"
+    if not problem.container:
+        return Wording(f"something that is not this cloud's uses {count}; {are} not lent")
     return Wording(f"container {problem.container}, which is not this cloud's, uses {count}; {are} not lent")
 
 

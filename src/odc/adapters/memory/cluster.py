@@ -52,6 +52,8 @@ class MemoryCluster:
         host: what `check_host` reports, apart from the boxes and ports of the call.
         cut_off: box to the cause, for boxes that users cannot reach.
         strangers: ports at which other programs listen.
+        identities: node to the GPUs that it gives to its boxes by itself, for nodes that only count them. They are
+            known once a box is made.
         reports: the reports of boxes whose report is not the usual one; None: such a box reports nothing.
     """
 
@@ -74,6 +76,7 @@ class MemoryCluster:
         self.host = HostReport()
         self.cut_off: dict[BoxName, str] = {}
         self.strangers: set[int] = set()
+        self.identities: dict[str, tuple[str, ...]] = {}
         self.reports: dict[BoxName, BoxReport | None] = {}
         self._lock = threading.RLock()
         self._nodes = {node.name: node for node in nodes}
@@ -115,11 +118,16 @@ class MemoryCluster:
             free = self._free_ports()
             if len(free) < len(spec.ports):
                 raise PlaceTaken(self._all_ports_used())
+            spec = replace(spec, gpus=spec.gpus or self._given_by_node(spec))
             self._note_collisions(spec)
             ports = dict(zip(spec.ports, free, strict=False))
             self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, ports=ports, files=dict(spec.files))
             self._leftovers.add(spec.name)
             return self._seen(self._boxes[spec.name])
+
+    def _given_by_node(self, spec: BoxSpec) -> tuple[str, ...]:
+        held = {gpu for box in self._boxes.values() for gpu in box.spec.gpus}
+        return tuple(gpu for gpu in self.identities.get(spec.node, ()) if gpu not in held)[: spec.units]
 
     def _free_ports(self) -> list[int]:
         used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers

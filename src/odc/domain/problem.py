@@ -56,7 +56,7 @@ class ProblemKind(OpenEnum):
     """The GPU driver does not answer: seconds."""
 
     ISOLATION_RESTORED = "isolation_restored"
-    """Rules that isolate boxes were missing, and were restored."""
+    """Rules that isolate boxes were missing or came after others that accept packets, and were restored: detail."""
     FILE_RESTORED = "file_restored"
     """A file that boxes mount had been deleted, and was restored: path."""
     FORWARDING_RESTORED = "forwarding_restored"

@@ -160,10 +160,6 @@ def _disks_orphaned(problem: Problem) -> Wording:
     return Wording(text, (Hint("take them back", odc("disk recover --all")),))
 
 
-def _restored(text: str) -> Callable[[Problem], Wording]:
-    return lambda _: Wording(f"{text}; it was put back")
-
-
 _WORDINGS: Mapping[str, Callable[[Problem], Wording]] = {
     K.PASSES_FAIL: lambda p: Wording(f"the cloud's passes fail: {p.detail}"),
     K.CLUSTER_SILENT: lambda p: Wording(f"the cluster does not answer: {p.detail}"),
@@ -191,11 +187,11 @@ _WORDINGS: Mapping[str, Callable[[Problem], Wording]] = {
         (Hint("see", "ip -brief address"),),
     ),
     K.GPU_DRIVER_HANGS: _gpu_driver_hangs,
-    K.ISOLATION_RESTORED: _restored(
-        "the packet filter had lost rules that keep boxes apart from each other and the host"
-    ),
+    K.ISOLATION_RESTORED: lambda p: Wording(p.detail or "rules that keep boxes apart were missing; they were put back"),
     K.FILE_RESTORED: lambda p: Wording(f"{p.path} had been deleted; it was put back"),
-    K.FORWARDING_RESTORED: _restored("the kernel did not forward packets any more (net.ipv4.ip_forward was 0)"),
+    K.FORWARDING_RESTORED: lambda _: Wording(
+        "the kernel did not forward packets any more (net.ipv4.ip_forward was 0); it was put back"
+    ),
     K.LXCFS_RESTARTED: lambda _: Wording(
         "lxcfs had died or hung and was started again; "
         "free fails in boxes that run since before, until they are started again"

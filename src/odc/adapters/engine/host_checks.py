@@ -153,9 +153,8 @@ class HostChecks:
         options = self._options
         try:
             networks = (options.network, *sorted(self._earlier_networks()))
-            restored = [keep_apart(options.cloud, network, options.metadata) for network in networks]
-            if any(restored):
-                repaired.append(Problem(kind=ProblemKind.ISOLATION_RESTORED))
+            faults = [keep_apart(options.cloud, network, options.metadata) for network in networks]
+            repaired += [Problem(kind=ProblemKind.ISOLATION_RESTORED, detail=fault) for fault in set(faults) if fault]
         except ProviderError as error:
             return error.message
         return ""

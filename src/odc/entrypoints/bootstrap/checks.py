@@ -194,7 +194,8 @@ def _is_installed(program: str) -> bool:
 
 def _programs(settings: Settings, running: bool) -> Iterator[Finding]:
     if os.geteuid() == 0 and running and not is_kept_apart(settings.cloud):
-        text = "the packet filter lacks the rules that keep boxes from each other and from this machine's own services"
+        text = "the packet filter lacks the rules that keep boxes from each other and from this machine's own services,"
+        text += " or has others first that accept packets"
         yield Finding("fail", "network", text, "run: sudo " + odc("down") + " && sudo " + odc("up"))
     if not _is_installed("iptables"):
         text = "iptables is not installed: boxes cannot be kept apart"

@@ -15,6 +15,7 @@ from odc.api.messages.reservations import (
     BoxReportView,
     BoxView,
     EventView,
+    GivenUpView,
     History,
     OutOfMemoryView,
     PhaseView,
@@ -103,7 +104,9 @@ def _with_private(public: ReservationView, standing: ReservationDetail, look: Cl
         name=record.name,
         cause=_cause(record),
         ended_by=record.ended_by,
-        reason=f"by {record.ended_by}" if record.ended_by else record.end_detail,
+        reason=f"by {record.ended_by}" if record.ended_by else record.end_text,
+        detail=record.end_detail,
+        given_up=_given_up(record),
         waits_for=_waits_for(standing.ahead, record) if standing.ahead else None,
         ahead=_ahead_text(standing.ahead) if standing.ahead else "",
         disk=disk.name if disk else record.spec.disk,
@@ -137,6 +140,13 @@ def _phases(record: Reservation) -> tuple[PhaseView, ...]:
 def _cause(record: Reservation) -> EndCause | None:
     """Return why it ended or was requeued; for a record of 0.1.0 only the sentence is known."""
     return record.end_cause or (EndCause.OTHER if record.ended_why or record.end_detail else None)
+
+
+def _given_up(record: Reservation) -> GivenUpView | None:
+    found = record.given_up
+    if found is None:
+        return None
+    return GivenUpView(phase=found.phase, limit_s=found.limit_s, last_attempt=found.last_attempt)
 
 
 def _waits_for(ahead: Ahead, record: Reservation) -> WaitsForView:

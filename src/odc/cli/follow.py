@@ -36,7 +36,7 @@ class Follower:
         if view.trouble:
             self._once("  " + screens.trouble_text(view) + "; it is tried again")
         if view.state is Status.ENDING:
-            self._once(f"  goes back to the queue: {view.reason}" if view.requeue else "  ending")
+            self._once(f"  goes back to the queue: {screens.reason_text(view)}" if view.requeue else "  ending")
         self._session.output.progress(self._under_way(view))
 
     def _begin(self, view: ReservationView) -> None:

@@ -14,6 +14,7 @@ from odc.cli.output import Output
 from odc.cli.ssh_keys_screen import LONGEST_COMMENT
 from odc.cli.wrap import plain
 from odc.domain.commands import gpu_dev, odc
+from odc.domain.end_text import given_up_text
 from odc.domain.names import cut, short
 from odc.domain.status import ENDED, BoxStatus, EndCause, Status, TroubleKind, WaitsFor
 
@@ -252,7 +253,7 @@ def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) 
 def ended_sentence(view: ReservationView, now: datetime) -> str:
     """Return how it ended, in one line: `train expired yesterday 18:00. Disk proj safe, …`."""
     when = f" {times.clock(end, now)}" if (end := end_of(view)) else ""
-    text = f"{view.name} {view.state}{when}" + (f": {view.reason}" if view.reason else "") + "."
+    text = f"{view.name} {view.state}{when}" + (f": {why}" if (why := reason_text(view)) else "") + "."
     if view.disk and view.active_at is None and not view.disk_new:
         text += f" Disk {view.disk} is as it was."
     elif view.disk and view.snapshot and view.snapshot.verified:
@@ -260,18 +261,27 @@ def ended_sentence(view: ReservationView, now: datetime) -> str:
     return f"{text} Again: " + gpu_dev(f"reserve --like {view.name}")
 
 
+def reason_text(view: ReservationView) -> str:
+    """Return why it ended or goes back to the queue; empty while all is well."""
+    gone = view.given_up
+    if gone is None:
+        return view.reason  # also what a daemon of version 0.1.0 sends: a whole sentence
+    return given_up_text(view.detail, gone.phase, gone.limit_s, gone.last_attempt)
+
+
 def end_sentence(view: ReservationView, now: datetime) -> str:
     """Return why a reservation is ending or has ended, and the next command."""
     if view.state is not Status.ENDING:
         return ended_sentence(view, now)
     if view.requeue:
-        return f"{title(view)} goes back to the queue: {view.reason}. Wait for it: " + gpu_dev(f"wait {view.name}")
+        wait = gpu_dev(f"wait {view.name}")
+        return f"{title(view)} goes back to the queue: {reason_text(view)}. Wait for it: {wait}"
     if view.ended_by:
         why = f"it was cancelled by {view.ended_by}"
     elif view.expires_at and view.expires_at <= now and view.cause is not EndCause.CANCELLED:
         why = f"it expired at {times.clock(view.expires_at, now)}"
     else:
-        why = view.reason or "it was cancelled"
+        why = reason_text(view) or "it was cancelled"
     safe = f"Its disk {view.disk} is being made safe: " + gpu_dev(f"show {view.name}")
     again = "Again: " + gpu_dev(f"reserve --like {view.name}")
     return f"{title(view)} is ending: {why}. " + (safe if view.disk else again)

@@ -11,7 +11,7 @@ from odc.api.messages.reservations import BoxView, History, PhaseView, Reservati
 from odc.api.messages.storage import DiskView
 from odc.cli import times
 from odc.cli.output import Output
-from odc.cli.screens import ahead_text, gpus_text, headline, links, snapshot_text, trouble_text
+from odc.cli.screens import ahead_text, gpus_text, headline, links, reason_text, snapshot_text, trouble_text
 from odc.cli.ssh_include import ENABLE
 from odc.domain.box_report import HomeState, ServerState
 from odc.domain.commands import gpu_dev
@@ -76,8 +76,8 @@ def _facts(view: ReservationView, now: datetime, disk: DiskView | None, by_name:
         facts.append(("trouble", trouble_text(view) + "; it is tried again"))
     if _lacks_box(view):
         facts.append(("trouble", "its box is not there; if that stays so it ends with the reason"))
-    if view.reason:
-        facts.append(("reason", view.reason))
+    if reason := reason_text(view):
+        facts.append(("reason", reason))
     if view.attempt > 1:
         facts.append(("attempt", f"{view.attempt}"))
     return facts + _time_facts(view, now)
@@ -212,8 +212,8 @@ def _verified(snapshot: SnapshotView) -> str:
 def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[str]:
     """Return how a reservation ended, and the state of its disk."""
     facts = [] if view.mine else [("owner", view.owner)]
-    if view.reason:
-        facts.append(("reason", view.reason))
+    if reason := reason_text(view):
+        facts.append(("reason", reason))
     if view.disk and view.active_at is None and not view.disk_new:
         facts.append(("disk", f"{view.disk} is as it was"))
     elif view.disk and view.snapshot:

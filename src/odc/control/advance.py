@@ -38,7 +38,7 @@ from odc.domain.disk import Disk
 from odc.domain.disk_history import with_new_snapshot
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
-from odc.domain.reservation import EndReason, Reservation, State, UnderWay
+from odc.domain.reservation import EndReason, GivenUp, Reservation, State, UnderWay
 from odc.domain.status import EndCause
 
 MAX_UNCOUNTED_ATTEMPTS = 100
@@ -134,18 +134,16 @@ def _over_prepare_limit(record: Reservation, seen: Observation, policy: Policy) 
     return seen.now > begun + policy.limits.prepare
 
 
-def _late_phase(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> str:
-    """Return that the phase under way takes longer than its limit, in words; empty if it does not.
+def _late_phase(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> UnderWay | None:
+    """Return the phase under way if it takes longer than its limit.
 
     Only for a task that has just said that it is not through: one that runs may be in its next phase already.
     """
     if outcome is None or outcome.not_yet is None or seen.frozen or seen.nodes is None or seen.host.blocked:
-        return ""
+        return None
     phase = _merged(record.under_way, outcome.not_yet.under_way)
     limit = policy.limits.of_phase(phase.name)
-    if limit is None or seen.now <= phase.since + limit:
-        return ""
-    return f"{phase.name} took longer than {limit.total_seconds():g} s: {phase.detail}"
+    return None if limit is None or seen.now <= phase.since + limit else phase
 
 
 def _merged(before: UnderWay | None, now: UnderWay) -> UnderWay:
@@ -164,22 +162,31 @@ def _note_under_way(record: Reservation, not_yet: NotYet) -> Step | None:
 
 def _give_up(record: Reservation, outcome: Outcome | None, seen: Observation, policy: Policy) -> Step:
     """Give up the attempt: back to the queue, or the end if it was the last one."""
-    fault = _last_fault(record, outcome)
-    cause = EndCause.PLACE_TAKEN if outcome and isinstance(outcome.error, PlaceTaken) else EndCause.NOT_READY
-    detail = fault or "the box did not come up"
+    taken = outcome is not None and isinstance(outcome.error, PlaceTaken)
+    uncounted = taken and record.uncounted < MAX_UNCOUNTED_ATTEMPTS
+    tries = record.attempt - record.uncounted
+    is_last = not uncounted and tries >= policy.limits.attempts
     late = _late_phase(record, outcome, seen, policy)
-    if late:
-        detail = late
-    elif _over_prepare_limit(record, seen, policy):
-        detail = f"not ready within {int(policy.limits.prepare.total_seconds())} s: {detail}"
-    if outcome and isinstance(outcome.error, PlaceTaken) and record.uncounted < MAX_UNCOUNTED_ATTEMPTS:
+    limit = policy.limits.of_phase(late.name) if late else None
+    if limit is None and _over_prepare_limit(record, seen, policy):
+        limit = policy.limits.prepare
+    given_up = GivenUp(
+        phase=late.name if late else "",
+        limit_s=limit.total_seconds() if limit else 0,
+        last_attempt=tries if is_last else 0,
+    )
+    if uncounted:
         # Ports that other programs have are not something that the user can change, so the attempt does not count. It
         # waits until its node has room (`Node.full`).
-        return _end(replace(record, uncounted=record.uncounted + 1), seen, None, cause, detail)
-    tries = record.attempt - record.uncounted
-    if tries >= policy.limits.attempts:
-        return _end(record, seen, EndReason.FAILED, cause, f"{detail} (attempt {tries}, the last)")
-    return _end(record, seen, None, cause, detail)
+        record = replace(record, uncounted=record.uncounted + 1)
+    return _end(
+        record,
+        seen,
+        EndReason.FAILED if is_last else None,
+        EndCause.PLACE_TAKEN if taken else EndCause.NOT_READY,
+        late.detail if late else _last_fault(record, outcome),
+        given_up,
+    )
 
 
 def _last_fault(record: Reservation, outcome: Outcome | None) -> str:
@@ -192,14 +199,22 @@ def _last_fault(record: Reservation, outcome: Outcome | None) -> str:
     return f"{under_way.name}: {under_way.detail}" if under_way else ""
 
 
-def _end(record: Reservation, seen: Observation, why: EndReason | None, cause: EndCause, detail: str = "") -> Step:
-    ending = lifecycle.apply(record, lifecycle.EndRequested(at=seen.now, why=why, cause=cause, detail=detail))
+def _end(
+    record: Reservation,
+    seen: Observation,
+    why: EndReason | None,
+    cause: EndCause,
+    detail: str = "",
+    given_up: GivenUp | None = None,
+) -> Step:
+    trigger = lifecycle.EndRequested(at=seen.now, why=why, cause=cause, detail=detail, given_up=given_up)
+    ending = lifecycle.apply(record, trigger)
     step = Step(record=ending)
     # A task that still runs sees at its next step that the record has moved on, and ends. STOP is started after that.
     if record.id not in seen.busy:
         step.tasks.append(Task(TaskName.STOP, ending))
     word = str(why) if why else "goes back to the queue"
-    step.add_event(record, seen.now, EventKind.ENDING, f"{word}: {detail}" if detail else word)
+    step.add_event(record, seen.now, EventKind.ENDING, f"{word}: {ending.end_text}" if ending.end_text else word)
     return step
 
 
@@ -337,11 +352,11 @@ def _note_slow_end(
 ) -> Step | None:
     """Record the phase under way; one that takes longer than its limit is a fault, which is shown and retried."""
     late = _late_phase(record, outcome, seen, policy)
-    if not late:
+    limit = policy.limits.of_phase(late.name) if late else None
+    if late is None or limit is None:
         return _note_under_way(record, not_yet)
-    under_way = _merged(record.under_way, not_yet.under_way)
-    phases = (*record.phases, *not_yet.finished)
-    return _note_fault(replace(record, under_way=under_way, phases=phases), late, seen)
+    text = f"{late.name} took longer than {limit.total_seconds():g} s: {late.detail}"
+    return _note_fault(replace(record, under_way=late, phases=(*record.phases, *not_yet.finished)), text, seen)
 
 
 def _cleaning(record: Reservation, seen: Observation, policy: Policy) -> Step | None:

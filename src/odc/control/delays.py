@@ -24,7 +24,7 @@ def cause_of_delay(record: Reservation, slot: SlotRecord | None, seen: Observati
     if record.fault is not None:
         return record.fault.message
     if slot is None:
-        return record.end_detail or "it went back to the queue"
+        return record.end_text or "it went back to the queue"
     usable = {node.name for node in seen.nodes or () if node.usable}
     lost = [name for name in slot.nodes if name not in usable]
     if lost:

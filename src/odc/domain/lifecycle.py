@@ -27,7 +27,7 @@ import msgspec
 from msgspec.structs import replace
 
 from odc.domain.errors import InvariantError
-from odc.domain.reservation import EndReason, Fault, Place, Reservation, SlotRecord, State
+from odc.domain.reservation import EndReason, Fault, GivenUp, Place, Reservation, SlotRecord, State
 from odc.domain.status import EndCause, TroubleKind
 
 
@@ -61,6 +61,7 @@ class EndRequested(msgspec.Struct, frozen=True, kw_only=True):
         cause: what led to it.
         by: the operator who asked for it; empty if it was the owner or ODC itself.
         detail: the fault's message, if there was a fault.
+        given_up: the limits by which a start was given up; None for any other end.
     """
 
     at: datetime
@@ -68,6 +69,7 @@ class EndRequested(msgspec.Struct, frozen=True, kw_only=True):
     cause: EndCause = EndCause.OTHER
     by: str = ""
     detail: str = ""
+    given_up: GivenUp | None = None
 
 
 class CleanedUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,7 @@ def _activate(record: Reservation, trigger: BoxesReady) -> Reservation:
         # Of an earlier attempt that was given up.
         end_cause=None,
         end_detail="",
+        given_up=None,
     )
 
 
@@ -143,7 +146,13 @@ def _end_for_good(record: Reservation, trigger: EndRequested) -> Reservation:
 
 
 def _with_cause(record: Reservation, trigger: EndRequested) -> Reservation:
-    return replace(record, end_cause=trigger.cause, ended_by=trigger.by, end_detail=trigger.detail)
+    return replace(
+        record,
+        end_cause=trigger.cause,
+        ended_by=trigger.by,
+        end_detail=trigger.detail,
+        given_up=trigger.given_up,
+    )
 
 
 def _finish(record: Reservation, trigger: CleanedUp) -> Reservation:

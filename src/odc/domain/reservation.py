@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 
 from odc.domain.box import SSH
+from odc.domain.end_text import given_up_text
 from odc.domain.node import Needs
 from odc.domain.resources import BoxResources
 from odc.domain.status import EndCause, Status, TroubleKind
@@ -194,6 +195,21 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     host_key: str
 
 
+class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a start came that was given up.
+
+    Attributes:
+        phase: whose limit was over; empty for the limit of the whole start, or if no limit was over.
+        limit_s: that limit, in seconds; 0 if none was over.
+        last_attempt: the number of the attempt if it was the last; 0 if another one follows. Attempts that another
+            program's port ended are not counted.
+    """
+
+    phase: str = ""
+    limit_s: float = 0
+    last_attempt: int = 0
+
+
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """One reservation's record.
 
@@ -227,6 +243,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         end_cause: why it ends or was requeued; None otherwise, and in records of 0.1.0.
         ended_by: the operator who asked for the end; empty if it was the owner or ODC itself.
         end_detail: the details in words, for a failure or a requeue; in records of 0.1.0 a whole sentence.
+        given_up: the limits that a start was given up by; None for every other end, and in records of 0.1.0.
         requeue: after ENDING it is queued again.
         boxes_gone: ENDING: the containers are confirmed gone, so the GPUs are free.
         out_of_memory: processes in its boxes that the kernel killed for memory.
@@ -264,9 +281,18 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     end_cause: EndCause | None = None
     ended_by: str = ""
     end_detail: str = ""
+    given_up: GivenUp | None = None
     requeue: bool = False
     boxes_gone: bool = False
     out_of_memory: OutOfMemory = OutOfMemory()
+
+    @property
+    def end_text(self) -> str:
+        """Why it ended or was requeued, in words; empty if it was not, or if its cause says everything."""
+        gone = self.given_up
+        if gone is None:
+            return self.end_detail
+        return given_up_text(self.end_detail, gone.phase, gone.limit_s, gone.last_attempt)
 
     @property
     def live(self) -> bool:

@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace
 from tests.builders import NOW, a_reservation
 
-from odc.api.messages.reservations import ReservationView
+from odc.api.messages.reservations import GivenUpView, ReservationView
 from odc.api.views import reservation_view
 from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail
 from odc.domain.access import Principal
 from odc.domain.lifecycle import EndRequested, apply, with_fault
-from odc.domain.reservation import EndReason, Place, Reservation, State
+from odc.domain.reservation import EndReason, GivenUp, Place, Reservation, State
 from odc.domain.status import EndCause, TroubleKind
 
 OWNER = Principal(id="unix:1000", user="octocat")
@@ -28,7 +28,7 @@ def seen_by_owner(record: Reservation) -> ReservationView:
 def as_stored_by_0_1_0(record: Reservation, **fields: Any) -> Reservation:
     """The record without the fields that 0.1.0 did not write."""
     stored = msgspec.to_builtins(record)
-    del stored["end_cause"], stored["ended_by"]
+    del stored["end_cause"], stored["ended_by"], stored["given_up"]
     return msgspec.convert(stored | fields, Reservation)
 
 
@@ -62,7 +62,17 @@ def test_a_sentence_that_an_earlier_version_stored_is_kept_as_the_reason(
     fields: dict[str, Any], cause: EndCause | None
 ) -> None:
     view = seen_by_owner(as_stored_by_0_1_0(a_reservation(), **fields))
-    assert (view.cause, view.ended_by, view.reason) == (cause, "", fields.get("end_detail", ""))
+    assert (view.cause, view.ended_by, view.given_up) == (cause, "", None)
+    assert view.reason == fields.get("end_detail", "")
+
+
+def test_why_a_start_was_given_up_is_sent_in_numbers_and_as_a_sentence() -> None:
+    gone = GivenUp(phase="ssh", limit_s=120, last_attempt=3)
+    view = seen_by_owner(a_reservation(end_detail="no SSH server answers", given_up=gone))
+    assert view.given_up == GivenUpView(phase="ssh", limit_s=120, last_attempt=3)
+    assert view.detail == "no SSH server answers"
+    # What clients show that know no such numbers.
+    assert view.reason == "ssh took longer than 120 s: no SSH server answers (attempt 3, the last)"
 
 
 def test_a_box_whose_simulated_type_has_left_the_cloud_is_still_shown_as_simulated() -> None:

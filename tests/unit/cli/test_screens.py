@@ -9,7 +9,15 @@ import msgspec
 import pytest
 from tests.unit.cli.screen import ID, NOW, a_box, a_queued, a_snapshot, a_view, an_ended, an_output, waits_for
 
-from odc.api.messages.reservations import EventView, History, OutOfMemoryView, PhaseView, ReservationView, WaitsForView
+from odc.api.messages.reservations import (
+    EventView,
+    GivenUpView,
+    History,
+    OutOfMemoryView,
+    PhaseView,
+    ReservationView,
+    WaitsForView,
+)
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli import screens, show_screen
@@ -270,6 +278,22 @@ def test_one_that_goes_back_to_the_queue_says_so() -> None:
     assert screens.end_sentence(view, NOW) == (
         "train (b1946ac9) goes back to the queue: its node was lost. Wait for it: gpu-dev wait train"
     )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "detail", "told"),
+    [
+        ({"phase": "ssh", "limit_s": 120}, "no answer", "ssh took longer than 120 s: no answer"),
+        ({"limit_s": 1.5}, "", "not ready within 1.5 s: the box did not come up"),
+        ({"last_attempt": 3}, "the disk is full", "the disk is full (attempt 3, the last)"),
+        ({}, "port 30000 is taken", "port 30000 is taken"),
+    ],
+)
+def test_a_start_that_was_given_up_is_told_by_its_numbers(numbers: dict[str, Any], detail: str, told: str) -> None:
+    view = a_view(state="ending", requeue=True, reason="as the daemon says it", detail=detail)
+    assert "queue: as the daemon says it. " in screens.end_sentence(view, NOW)
+    view = msgspec.structs.replace(view, given_up=GivenUpView(**numbers))
+    assert f"queue: {told}. " in screens.end_sentence(view, NOW)
 
 
 def test_the_end_in_one_sentence() -> None:

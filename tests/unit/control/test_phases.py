@@ -16,7 +16,7 @@ from odc.api.views import reservation_view
 from odc.control.phased_task import PhasedTask, TaskStep
 from odc.control.task_runner import Done, NotYet
 from odc.domain.limits import Limits
-from odc.domain.reservation import State, UnderWay
+from odc.domain.reservation import GivenUp, State, UnderWay
 from odc.domain.status import EndCause
 
 
@@ -72,7 +72,7 @@ def test_a_phase_that_takes_longer_than_its_limit_ends_the_attempt_and_is_named(
     world.pass_time(MINUTE)
     ended = world.get(record)
     assert (ended.state, ended.end_cause) == (State.ENDED, EndCause.NOT_READY)
-    assert "ssh took longer than 20 s" in ended.end_detail
+    assert ended.given_up == GivenUp(phase="ssh", limit_s=20, last_attempt=3)
     assert ended.under_way is None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.held_runner import HeldRunner
 from tests.world import BEN, HOUR, MINUTE, Fuse, World
 
-from odc.domain.reservation import EndReason, State
+from odc.domain.reservation import EndReason, GivenUp, State
 from odc.domain.status import EndCause
 
 
@@ -41,7 +41,8 @@ def test_a_start_that_hangs_over_its_limit_goes_back_to_the_queue_and_is_not_sta
     now = world.get(record)
     assert (now.state, now.requeue) == (State.ENDING, True)
     assert now.end_cause is EndCause.NOT_READY
-    assert "not ready within 180 s" in now.end_detail
+    assert now.given_up == GivenUp(limit_s=180)
+    assert now.end_text.startswith("not ready within 180 s: ")
     assert runner.running() == ["prepare"]
     for task in ("stop", "clean", "prepare"):
         runner.finish()

@@ -173,6 +173,20 @@ class WaitsForView(msgspec.Struct, frozen=True, kw_only=True):
     disk: str = ""
 
 
+class GivenUpView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a start came that was given up.
+
+    Attributes:
+        phase: whose limit was over; empty for the limit of the whole start, or if no limit was over.
+        limit_s: that limit, in seconds; 0 if none was over.
+        last_attempt: the number of the attempt if it was the last; 0 if another one follows.
+    """
+
+    phase: str = ""
+    limit_s: float = 0
+    last_attempt: int = 0
+
+
 class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     """A reservation as its owner sees it. Of others' only the public fields are filled (those before `mine`).
 
@@ -198,6 +212,8 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
         cause: why it ended, or why it goes back to the queue; None while all is well.
         ended_by: the operator who ended it; empty if it ended otherwise.
         reason: the cause with its details, for people; empty while all is well.
+        detail: what failed last, without what `given_up` says; empty if that is not known.
+        given_up: the limits by which a start was given up; None for any other cause.
         waits_for: what it waits for; None when it is not queued, or waits for no other reservation.
         ahead: the same for people: `user, 8 x h100`.
         disk: name of its disk; None for a temporary home.
@@ -234,6 +250,8 @@ class ReservationView(msgspec.Struct, frozen=True, kw_only=True):
     cause: EndCause | None = None
     ended_by: str = ""
     reason: str = ""
+    detail: str = ""
+    given_up: GivenUpView | None = None
     waits_for: WaitsForView | None = None
     ahead: str = ""
     disk: str | None = None

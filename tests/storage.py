@@ -249,3 +249,9 @@ def unmount_all(folder: Path) -> None:
         if subprocess.run(["umount", str(target)], capture_output=True, timeout=30).returncode != 0:
             # A failed test left something open; the mount must not outlive it all the same.
             subprocess.run(["umount", "--lazy", str(target)], check=True, timeout=30)
+
+
+def all_files(storage: LocalStorage, disk_id: str, snapshot_id: str) -> dict[str, bytes]:
+    """The contents of a snapshot's files, by their paths in it."""
+    top = storage.root / "snapshots" / disk_id / snapshot_id
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}

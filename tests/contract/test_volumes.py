@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.builders import an_id
@@ -16,13 +13,8 @@ from tests.storage import (
     MIB,
     NODE,
     Found,
-    MemoryStorage,
     Storage,
     attached,
-    btrfs_mount,
-    btrfs_storage,
-    folders_storage,
-    listed,
     made,
     not_later,
     snapshot_ids,
@@ -30,41 +22,12 @@ from tests.storage import (
     taken,
 )
 
-from odc.domain.disk import VolumeLabel, snapshot_id
+from odc.domain.disk import VolumeLabel
 from odc.domain.errors import ProviderError, ProviderRefused, ProviderUnavailable
 from odc.domain.storage import DiskUse
 from odc.ports.volumes import Source, Volumes
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-ADAPTERS = ["memory", pytest.param("folders", marks=as_root), pytest.param("btrfs", marks=pytest.mark.btrfs)]
 OTHER_IDS = ID_BASE + 7 * 65536
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with btrfs_mount(tmp_path_factory.mktemp("odc-contract") / "disks") as folder:
-        yield folder
-
-
-@pytest.fixture(params=ADAPTERS)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    if request.param == "memory":
-        yield MemoryStorage()
-    elif request.param == "folders":
-        with folders_storage(tmp_path / "disks") as found:
-            yield found
-    else:
-        root = request.getfixturevalue("btrfs") / str(next(_numbers))
-        with btrfs_storage(root) as found:
-            yield found
-
-
-@pytest.fixture
-def disk(storage: Storage) -> str:
-    disk_id = an_id()
-    made(storage.volumes, disk_id, 64 * MIB)
-    return disk_id
 
 
 def test_a_volume_is_new_once(storage: Storage) -> None:
@@ -178,90 +141,6 @@ def test_what_was_written_is_there_when_the_disk_is_used_again(storage: Storage,
     assert storage.files(disk) == {"a/b": 7}
 
 
-def test_writes_of_the_last_moment_are_in_the_snapshot(storage: Storage, disk: str) -> None:
-    attached(storage.volumes, disk, "r-1")
-    storage.write(disk, "last", 11)
-    storage.volumes.detach(disk, "r-1")
-    snapshot = taken(storage.volumes, disk, "r-1")
-    found = listed(storage.volumes, storage.blobs, disk, snapshot.id)
-    assert [(entry.path, entry.kind, entry.size) for entry in found] == [("last", "f", 11)]
-    assert snapshot.verified_at is not None
-
-
-def test_a_snapshot_stays_as_it_was_while_the_disk_goes_on(storage: Storage, disk: str) -> None:
-    storage.write(disk, "f", 1)
-    first = taken(storage.volumes, disk, "r-1")
-    storage.write(disk, "f", 2)
-    storage.write(disk, "g", 3)
-    taken(storage.volumes, disk, "s-1")
-    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "r-1")] == [("f", 1)]
-    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "s-1")] == [("f", 2), ("g", 3)]
-    assert taken(storage.volumes, disk, "r-1") == first, "a complete one is never made again"
-
-
-def test_a_volume_in_use_is_not_copied(storage: Storage, disk: str) -> None:
-    attached(storage.volumes, disk, "r-2")
-    with pytest.raises(ProviderUnavailable, match="r-2"):
-        taken(storage.volumes, disk, "r-1")
-    assert snapshot_ids(storage.volumes, disk) == ()
-
-
-def test_snapshots_are_listed_in_the_order_in_which_they_were_taken(storage: Storage, disk: str) -> None:
-    wanted = ["z-1", "a-1", "m-1"]
-    for wanted_id in wanted:
-        taken(storage.volumes, disk, wanted_id)
-    taken(storage.volumes, disk, "z-1")
-    assert snapshot_ids(storage.volumes, disk) == tuple(wanted)
-    assert snapshot_ids(storage.volumes, an_id()) == ()
-
-
-def test_the_listing_goes_by_path_without_the_marker(storage: Storage, disk: str) -> None:
-    for path in ("b/z", "b/a", "a.txt", "b-c", ".odd name\n"):
-        storage.write(disk, path, 1)
-    taken(storage.volumes, disk, "r-1")
-    paths = [entry.path for entry in listed(storage.volumes, storage.blobs, disk, "r-1") if entry.kind == "f"]
-    assert paths == [".odd name\n", "a.txt", "b/a", "b/z", "b-c"]
-
-
-def test_a_snapshot_that_is_not_there_has_no_listing(storage: Storage, disk: str) -> None:
-    with pytest.raises(ProviderRefused, match="r-9"):
-        listed(storage.volumes, storage.blobs, disk, "r-9")
-
-
-def test_the_storage_says_what_it_is_and_what_a_snapshot_takes(storage: Storage, disk: str) -> None:
-    assert storage.volumes.describe()
-    storage.write(disk, "big", MIB)
-    os.sync()
-    assert taken(storage.volumes, disk, "r-1").used_bytes >= MIB
-
-
-def test_a_deleted_snapshot_is_gone_and_the_others_stay(storage: Storage, disk: str) -> None:
-    for number in (1, 2, 3):
-        storage.write(disk, f"f{number}", 5)
-        taken(storage.volumes, disk, f"r-{number}")
-    storage.volumes.delete_snapshot(disk, "r-2")
-    storage.volumes.delete_snapshot(disk, "r-2")
-    assert snapshot_ids(storage.volumes, disk) == ("r-1", "r-3")
-    assert [entry.path for entry in listed(storage.volumes, storage.blobs, disk, "r-3")] == ["f1", "f2", "f3"]
-    assert storage.files(disk) == {"f1": 5, "f2": 5, "f3": 5}
-    taken(storage.volumes, disk, "r-4")
-    assert snapshot_ids(storage.volumes, disk) == ("r-1", "r-3", "r-4")
-
-
-def test_the_newest_snapshot_is_never_deleted(storage: Storage, disk: str) -> None:
-    for number in (1, 2):
-        taken(storage.volumes, disk, f"r-{number}")
-    storage.volumes.delete_snapshot(disk, "r-1")
-    with pytest.raises(ProviderRefused, match="last one"):
-        storage.volumes.delete_snapshot(disk, "r-2")
-    assert snapshot_ids(storage.volumes, disk) == ("r-2",)
-
-
-def test_deleting_what_is_not_there_is_not_an_error(storage: Storage, disk: str) -> None:
-    storage.volumes.delete_snapshot(disk, "r-1")
-    storage.volumes.delete_snapshot(an_id(), "r-1")
-
-
 def test_a_limit_can_be_set_again(storage: Storage, disk: str) -> None:
     storage.write(disk, "f", 5)
     storage.volumes.set_limit(disk, 32 * MIB)
@@ -286,23 +165,6 @@ def test_a_volume_says_whose_it_is_without_its_record(storage: Storage, disk: st
     assert "absent" not in {label.name for label in storage.volumes.list_labels()}
 
 
-def test_a_volume_is_made_from_a_snapshot_of_another_disk(storage: Storage, disk: str) -> None:
-    storage.write(disk, "a/work", 5)
-    taken(storage.volumes, disk, "r-1")
-    storage.write(disk, "a/work", 9)
-    restored = an_id()
-    assert made(storage.volumes, restored, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1")) is True
-    assert storage.files(restored) == {"a/work": 5}
-    attached(storage.volumes, restored, "s-1")
-    storage.write(restored, "a/work", 7)
-    assert storage.files(disk) == {"a/work": 9}
-    storage.volumes.detach(restored, "s-1")
-    taken(storage.volumes, restored, "s-1")
-    for disk_id, taken_id, size in ((disk, "r-1", 5), (restored, "s-1", 7)):
-        found = listed(storage.volumes, storage.blobs, disk_id, taken_id)
-        assert [(entry.path, entry.size) for entry in found if entry.kind == "f"] == [("a/work", size)]
-
-
 def test_nothing_old_is_restored_over_a_volume_that_exists(storage: Storage, disk: str) -> None:
     storage.write(disk, "work", 5)
     taken(storage.volumes, disk, "r-1")
@@ -310,40 +172,6 @@ def test_nothing_old_is_restored_over_a_volume_that_exists(storage: Storage, dis
     for source in (disk, an_id()):
         assert made(storage.volumes, disk, 64 * MIB, Source(disk_id=source, snapshot_id="r-1")) is False
     assert storage.files(disk) == {"work": 9}
-
-
-def test_a_volume_from_a_snapshot_that_does_not_exist_is_refused_and_not_made(storage: Storage, disk: str) -> None:
-    restored = an_id()
-    for source in (disk, an_id()):
-        with pytest.raises(ProviderRefused, match="no snapshot r-9"):
-            made(storage.volumes, restored, 64 * MIB, Source(disk_id=source, snapshot_id="r-9"))
-    with pytest.raises(ProviderRefused, match="does not exist"):
-        attached(storage.volumes, restored, "s-1")
-    assert made(storage.volumes, restored, 64 * MIB) is True
-
-
-def test_a_deleted_volume_is_gone_and_its_snapshots_stay(storage: Storage, disk: str) -> None:
-    storage.write(disk, "a/work", 5)
-    taken(storage.volumes, disk, "r-1")
-    for _ in range(2):
-        assert not_later(lambda: storage.volumes.delete(disk))
-    assert disk not in {label.disk_id for label in storage.volumes.list_labels()}
-    with pytest.raises(ProviderRefused, match="does not exist"):
-        attached(storage.volumes, disk, "s-1")
-    assert snapshot_ids(storage.volumes, disk) == ("r-1",)
-    restored = an_id()
-    made(storage.volumes, restored, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1"))
-    assert storage.files(restored) == {"a/work": 5}
-    assert made(storage.volumes, disk, 64 * MIB) is True
-    assert storage.files(disk) == {}
-
-
-def test_the_last_snapshot_of_a_deleted_disk_can_be_deleted(storage: Storage, disk: str) -> None:
-    taken(storage.volumes, disk, "r-1")
-    not_later(lambda: storage.volumes.delete(disk))
-    for _ in range(2):
-        assert not_later(lambda: storage.volumes.delete_snapshot(disk, "r-1", keep_last=False))
-    assert snapshot_ids(storage.volumes, disk) == ()
 
 
 def test_a_volume_that_is_attached_is_not_deleted(storage: Storage, disk: str) -> None:
@@ -359,33 +187,6 @@ def test_another_folder_in_the_place_of_a_volume_is_not_deleted(storage: Storage
     with pytest.raises(ProviderRefused):
         not_later(lambda: storage.volumes.delete(disk))
     assert storage.files(disk) == {}
-
-
-def test_a_snapshot_of_a_disk_in_use_is_marked_or_refused_with_the_reason(storage: Storage, disk: str) -> None:
-    attached(storage.volumes, disk, "r-1")
-    storage.write(disk, "work", 5)
-    try:
-        running = taken(storage.volumes, disk, snapshot_id("r-1", 1), in_use=True)
-    except ProviderRefused as error:
-        assert "in use" in error.message
-        assert "btrfs" in error.message
-        assert not storage.copies_in_use
-        assert snapshot_ids(storage.volumes, disk) == ()
-        return
-    assert storage.copies_in_use
-    assert running.crash_consistent
-    assert running.verified_at is not None
-    storage.write(disk, "work", 9)
-    storage.volumes.detach(disk, "r-1")
-    last = taken(storage.volumes, disk, snapshot_id("r-1"))
-    assert not last.crash_consistent
-    assert storage.volumes.list_snapshots(disk) == (running, last)
-    for one, size in ((running, 5), (last, 9)):
-        assert [entry.size for entry in listed(storage.volumes, storage.blobs, disk, one.id)] == [size]
-
-
-def test_a_disk_that_may_be_in_use_and_is_not_has_a_plain_snapshot(storage: Storage, disk: str) -> None:
-    assert not taken(storage.volumes, disk, "r-1", in_use=True).crash_consistent
 
 
 def test_work_that_takes_longer_is_asked_for_again_until_it_is_through(storage: Storage, disk: str) -> None:

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.test_localdisk import killed_before_step
+from tests.killed_steps import killed_before_step
 from tests.storage import DEV, ID_BASE, LocalStorage, attached, taken
 
 from odc.adapters.localdisk.idmapped import has_idmapped_mounts, mount_idmapped

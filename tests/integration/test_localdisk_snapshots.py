@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.builders import an_id
-from tests.integration.test_localdisk import killed_before_step
+from tests.killed_steps import killed_before_step
 from tests.storage import (
     ID_BASE,
     MIB,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.cloud import Done, Person
+from tests.e2e.terminal import ENTER, terminal
 from tests.small_cloud import SmallCloud
 from tests.someone import someone
 
@@ -33,6 +36,15 @@ def keygen(*arguments: str | Path) -> str:
     """What `ssh-keygen` prints."""
     words = ["ssh-keygen", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def openssl(*arguments: str | Path) -> bytes:
+    """What `openssl` prints."""
+    return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, check=True).stdout
+
+
+def fingerprint_of(blob: bytes) -> str:
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def set_to(person: Person, path: Path | str) -> Done:
@@ -119,6 +131,32 @@ def test_a_private_key_alone_is_refused_with_what_makes_the_public(ada: Person, 
     command = refused(ada, path, "is a private key; it stays with you")
     assert "ssh-keygen -y -f" in command
     pasted(ada, command)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_an_ed25519_key_in_pem_is_refused_with_what_makes_the_public(ada: Person, public: bool) -> None:
+    private, path = ada.home / "private", ada.home / "aws key.pem"
+    openssl("genpkey", "-algorithm", "ed25519", "-out", private)
+    openssl("pkey", "-in", private, "-out", path, *(["-pubout"] if public else []))
+    pasted(
+        ada, refused(ada, path, "is a public key in PEM format" if public else "is a private key; it stays with you")
+    )
+    (key,) = ada.json("config", "show")["keys"]
+    number = openssl("pkey", "-in", private, "-pubout", "-outform", "DER")[-32:]
+    assert key["fingerprint"] == fingerprint_of(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + number)
+
+
+@pytest.mark.parametrize(("kind", "way"), [("rsa", 0), ("ed25519", 1)])
+def test_an_encrypted_key_is_refused_with_a_command_for_each_kind(ada: Person, kind: str, way: int) -> None:
+    path = ada.home / "key.pem"
+    openssl("genpkey", "-algorithm", kind, "-aes256", "-pass", "pass:secret", "-out", path)
+    path.chmod(0o600)
+    refused(ada, path, "is a private key; it stays with you", "if it is an Ed25519 key")
+    command = set_to(ada, path).err.splitlines()[way + 1].split("   ", 1)[1].strip()
+    with terminal(ada, "bash", "-c", command) as screen:
+        screen.answer("passphrase" if kind == "rsa" else "pass phrase", "secret" + ENTER)
+        assert screen.ended() == 0
+    assert len(ada.json("config", "show")["keys"]) == 1
 
 
 @pytest.mark.parametrize(

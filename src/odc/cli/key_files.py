@@ -39,6 +39,13 @@ _CONVERTED = {
 }
 """First line of public keys in other formats, to the format's name and the command that prints the key in OpenSSH's."""
 
+_ED25519_PEM = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----\s+\S{4,8}BQYDK2Vw")
+"""Ed25519 in PEM: the algorithm's object identifier, 06 03 2b 65 70, at the same place in every such file."""
+_ED25519_LINE = "tail -c 33 | base64 | sed 's/^A/ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI/'"
+"""Converts OpenSSL's output, which ends with a zero byte and the 32 bytes of the key: the header, ending with 32,
+replaces the zero. `ssh-keygen` before OpenSSH 9.6 cannot read these files.
+"""
+
 
 def read_keys(path: Path) -> tuple[str, ...]:
     """Return the public keys in a file, usually one; comments and empty lines between them are left out.
@@ -99,14 +106,16 @@ def _check_format(path: Path, text: str) -> None:
             f"{path} is a private key of PuTTY; it stays with you. Give the public one",
             *(_sibling_hints(path) or (_made_by("puttygen -L", path),)),
         )
+    is_ed25519 = bool(_ED25519_PEM.match(text))
     if "PRIVATE KEY" in text:
         raise InvalidRequest(
             f"{path} is a private key; it stays with you. Give the public one",
-            *(_sibling_hints(path) or (_made_by("ssh-keygen -y -f", path, private=True),)),
+            *(_sibling_hints(path) or _made_from_private(path, first, is_ed25519)),
         )
     if first in _CONVERTED:
         what, command = _CONVERTED[first]
-        raise InvalidRequest(f"{path} is {what}; OpenSSH's is needed", _made_by(command, path))
+        made = _made_by_openssl(path, public=True) if is_ed25519 else _made_by(command, path)
+        raise InvalidRequest(f"{path} is {what}; OpenSSH's is needed", made)
     foreign = next((what for begin, what in _FOREIGN.items() if first.startswith(begin)), "")
     if foreign:
         raise InvalidRequest(f"{path} is {foreign}, not an SSH key", *_sibling_hints(path))
@@ -150,6 +159,22 @@ def _set_to(public: Path) -> Hint:
     return Hint("the public one", _SET + f" {shlex.quote(str(public))}")
 
 
+def _made_from_private(path: Path, first: str, is_ed25519: bool) -> tuple[Hint, ...]:
+    """Return the commands that make the public key of a private one; an encrypted one does not show its kind."""
+    if is_ed25519:
+        return _made_by_openssl(path), Hint("a new one, for an ssh before 9.6", "ssh-keygen -t ed25519")
+    made = _made_by("ssh-keygen -y -f", path, private=True)
+    if first == "-----BEGIN ENCRYPTED PRIVATE KEY-----":
+        return made, Hint("if it is an Ed25519 key", _made_by_openssl(path).command)
+    return (made,)
+
+
+def _made_by_openssl(path: Path, public: bool = False) -> Hint:
+    """As `_made_by`, for an Ed25519 key in PEM."""
+    read = f"openssl pkey {'-pubin ' if public else ''}-pubout -outform DER -in {shlex.quote(str(path))}"
+    return _written(f"{read} | {_ED25519_LINE}", path)
+
+
 def _made_by(command: str, path: Path, private: bool = False) -> Hint:
     """Return the command that writes the public key in OpenSSH's format to a new file, and sets it."""
     first = ""
@@ -160,6 +185,11 @@ def _made_by(command: str, path: Path, private: bool = False) -> Hint:
 
 
 def _piped(command: str, path: Path) -> Hint:
+    return _written(f"{command} {shlex.quote(str(path))}", path)
+
+
+def _written(command: str, path: Path) -> Hint:
+    """Return the command with its output in a new file next to this one, which is then set."""
     fresh = path.with_name(path.name + ".pub" if path.suffix != ".pub" else f"{path.stem}.openssh.pub")
-    source, target = shlex.quote(str(path)), shlex.quote(str(fresh))
-    return Hint("make it", f"{command} {source} > {target} && " + _SET + f" {target}")
+    target = shlex.quote(str(fresh))
+    return Hint("make it", f"{command} > {target} && " + _SET + f" {target}")

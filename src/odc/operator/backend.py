@@ -92,13 +92,18 @@ class Records(Protocol):
             ProviderRefused: this store cannot, or the file exists; no file was changed.
         """
 
-    def restore(self, source: Path) -> Path | None:
+    def restore(self, source: Path, made_by: str) -> Path | None:
         """Replace the records by a backup. No daemon may run.
+
+        Args:
+            source: the backup.
+            made_by: the only other cloud whose backup is accepted; empty: none is.
 
         Returns:
             Where the records of before are now; None if there were none.
 
         Raises:
+            InvalidRequest: the backup names another cloud; nothing was changed.
             ProviderError: the file is not a whole backup, or cannot be copied; nothing was changed.
         """
 

@@ -51,16 +51,24 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def restore(settings: Settings, backend: Backend, source: Path, say: Say) -> None:
+def restore(settings: Settings, backend: Backend, source: Path, made_by: str, say: Say) -> None:
     """Take the records back from a file.
 
+    Args:
+        settings: of the cloud.
+        backend: of the cloud.
+        source: the backup.
+        made_by: the only other cloud whose backup is accepted; empty: none is.
+        say: called with each sentence for the operator.
+
     Raises:
+        InvalidRequest: the records are in PostgreSQL, or the backup is of another cloud; nothing was changed.
         ProviderRefused: the daemon runs, or the file is not a backup; nothing was changed.
     """
     if settings.database:
         raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))
     with only_one(settings.state_folder):
-        kept = backend.records.restore(source)
+        kept = backend.records.restore(source, made_by)
     say(f"The records are those of {source}.")
     if kept:
         say("The ones before are kept. Undo: " + odc(f"restore {shlex.quote(str(kept))}"))

@@ -163,14 +163,17 @@ def backup(call: Invocation, target: Path) -> None:
 
 @group.command()
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--of", "made_by", default="", metavar="CLOUD", help="Accept a backup of this cloud, as after odc rename."
+)
 @click.pass_obj
-def restore(call: Invocation, source: Path) -> None:
+def restore(call: Invocation, source: Path, made_by: str) -> None:
     """Restore the records from FILE; the daemon must be down. The current records are kept in a file."""
     need_root()
     from odc.operator import backup as backups
 
     settings = call.settings()
-    backups.restore(settings, call.program.make_backend(settings), source.absolute(), say)
+    backups.restore(settings, call.program.make_backend(settings), source.absolute(), made_by, say)
 
 
 for command in (completion_command(), clock, user, disk):

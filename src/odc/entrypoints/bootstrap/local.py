@@ -148,15 +148,18 @@ class SqlRecords:
             yield store
 
     def back_up(self, target: Path) -> None:
-        """Copy the file while a daemon may write."""
+        """Copy the file while a daemon may write, and add the name of the cloud."""
+        from odc.adapters.sql.backup import name_cloud
+
         with closing(self._store()) as store:
             store.back_up(target)
+        name_cloud(target, self._settings.cloud)
 
-    def restore(self, source: Path) -> Path | None:
+    def restore(self, source: Path, made_by: str) -> Path | None:
         """Replace the file."""
         from odc.adapters.sql.backup import restore_sqlite
 
-        return restore_sqlite(source, self._file)
+        return restore_sqlite(source, self._file, self._settings.cloud, made_by)
 
     def _store(self) -> SqlStateStore:
         from odc.adapters.sql.state_store import SqlStateStore  # slow to import, and most commands read no records

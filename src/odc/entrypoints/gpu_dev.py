@@ -84,10 +84,19 @@ def run(session: Session, arguments: list[str], note: str = "") -> int:
         _give_up(sys.stdout)
         return 0
     except OSError as error:
-        place = error.filename or ("this machine" if _can_be_written() else "the answer could not be written")
-        refused = ProviderRefused(f"{place}: {error.strerror or error}")
+        refused = _refused_by_host(error)
         _tell(session, refused)
         return exit_code(refused)
+
+
+def _refused_by_host(error: OSError) -> ProviderRefused:
+    """Return the error for a call that the operating system refused."""
+    from odc.cli.current_folder import refused_without_folder
+
+    if gone := refused_without_folder(error):
+        return gone
+    place = error.filename or ("this machine" if _can_be_written() else "the answer could not be written")
+    return ProviderRefused(f"{place}: {error.strerror or error}")
 
 
 def _command(session: Session, arguments: list[str]) -> int:

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from odc import __version__
 from odc.cli.completion import completion_command
 from odc.domain.commands import odc
-from odc.domain.errors import InvalidRequest, InvariantError, OdcError, ProviderRefused
+from odc.domain.errors import InvalidRequest, InvariantError, OdcError
 from odc.operator.command_group import OperatorGroup
 from odc.operator.confirmation import confirm
 from odc.operator.daemon_commands import clock, disk, user
-from odc.operator.errors import as_ours, failed, missing
+from odc.operator.errors import as_ours, failed, missing, refused_by_host
 from odc.operator.invocation import Invocation, Program, echo_json, need_root, say, yes_option
 from odc.operator.settings import DEFAULT_FILE
 from odc.operator.settings_file import read_settings
@@ -225,4 +225,4 @@ def run(arguments: list[str], program: Program) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except OSError as error:
-        return failed(ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}"))
+        return failed(refused_by_host(error))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from odc.cli.command_aliases import similar_options
+from odc.cli.current_folder import refused_without_folder
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.operator.hints import typed_here
 
@@ -39,6 +40,12 @@ def as_ours(error: click.ClickException) -> InvalidRequest:
         near = similar_options(error.option_name, names)
         message = error.message.rstrip(".") + (f". Did you mean {' or '.join(near)}?" if near else "")
     return InvalidRequest(message[:1].lower() + message[1:], ("its help", f"{path} --help"))
+
+
+def refused_by_host(error: OSError) -> ProviderRefused:
+    """Return the error for a call that the operating system refused."""
+    plain = ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}")
+    return refused_without_folder(error) or plain
 
 
 def missing(error: ModuleNotFoundError) -> ProviderRefused:

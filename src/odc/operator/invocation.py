@@ -23,6 +23,7 @@ from odc.operator.ownership import check_owner
 from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_edit import take_over
 from odc.operator.settings_file import find_state_folder, read_settings
+from odc.operator.settings_folders import check_folders
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
@@ -60,9 +61,10 @@ class Invocation:
         """Return the settings of the cloud, overridden by the command line.
 
         Raises:
-            InvalidRequest: they are invalid, or name the state folder of another cloud.
+            InvalidRequest: they are invalid, or name the state folder of another cloud or a file in place of a folder.
         """
         settings = read_settings(self.file, changes)
+        check_folders(settings)
         check_owner(settings)
         return settings
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +210,34 @@ def test_a_certificate_is_refused_with_the_key_beside_it(ada: Person) -> None:
     keygen("-q", "-N", "", "-t", "ed25519", "-f", ada.home / "ca")
     keygen("-q", "-s", ada.home / "ca", "-I", "me", ada.home / ".ssh/id_ed25519.pub")
     pasted(ada, refused(ada, ada.home / ".ssh/id_ed25519-cert.pub", "is an SSH certificate"))
+
+
+@pytest.mark.parametrize(
+    ("address", "way"),
+    [
+        ("https://github.com/octocat.keys", "gpu-dev config set github_user octocat"),
+        ("http://www.github.com/Octo-Cat/", "gpu-dev config set github_user Octo-Cat"),
+        ("github.com/octocat.keys", "gpu-dev config set github_user octocat"),
+        (
+            "https://gitlab.com/o.keys",
+            "curl -fsSL https://gitlab.com/o.keys > ~/keys.pub && gpu-dev config set ssh_key ~",
+        ),
+        ("https://github.com/a/b", "curl -fsSL https://github.com/a/b > ~/keys.pub"),
+    ],
+)
+def test_an_address_is_refused_as_one_with_the_command_that_takes_its_keys(ada: Person, address: str, way: str) -> None:
+    done = set_to(ada, address)
+    assert (done.code, done.out) == (2, "")
+    first, command = done.err.splitlines()[:2]
+    assert first == f"error: '{address}' is an address, and ssh_key is a file"
+    assert way in command
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the command needs curl")
+def test_the_command_for_an_address_sets_the_keys_there(ada: Person) -> None:
+    address = (ada.home / ".ssh/id_ed25519.pub").as_uri()
+    command = set_to(ada, address).err.splitlines()[1].split("   ", 1)[1].strip()
+    pasted(ada, command)
 
 
 def test_what_is_not_an_ssh_key_is_named(ada: Person) -> None:

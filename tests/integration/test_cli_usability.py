@@ -93,6 +93,31 @@ def test_words_of_other_tools_for_settings_are_answered_with_the_command(ada: Pe
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
+        ("odc disk ls", "odc disk list"),
+        ("odc disk rm proj", "odc disk prune --dry-run"),
+        ("odc disk prnue", "odc disk prune"),
+        ("odc user rm ada", "odc user forget USER"),
+        ("odc user add ada", "sudo useradd -m LOGIN"),
+        ("odc clock set", "odc clock accept"),
+        ("odc image ls", "odc doctor"),
+        ("gpu-dev disk ls", "gpu-dev reserve"),
+        ("gpu-dev disk rm proj", "gpu-dev reserve --disk NAME"),
+        ("gpu-dev keys add id.pub", "gpu-dev config set ssh_key FILE"),
+        ("gpu-dev config ssh-include status", "gpu-dev config show"),
+        ("gpu-dev config ssh-include enabel", "gpu-dev config ssh-include enable"),
+    ],
+)
+def test_words_of_other_tools_in_groups_are_answered_with_the_command(ada: Person, typed: str, meant: str) -> None:
+    done = ada.run(*typed.split())
+    assert (done.code, done.out) == (2, "")
+    first, way = done.err.splitlines()[:2]
+    assert first.startswith("error: no command '")
+    assert way.endswith(f"   {meant}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
         ("start", "odc up"),
         ("restart", "odc down && odc up"),
         ("status", "gpu-dev status"),

@@ -44,6 +44,21 @@ REPLACEMENTS: dict[str, tuple[str, str]] = {
 }
 """Word to its replacement in `gpu-dev`: a description and the command."""
 
+_DISKS = ("disk", "disks", "volume", "volumes")
+PAIR_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        (f"{disk} {verb}" for disk in _DISKS for verb in ("ls", "list", "show", "get")),
+        ("the question about the disk lists them", gpu_dev("reserve")),
+    ),
+    **dict.fromkeys(
+        (f"{disk} {verb}" for disk in _DISKS for verb in ("rm", "del", "delete", "remove")),
+        ("a disk is kept; delete its files in a box with it", gpu_dev("reserve --disk NAME")),
+    ),
+    **dict.fromkeys(("key add", "keys add"), ("set a public key's file", gpu_dev("config set ssh_key FILE"))),
+    **dict.fromkeys(("key rm", "keys rm"), ("an empty value forgets it", gpu_dev("config set ssh_key ''"))),
+}
+"""Two words to their replacement in `gpu-dev`, where the second one matters: a description and the command."""
+
 CONFIG_REPLACEMENTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("list", "ls", "get", "view", "cat"), ("who you are, your keys and files", gpu_dev("config show"))),
     **dict.fromkeys(
@@ -51,6 +66,63 @@ CONFIG_REPLACEMENTS: dict[str, tuple[str, str]] = {
     ),
 }
 """Word to its replacement in `gpu-dev config`: a description and the command."""
+
+INCLUDE_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        ("on", "add", "install", "set", "write"), ("let ssh know them", gpu_dev("config ssh-include enable"))
+    ),
+    **dict.fromkeys(
+        ("off", "rm", "remove", "delete", "uninstall"), ("take the line away", gpu_dev("config ssh-include disable"))
+    ),
+    **dict.fromkeys(("status", "show", "list", "ls"), ("what includes them", gpu_dev("config show"))),
+}
+"""Word to its replacement in `gpu-dev config ssh-include`: a description and the command."""
+
+DISK_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        ("ls", "show", "get", "usage", "du", "df", "status", "top"), ("who takes what of the storage", odc("disk list"))
+    ),
+    **dict.fromkeys(
+        ("rm", "del", "delete", "remove", "clean", "clear", "gc", "trim"),
+        ("disks are kept; this deletes older snapshots", odc("disk prune --dry-run")),
+    ),
+    **dict.fromkeys(
+        ("restore", "undelete", "adopt", "import", "repair"),
+        ("one that has files but no record", odc("disk recover NAME")),
+    ),
+    **dict.fromkeys(("mv", "move", "chown", "give"), ("with all that its user has", odc("user move USER LOGIN"))),
+    **dict.fromkeys(
+        ("create", "add", "new", "make"), ("users make their own, by its name", gpu_dev("reserve --disk NAME"))
+    ),
+}
+"""Word to its replacement in `odc disk`: a description and the command."""
+
+USER_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("ls", "show", "get", "status"), ("who is recorded", odc("user list"))),
+    **dict.fromkeys(
+        ("rm", "del", "delete", "remove", "drop"), ("remove the record; disks are kept", odc("user forget USER"))
+    ),
+    **dict.fromkeys(
+        ("mv", "rename", "merge", "transfer"), ("give what is recorded to another login", odc("user move USER LOGIN"))
+    ),
+    **dict.fromkeys(
+        ("add", "create", "new", "invite"), ("every login of the machine may reserve", "sudo useradd -m LOGIN")
+    ),
+}
+"""Word to its replacement in `odc user`: a description and the command."""
+
+CLOCK_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("show", "status", "check", "get"), ("what is wrong with it", odc("doctor"))),
+    **dict.fromkeys(("ok", "confirm", "set", "fix", "sync", "trust"), ("it is right", odc("clock accept"))),
+}
+"""Word to its replacement in `odc clock`: a description and the command."""
+
+IMAGE_REPLACEMENTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("ls", "list", "show", "status", "inspect"), ("whether it is current", odc("doctor"))),
+    **dict.fromkeys(("make", "create", "pull", "update", "upgrade"), ("make it", odc("image build"))),
+    "rebuild": ("make it again", odc("image build --fresh")),
+}
+"""Word to its replacement in `odc image`: a description and the command."""
 
 OPERATOR_REPLACEMENTS: dict[str, tuple[str, str]] = {
     "start": ("start the cloud", odc("up")),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -13,34 +13,21 @@ import msgspec
 from odc.api.messages.reservations import ReservationView
 from odc.api.messages.users import KeySource, Me
 from odc.cli import local_state, screens, ssh_files, ssh_include, ssh_names, ssh_setup
-from odc.cli.command_aliases import CONFIG_REPLACEMENTS, suggested_commands
+from odc.cli.command_aliases import CONFIG_REPLACEMENTS, INCLUDE_REPLACEMENTS
 from odc.cli.context import Session
 from odc.cli.key_files import read_keys
 from odc.cli.local_keys import find_public_keys, in_home
 from odc.cli.options import json_option, pass_session
 from odc.cli.settings_file import FILE, read_settings, write_setting
+from odc.cli.subcommand_group import SubcommandGroup
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, ProviderUnavailable
-from odc.domain.names import near_match
+from odc.domain.names import cut, near_match
 from odc.domain.ssh_keys import KINDS, parse_public_key
 from odc.domain.status import Status
 
 
-class ConfigGroup(click.Group):
-    """A group that knows the words of other tools."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """As click does; an unknown command is refused with the equivalent or similar commands."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in self.commands:
-            ways = suggested_commands(name, CONFIG_REPLACEMENTS, self.commands)
-            if ways and ways[0][1] in self.commands:
-                ways = [(ways[0][0], gpu_dev(f"config {ways[0][1]}"))]
-            raise InvalidRequest(f"no command 'config {name[:40]}'", *ways, ("its help", gpu_dev("config --help")))
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=ConfigGroup)
+@click.group(cls=SubcommandGroup, program=gpu_dev, replacements=CONFIG_REPLACEMENTS)
 def config() -> None:
     """Show and set your keys and files."""
 
@@ -123,6 +110,11 @@ def _first_key(session: Session) -> str:
     return f"ssh_key {in_home(session.home, found[0])}" if found else "github_user NAME"
 
 
+_ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]*://|(www\.)?github\.com/")
+_GITHUB_KEYS = re.compile(r"(?i)(?:https?://)?(?:www\.)?github\.com/([a-z0-9-]+?)(?:\.keys)?/?")
+"""An address of a GitHub user, or of their keys."""
+
+
 class _SetCommand(click.Command):
     """Accepts a value that begins with `-`, as some old GitHub logins do."""
 
@@ -191,8 +183,18 @@ def _set_ssh_key(session: Session, value: str) -> str:
         told = set_keys(session, (parse_public_key(value),))
         write_setting(session.folder, "ssh_key", "")
         return told
+    if _ADDRESS.match(value) and not Path(value).exists():
+        raise InvalidRequest(f"{cut(value, 300)!r} is an address, and ssh_key is a file", _keys_at(value))
     path = Path(str(session.home) + value[1:]) if value == "~" or value.startswith("~/") else Path(value)
     return set_key_file(session, path.absolute())
+
+
+def _keys_at(address: str) -> tuple[str, str]:
+    """Return the command that sets the keys at this address: GitHub's by the login, others by a file of them."""
+    if login := _GITHUB_KEYS.fullmatch(address):
+        return "GitHub's keys", gpu_dev(f"config set github_user {shlex.quote(login[1])}")
+    file = gpu_dev("config set ssh_key ~/keys.pub")
+    return "save them first", f"curl -fsSL {shlex.quote(address)} > ~/keys.pub && " + file
 
 
 def _set_endpoint(session: Session, value: str) -> str:
@@ -209,7 +211,7 @@ def _set_endpoint(session: Session, value: str) -> str:
     return f"endpoint: {value}" if value else "the usual endpoint"
 
 
-@config.group("ssh-include")
+@config.group("ssh-include", cls=SubcommandGroup, program=gpu_dev, replacements=INCLUDE_REPLACEMENTS)
 def ssh_include_group() -> None:
     """Let ssh, VS Code and Cursor know your reservations by name."""
 

@@ -73,9 +73,10 @@ class LazyGroup(click.Group):
         """As click does; an unknown command is refused with the equivalent or similar commands."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from odc.cli.command_aliases import REPLACEMENTS, suggested_commands
+            from odc.cli.command_aliases import PAIR_REPLACEMENTS, REPLACEMENTS, suggested_commands
 
-            ways = suggested_commands(name, REPLACEMENTS, COMMANDS)
+            pair = PAIR_REPLACEMENTS.get(" ".join(args[:2]).lower())
+            ways = [pair] if pair else suggested_commands(name, REPLACEMENTS, COMMANDS)
             if ways and ways[0][1] in COMMANDS:
                 ways = [(ways[0][0], gpu_dev(ways[0][1]))]
             raise InvalidRequest(f"no command {name[:40]!r}", *ways, ("the commands", gpu_dev("help")))

@@ -12,7 +12,9 @@ import click
 from msgspec.structs import replace
 
 from odc import __version__
+from odc.cli.command_aliases import IMAGE_REPLACEMENTS
 from odc.cli.completion import completion_command
+from odc.cli.subcommand_group import SubcommandGroup
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, InvariantError, OdcError
 from odc.operator.command_group import OperatorGroup
@@ -180,7 +182,7 @@ for command in (completion_command(), clock, user, disk):
     group.add_command(command)
 
 
-@group.group()
+@group.group(cls=SubcommandGroup, program=odc, replacements=IMAGE_REPLACEMENTS)
 def image() -> None:
     """The image of boxes."""
 

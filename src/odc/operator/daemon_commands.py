@@ -9,7 +9,9 @@ import click
 import msgspec
 
 from odc.api.hints import message_of
-from odc.domain.commands import gpu_dev
+from odc.cli.command_aliases import CLOCK_REPLACEMENTS, DISK_REPLACEMENTS, USER_REPLACEMENTS
+from odc.cli.subcommand_group import SubcommandGroup
+from odc.domain.commands import gpu_dev, odc
 from odc.domain.errors import InvalidRequest
 from odc.domain.status import Status
 from odc.operator.confirmation import confirm
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from odc.api.client import Client
 
 
-@click.group()
+@click.group(cls=SubcommandGroup, program=odc, replacements=CLOCK_REPLACEMENTS)
 def clock() -> None:
     """The wall clock, when it has jumped."""
 
@@ -58,7 +60,7 @@ def _over_by_the_clock(client: Client) -> list[str]:
     return [f"{view.name or view.id[:8]} of {view.owner}" for view in over]
 
 
-@click.group()
+@click.group(cls=SubcommandGroup, program=odc, replacements=USER_REPLACEMENTS)
 def user() -> None:
     """Who is recorded as a user, and what becomes of those who leave."""
 
@@ -108,7 +110,7 @@ def user_move(call: Invocation, who: str, to: str, yes: bool) -> None:
     move(call.settings(), who, to, yes, say)
 
 
-@click.group()
+@click.group(cls=SubcommandGroup, program=odc, replacements=DISK_REPLACEMENTS)
 def disk() -> None:
     """The disk storage: who takes what, and deleting older snapshots."""
 

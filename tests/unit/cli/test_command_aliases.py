@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from odc.cli import command_aliases
 from odc.cli.main import COMMANDS
 from odc.operator.commands import group
@@ -22,6 +24,27 @@ def test_every_word_leads_to_a_command_that_exists() -> None:
         program, word = command.split()[:2]
         assert word in (COMMANDS if program == "gpu-dev" else group.commands), command
     assert set(command_aliases.ALIASES.values()) <= set(COMMANDS)
+
+
+def test_every_word_of_a_group_leads_to_a_command_that_exists() -> None:
+    groups = {
+        "disk": command_aliases.DISK_REPLACEMENTS,
+        "user": command_aliases.USER_REPLACEMENTS,
+        "clock": command_aliases.CLOCK_REPLACEMENTS,
+        "image": command_aliases.IMAGE_REPLACEMENTS,
+    }
+    for name, table in groups.items():
+        of_group = group.commands[name]
+        assert isinstance(of_group, click.Group)
+        assert not set(table) & set(of_group.commands)
+        for _, command in table.values():
+            program, *words = command.split()
+            if program == "odc":
+                inner = group.commands[words[0]]
+                assert not isinstance(inner, click.Group) or words[1] in inner.commands, command
+    pairs = command_aliases.PAIR_REPLACEMENTS
+    assert not {pair.split()[0] for pair in pairs} & set(COMMANDS)
+    assert {command.split()[1] for _, command in pairs.values()} <= set(COMMANDS)
 
 
 def test_options_that_begin_so_come_before_those_that_are_near() -> None:

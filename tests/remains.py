@@ -26,7 +26,17 @@ RUN_VARIABLE = "ODC_TEST_RUN"
 """In the environment of everything that a run starts: its id."""
 ADDRESSED = ("address", "rule", "chain")
 """Kinds that may have nothing but an address to tell whose they are."""
-_FOLDERS = (("/run/odc/clouds", "*.json"), ("/run/odc", "*.json"), ("/etc/cdi", "*"), ("/var/tmp", "odc-*"))
+_OF_ACCOUNT = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.gpu-dev"
+"""What `gpu-dev` keeps for this account, whatever HOME is: tests give it another account's home."""
+_FOLDERS = (
+    ("/run/odc/clouds", "*.json"),
+    ("/run/odc", "*.json"),
+    ("/etc/cdi", "*"),
+    ("/var/tmp", "odc-*"),
+    (_OF_ACCOUNT, "*"),
+)
+_READ = ("/run/odc/clouds", _OF_ACCOUNT)
+"""Folders with files whose contents tell whose they are."""
 _ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 _NETWORK_CHAIN = re.compile(r"NETAVARK-(?:DN-)?([0-9A-F]{13})\b")
 """A chain that the engine has for one network, and its hash."""
@@ -232,7 +242,7 @@ def _files() -> Iterator[tuple[str, str]]:
     for folder, names in _FOLDERS:
         for path in Path(folder).glob(names):
             with suppress(OSError):
-                content = path.read_text(errors="replace") if folder == "/run/odc/clouds" else ""
+                content = path.read_text(errors="replace") if folder in _READ else ""
                 yield str(path), f"{path} {content}".strip()
 
 

@@ -74,8 +74,10 @@ def test_a_user_with_a_reused_uid_gets_neither_disk_nor_keys(spare: Cloud, leave
 
 def told_by_status(spare: Cloud, text: str) -> bool:
     """Whether `gpu-dev status`, typed by root, says this."""
+    home = spare.folder / "home-of-root"
+    home.mkdir(mode=0o700, exist_ok=True)
     words = [str(spare.bin / "gpu-dev"), "--endpoint", f"unix://{spare.socket}", "status"]
-    done = subprocess.run(words, env={"HOME": "/root", "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    done = subprocess.run(words, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     return text in " ".join(done.stdout.split())
 
 

@@ -44,8 +44,15 @@ def eves(tmp_path: Path) -> Path:
     return home
 
 
-def with_home(root: Person, home: Path | str, *arguments: str, cwd: str = "/") -> Done:
-    """Run gpu-dev as root with this HOME, while root's account has the home of the tests."""
+def with_home(root: Person, home: Path | str, *arguments: str, gone: Path | None = None) -> Done:
+    """Run gpu-dev as root with this HOME, while root's account has the home of the tests.
+
+    Args:
+        root: whose account, and the cloud.
+        home: the value of HOME.
+        arguments: of gpu-dev.
+        gone: the current folder, which is deleted before; None: the root folder.
+    """
     entry = pwd.getpwuid(0)
     lines = Path("/etc/passwd").read_text().splitlines()
     passwd = root.home.parent / "passwd"
@@ -53,7 +60,8 @@ def with_home(root: Person, home: Path | str, *arguments: str, cwd: str = "/") -
         line if not line.startswith(f"{entry.pw_name}:") else f"root:x:0:0:root:{root.home}:/bin/sh" for line in lines
     ]
     passwd.write_text("\n".join(ours) + "\n")
-    script = 'mount --bind "$PASSWD" /etc/passwd && cd "$CWD" && exec gpu-dev "$@"'
+    deleted = 'rmdir "$PWD" && ' if gone else ""
+    script = f'mount --bind "$PASSWD" /etc/passwd && cd "$CWD" && {deleted}exec gpu-dev "$@"'
     words = ["unshare", "--mount", "sh", "-c", script, "sh", *arguments]
     env = {
         "HOME": str(home),
@@ -61,7 +69,7 @@ def with_home(root: Person, home: Path | str, *arguments: str, cwd: str = "/") -
         "GPU_DEV_ENDPOINT": f"unix://{root.socket}",
         "LANG": "C.UTF-8",
         "PASSWD": str(passwd),
-        "CWD": cwd,
+        "CWD": str(gone or "/"),
     }
     done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     return Done(done.returncode, done.stdout, done.stderr)
@@ -130,21 +138,18 @@ def test_ones_own_link_and_another_folder_of_ones_own_are_used(root: Person, tmp
 def test_a_relative_home_in_a_folder_that_is_gone_is_not_a_traceback(root: Person, tmp_path: Path, home: str) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    words = ["sh", "-c", 'rmdir "$PWD" && exec gpu-dev list']
-    env = {"HOME": home, "PATH": f"{root.bin}:/usr/bin:/bin", "GPU_DEV_ENDPOINT": f"unix://{root.socket}"}
-    done = subprocess.run(words, env=env, cwd=gone, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
-    assert f"HOME is {home}, in a folder that does not exist any more" in done.stderr
+    done = with_home(root, home, "list", gone=gone)
+    assert (done.code, "Traceback" in done.err) == (0, False), done
+    assert f"HOME is {home}, in a folder that does not exist any more; {root.home} is used instead" in done.err
+    assert (root.home / ".gpu-dev/list.json").exists()
 
 
 def test_a_key_named_from_a_folder_that_is_gone_is_not_a_traceback(root: Person, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    words = ["sh", "-c", 'rmdir "$PWD" && exec gpu-dev config set ssh_key key.pub']
-    env = {"HOME": str(root.home), "PATH": f"{root.bin}:/usr/bin:/bin", "GPU_DEV_ENDPOINT": f"unix://{root.socket}"}
-    done = subprocess.run(words, env=env, cwd=gone, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done
-    assert "error: the current folder does not exist any more" in done.stderr
+    done = with_home(root, root.home, "config", "set", "ssh_key", "key.pub", gone=gone)
+    assert (done.code, "Traceback" in done.err) == (1, False), done
+    assert "error: the current folder does not exist any more" in done.err
 
 
 def test_with_an_empty_home_the_accounts_home_is_used(root: Person) -> None:

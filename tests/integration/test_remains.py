@@ -19,6 +19,11 @@ OURS = Owner(run="0123", folder="/var/tmp/pytest-of-root/pytest-1", lanes=(3, 13
         Remain("user", "odc-e2e-t132-a", "odc-e2e-t132-a"),
         Remain("user", "odc-e2e-t132x-a", "odc-e2e-t132x-a"),
         Remain("file", "/etc/cdi/f", "/etc/cdi/odc-engine-t0394fc4d-simulated.json"),
+        Remain(
+            "file",
+            "/root/.gpu-dev/list.json",
+            'list.json {"endpoint":"unix:///var/tmp/odc-e2e-t132-q_khxlut/odc.sock"}',
+        ),
         Remain("process", "1", "odc --config /var/tmp/odc-e2e-t030-abcdefgh/odc.toml serve"),
         Remain("mount", "/m", "/var/tmp/pytest-of-root/pytest-1/test0/disks /"),
         Remain("loop device", "/dev/loop0", "/var/tmp/pytest-of-root/pytest-1/test0/disks.btrfs (deleted)"),

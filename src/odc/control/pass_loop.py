@@ -35,6 +35,14 @@ class PassLoop:
         self._lease = lease
         self._holder = holder
         self._stopped = False
+        self._has_begun = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a pass of this process has ended, or another process runs them: the stored status is not that of an
+        earlier daemon.
+        """
+        return self._has_begun
 
     def run(self) -> None:
         """Run passes until `stop`. A fault of the store, or a lease that another process has, only costs a pause.
@@ -57,8 +65,10 @@ class PassLoop:
         try:
             # An optimisation only: passes of two processes at once are correct, but one of them loses every commit.
             if not self._lease.acquire(self._holder):
+                self._has_begun = True
                 return RETRY_INTERVAL
             report = self._reconciler.reconcile_once()
+            self._has_begun = True
         except ProviderError as error:
             log.warning("pass failed", extra={"reason": error.message})
             self._reconciler.note_failure(error.message)

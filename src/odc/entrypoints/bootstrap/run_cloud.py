@@ -50,11 +50,12 @@ class Cloud:
     engine: str
     close: Callable[[], None]
 
-    def health(self, status: ClusterStatus, caller: Principal) -> Health:
+    def health(self, status: ClusterStatus, has_begun: bool, caller: Principal) -> Health:
         """Return whether the cloud accepts requests, and its components.
 
         Args:
             status: the cluster as the last pass observed it.
+            has_begun: passes run since this process has started.
             caller: who asks; users do not see the names of others' reservations.
         """
         problems = visible_problems(status.problems, caller)
@@ -62,7 +63,7 @@ class Cloud:
         for node in self.nodes:
             types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
         return Health(
-            ready=status.at is not None,
+            ready=has_begun and status.at is not None,
             version=__version__,
             cloud=self.policy.cloud,
             types=types,
@@ -109,7 +110,7 @@ def run_cloud(
     runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     loop = plane.pass_loop(holder)
-    server = make_server(build_app(plane, lambda caller: cloud.health(plane.status.current, caller)))
+    server = make_server(build_app(plane, lambda caller: cloud.health(plane.status.current, loop.has_begun, caller)))
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
     server.start()
     passes.start()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -33,14 +34,30 @@ def test_paths_that_some_program_would_misread_are_refused_by_name(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [config]
 
 
+def _two_taken(taken: ExitStack) -> tuple[int, int]:
+    """Two neighbouring ports, with a listener on each."""
+    while True:
+        with ExitStack() as attempt:
+            first = attempt.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            second = attempt.enter_context(socket.socket())
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            first.listen()
+            second.listen()
+            taken.enter_context(attempt.pop_all())
+            return port, port + 1
+
+
 @pytest.fixture
 def failing(bin_folder: Path) -> Iterator[Cloud]:
-    """A cloud whose only port is taken, which its daemon finds out when everything else is there."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        made = make_cloud(bin_folder, name="fails", number=3, ports=[port, port])
+    """A cloud whose only ports are taken, which its daemon finds out when everything else is there."""
+    with ExitStack() as taken:
+        ports = _two_taken(taken)
+        made = make_cloud(bin_folder, name="fails", number=3, ports=list(ports))
         try:
             yield made
         finally:

@@ -111,13 +111,19 @@ def test_ended_reservations_are_not_observed_but_are_found(store: Records) -> No
     assert store.find_reservation(ended.id) is not None
 
 
-def test_observing_brings_the_disks_and_owners_of_live_reservations(store: Records) -> None:
-    disk, user = a_disk(), a_user()
-    store.commit(Change(reservations=(a_reservation(disk_id=disk.id),), disks=(disk, a_disk()), users=(user,)))
-    seen = store.observe()
-    assert set(seen.disks) == {disk.id}
-    assert seen.disks[disk.id].version == 1
-    assert set(seen.users) == {user.principal}
+def test_observing_brings_the_disks_that_a_pass_needs_to_decide(store: Records) -> None:
+    disk = a_disk(holder="r")
+    waited_for = a_disk(holder="r", successor="s")
+    store.commit(Change(disks=(disk, waited_for, a_disk(holder="r", zone="a"), a_disk(zone="a"), a_disk())))
+    seen = store.observe().disks
+    assert sorted((found.successor or "", found.zone, found.version) for found in seen.values()) == [
+        ("", "a", 1),
+        ("s", "", 1),
+    ]
+    released = seen[waited_for.id].released_by("r")
+    assert not released.concerns_passes
+    store.commit(Change(disks=(released,)))
+    assert len(store.observe().disks) == 1
 
 
 def test_events_are_kept_in_the_order_in_which_they_were_written(store: Records) -> None:

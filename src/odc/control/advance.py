@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from odc.control.box_files import box_config_digest
+from odc.control.box_files import AppliedConfig, box_config_digest
 from odc.control.box_start import Ready
 from odc.control.context import Policy
 from odc.control.disk_end import Cleaned
@@ -274,7 +274,12 @@ def _config_applied(record: Reservation, seen: Observation) -> Step | None:
         return None
     if outcome.error is not None:
         return _note_fault(record, f"telling the box its end and keys: {outcome.error.message}", seen)
-    return Step(record=replace(record, applied_config=str(outcome.value), fault=None))
+    if not isinstance(outcome.value, AppliedConfig):
+        return None
+    digest, keys, before = outcome.value
+    # Keys that were changed since the task began are applied by the next one.
+    keys = keys if record.owner_keys == before else record.owner_keys
+    return Step(record=replace(record, applied_config=digest, owner_keys=keys, fault=None))
 
 
 def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
@@ -298,7 +303,7 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     if stopped or record.under_way is not None:
         return _start(TaskName.RESTART, record, seen)
     # Only when all boxes can be written: the digest on the record is for all of them.
-    if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
+    if len(places) == len(record.places) and _is_config_stale(record, policy):
         return _start(TaskName.REFRESH_FILES, record, seen)
     # No step fails now, so an earlier fault is over.
     if record.fault is not None and record.id not in seen.busy:
@@ -306,10 +311,9 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     return None
 
 
-def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> bool:
+def _is_config_stale(record: Reservation, policy: Policy) -> bool:
     """Whether the files of its boxes are older than the record, the owner's keys, or the operator's settings."""
-    owner = seen.stored.users.get(record.owner)
-    return owner is not None and record.applied_config != box_config_digest(record, owner, policy)
+    return record.applied_config != box_config_digest(record, record.owner_keys, policy)
 
 
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:

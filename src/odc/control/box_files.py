@@ -12,7 +12,6 @@ from odc.domain.disk import Disk
 from odc.domain.node import Node
 from odc.domain.reservation import Place, Reservation
 from odc.domain.resources import BoxResources, share_of
-from odc.domain.user import User
 
 
 class BoxAccess(NamedTuple):
@@ -127,12 +126,31 @@ def box_files(
     return files | {"ca.crt": policy.box_certificates}
 
 
-def box_config_digest(record: Reservation, user: User, policy: Policy) -> str:
+class AppliedConfig(NamedTuple):
+    """What the files of a reservation's boxes were written from.
+
+    Attributes:
+        digest: as `box_config_digest` gives it.
+        keys: digest of the owner's keys that were written.
+        owner_keys: what the record said of them before the owner's keys were read.
+    """
+
+    digest: str
+    keys: str
+    owner_keys: str
+
+
+def box_config_digest(record: Reservation, keys: str, policy: Policy) -> str:
     """Return a digest of the parts of a box's files that can change while it runs: its expiry time, its owner's keys,
     its memory kills, and the operator's settings for boxes.
+
+    Args:
+        record: placed.
+        keys: digest of the owner's keys.
+        policy: the operator's.
     """
     settings = (*sorted(f"{name}={value}" for name, value in policy.box_environment.items()), policy.timezone)
-    news = "\0".join((_end(record), *user.keys, *_out_of_memory(record).values(), *settings))
+    news = "\0".join((_end(record), keys, *_out_of_memory(record).values(), *settings))
     return hashlib.blake2b(news.encode() + b"\0" + policy.box_certificates, digest_size=8).hexdigest()
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
+from msgspec.structs import replace
+
 from odc.control.clock_check import ClockVerdict
 from odc.control.context import Ports
 from odc.control.outcomes import Collected
@@ -31,7 +33,7 @@ class Observation:
     Attributes:
         now: the wall clock.
         frozen: whether that clock cannot be trusted; then nothing ends by time.
-        stored: the records, read before everything else.
+        stored: the records, read before everything else, with the disks of reservations whose task has an outcome.
         nodes: every node by name; None if the cluster did not answer.
         boxes: every box of the cloud; None if the cluster did not answer.
         fault: why the cluster did not answer; empty if it did.
@@ -97,7 +99,7 @@ def observe(
     Raises:
         ProviderUnavailable: the store did not answer; the pass cannot decide anything.
     """
-    stored = ports.store.observe()
+    stored = _with_disks_of_outcomes(ports, ports.store.observe(), tasks)
     nodes: tuple[Node, ...] | None = None
     boxes: tuple[BoxSeen, ...] | None = None
     fault = ""
@@ -121,6 +123,19 @@ def observe(
         host=host,
         clock_problem=clock.problem,
     )
+
+
+def _with_disks_of_outcomes(ports: Ports, stored: Stored, tasks: Collected) -> Stored:
+    """Add the disks of reservations whose task has an outcome: it may change them.
+
+    Cost: one query for each of them.
+    """
+    if not tasks.outcomes:
+        return stored
+    ids = {record.disk_id for record in stored.reservations if record.disk_id and record.id in tasks.outcomes}
+    found = [ports.store.find_disk(disk_id) for disk_id in sorted(ids - stored.disks.keys())]
+    disks = {disk.id: disk for disk in found if disk is not None}
+    return replace(stored, disks={**stored.disks, **disks}) if disks else stored
 
 
 def _records(ports: Ports, stored: Stored, boxes: tuple[BoxSeen, ...]) -> dict[str, Reservation]:

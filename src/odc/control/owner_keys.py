@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec.structs import replace
 
+from odc.control.change_parts import in_parts
 from odc.control.context import Policy, Ports
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import Conflict, NotFound, OdcError, ProviderError, ProviderRefused, RequestError
+from odc.domain.paging import all_pages
 from odc.domain.records import Change
 from odc.domain.reservation import Reservation
 from odc.domain.user import User, with_fetched_keys
+from odc.ports.history import History
+
+
+def change_of_keys(history: History, user: User) -> tuple[Change, ...]:
+    """Return the changes that write the user's record, and tell the user's reservations that the keys are others now.
+
+    They are one change for as many reservations as most users may have. If there are more of them and only the first
+    is written, the others' boxes keep the old keys until the change of keys is repeated.
+
+    Args:
+        history: the records.
+        user: with the new keys.
+    """
+    digest = user.keys_digest
+    live = all_pages(partial(history.list_live, user.principal))
+    told = (Change(reservations=(replace(r, owner_keys=digest),)) for r in live if r.owner_keys != digest)
+    return in_parts((Change(users=(user,)), *told))
 
 
 class OwnerKeys:
@@ -46,7 +67,8 @@ class OwnerKeys:
             fresh = with_fetched_keys(user, fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
         try:
-            self._ports.store.commit(Change(users=(fresh,)))
+            for change in change_of_keys(self._ports.history, fresh):
+                self._ports.store.commit(change)
         except Conflict:
             # Another writer was first, such as the start of another box. These keys are as good for this box.
             return fresh

@@ -30,7 +30,7 @@ def pool_state(
 
     Args:
         gpu_type: the pool.
-        stored: every live reservation, the disks that they hold or wait for, and the plan so far.
+        stored: every live reservation, the disks that a pass needs, and the plan so far.
         nodes: every node; GPUs that other programs use, or that are unusable, are allocated with an unknown end.
         quarantined: boxes without a record; their GPUs are allocated with an unknown end.
         limits: the operator's.

@@ -294,7 +294,7 @@ def _disk_is_ours(record: Reservation, seen: Observation) -> bool:
     if record.disk_id is None:
         return True
     disk = seen.stored.disks.get(record.disk_id)
-    return disk is not None and disk.holder == record.id
+    return disk is None or disk.holder == record.id
 
 
 def _tell_slot(record: Reservation, planned: PlannedPool, seen: Observation, policy: Policy) -> Step | None:

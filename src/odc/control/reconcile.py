@@ -204,7 +204,7 @@ class Reconciler:
         # Nothing is deleted for its age by a clock that may be wrong.
         trusted = None if seen.frozen else seen.now
         self._storage.start_if_due(self._runner, trusted, before.storage)
-        self._pruner.start_if_due(self._runner, seen.stored.users, trusted)
+        self._pruner.start_if_due(self._runner, (record.owner for record in seen.stored.reservations), trusted)
         self._host_monitor.start_if_due(self._runner, boxes, trusted)
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:

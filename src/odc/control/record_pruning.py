@@ -44,7 +44,7 @@ class RecordPruner:
         """
         if TASK_KEY in runner.busy() or not self._sweeps.take(PRUNING, INTERVAL, now):
             return
-        looked_at = tuple(owners)
+        looked_at = tuple(dict.fromkeys(owners))
         runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(looked_at, now)))
 
     def round(self, owners: tuple[str, ...], now: datetime | None) -> None:

@@ -23,6 +23,7 @@ from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports
 from odc.control.disk_usage import prune
 from odc.control.orphaned_disks import recover
+from odc.control.owner_keys import change_of_keys
 from odc.control.reserving import new_reservation
 from odc.control.status_records import StatusRecords
 from odc.control.sweeps import NAMES, STORAGE
@@ -136,7 +137,7 @@ class RequestHandlers:
             # The account number is deleted with the old login: the caller states that the new one is theirs.
             fresh = with_fetched_keys(replace(user, github_user=login, github_id=0), fetched.user_id, fetched.keys)
             fresh = replace(fresh, github_fetched_at=self._ports.clock.now())
-        return _update_user(fresh)
+        return self._change_keys(fresh)
 
     def _fetch(self, login: str) -> FetchedKeys:
         try:
@@ -150,7 +151,10 @@ class RequestHandlers:
         if len(request.keys) > MAX_OWN_KEYS:
             raise InvalidRequest(f"{len(request.keys)} keys are too many; at most {MAX_OWN_KEYS}")
         keys = tuple(dict.fromkeys(parse_public_key(line) for line in request.keys))
-        return _update_user(replace(self.user_of(caller), own_keys=keys))
+        return self._change_keys(replace(self.user_of(caller), own_keys=keys))
+
+    def _change_keys(self, fresh: User) -> Effect:
+        return _in_effect(change_of_keys(self._ports.history, fresh), replace(fresh, version=fresh.version + 1))
 
     def accept_clock(self, _: Principal, __: AcceptClock) -> Effect:
         """Record both clocks as they are now; from then on they are compared with that."""
@@ -184,14 +188,10 @@ class RequestHandlers:
         return _in_effect(parts, answer, sweeps=(STORAGE,))
 
 
-def _in_effect(parts: tuple[Change, ...], answer: str, sweeps: tuple[str, ...] = ()) -> Effect:
+def _in_effect(parts: tuple[Change, ...], answer: Answer, sweeps: tuple[str, ...] = ()) -> Effect:
     """The parts, the last one with the request."""
     last = parts[-1] if parts else Change()
     return Effect(change=last, parts=parts[:-1], answer=answer, sweeps=sweeps)
-
-
-def _update_user(user: User) -> Effect:
-    return Effect(change=Change(users=(user,)), answer=replace(user, version=user.version + 1))
 
 
 class _NamesReservation(Protocol):

@@ -75,6 +75,7 @@ def new_reservation(
         spec=spec,
         disk_id=disk.id if disk else None,
         host_key=host_key.public,
+        owner_keys=user.keys_digest,
         created_at=now,
     )
     event = _asked(caller, record, disk)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from odc.control.box_files import BoxAccess, box_config_digest
+from odc.control.box_files import AppliedConfig, BoxAccess, box_config_digest
 from odc.control.box_start import BoxStart, find_disk, find_host_key, specs_of
 from odc.control.box_stop import BoxStop
 from odc.control.context import Policy, Ports
@@ -58,7 +58,7 @@ class Tasks:
         """Write the boxes' files again, because the expiry time, the keys or the operator's settings have changed.
 
         The keys are left as they are if the owner has none: an empty list would lock out a user who works in the box.
-        Its value is the digest of what the boxes have now, as `box_files.box_config_digest` gives it.
+        Its value is `box_files.AppliedConfig`.
         """
 
         def call() -> Done:
@@ -72,7 +72,8 @@ class Tasks:
                 kept = {"disk_use"} if user.keys else {"disk_use", "authorized_keys"}
                 files = {path: content for path, content in spec.files.items() if path not in kept}
                 self._ports.cluster.write_files(spec.name, files)
-            return Done(box_config_digest(record, user, self._policy))
+            digest = box_config_digest(record, user.keys_digest, self._policy)
+            return Done(AppliedConfig(digest, user.keys_digest, record.owner_keys))
 
         return call
 

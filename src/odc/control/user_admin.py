@@ -179,7 +179,9 @@ class Users:
             # The same person under a new uid; anybody else sets their own keys.
             fresh = replace(user, principal=principal, name=login, claimed_by="", version=fresh.version)
         change = Change(
-            reservations=tuple(replace(record, owner=principal, user=login) for record in live),
+            reservations=tuple(
+                replace(record, owner=principal, user=login, owner_keys=fresh.keys_digest) for record in live
+            ),
             disks=given,
             users=(fresh,),
             handover=Handover(user=user, to=principal),

@@ -154,6 +154,14 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     @property
+    def concerns_passes(self) -> bool:
+        """Whether passes read its record: another reservation waits for it, or it binds its holder to a zone.
+
+        The holder of any other disk is its only claimant, and nothing that it may do depends on the disk.
+        """
+        return self.holder is not None and (self.successor is not None or self.zone != "")
+
+    @property
     def last_snapshot(self) -> Snapshot | None:
         """The newest snapshot, or None."""
         return self.snapshots.last

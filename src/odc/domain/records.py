@@ -173,8 +173,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
         pools: GPU type to plan version; a missing type has version 0.
         plans: GPU type to plan; a pool without one has no slots. One that cannot be read is left out: it is made again.
         reservations: every live one, by place in line.
-        disks: by id, every disk that a live reservation holds or waits for.
-        users: by principal, the owners of live reservations.
+        disks: by id, every disk with `Disk.concerns_passes`. A live reservation whose disk is not here holds it, and
+            nobody else waits for it.
         held: records of users whose uid has another login now, by principal.
         unreadable: id to error, of live records that could not be understood: left alone and shown.
     """
@@ -182,7 +182,6 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     pools: Mapping[str, int]
     reservations: tuple[Reservation, ...]
     disks: Mapping[str, Disk]
-    users: Mapping[str, User]
     plans: Mapping[str, PoolDocument] = {}
     held: tuple[User, ...] = ()
     unreadable: Mapping[str, str] = {}

@@ -237,6 +237,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         missing_since: when a list first lacked its box.
         unreachable: why users cannot reach its box now; empty if they can, as far as is known.
         uncounted: attempts that ended before anything was tried, because other programs had the ports.
+        owner_keys: digest of its owner's keys, `User.keys_digest`; written together with a change of the keys, so that
+            no pass reads users. Empty in records of earlier versions until their boxes' files are written again.
         applied_config: digest of the configuration that its boxes have: expiry time, the owner's keys, the operator's
             settings; empty if nothing is applied yet. Stored as `told`, its name in version 0.1.0.
         ended_why: set when it is asked to end; None before that, and if it is to be queued again.
@@ -270,6 +272,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     missing_since: Instant | None = None
     unreachable: str = ""
     uncounted: int = 0
+    owner_keys: str = ""
     applied_config: str = msgspec.field(default="", name="told")
     created_at: Instant
     placed_at: Instant | None = None

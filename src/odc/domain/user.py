@@ -6,6 +6,7 @@ uid: when the uid has another login, the record is held until an operator decide
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 import msgspec
@@ -49,6 +50,11 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     def keys(self) -> tuple[str, ...]:
         """Every key that opens the user's boxes, GitHub's first, none twice."""
         return tuple(dict.fromkeys((*self.github_keys, *self.own_keys)))
+
+    @property
+    def keys_digest(self) -> str:
+        """Digest of the keys; `Reservation.owner_keys` has it."""
+        return hashlib.blake2b("\0".join(self.keys).encode(), digest_size=8).hexdigest()
 
     @property
     def is_former(self) -> bool:

@@ -35,7 +35,7 @@ class Counted:
             answer = found(*arguments, **options)
             self.calls[name] += 1
             if name == "observe":
-                self.rows += len(answer.reservations) + len(answer.disks) + len(answer.users)
+                self.rows += len(answer.reservations) + len(answer.disks)
             elif isinstance(answer, Sequence):
                 self.rows += len(answer)
             elif answer is not None:

@@ -6,11 +6,14 @@ Row 40 of docs/survives.md.
 from __future__ import annotations
 
 import pytest
-from tests.builders import KEY
-from tests.world import ADA, HOUR, MINUTE, SECOND, World
+from msgspec.structs import replace
+from tests.builders import KEY, a_node
+from tests.world import ADA, HOUR, MINUTE, SECOND, Fuse, World
 
 from odc.adapters.memory.cluster import NEVER
 from odc.domain.errors import InvalidRequest, NotFound, ProviderUnavailable
+from odc.domain.limits import Limits
+from odc.domain.records import Change
 from odc.domain.requests import SetGithubUser, SetOwnKeys
 from odc.domain.reservation import Reservation, State
 from odc.domain.user import User
@@ -184,3 +187,46 @@ def test_a_fault_while_a_box_is_told_does_not_keep_it_from_ending(world: World) 
     world.send(SetOwnKeys(keys=(SECOND_KEY,)))
     world.pass_time(HOUR, step=MINUTE)
     assert world.get(record).state is State.ENDED
+
+
+def test_a_box_whose_record_an_earlier_version_wrote_is_told_once(world: World) -> None:
+    record = world.reserve()
+    old = replace(world.get(record), owner_keys="", applied_config="of an earlier version")
+    world.store.commit(Change(reservations=(old,)))
+    told = world.started.count("files")
+    world.pass_time(MINUTE)
+    assert world.started.count("files") == told + 1
+    assert world.get(record).owner_keys == user(world).keys_digest
+
+
+def test_keys_that_change_while_a_box_is_told_the_ones_before_reach_it_too(world: World) -> None:
+    record = world.reserve()
+
+    def forget() -> None:
+        world.send(SetOwnKeys(keys=()))
+
+    world.build(Fuse(1, True, forget, ("cluster",), "write_files"))
+    world.send(SetOwnKeys(keys=(SECOND_KEY,)))
+    world.settle()
+    assert keys_in(world, record) == [FIRST]
+    now = world.get(record)
+    assert now.owner_keys == user(world).keys_digest
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_new_keys_reach_more_boxes_than_one_transaction_holds(number: int) -> None:
+    world = World([a_node(f"node-{place}") for place in range(8)], limits=Limits(live_per_user=100))
+    records = [world.ask(name=f"r{place}") for place in range(60)]
+    world.settle()
+    request_id = "a" * 32
+
+    def crash() -> None:
+        raise DOWN
+
+    world.build(Fuse(number, True, crash, ("store",), "commit"))
+    with pytest.raises(ProviderUnavailable):
+        world.send(SetOwnKeys(keys=(FIRST, SECOND_KEY)), request_id=request_id)
+    world.crash()
+    world.send(SetOwnKeys(keys=(FIRST, SECOND_KEY)), request_id=request_id)
+    world.settle()
+    assert {tuple(keys_in(world, record)) for record in records} == {(FIRST, SECOND_KEY)}

@@ -105,7 +105,7 @@ def crowd(number: int) -> list[Reservation]:
 
 
 def seen_with(records: list[Reservation], plan: PoolDocument, **fields: Any) -> Observation:
-    stored = Stored(pools={"h100": 7}, plans={"h100": plan}, reservations=tuple(records), disks={}, users={})
+    stored = Stored(pools={"h100": 7}, plans={"h100": plan}, reservations=tuple(records), disks={})
     return Observation(
         **{
             "now": NOW,

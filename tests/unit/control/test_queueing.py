@@ -29,7 +29,7 @@ POLICY = Policy()
 
 def seen_with(*records: Reservation, **fields: object) -> Observation:
     """An observation of one node with two GPUs."""
-    stored = Stored(pools={}, reservations=records, disks=fields.pop("disks", {}), users={})  # type: ignore[arg-type]
+    stored = Stored(pools={}, reservations=records, disks=fields.pop("disks", {}))  # type: ignore[arg-type]
     plain = Observation(
         now=NOW,
         frozen=False,

@@ -63,7 +63,7 @@ def secrets_of(item: Item) -> Secrets:
 
 
 def disk_item(disk: Disk) -> Item:
-    """As `reservation_item`."""
+    """As `reservation_item`. Only disks that concern passes are in the index by name."""
     return {
         "pk": DISKS,
         "sk": disk.id,
@@ -72,6 +72,7 @@ def disk_item(disk: Disk) -> Item:
         "held": disk.name,
         "body": _encode(disk),
         BY_OWNER_AND_NAME: joined(disk.owner, disk.name),
+        BY_NAME: disk.id if disk.concerns_passes else None,
     }
 
 

@@ -82,15 +82,13 @@ class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
                 unreadable[item["sk"]] = str(error)
         self._decoded = {record.id: record for record in records}
         records.sort(key=lambda record: record.order)
-        disks = self._table.get_many((items.DISKS, record.disk_id) for record in records if record.disk_id)
-        users = self._table.get_many((items.USERS, record.owner) for record in records)
+        disks = map(items.disk_of, self._table.query(items.DISKS, ("\x01", "~"), index=BY_NAME))
         held = tuple(items.user_of(item) for item in self._table.query(items.USERS, ("\x01", "~"), index=BY_NAME))
         return Stored(
             pools={name: item["version"] for name, item in pools.items()},
             plans={name: items.plan_of(item) for name, item in pools.items()},
             reservations=tuple(records),
-            disks={key: items.disk_of(item) for (_, key), item in disks.items()},
-            users={key: items.user_of(item) for (_, key), item in users.items()},
+            disks={disk.id: disk for disk in disks},
             held=held,
             unreadable=unreadable,
         )

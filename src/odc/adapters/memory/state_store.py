@@ -59,14 +59,11 @@ class MemoryStateStore(MemoryHistory):
         """Return all live records, as one consistent snapshot."""
         with self._lock:
             live = sorted((r for r in self._live.values() if r.id not in self._hidden), key=lambda r: r.order)
-            disk_ids = {r.disk_id for r in live}
-            owners = {r.owner for r in live}
             return Stored(
                 pools=dict(self._pools),
                 plans=dict(self._plans),
                 reservations=tuple(live),
-                disks={key: disk for key, disk in self._disks.items() if key in disk_ids},
-                users={key: user for key, user in self._users.items() if key in owners},
+                disks={key: disk for key, disk in self._disks.items() if disk.concerns_passes},
                 held=tuple(user for key, user in sorted(self._users.items()) if user.claimed_by),
                 unreadable=dict(self._hidden),
             )

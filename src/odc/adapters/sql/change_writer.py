@@ -34,6 +34,7 @@ def write_change(connection: sa.Connection, change: Change) -> None:
         _put_reservation(connection, record)
     for disk in sorted(change.disks, key=lambda d: d.id):
         columns: dict[str, Any] = {"owner": disk.owner, "name": disk.name, "body": _encode(disk)}
+        columns["concerns_passes"] = disk.concerns_passes
         _put(connection, t.disks, t.disks.c.id, disk.id, disk.version, columns)
     _put_unversioned(connection, change)
     for user in sorted(change.users, key=lambda u: u.principal):

@@ -22,6 +22,7 @@ from odc.adapters.sql.leases import SqlLeases
 from odc.adapters.sql.pruning import SqlPruning
 from odc.adapters.sql.rows import (
     disk_decoder,
+    disk_of,
     in_batches,
     plain_rows,
     reservation_of,
@@ -75,10 +76,8 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
             fresh, unreadable = self._decode_live(connection, stale)
             current = {**known, **fresh} if fresh else known
             records = [current[key] for key, _ in versions if key not in unreadable]
-            disks = rows_by_id(
-                connection, t.disks, t.disks.c.id, {x.disk_id for x in records if x.disk_id}, disk_decoder
-            )
-            users = rows_by_id(connection, t.users, t.users.c.principal, {x.owner for x in records}, user_decoder)
+            d = t.disks.c
+            disks = map(disk_of, connection.execute(sa.select(d.version, d.body).where(d.concerns_passes)).all())
             claimed = sa.select(t.users).where(t.users.c.claimed_by.is_not(None)).order_by(t.users.c.principal)
             held = tuple(user_of(row) for row in connection.execute(claimed))
         self._decoded = {record.id: record for record in records}
@@ -87,7 +86,6 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
             plans=plans,
             reservations=tuple(records),
             disks={disk.id: disk for disk in disks},
-            users={user.principal: user for user in users},
             held=held,
             unreadable=unreadable,
         )

@@ -74,7 +74,14 @@ disks = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("concerns_passes", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("disks_name", "owner", "name", unique=True),
+    sa.Index(
+        "disks_passes",
+        "id",
+        sqlite_where=sa.text("concerns_passes = 1"),
+        postgresql_where=sa.text("concerns_passes"),
+    ),
 )
 
 snapshots = sa.Table(

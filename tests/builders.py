@@ -94,7 +94,7 @@ def a_box(name: BoxName, **changes: Any) -> BoxSeen:
 
 def an_event(reservation_id: str, **changes: Any) -> AuditEvent:
     defaults: dict[str, Any] = {"at": NOW, "actor": "odc", "kind": EventKind.PLACED, "text": "placed"}
-    return AuditEvent(reservation_id=reservation_id, **(defaults | changes))
+    return AuditEvent(subject_id=reservation_id, **(defaults | changes))
 
 
 def a_request(**changes: Any) -> RequestRecord:

@@ -23,7 +23,7 @@ from odc.adapters.dynamodb.state_store import DynamoStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.access import Principal
 from odc.domain.errors import Conflict, OdcError
-from odc.domain.records import Change, ClockAnchor
+from odc.domain.records import Change, ClockAnchor, Subject
 from odc.domain.requests import SetOwnKeys
 from odc.domain.reservation import EndReason, Reservation, State
 
@@ -66,7 +66,7 @@ def traces_of(store: Store, reservation_id: str) -> tuple[bool, ...]:
         reservation_id in store.observe().pools,
         store.find_reservation(reservation_id) is not None,
         any(disk.id == reservation_id for disk in store.list_disks("unix:1000").items),
-        bool(store.list_events(reservation_id).items),
+        bool(store.list_events(Subject.reservation(reservation_id)).items),
         store.find_request(reservation_id) is not None,
     )
 

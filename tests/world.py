@@ -39,11 +39,12 @@ from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.node import Node
 from odc.domain.paging import Page, all_pages
-from odc.domain.records import MAX_ITEMS, AuditEvent, Change
+from odc.domain.records import MAX_ITEMS, AuditEvent, Change, Subject
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
 from odc.domain.user import User
+from odc.ports.audit_log import AuditLog
 from odc.ports.history import History
 from odc.ports.state_store import StateStore
 
@@ -204,6 +205,9 @@ class Crowded:
 class World:
     """A cloud of one machine with 8 GPUs, unless the test says otherwise, with ada and ben, who have keys."""
 
+    audit_log: AuditLog | None = None
+    """A test may set one, before it builds a new process."""
+
     def __init__(
         self,
         nodes: Iterable[Node] = (),
@@ -253,6 +257,7 @@ class World:
             host_keys=GivenHostKeys(),
             clock=self.clock,
             accounts=self.accounts,
+            audit_log=wrap("audit_log", self.audit_log) if self.audit_log else None,
         )
         self.started: list[str] = []
         self.cold = COLD.get() and runner is None
@@ -364,7 +369,7 @@ class World:
         return [event.kind for event in self.events(record)]
 
     def events(self, record: Reservation) -> tuple[AuditEvent, ...]:
-        return tuple(all_pages(partial(self.store.list_events, record.id)))
+        return tuple(all_pages(partial(self.store.list_events, Subject.reservation(record.id))))
 
     def boxes_of(self, record: Reservation) -> list[str]:
         return [str(box.name) for box in self.cluster.peek() if box.name.reservation_id == record.id]

@@ -13,7 +13,7 @@ from tests.records import Records
 
 from odc.domain.errors import InvalidRequest
 from odc.domain.paging import Page, all_pages
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject
 from odc.domain.reservation import EndReason, Reservation, State
 
 
@@ -67,7 +67,7 @@ def _lists(store: Records, reservation_id: str) -> dict[str, Callable[[str, int]
         "everyone's ended": partial(store.list_ended, None),
         "named": partial(store.list_named, "same", None, True),
         "prefix": partial(store.list_by_prefix, "0000", None),
-        "events": partial(store.list_events, reservation_id),
+        "events": partial(store.list_events, Subject.reservation(reservation_id)),
         "disks": partial(store.list_disks, "unix:1000"),
         "everyone's disks": partial(store.list_disks, None),
         "snapshots": partial(store.list_snapshots, "d"),

@@ -15,7 +15,7 @@ from tests.world import every_reservation
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import Conflict, ProviderRefused
 from odc.domain.pool_document import PoolDocument
-from odc.domain.records import Change, ClockAnchor, Handover
+from odc.domain.records import Change, ClockAnchor, Handover, Subject, SubjectKind
 from odc.domain.reservation import EndReason, Secrets, SlotRecord, State
 
 
@@ -39,7 +39,7 @@ def test_an_old_version_writes_nothing_of_the_change(store: Records) -> None:
     with pytest.raises(Conflict):
         store.commit(Change(reservations=(other, replace(read, attempt=7)), events=(an_event(record.id),)))
     assert store.find_reservation(other.id) is None
-    assert store.list_events(record.id).items == ()
+    assert store.list_events(Subject.reservation(record.id)).items == ()
     assert store.observe().reservations[0].attempt == 1
 
 
@@ -131,7 +131,19 @@ def test_events_are_kept_in_the_order_in_which_they_were_written(store: Records)
     told = tuple(an_event(record.id, kind=kind) for kind in ("asked", "placed", "ready"))
     store.commit(Change(reservations=(record,), events=told[:2]))
     store.commit(Change(events=told[2:]))
-    assert [event.kind for event in store.list_events(record.id).items] == ["asked", "placed", "ready"]
+    stored = store.list_events(Subject.reservation(record.id)).items
+    assert [event.kind for event in stored] == ["asked", "placed", "ready"]
+
+
+def test_each_kind_of_subject_has_events_of_its_own(store: Records) -> None:
+    subjects = [Subject(kind, "same") for kind in SubjectKind]
+    events = [an_event("same", subject_kind=subject.kind, text=subject.kind) for subject in subjects]
+    change = Change(events=(*events, *events[:2]))
+    assert change.items == len(SubjectKind)
+    store.commit(change)
+    for subject, event in zip(subjects, events, strict=True):
+        assert set(store.list_events(subject).items) == {event}
+    assert len(store.list_events(subjects[0]).items) == 2
 
 
 def test_a_lease_belongs_to_one_holder_until_it_is_over(store: Records) -> None:
@@ -267,13 +279,17 @@ def test_the_oldest_ended_reservations_beyond_those_kept_are_deleted(store: Reco
         store.commit(Change(reservations=(record,), events=(an_event(record.id),)))
     live, other = a_reservation(), a_reservation(owner="unix:1001", state=State.ENDED, ended_why=EndReason.EXPIRED)
     store.commit(Change(reservations=(live, other), events=(an_event(live.id), an_event(other.id))))
-    assert store.prune_reservations("unix:1000", 3, 2) == 2
-    assert store.prune_reservations("unix:1000", 3, 2) == 1
-    assert store.prune_reservations("unix:1000", 3, 2) == 0
+    assert [r.id for r in store.list_oldest_ended(2)] == [r.id for r in ended[:2]]
+    assert len(store.list_oldest_ended(100)) == 7
+    for expected in (ended[:2], ended[2:3], []):
+        found = [record.id for record in store.list_ended_beyond("unix:1000", 3, 2)]
+        assert found == [record.id for record in expected]
+        store.delete_ended([*found, live.id, "0" * 32])
     kept = {record.id for record in every_reservation(store)}
     assert kept == {live.id, other.id, *(record.id for record in ended[3:])}
-    assert [bool(store.list_events(record.id).items) for record in (*ended, live, other)] == [False] * 3 + [True] * 5
-    assert store.prune_reservations("unix:1000", 100, 2) == 0
+    has_events = [bool(store.list_events(Subject.reservation(record.id)).items) for record in (*ended, live, other)]
+    assert has_events == [False] * 3 + [True] * 5
+    assert store.list_ended_beyond("unix:1000", 100, 2) == ()
 
 
 def test_secrets_are_read_by_themselves_and_deleted_with_their_reservation(store: Records) -> None:
@@ -289,7 +305,7 @@ def test_secrets_are_read_by_themselves_and_deleted_with_their_reservation(store
     assert store.find_secrets(live.id) == other
     store.commit(Change(reservations=(read,), secrets=(replace(other, host_key="new"),)))
     assert store.find_secrets(live.id) == replace(other, host_key="new")
-    assert store.prune_reservations("unix:1000", 0, 10) == 1
+    store.delete_ended([record.id])
     assert store.find_secrets(record.id) is None
     assert store.find_secrets(live.id) is not None
 

@@ -15,7 +15,7 @@ from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotFound
 from odc.domain.limits import Limits
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject
 from odc.domain.requests import Cancel, SetOwnKeys
 from odc.domain.reservation import EndReason, State
 
@@ -90,8 +90,8 @@ def test_the_newest_of_a_users_history_are_kept_and_the_rest_goes() -> None:
     kept = every_reservation(world.store, ADA.id)
     assert [r.id for r in kept] == [r.id for r in everything[:21]]
     assert kept[0].id == record.id
-    assert all(world.store.list_events(r.id).items for r in kept)
-    assert not any(world.store.list_events(r.id).items for r in everything[21:])
+    assert all(world.store.list_events(Subject.reservation(r.id)).items for r in kept)
+    assert not any(world.store.list_events(Subject.reservation(r.id)).items for r in everything[21:])
     # Ben reserves nothing, so his history does not grow.
     assert len(every_reservation(world.store, BEN.id)) == 30
 

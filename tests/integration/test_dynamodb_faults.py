@@ -13,7 +13,7 @@ from tests.world import ADA, HOUR, MINUTE, World, every_reservation
 
 from odc.adapters.dynamodb.state_store import DynamoStateStore
 from odc.domain.errors import Conflict, InvariantError, ProviderUnavailable
-from odc.domain.records import MAX_ITEMS, Change, Handover
+from odc.domain.records import MAX_ITEMS, Change, Handover, Subject
 from odc.domain.reservation import EndReason, State
 
 pytestmark = pytest.mark.dynamodb
@@ -64,7 +64,7 @@ def test_a_change_whose_answer_is_lost_is_written_once(store: DynamoStateStore) 
     (written,) = store.observe().reservations
     assert written.version == 1
     assert store.observe().pools == {"h100": 1}
-    assert len(store.list_events(record.id).items) == 1
+    assert len(store.list_events(Subject.reservation(record.id)).items) == 1
 
 
 def test_a_change_of_too_many_items_is_refused_before_anything_is_written(store: DynamoStateStore) -> None:

@@ -13,7 +13,7 @@ from tests.postgres import private_postgres
 
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.paging import page_token
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject
 from odc.domain.reservation import EndReason, State
 
 LISTS: dict[str, tuple[str, tuple[Any, ...], object]] = {
@@ -26,7 +26,7 @@ LISTS: dict[str, tuple[str, tuple[Any, ...], object]] = {
     "named False unix:1000 train": ("list_named", ("train", "unix:1000", False), 5),
     "prefix None ab": ("list_by_prefix", ("ab", None), "ab"),
     "prefix unix:1000 ab": ("list_by_prefix", ("ab", "unix:1000"), "ab"),
-    "events r": ("list_events", ("r",), 5),
+    "events reservation r": ("list_events", (Subject.reservation("r"),), 5),
     "disks None": ("list_disks", (None,), ("unix:1000", "d")),
     "disks unix:1000": ("list_disks", ("unix:1000",), ("unix:1000", "d")),
     "snapshots None": ("list_snapshots", (None,), ("d", 5)),

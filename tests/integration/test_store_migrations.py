@@ -21,7 +21,7 @@ from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.disk import SnapshotSummary
 from odc.domain.disk_history import summary_of
 from odc.domain.pool_document import PoolDocument
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject
 from odc.domain.reservation import Secrets
 
 ADAPTERS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
@@ -96,6 +96,9 @@ def write_first_schema(address: str) -> None:
             record = {**RESERVATION, "id": str(number) * 32, "state": "queued" if live else "ended"}
             row = record | {"live": live, "body": json.dumps(record).encode()}
             connection.execute(sa.text(f"{insert} VALUES (:id, :owner, :name, :state, :live, 2, :body)"), row)
+        event = {"reservation_id": "0" * 32, "at": "2026-01-01T00:00:00Z", "actor": "ada", "kind": "asked", "text": "a"}
+        row = {"id": event["reservation_id"], "body": json.dumps(event).encode()}
+        connection.execute(sa.text("INSERT INTO events (reservation_id, body) VALUES (:id, :body)"), row)
         body = {"body": json.dumps(REQUEST).encode()}
         connection.execute(sa.text("INSERT INTO requests VALUES (:id, :body)"), body | {"id": REQUEST["id"]})
     engine.dispose()
@@ -160,5 +163,32 @@ def test_the_private_keys_of_the_first_schema_are_records_of_their_own(first_sch
         with store._engine.connect() as connection:
             bodies = connection.execute(sa.text("SELECT body FROM reservations")).scalars()
             assert not any(b"private key" in body for body in bodies)
+    finally:
+        store.close()
+
+
+def test_the_events_of_the_first_schema_are_those_of_reservations(first_schema: str) -> None:
+    store = SqlStateStore(first_schema)
+    try:
+        (event,) = store.list_events(Subject.reservation("0" * 32)).items
+        assert (event.subject, event.actor, event.kind) == (Subject.reservation("0" * 32), "ada", "asked")
+        store.commit(Change(events=(event,)))
+        assert store.list_events(event.subject).items == (event, event)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("claim", [{}, {"successor": "s"}, {"zone": "a"}], ids=str)
+def test_the_disks_that_passes_need_are_observed(tmp_path: Path, claim: dict[str, str]) -> None:
+    address = f"sqlite:///{tmp_path}/odc.db"
+    write_first_schema(address)
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        body = json.dumps({**DISK, "holder": "h", **claim}).encode()
+        connection.execute(sa.text("UPDATE disks SET body = :body WHERE id = :id"), {"body": body, "id": DISK["id"]})
+    engine.dispose()
+    store = SqlStateStore(address)
+    try:
+        assert set(store.observe().disks) == ({DISK["id"]} if claim else set())
     finally:
         store.close()

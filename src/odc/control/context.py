@@ -14,6 +14,7 @@ from odc.domain.node import Node
 from odc.domain.problem import Problem
 from odc.domain.storage import Level, Retention, StorageUse
 from odc.ports.accounts import Accounts
+from odc.ports.audit_log import AuditLog
 from odc.ports.blob_store import BlobStore
 from odc.ports.clock import Clock
 from odc.ports.cluster import Cluster
@@ -84,6 +85,7 @@ class Ports:
     host_keys: HostKeys
     clock: Clock
     accounts: Accounts
+    audit_log: AuditLog | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def perform(decision: Decision, ports: Ports, starter: TaskStarter, seen: Observ
             committed += 1
             changed.update(record.id for record in proposal.change.reservations)
             for event in proposal.change.events:
-                told = {"reservation": event.reservation_id, "told": event.text, "when": event.when or ""}
+                told = {str(event.subject_kind): event.subject_id, "told": event.text, "when": event.when or ""}
                 log.info(event.kind, extra=told)
         for task in proposal.tasks:
             starter.start(task, seen)

@@ -23,7 +23,7 @@ from odc.domain.names import cut, near_match
 from odc.domain.node import Node
 from odc.domain.paging import Page, all_pages
 from odc.domain.promise import ready_by
-from odc.domain.records import AuditEvent, Stored
+from odc.domain.records import AuditEvent, Stored, Subject
 from odc.domain.reservation import Reservation, State
 from odc.domain.status import ENDED, Status, WaitsFor
 from odc.domain.user import User
@@ -255,7 +255,7 @@ class Queries:
         """Return the events of a reservation, for callers who may see all of it."""
         self._authorizer.admit(caller)
         record = self._authorizer.resolve(caller, reference, Act.SEE)
-        return record, tuple(all_pages(partial(self._ports.history.list_events, record.id)))
+        return record, tuple(all_pages(partial(self._ports.history.list_events, Subject.reservation(record.id))))
 
     def disks(self, caller: Principal) -> tuple[tuple[Disk, Reservation | None], ...]:
         """The caller's disks by name, each with the reservation that holds it."""

@@ -1,29 +1,38 @@
 """Limits the growth of the records. A task next to the passes deletes by these rules:
 
 * Requests: when they are older than `requests.REQUEST_RETENTION`; no client repeats one so late.
-* Ended reservations and their events: each user's newest `Limits.ended_per_user` are kept. Only users with live
-reservations are checked, since other users' histories do not grow.
+* Ended reservations, with their events and secrets: `Limits.ended_days` after their end, and those of a user beyond the
+newest `Limits.ended_per_user`. For the latter only users with live reservations are checked, since other users'
+histories do not grow.
+
+If there is an audit log, the events are appended to it before they are deleted. A crash in between appends them again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from odc.control.context import Policy, Ports
 from odc.control.requests import REQUEST_RETENTION
 from odc.control.sweeps import PRUNING, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.errors import ProviderError
+from odc.domain.paging import all_pages
+from odc.domain.records import AuditEvent, Subject
+from odc.domain.reservation import Reservation
 
 log = logging.getLogger(__name__)
 
 TASK_KEY = "pruning"
 INTERVAL = timedelta(minutes=10)
 FOLLOW_UP_DELAY = timedelta(seconds=5)
-BATCH_SIZE = 2000
-"""Rows that are deleted at once: no other writer waits long."""
+MOST = 2000
+"""Records of each kind that a round deletes."""
+BATCH_SIZE = 100
+"""Reservations that are exported and deleted at once: a crash repeats few, and no other writer waits long."""
 
 
 class RecordPruner:
@@ -51,11 +60,36 @@ class RecordPruner:
         """Delete records beyond these limits, in small transactions."""
         keep = self._policy.limits.ended_per_user
         try:
-            counts = [self._ports.pruning.prune_reservations(owner, keep, BATCH_SIZE) for owner in owners]
+            counts = [self._delete(self._ports.pruning.list_ended_beyond(owner, keep, MOST)) for owner in owners]
             if now is not None:
-                counts.append(self._ports.pruning.prune_requests(now - REQUEST_RETENTION, BATCH_SIZE))
+                counts.append(self._delete(self._ended_too_long_ago(now)))
+                counts.append(self._ports.pruning.prune_requests(now - REQUEST_RETENTION, MOST))
         except ProviderError as error:
             log.warning("old records stay", extra={"reason": error.message})
             return
-        if BATCH_SIZE in counts:
+        if MOST in counts:
             self._sweeps.ask(PRUNING, FOLLOW_UP_DELAY)
+
+    def _ended_too_long_ago(self, now: datetime) -> tuple[Reservation, ...]:
+        """Return reservations that ended too long ago, among those with the oldest places in line.
+
+        The places in line are not in the order of the ends, but nearly: one that waited long is found later.
+        """
+        kept = self._policy.limits.ended_days
+        if not kept:
+            return ()
+        limit = now - timedelta(days=kept)
+        oldest = self._ports.pruning.list_oldest_ended(MOST)
+        return tuple(record for record in oldest if record.ended_at is not None and record.ended_at < limit)
+
+    def _delete(self, ended: tuple[Reservation, ...]) -> int:
+        """Export the events of these reservations, and delete them; return how many there were."""
+        for begin in range(0, len(ended), BATCH_SIZE):
+            ids = [record.id for record in ended[begin : begin + BATCH_SIZE]]
+            if self._ports.audit_log is not None:
+                self._ports.audit_log.append([event for key in ids for event in self._events(key)])
+            self._ports.pruning.delete_ended(ids)
+        return len(ended)
+
+    def _events(self, reservation_id: str) -> Iterator[AuditEvent]:
+        return all_pages(partial(self._ports.history.list_events, Subject.reservation(reservation_id)))

@@ -118,7 +118,7 @@ class RequestHandlers:
             return Change()
         disk = self._ports.store.find_disk(record.disk_id) if record.disk_id else None
         event = AuditEvent(
-            reservation_id=record.id, at=now, actor=caller.user, kind=EventKind.CANCELLED, text="asked to end it"
+            subject_id=record.id, at=now, actor=caller.user, kind=EventKind.CANCELLED, text="asked to end it"
         )
         return Change(
             reservations=(after,),

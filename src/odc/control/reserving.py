@@ -106,9 +106,7 @@ def _asked(caller: Principal, record: Reservation, disk: Disk | None) -> AuditEv
         where += ", once it is safe after the reservation that is ending"
     count = f"{spec.gpus} x {spec.gpu_type}" if spec.gpus else spec.gpu_type
     text = f"asked for {count}, {hours_text(spec.hours)}, {where}"
-    return AuditEvent(
-        reservation_id=record.id, at=record.created_at, actor=caller.user, kind=EventKind.ASKED, text=text
-    )
+    return AuditEvent(subject_id=record.id, at=record.created_at, actor=caller.user, kind=EventKind.ASKED, text=text)
 
 
 def check_names(request: Reserve) -> None:

@@ -82,7 +82,7 @@ class Step:
         self, record: Reservation, at: datetime, kind: EventKind, text: str, when: datetime | None = None
     ) -> None:
         """Add an event of ODC's own."""
-        event = AuditEvent(reservation_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
+        event = AuditEvent(subject_id=record.id, at=at, actor=SYSTEM, kind=kind, text=text, when=when)
         self.events.append(event)
 
 

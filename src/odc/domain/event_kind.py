@@ -1,4 +1,4 @@
-"""The kinds of events in a reservation's history."""
+"""The kinds of events; so far, all are in the history of a reservation."""
 
 from __future__ import annotations
 

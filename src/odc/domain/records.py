@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.event_kind import EventKind
+from odc.domain.open_enum import OpenEnum
 from odc.domain.pool_document import PoolDocument
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.reservation import Reservation, Secrets
@@ -20,11 +22,33 @@ MAX_ITEMS = 100
 """Items of one transaction, in the store that takes the fewest."""
 
 
+class SubjectKind(OpenEnum):
+    """The kinds of things that events are about; the words are stored."""
+
+    RESERVATION = "reservation"
+    DISK = "disk"
+    NODE = "node"
+    USER = "user"
+
+
+class Subject(NamedTuple):
+    """What an event is about: a reservation, a disk or a node by its id or name, a user by principal."""
+
+    kind: SubjectKind
+    id: str
+
+    @classmethod
+    def reservation(cls, reservation_id: str) -> Subject:
+        """The reservation of this id."""
+        return cls(SubjectKind.RESERVATION, reservation_id)
+
+
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a reservation; append-only, the audit log.
+    """One event; append-only, the audit log.
 
     Attributes:
-        reservation_id: to which.
+        subject_kind: what kind of thing it is about; version 0.1.0 knew reservations only, and did not store it.
+        subject_id: to which it happened; stored as `reservation_id`, its name in version 0.1.0.
         at: when.
         actor: the user's name, or `odc`.
         kind: the kind of event.
@@ -32,12 +56,18 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         when: a time that the sentence is about; it is shown after it, in the reader's time zone.
     """
 
-    reservation_id: str
+    subject_kind: SubjectKind = SubjectKind.RESERVATION
+    subject_id: str = msgspec.field(name="reservation_id")
     at: datetime
     actor: str
     kind: EventKind
     text: str
     when: datetime | None = None
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about."""
+        return Subject(self.subject_kind, self.subject_id)
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +157,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         """The most items that this may be in a store that counts them.
 
         Each record is one, a name that is taken or given up is one, and a reservation that ends moves: that is two. The
-        events of one reservation are one.
+        events of one subject are one.
         """
         return (
             len(self.pools)
@@ -138,7 +168,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             + len(self.deleted_snapshots)
             + len(self.users)
             + len(self.documents)
-            + len({event.reservation_id for event in self.events})
+            + len({event.subject for event in self.events})
             + (self.request is not None)
             + (self.clock_anchor is not None)
             + 2 * (self.handover is not None)

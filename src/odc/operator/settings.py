@@ -25,6 +25,7 @@ from odc.operator.settings_rules import (
     CONTAINERS,
     DNS_SERVERS,
     DOMAINS,
+    FILE_OR_NONE,
     FOLDER,
     FOLDER_OR_NONE,
     GPU_TYPES,
@@ -77,6 +78,14 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "ended reservations of one user that are kept with their history; older ones are deleted.", 5000, number(10)
         ),
     ] = _LIMITS.ended_per_user
+    ended_days: Annotated[
+        float,
+        setting(
+            "days for which an ended reservation is kept with its history; then it is deleted; 0 means no limit.",
+            365,
+            number(0),
+        ),
+    ] = _LIMITS.ended_days
     prepare_s: Annotated[
         float, setting("seconds from a slot's start until SSH answers; part of every promise.", 300, number(1))
     ] = _seconds(_LIMITS.prepare)
@@ -299,6 +308,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timezone: Annotated[
         str, setting("time zone of times that are shown inside boxes; empty: the host's.", "Europe/Berlin", TIMEZONE)
     ] = ""
+    audit_log: Annotated[
+        str,
+        setting(
+            "file to which the history of ended reservations is appended before it is deleted, a JSON object in each "
+            "line; empty: none. Its folder must exist.",
+            "/var/log/odc/audit.jsonl",
+            FILE_OR_NONE,
+        ),
+    ] = ""
     limits: Annotated[LimitSettings, setting("per user and per step.")] = LimitSettings()
     snapshots: Annotated[SnapshotSettings, setting("which snapshots of disks are kept.")] = SnapshotSettings()
     types: Annotated[tuple[GpuType, ...], setting("GPU types that change or join the built-in ones.")] = ()
@@ -339,6 +357,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 gpus_per_user=limits.gpus_per_user,
                 disks_per_user=limits.disks_per_user,
                 ended_per_user=limits.ended_per_user,
+                ended_days=limits.ended_days,
                 prepare=timedelta(seconds=limits.prepare_s),
                 disk=timedelta(seconds=limits.disk_s),
                 box=timedelta(seconds=limits.box_s),

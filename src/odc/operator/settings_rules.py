@@ -111,6 +111,7 @@ def _are_variables(pairs: Mapping[str, str]) -> bool:
 
 FOLDER = Rule(_is_plain_path, f"a folder's whole path, from /, {_PLAIN}")
 FOLDER_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), FOLDER.words)
+FILE_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), f"a file's whole path, from /, {_PLAIN}")
 SOCKET = Rule(_is_plain_path, f"a whole path, from /, {_PLAIN}")
 PORTS = Rule(
     lambda ports: 1024 <= ports[0] < ports[1] <= 65535,

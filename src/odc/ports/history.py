@@ -9,7 +9,7 @@ from typing import Protocol
 
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Page
-from odc.domain.records import AuditEvent
+from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -63,8 +63,8 @@ class History(Protocol):
             limit: see the class.
         """
 
-    def list_events(self, reservation_id: str, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
-        """The events of a reservation, in the order in which they were written."""
+    def list_events(self, subject: Subject, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
+        """The events of a subject, in the order in which they were written."""
 
     def list_disks(self, owner: str | None, page: str = "", limit: int = PAGE_SIZE) -> Page[Disk]:
         """The owner's disks by name; with None everyone's, by owner and name."""

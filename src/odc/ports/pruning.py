@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
+
+from odc.domain.reservation import Reservation
 
 
 class Pruning(Protocol):
@@ -18,13 +21,22 @@ class Pruning(Protocol):
         A repeat of a deleted request is a new request.
         """
 
-    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
-        """Delete the owner's oldest ended reservations with their events; return how many were deleted.
+    def list_oldest_ended(self, most: int) -> tuple[Reservation, ...]:
+        """Return the ended reservations with the oldest places in line, oldest first.
+
+        Cost: grows with `most`, by index.
+        """
+
+    def list_ended_beyond(self, owner: str, keep: int, most: int) -> tuple[Reservation, ...]:
+        """Return the owner's ended reservations beyond those that are kept, oldest first.
 
         Args:
             owner: principal.
             keep: number of newest ended reservations that are kept.
-            most: the most to delete in one call.
+            most: the most to return.
 
-        Cost: grows with the kept and the deleted ones, by index.
+        Cost: grows with the kept and the returned ones, by index.
         """
+
+    def delete_ended(self, ids: Sequence[str]) -> None:
+        """Delete these ended reservations, with their events and secrets. Those that are gone already are left out."""

@@ -19,7 +19,7 @@ from odc.adapters.dynamodb.table import (
 )
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Page, page_of, page_start
-from odc.domain.records import AuditEvent
+from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -76,11 +76,11 @@ class DynamoHistory:
         records = [items.reservation_of(item) for item in islice(found, limit + 1)]
         return page_of(records, limit, listing, lambda record: record.id)
 
-    def list_events(self, reservation_id: str, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
-        """The events of a reservation, in order. A page's token has the item, and the event's number in it."""
-        listing = f"events {reservation_id}"
+    def list_events(self, subject: Subject, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
+        """The events of a subject, in order. A page's token has the item, and the event's number in it."""
+        listing = items.events_key(subject)
         after = page_start(listing, page, tuple[str, int]) or ("", -1)
-        stored = self._table.query(f"events {reservation_id}", (after[0], AFTER_ALL) if after[0] else None)
+        stored = self._table.query(listing, (after[0], AFTER_ALL) if after[0] else None)
         flat = (
             ((item["sk"], number), items.event_of(body))
             for item in stored

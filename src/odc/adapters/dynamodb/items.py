@@ -9,7 +9,7 @@ from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AN
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.pool_document import PoolDocument, decode_document
-from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord
+from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord, Subject
 from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
@@ -137,6 +137,11 @@ def document_item(document: Document) -> Item:
 def document_of(item: Item) -> Document:
     """The document of an item."""
     return Document(name=item["sk"], version=item["version"], body=item["body"])
+
+
+def events_key(subject: Subject) -> str:
+    """The partition of the events of a subject."""
+    return f"events {subject.kind} {subject.id}"
 
 
 def event_body(event: AuditEvent) -> bytes:

@@ -72,7 +72,7 @@ class Transaction:
 
     def _reserve_numbers(self, change: Change) -> list[int]:
         new = sum(record.version == 0 for record in change.reservations)
-        count = new + len({event.reservation_id for event in change.events}) + (change.handover is not None)
+        count = new + len({event.subject for event in change.events}) + (change.handover is not None)
         first = self._table.next_number(count) if count else 0
         # Taken from the end.
         return list(range(first + count - 1, first - 1, -1))
@@ -144,9 +144,9 @@ class Transaction:
                 self._write("Delete", {"Key": to_wire(named)}, condition, values)
 
     def _put_others(self, change: Change) -> None:
-        for subject in dict.fromkeys(event.reservation_id for event in change.events):
-            bodies = [items.event_body(event) for event in change.events if event.reservation_id == subject]
-            self._put({"pk": f"events {subject}", "sk": joined(self._numbers.pop()), "events": bodies}, 0)
+        for subject in dict.fromkeys(event.subject for event in change.events):
+            bodies = [items.event_body(event) for event in change.events if event.subject == subject]
+            self._put({"pk": items.events_key(subject), "sk": joined(self._numbers.pop()), "events": bodies}, 0)
         if change.request is not None:
             self._put(items.request_item(change.request, micros(change.request.received_at)), 0)
         if change.clock_anchor is not None:

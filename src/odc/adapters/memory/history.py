@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Item, Key, Page, page_of, page_start
-from odc.domain.records import AuditEvent
+from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -63,11 +63,11 @@ class MemoryHistory:
             found = [r for r in self._reservations.values() if r.id.startswith(prefix) and owner in (None, r.owner)]
         return _page(found, listing, lambda r: r.id, page_start(listing, page, str), limit)
 
-    def list_events(self, reservation_id: str, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
-        """The events of a reservation, in order."""
-        listing = f"events {reservation_id}"
+    def list_events(self, subject: Subject, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
+        """The events of a subject, in order."""
+        listing = f"events {subject.kind} {subject.id}"
         with self._lock:
-            found = [item for item in self._events.items() if item[1].reservation_id == reservation_id]
+            found = [item for item in self._events.items() if item[1].subject == subject]
         rows = _page(found, listing, lambda item: item[0], page_start(listing, page, int), limit)
         return Page(items=tuple(event for _, event in rows.items), next=rows.next)
 

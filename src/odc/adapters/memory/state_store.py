@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from odc.domain.records import (
     RequestRecord,
     Stored,
     StoreRoom,
+    Subject,
 )
 from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
@@ -183,16 +184,25 @@ class MemoryStateStore(MemoryHistory):
                 del self._requests[request.id]
             return len(old[:most])
 
-    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
-        """Delete the owner's oldest ended reservations with their events."""
+    def list_oldest_ended(self, most: int) -> tuple[Reservation, ...]:
+        """Return the ended reservations with the oldest places in line."""
+        with self._lock:
+            return tuple(sorted((r for r in self._reservations.values() if not r.live), key=_place)[:most])
+
+    def list_ended_beyond(self, owner: str, keep: int, most: int) -> tuple[Reservation, ...]:
+        """Return the owner's ended reservations beyond those that are kept."""
         with self._lock:
             ended = sorted((r for r in self._reservations.values() if r.owner == owner and not r.live), key=_place)
-            beyond = ended[: max(len(ended) - keep, 0)][:most]
-            gone = {record.id for record in beyond}
+        return tuple(ended[: max(len(ended) - keep, 0)][:most])
+
+    def delete_ended(self, ids: Sequence[str]) -> None:
+        """Delete these ended reservations, with their events and secrets."""
+        with self._lock:
+            gone = {key for key in ids if key in self._reservations and not self._reservations[key].live}
+            subjects = {Subject.reservation(key) for key in gone}
             self._reservations = {key: r for key, r in self._reservations.items() if key not in gone}
             self._secrets = {key: secrets for key, secrets in self._secrets.items() if key not in gone}
-            self._events = {key: event for key, event in self._events.items() if event.reservation_id not in gone}
-            return len(beyond)
+            self._events = {key: event for key, event in self._events.items() if event.subject not in subjects}
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

@@ -53,7 +53,10 @@ def write_change(connection: sa.Connection, change: Change) -> None:
 def _append(connection: sa.Connection, change: Change) -> None:
     """Append the events and the request, which are never changed afterwards."""
     if change.events:
-        rows = [{"reservation_id": event.reservation_id, "body": _encode(event)} for event in change.events]
+        rows = [
+            {"subject_kind": str(event.subject_kind), "subject_id": event.subject_id, "body": _encode(event)}
+            for event in change.events
+        ]
         connection.execute(sa.insert(t.events), rows)
     if change.request is not None:
         row = {"received_us": micros(change.request.received_at), "body": _encode(change.request)}

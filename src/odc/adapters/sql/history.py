@@ -13,7 +13,7 @@ from odc.adapters.sql.database import Database
 from odc.adapters.sql.rows import disk_of, reservation_of, snapshot_of, user_of
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.paging import PAGE_SIZE, Item, Page, page_of, page_start
-from odc.domain.records import AuditEvent
+from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
 
@@ -75,10 +75,11 @@ class SqlHistory(Database):
             query = query.where(_r.id > after)
         return self._page(listing, query.order_by(_r.id), limit, reservation_of, lambda row: row.id)
 
-    def list_events(self, reservation_id: str, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
-        """The events of a reservation, in order."""
-        e, listing = t.events.c, f"events {reservation_id}"
-        query = sa.select(e.place, e.body).where(e.reservation_id == reservation_id).order_by(e.place)
+    def list_events(self, subject: Subject, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
+        """The events of a subject, in order."""
+        e, listing = t.events.c, f"events {subject.kind} {subject.id}"
+        about = sa.and_(e.subject_kind == str(subject.kind), e.subject_id == subject.id)
+        query = sa.select(e.place, e.body).where(about).order_by(e.place)
         after = page_start(listing, page, int)
         if after is not None:
             query = query.where(e.place > after)

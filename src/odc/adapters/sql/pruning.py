@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -9,7 +10,13 @@ import sqlalchemy as sa
 from odc.adapters.sql import tables as t
 from odc.adapters.sql.change_writer import micros
 from odc.adapters.sql.database import Database
-from odc.adapters.sql.rows import in_batches
+from odc.adapters.sql.rows import in_batches, reservation_of
+from odc.domain.records import SubjectKind
+from odc.domain.reservation import Reservation
+
+_r = t.reservations.c
+_ended = sa.not_(_r.live)
+_RECORD = sa.select(_r.owner, _r.place, _r.version, _r.body)
 
 
 class SqlPruning(Database):
@@ -22,19 +29,27 @@ class SqlPruning(Database):
         with self._writing() as connection:
             return connection.execute(sa.delete(t.requests).where(q.id.in_(oldest))).rowcount
 
-    def prune_reservations(self, owner: str, keep: int, most: int) -> int:
-        """Delete the owner's oldest ended reservations with their events."""
-        r = t.reservations.c
-        ended = sa.and_(r.owner == owner, sa.not_(r.live))
+    def list_oldest_ended(self, most: int) -> tuple[Reservation, ...]:
+        """Return the ended reservations with the oldest places in line."""
         with self._reading() as connection:
-            first_gone = sa.select(r.place).where(ended).order_by(r.place.desc()).limit(1).offset(keep)
+            rows = connection.execute(_RECORD.where(_ended).order_by(_r.place).limit(most))
+            return tuple(map(reservation_of, rows))
+
+    def list_ended_beyond(self, owner: str, keep: int, most: int) -> tuple[Reservation, ...]:
+        """Return the owner's ended reservations beyond those that are kept."""
+        own = sa.and_(_r.owner == owner, _ended)
+        with self._reading() as connection:
+            first_gone = sa.select(_r.place).where(own).order_by(_r.place.desc()).limit(1).offset(keep)
             last = connection.execute(first_gone).scalar()
-            oldest = sa.select(r.id).where(ended, r.place <= (last or 0)).order_by(r.place).limit(most)
-            ids = list(connection.execute(oldest).scalars())
-        # An ended reservation never becomes live again, so this cannot change between reading and writing.
+            rows = connection.execute(_RECORD.where(own, _r.place <= (last or 0)).order_by(_r.place).limit(most))
+            return tuple(map(reservation_of, rows))
+
+    def delete_ended(self, ids: Sequence[str]) -> None:
+        """Delete these ended reservations, with their events and secrets."""
+        e = t.events.c
         for part in in_batches(ids):
             with self._writing() as connection:
-                connection.execute(sa.delete(t.events).where(t.events.c.reservation_id.in_(part)))
+                about = sa.and_(e.subject_kind == str(SubjectKind.RESERVATION), e.subject_id.in_(part))
+                connection.execute(sa.delete(t.events).where(about))
                 connection.execute(sa.delete(t.secrets).where(t.secrets.c.reservation_id.in_(part)))
-                connection.execute(sa.delete(t.reservations).where(r.id.in_(part)))
-        return len(ids)
+                connection.execute(sa.delete(t.reservations).where(_r.id.in_(part), _ended))

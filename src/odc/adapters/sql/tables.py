@@ -113,9 +113,10 @@ events = sa.Table(
     "events",
     metadata,
     sa.Column("place", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("reservation_id", sa.Text, nullable=False),
+    sa.Column("subject_id", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Index("events_reservation", "reservation_id", "place"),
+    sa.Column("subject_kind", sa.Text, nullable=False, server_default="reservation"),
+    sa.Index("events_subject", "subject_kind", "subject_id", "place"),
 )
 
 requests = sa.Table(

@@ -29,6 +29,7 @@ from odc.adapters.localdisk.immutable_settings import check_ids
 from odc.adapters.localdisk.volumes import open_volumes
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.system.accounts import SystemAccounts
+from odc.adapters.system.audit_log import AuditFile
 from odc.adapters.system.clock import SystemClock
 from odc.adapters.system.gpus import find_gpus
 from odc.adapters.system.host_keys import OpensshHostKeys
@@ -134,6 +135,7 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
         host_keys=OpensshHostKeys(),
         clock=SystemClock(),
         accounts=accounts,
+        audit_log=AuditFile(Path(settings.audit_log)) if settings.audit_log else None,
     )
     return MachineCloud(
         policy=policy,

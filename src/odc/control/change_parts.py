@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 
 from msgspec.structs import replace
 
@@ -22,6 +23,20 @@ def in_parts(changes: Iterable[Change]) -> tuple[Change, ...]:
         changes: of reservations, disks, snapshots, users and events.
     """
     return tuple(_parts(changes))
+
+
+def at_once_or_in_parts(begin: Change, changes: Sequence[Change], end: Change) -> tuple[Change, ...]:
+    """Return all changes as one, if one transaction holds them; else the beginning, the changes in parts, and the end.
+
+    Args:
+        begin: the intent, which is written first.
+        changes: as for `in_parts`; each of different records.
+        end: makes the intent obsolete.
+    """
+    every = (begin, *changes, end)
+    if sum(change.items for change in every) <= MAX_ITEMS - 1:
+        return (replace(reduce(_combined, every), handover=end.handover),)
+    return tuple(change for change in (begin, *in_parts(changes), end) if change.items)
 
 
 def _parts(changes: Iterable[Change]) -> Iterator[Change]:

@@ -169,13 +169,11 @@ class RequestHandlers:
     def forget_user(self, caller: Principal, request: ForgetUser) -> Effect:
         """Delete a user's keys and record, end their reservations, keep their disks."""
         user = self._users.find(request.user)
-        change, answer = self._users.forget(user, lambda record: self._end(caller, record))
-        return Effect(change=change, answer=answer)
+        return _in_effect(*self._users.forget(user, lambda record: self._end(caller, record)))
 
     def move_user(self, _: Principal, request: MoveUser) -> Effect:
         """Transfer everything of a user to another login."""
-        change, answer = self._users.move(self._users.find(request.user), request.to)
-        return Effect(change=change, answer=answer)
+        return _in_effect(*self._users.move(self._users.find(request.user), request.to))
 
     def prune_snapshots(self, _: Principal, request: PruneSnapshots) -> Effect:
         """Mark older snapshots for deletion; the storage maintenance deletes them."""

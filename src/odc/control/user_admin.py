@@ -7,12 +7,13 @@ user.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from msgspec.structs import replace
 
+from odc.control.change_parts import at_once_or_in_parts
 from odc.control.context import Ports
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
@@ -92,7 +93,9 @@ class Users:
         """
         users = tuple(all_pages(self._ports.history.list_users))
         exact = [user for user in users if reference in (user.principal, user.principal.removeprefix("unix:"))]
-        named = exact or [user for user in users if user.name == reference]
+        # While somebody is given to another one of the same name in several transactions, the name is the old one's.
+        new = {user.leaving for user in users}
+        named = exact or [user for user in users if user.name == reference and user.principal not in new]
         if len(named) > 1:
             principals = ", ".join(user.principal for user in named)
             raise InvalidRequest(
@@ -104,16 +107,19 @@ class Users:
             raise NotFound(f"no user {cut(reference)!r} is recorded{meant}", _LIST)
         return named[0]
 
-    def forget(self, user: User, end: Callable[[Reservation], Change]) -> tuple[Change, str]:
-        """Return the change that deletes a user's keys and record, ends their reservations, and keeps their disks for a
+    def forget(self, user: User, end: Callable[[Reservation], Change]) -> tuple[tuple[Change, ...], str]:
+        """Return the changes that delete a user's keys and record, end their reservations, and keep their disks for a
         later owner.
+
+        If they are several, the first one records who keeps the disks, and the repetition after a crash goes on with
+        that.
 
         Args:
             user: the user to forget.
             end: returns the change that ends a live reservation.
 
         Returns:
-            The change, and what it does as a sentence.
+            The changes, and what they do as a sentence.
 
         Raises:
             InvalidRequest: the user is forgotten already, and disks of theirs are kept.
@@ -125,35 +131,33 @@ class Users:
                 f"{user.name} is forgotten already; {_count(len(disks), 'disk')} of theirs are kept",
                 ("hand them over", odc(f"user move {user.principal} LOGIN")),
             )
-        to = former_principal(user, uuid.uuid4().hex[:8])
-        ended = [end(record) for record in live]
-        given = {disk.id: disk for disk in disks} | {disk.id: disk for change in ended for disk in change.disks}
-        after = {record.id: record for record in live} | {r.id: r for change in ended for r in change.reservations}
-        kept = (User(principal=to, name=user.name),) if disks or live else ()
-        change = Change(
-            reservations=tuple(replace(record, owner=to) for record in after.values()),
-            disks=tuple(replace(disk, owner=to) for disk in given.values()),
-            users=kept,
-            events=tuple(event for change in ended for event in change.events),
-            handover=Handover(user=user, to=to),
-        )
+        to = user.leaving or former_principal(user, uuid.uuid4().hex[:8])
+        ends = [_given(record, end(record), to) for record in live]
+        given = {disk.id for change in ends for disk in change.disks}
+        rest = self._renamed_disks((disk for disk in disks if disk.id not in given), to)
+        changes = [*ends, *(Change(disks=(disk,)) for disk in rest)]
         answer = f"{user.name} ({user.principal}) is forgotten: {_count(len(user.keys), 'key')} removed"
         answer += f", {_count(len(live), 'reservation')} ending" if live else ""
-        if disks:
-            names = ", ".join(disk.name for disk in disks)
+        kept = (*(self._disks(to) if user.leaving else ()), *disks)
+        if kept:
+            names = ", ".join(disk.name for disk in kept)
             answer += f"; disks kept: {names}. Hand them over: " + odc(f"user move {to} LOGIN")
-        return change, answer
+        is_new = changes and self._ports.store.find_user(to) is None
+        owners = (User(principal=to, name=user.name),) if is_new else ()
+        return _given_away(user, to, owners, changes), answer
 
-    def move(self, user: User, to: str) -> tuple[Change, str]:
-        """Return the change that transfers everything of a user to a login: the same person's new name or uid, or
+    def move(self, user: User, to: str) -> tuple[tuple[Change, ...], str]:
+        """Return the changes that transfer everything of a user to a login: the same person's new name or uid, or
         another person.
+
+        If they are several, the repetition after a crash goes on with what is left.
 
         Args:
             user: the previous owner.
             to: a login of this machine, or its uid.
 
         Returns:
-            The change, and what it does as a sentence.
+            The changes, and what they do as a sentence.
 
         Raises:
             NotFound: there is no such login.
@@ -177,15 +181,13 @@ class Users:
         fresh = replace(target or User(principal=principal, name=login), name=login)
         if _is_name(user, login) and not fresh.keys:
             # The same person under a new uid; anybody else sets their own keys.
-            fresh = replace(user, principal=principal, name=login, claimed_by="", version=fresh.version)
-        change = Change(
-            reservations=tuple(
-                replace(record, owner=principal, user=login, owner_keys=fresh.keys_digest) for record in live
-            ),
-            disks=given,
-            users=(fresh,),
-            handover=Handover(user=user, to=principal),
-        )
+            fresh = replace(user, principal=principal, name=login, claimed_by="", leaving="", version=fresh.version)
+        moved = [
+            Change(reservations=(replace(record, owner=principal, user=login, owner_keys=fresh.keys_digest),))
+            for record in live
+        ]
+        moved += [Change(disks=(disk,)) for disk in given]
+        changes = _given_away(user, principal, (fresh,), moved)
         named = [
             f"{old.name} as {new.name}" if old.name != new.name else new.name
             for old, new in zip(disks, given, strict=True)
@@ -193,7 +195,7 @@ class Users:
         answer = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had"
         answer += f"; disks: {', '.join(named)}" if named else ""
         answer += f"; reservations: {', '.join(record.name for record in live)}" if live else ""
-        return change, answer if fresh.keys else f"{answer}. {login} has no SSH key yet"
+        return changes, answer if fresh.keys else f"{answer}. {login} has no SSH key yet"
 
     def _login(self, to: str) -> tuple[int, str]:
         uid = int(to) if to.isdecimal() and len(to) <= 10 else self._ports.accounts.find_uid(to)
@@ -202,27 +204,38 @@ class Users:
             raise NotFound(f"{cut(to)!r} is not a login of this machine", ("look it up", "getent passwd LOGIN"))
         return uid, login if to.isdecimal() else to
 
-    def _renamed(self, user: User, login: str) -> tuple[Change, str]:
+    def _renamed(self, user: User, login: str) -> tuple[tuple[Change, ...], str]:
         if user.name == login and not user.claimed_by:
             raise InvalidRequest(f"{user.principal} is recorded as {login} already; there is nothing to move", _LIST)
-        live = tuple(replace(record, user=login) for record in self._live(user.principal) if record.user != login)
-        change = Change(users=(replace(user, name=login, claimed_by=""),), reservations=live)
-        return change, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
+        live = [replace(record, user=login) for record in self._live(user.principal) if record.user != login]
+        named = Change(users=(replace(user, name=login, claimed_by=""),))
+        changes = at_once_or_in_parts(Change(), [Change(reservations=(record,)) for record in live], named)
+        return changes, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
 
-    def _given_disks(self, disks: Iterable[Disk], principal: str, login: str) -> tuple[Disk, ...]:
+    def _renamed_disks(self, disks: Iterable[Disk], principal: str) -> tuple[Disk, ...]:
         """Return the disks with the new owner, and with another name if the owner has a disk of that name."""
         taken = {disk.name for disk in self._disks(principal)}
         given = []
         for disk in disks:
             name = free_name(disk.name, taken)
-            if name != disk.name and disk.holder is not None:
-                raise InvalidRequest(
-                    f"disk {disk.name} is in use, and {login} has a disk of that name too: end one first",
-                    ("end it", gpu_dev(f"cancel {disk.holder[:8]}")),
-                )
             taken.add(name)
             given.append(replace(disk, owner=principal, name=name))
         return tuple(given)
+
+    def _given_disks(self, disks: tuple[Disk, ...], principal: str, login: str) -> tuple[Disk, ...]:
+        """As `_renamed_disks`.
+
+        Raises:
+            InvalidRequest: a disk that would get another name is in use.
+        """
+        given = self._renamed_disks(disks, principal)
+        for old, new in zip(disks, given, strict=True):
+            if old.name != new.name and old.holder is not None:
+                raise InvalidRequest(
+                    f"disk {old.name} is in use, and {login} has a disk of that name too: end one first",
+                    ("end it", gpu_dev(f"cancel {old.holder[:8]}")),
+                )
+        return given
 
     def _check_names(self, live: Iterable[Reservation], principal: str) -> None:
         taken = {record.name for record in self._live(principal) if record.holds_name}
@@ -232,6 +245,33 @@ class Users:
                     f"both have a reservation {record.name}: end one first",
                     ("end it", gpu_dev(f"cancel {record.id[:8]}")),
                 )
+
+
+def _given_away(user: User, to: str, owners: tuple[User, ...], changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes with the user's record deleted at the end: as one, or in parts after the intent.
+
+    Args:
+        user: the previous owner.
+        to: principal of the new owner.
+        owners: the new owner's record, if it is to be written. It is first: a reservation needs its owner's keys.
+        changes: give each reservation and disk to the new owner.
+    """
+    at_once = at_once_or_in_parts(Change(users=owners), changes, Change(handover=Handover(user=user, to=to)))
+    if len(at_once) == 1 or user.leaving == to:
+        return at_once
+    leaving = replace(user, leaving=to)
+    deleted = Change(handover=Handover(user=replace(leaving, version=user.version + 1), to=to))
+    return at_once_or_in_parts(Change(users=(*owners, leaving)), changes, deleted)
+
+
+def _given(record: Reservation, ended: Change, to: str) -> Change:
+    """Return the change that ends a reservation, with the new owner; one that ends already only gets the owner."""
+    records = ended.reservations or (record,)
+    return replace(
+        ended,
+        reservations=tuple(replace(one, owner=to) for one in records),
+        disks=tuple(replace(disk, owner=to) for disk in ended.disks),
+    )
 
 
 def _count(number: int, noun: str) -> str:

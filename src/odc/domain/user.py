@@ -27,6 +27,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         name: the login, as people read it; `uid1000` for a uid without one.
         claimed_by: another login that has used the same uid since; while it is set the record is held, and requests of
             that uid are refused. Empty if there was none.
+        leaving: principal that gets what this user has, while that is done in several transactions; empty otherwise.
         github_user: whose keys are fetched; empty for none.
         github_id: GitHub's numeric id of that login when the keys were first fetched; 0 while unknown.
         github_keys: the last good ones, one public key a line as in `authorized_keys`.
@@ -39,6 +40,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
     name: str
     claimed_by: str = ""
+    leaving: str = ""
     github_user: str = ""
     github_id: int = 0
     github_keys: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.builders import NOW, a_disk, a_request, a_reservation, a_user, an_event
+from tests.builders import NOW, a_disk, a_request, a_reservation, a_secret, a_snapshot, a_user, an_event
 from tests.records import Records
 from tests.world import every_reservation
 
@@ -205,13 +205,16 @@ def test_a_record_that_cannot_be_read_is_shown_and_left_alone(tmp_path: Path) ->
 
 def test_a_backup_is_whole_and_never_replaces_a_file(tmp_path: Path) -> None:
     store = SqlStateStore(f"sqlite:///{tmp_path}/odc.db")
-    record = a_reservation()
-    store.commit(Change(reservations=(record,)))
+    record, disk = a_reservation(), a_disk()
+    snapshot, secret = a_snapshot(disk.id), a_secret(record)
+    store.commit(Change(reservations=(record,), secrets=(secret,), disks=(disk,), snapshots=(snapshot,)))
     store.back_up(tmp_path / "copy.db")
     with pytest.raises(ProviderRefused, match="exists"):
         store.back_up(tmp_path / "copy.db")
     copy = SqlStateStore(f"sqlite:///{tmp_path}/copy.db")
     assert copy.find_reservation(record.id) is not None
+    assert copy.find_secrets(record.id) == secret
+    assert copy.list_snapshots(disk.id).items == (snapshot,)
     store.close()
     copy.close()
 

@@ -13,6 +13,8 @@ from tests.builders import NOW, an_event
 from odc.adapters.system.audit_log import AuditFile
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.records import SubjectKind
+from odc.entrypoints.bootstrap.checks import machine_checks
+from odc.operator.settings import Settings
 
 
 def test_events_are_lines_of_a_private_file(tmp_path: Path) -> None:
@@ -49,6 +51,20 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ProviderUnavailable, match=r"audit.jsonl cannot be written: No such file or directory"):
         AuditFile(tmp_path / "missing" / "audit.jsonl").append([an_event("r1")])
+
+
+def found(path: Path) -> list[tuple[str, str]]:
+    check = machine_checks(Settings(audit_log=str(path)), {}, running=False)["audit log"]
+    return [(finding.level, finding.text) for finding in check()]
+
+
+def test_doctor_names_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    assert found(path) == [("ok", str(path))]
+    missing, stays = tmp_path / "missing", "ended reservations are not deleted"
+    assert found(missing / "audit.jsonl") == [("fail", f"{missing} is not a folder: {stays}")]
+    assert found(tmp_path) == [("fail", f"{tmp_path} is a folder: {stays}")]
+    assert not list(machine_checks(Settings(), {}, running=False)["audit log"]())
 
 
 def test_a_full_file_system_is_a_fault(tmp_path: Path) -> None:

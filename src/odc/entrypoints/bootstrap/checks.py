@@ -60,6 +60,7 @@ def machine_checks(settings: Settings, environment: Mapping[str, str], running: 
         "GPUs": partial(_gpus, settings),
         "ports": partial(_ports, settings),
         "records": partial(_records, settings),
+        "audit log": partial(_audit_log, settings),
         "disks": partial(_disks, settings),
         "DNS": partial(_dns, settings),
         "HTTPS": partial(_internet, settings),
@@ -274,6 +275,24 @@ def _records(settings: Settings) -> Iterator[Finding]:
         yield Finding("fail", "records", f"{text}: no new reservations are taken", hint)
     else:
         yield Finding("warn", "records", text, hint) if free < WARN_BYTES else Finding("ok", "records", text)
+
+
+def _audit_log(settings: Settings) -> Iterator[Finding]:
+    """Whether the history of ended reservations can be exported; until then they stay in the records."""
+    if os.geteuid() != 0 or not settings.audit_log:
+        return
+    path, stays = Path(settings.audit_log), "ended reservations are not deleted"
+    if path.is_dir():
+        yield Finding(
+            "fail", "audit log", f"{path} is a folder: {stays}", f'name a file: audit_log = "{path}/audit.jsonl"'
+        )
+    elif not path.parent.is_dir():
+        text = f"{path.parent} is not a folder: {stays}"
+        yield Finding("fail", "audit log", text, f"run: sudo mkdir -p {path.parent}")
+    elif os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        yield Finding("fail", "audit log", f"the file system of {path} is read-only: {stays}")
+    else:
+        yield Finding("ok", "audit log", str(path))
 
 
 def _dns(settings: Settings) -> Iterator[Finding]:

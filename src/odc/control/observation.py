@@ -6,6 +6,7 @@ cluster succeeds, both are None: a box on an unknown node could not be judged.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,13 +71,14 @@ class Observation:
 
     def __post_init__(self) -> None:
         # Made once for each pass and not for each reservation, so that a pass is linear in the number of reservations.
-        queued: dict[str, list[Reservation]] = {}
-        placed: dict[str, list[Reservation]] = {}
+        queued: dict[str, list[Reservation]] = defaultdict(list)
+        placed: dict[str, list[Reservation]] = defaultdict(list)
+        # The queue may be long, and looking up a member of an enum costs more than the comparison.
+        waits = State.QUEUED
         for record in self.stored.reservations:
-            by_type = queued if record.state is State.QUEUED else placed
-            by_type.setdefault(record.spec.gpu_type, []).append(record)
-        object.__setattr__(self, "queued", queued)
-        object.__setattr__(self, "placed", placed)
+            (queued if record.state is waits else placed)[record.spec.gpu_type].append(record)
+        object.__setattr__(self, "queued", dict(queued))
+        object.__setattr__(self, "placed", dict(placed))
         object.__setattr__(self, "all_placed", tuple(chain.from_iterable(placed.values())))
         object.__setattr__(self, "by_uid", {box.uid: box for box in self.boxes or ()})
         object.__setattr__(self, "ready_nodes", frozenset(node.name for node in self.nodes or () if node.ready))

@@ -41,6 +41,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+_PLACED_STATES = (State.PREPARING, State.ACTIVE)
 LIVE_STATES = frozenset(state for state in State if state is not State.ENDED)
 
 
@@ -310,7 +311,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def occupies(self) -> bool:
         """Whether its GPUs are taken."""
-        return self.state in (State.PREPARING, State.ACTIVE) or (
+        return self.state in _PLACED_STATES or (
             self.state is State.ENDING and not self.boxes_gone and bool(self.places)
         )
 

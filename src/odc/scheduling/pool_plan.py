@@ -85,10 +85,10 @@ class PoolPlan:
             False if a slot was missed, that is, has been due for longer than `START_GRACE`, or if the clock was set
             back. The plan is unusable then.
         """
-        if to_micros(now) < self._now:
-            return False
-        self._now = to_micros(now)
         self._replanned.clear()
+        if to_micros(now) <= self._now:
+            return to_micros(now) == self._now
+        self._now = to_micros(now)
         self._timelines.advance(self._now)
         missed = self._now - START_GRACE // MICROSECOND
         return all(slot.start >= missed for slot in self._placed.values())

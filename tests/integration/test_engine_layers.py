@@ -85,6 +85,24 @@ def test_a_box_that_fills_its_root_is_stopped_by_its_own_limit(engine: Engine) -
     assert sum(map(int, sizes.split())) <= LIMIT
 
 
+def test_df_in_a_box_shows_the_limit_of_what_it_writes_outside_its_home(engine: Engine) -> None:
+    spec = engine.spec()
+    engine.up(spec)
+    for place in ("/", "/tmp", "/var/lib", "~"):
+        told = engine.ssh(spec, f"df -h {place} | tail -1").stdout.split()
+        assert told == ["overlay", "64M", "0", "64M", "0%", "/"], place
+    engine.ssh(spec, "head -c 32M /dev/urandom > /tmp/half; sync")
+
+    def used_mib() -> int:
+        engine.cluster.check_host(engine.cluster.list_boxes())
+        return int(engine.ssh(spec, "df -m /tmp | tail -1").stdout.split()[2])
+
+    eventually("df shows what is used", lambda: 32 <= used_mib() <= 36)
+    size, used, left = map(int, engine.ssh(spec, "df -m | grep ' /$'").stdout.split()[1:4])
+    assert size == 64
+    assert 64 <= used + left <= 65  # each is rounded up
+
+
 def test_a_full_root_keeps_nobody_out_and_can_be_emptied(engine: Engine) -> None:
     spec = engine.spec()
     uid = engine.up(spec)

@@ -21,6 +21,10 @@ class BoxLayers(Protocol):
     Every method but `measure` raises `ProviderError` when the storage fails; no file of a running box is lost.
     """
 
+    @property
+    def limit_bytes(self) -> int:
+        """Return the bytes that one box may write now."""
+
     def prepare(self, name: BoxName) -> None:
         """Make the layer of a box that is about to be created."""
 

@@ -17,6 +17,7 @@ from odc.adapters.engine.container import EngineOptions, HostPart, container_req
 from odc.adapters.engine.container_state import box_seen, listed
 from odc.adapters.engine.errors import EngineConflict, NameTaken
 from odc.adapters.engine.host_ports import HostPorts
+from odc.adapters.engine.layer_files import layer_file
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.own_containers import OwnContainers
 from odc.adapters.engine.podman_api import PodmanApi
@@ -82,7 +83,10 @@ class BoxMaker:
         with self._layer_made(spec.name):
             ports = self._make_network(spec)
             try:
-                self._folders.make(spec.name, spec.files, spec.id_base or self._options.id_base)
+                files = (
+                    spec.files if self._layers is None else {**spec.files, **layer_file(0, self._layers.limit_bytes)}
+                )
+                self._folders.make(spec.name, files, spec.id_base or self._options.id_base)
                 made = self._create(spec, ports, address)
                 ports = made.ports
                 return made

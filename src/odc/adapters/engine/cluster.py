@@ -33,6 +33,7 @@ from odc.adapters.engine.foreign_containers import ForeignContainers
 from odc.adapters.engine.host_checks import HostChecks
 from odc.adapters.engine.host_ports import HostPorts
 from odc.adapters.engine.kernel_limits import raise_limits
+from odc.adapters.engine.layer_files import LayerFiles
 from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.own_containers import OwnContainers
@@ -83,6 +84,7 @@ class EngineCluster:
         self._folders = BoxFolders(files_parent(options))
         self._ours = OwnContainers(api, options.cloud)
         self._ports = HostPorts(options.listen, options.ports)
+        self._layer_files = LayerFiles(self._folders)
         self._maker = BoxMaker(api, options, self._ours, self._ports, self._folders, layers)
         self._knows_ports = False
         self._foreign = ForeignContainers(api, options.cloud, options.gpu_paths, options.ignored_containers)
@@ -327,6 +329,7 @@ class EngineCluster:
 
     def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Check the host's rules, mounts and limits that running boxes need, and restore missing ones."""
+        self._layer_files.write(boxes)
         return self._host.check(boxes)
 
 

@@ -45,6 +45,8 @@ def test_a_user_with_a_reused_uid_gets_neither_disk_nor_keys(spare: Cloud, leave
         assert (refused.code, refused.out) == (2, "")
         assert f"uid {uid} was {leaver.name} in this cloud and is {new.name} now" in refused.err
         assert f"sudo odc --config {spare.config} user forget {uid}\n" in refused.err
+        hints = json.loads(new.gpu_dev("list", "--json").err)["hints"]
+        assert [hint["command"].split(" user ")[1] for hint in hints] == [f"move {uid} {new.name}", f"forget {uid}"]
         for command in (("list",), ("config", "show"), ("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")):
             done = new.gpu_dev(*command)
             assert (done.code, leaver.name in done.err) == (2, True), command

@@ -257,7 +257,7 @@ def test_what_commands_print_as_json_is_what_the_page_says(ada: Person) -> None:
     assert isinstance(ada.json("cancel", "train", "tune"), list)
     assert set(ada.json("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub")) == {"key", "value", "message"}
     refused = json.loads(ada.gpu_dev("show", "nope", "--json").err)
-    assert set(refused) == {"error", "message", "when", "hint"}
+    assert set(refused) == {"error", "message", "when", "hint", "hints"}
 
 
 def test_commands_that_are_shown_name_the_cloud_that_was_typed(ada: Person, cloud: SmallCloud) -> None:

@@ -168,8 +168,10 @@ class Output:
             message: replaces the error's own message in text output: the same with times in the user's zone.
         """
         if as_json:
-            first = self._typed(error.hints[0].command) if error.hints else ""
-            view = {"error": type(error).__name__, "message": error.message, "when": error.when, "hint": first}
+            hints = [{"label": hint.label, "command": self._typed(hint.command)} for hint in error.hints]
+            first = hints[0]["command"] if hints else ""
+            facts = {"error": type(error).__name__, "message": error.message, "when": error.when}
+            view = facts | {"hint": first, "hints": hints}
             self.err.write(_json_for(self.err, msgspec.json.encode(view).decode()) + "\n")
             return
         self._write_err(self.paint("error: ", "red") + (message or error.message))

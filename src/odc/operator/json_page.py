@@ -57,7 +57,8 @@ is `null`); and `ssh_files`, a list of `path`, `included` and `in_effect` (`null
 
 An error has `error`, the class (`InvalidRequest`, `NotFound`, `NotAllowed`, `LimitExceeded`, `RateLimited`: exit
 code 2; `InvariantError`: 70; every other one: 1); `message`; `when`, the time that the message ends with, or
-`null`; and `hint`, the first command to try, or empty.
+`null`; `hint`, the first command to try, or empty; and `hints`, all of them, each with `label`, which says what it
+is for, and `command`.
 
 The HTTP API on the socket answers with the same objects. A request to it is an object of `id`, 32 hexadecimal
 digits that the client makes (a repeat with the same id acts once), and `request`, whose `kind` says what is

@@ -110,12 +110,13 @@ def test_an_error_says_what_to_type() -> None:
 
 def test_an_error_for_scripts_is_json_on_standard_error() -> None:
     output = an_output()
-    output.error(InvalidRequest("no", ("try", "gpu-dev a")), as_json=True)
+    output.error(InvalidRequest("no", ("try", gpu_dev("a")), ("or", "gpu-dev b")), as_json=True)
     assert json.loads(text_of(output.err)) == {
         "error": "InvalidRequest",
         "message": "no",
         "when": None,
         "hint": "gpu-dev a",
+        "hints": [{"label": "try", "command": "gpu-dev a"}, {"label": "or", "command": "gpu-dev b"}],
     }
     assert text_of(output.out) == ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odc.api.messages.reservations import ReservationView
-from odc.cli import screens, ssh_include, ssh_keys_screen, ssh_settings, ssh_setup
+from odc.cli import screens, ssh_files, ssh_include, ssh_keys_screen, ssh_settings, ssh_setup
 from odc.cli.context import Session
 from odc.cli.local_keys import agent_keys, agent_socket, is_agent_silent, key_files
 from odc.cli.settings_file import read_settings
@@ -166,7 +166,7 @@ def _by_name(session: Session, view: ReservationView, way: Way) -> list[str]:
     if file is None or not ssh_include.is_included(file):
         return []
     plain = Way(["ssh"], way.name, way.for_command)
-    if not ssh_include.is_known(plain.name, view):
+    if not ssh_include.is_known(plain.name, view.id, ssh_files.config_path(session.folder, view.id)):
         seen = ssh_settings.trace(plain.words, plain.name)
         why = f": {seen.errors[0]}" if seen.code > 0 and seen.errors else ""
         return [f"ssh {plain.name} does not lead to this box{why}"]

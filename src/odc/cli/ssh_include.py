@@ -13,7 +13,6 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from odc.api.messages.reservations import ReservationView
 from odc.cli.settings_file import is_file
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest
@@ -181,21 +180,57 @@ def names_hosts(path: Path) -> bool:
     return any([word.lower() for word in words] != ["host", "*"] for words in starts)
 
 
+_DECISIVE = frozenset(
+    {
+        "addressfamily",
+        "bindaddress",
+        "hostkeyalgorithms",
+        "hostkeyalias",
+        "hostname",
+        "port",
+        "preferredauthentications",
+        "proxycommand",
+        "proxyjump",
+        "pubkeyauthentication",
+        "user",
+        "userknownhostsfile",
+    }
+)
+"""Options that lead a name elsewhere or keep its user out, in lower case as `ssh -G` prints them."""
+
+
 def in_effect(path: Path, name: str, port: int) -> bool:
     """Whether ssh, reading this file, reaches the box of this name at this port."""
     return f"port {port}\n" in _shown(["ssh", "-F", str(path), "-G", name])
 
 
-def is_known(name: str, view: ReservationView) -> bool:
-    """Whether `ssh NAME`, typed now, reaches the first box of this reservation: with the files that ssh itself reads.
+def is_known(name: str, view_id: str, entry: Path) -> bool:
+    """Whether `ssh NAME`, typed now, reaches the box of this reservation: with the files that ssh itself reads.
 
-    Where these include ours below a `Host *` of the user's, the port and the user that are set there are taken.
+    Where these include ours below a `Host *` of the user's, the options that are set there are taken. So those that the
+    entry sets must be as in the entry alone.
+
+    Args:
+        name: of the box.
+        view_id: of its reservation.
+        entry: the file that describes the box.
     """
-    ssh = view.boxes[0].ssh if view.boxes else None
-    if not name or ssh is None:
+    if not name:
         return False
-    shown = _shown(["ssh", "-G", name])
-    return all(f"{line}\n" in shown for line in (f"hostkeyalias {view.id}", f"port {ssh.port}", f"user {ssh.user}"))
+    alone, shown = (_decisive([*words, "-G", name]) for words in (["ssh", "-F", str(entry)], ["ssh"]))
+    try:
+        keys = {line.split()[0].lower() for line in entry.read_text().splitlines() if line.startswith("  ")}
+    except OSError:
+        return False
+    if "proxycommand" in keys:
+        keys.add("proxyjump")  # the first of the two counts
+    return shown.get("hostkeyalias") == view_id and all(shown.get(key) == alone.get(key) for key in keys & _DECISIVE)
+
+
+def _decisive(words: list[str]) -> dict[str, str]:
+    """Return the options that ssh prints and that decide where a name leads."""
+    pairs = (line.partition(" ") for line in _shown(words).splitlines())
+    return {key: value for key, _, value in pairs if key in _DECISIVE}
 
 
 def _shown(words: list[str]) -> str:

@@ -31,8 +31,9 @@ def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
 
 def ssh_name(session: Session, view: ReservationView) -> str:
     """Return the name by which `ssh` reaches the reservation, tested with ssh itself; empty if none works."""
-    name = ssh_names.ssh_name(ssh_files.config_path(session.folder, view.id))
-    return name if ssh_include.is_known(name, view) else ""
+    entry = ssh_files.config_path(session.folder, view.id)
+    name = ssh_names.ssh_name(entry)
+    return name if ssh_include.is_known(name, view.id, entry) else ""
 
 
 def names_command(session: Session, view: ReservationView) -> str:

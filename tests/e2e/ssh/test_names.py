@@ -15,7 +15,7 @@ def test_names_are_told_once_ssh_knows_them(named: Person) -> None:
     assert "ssh settings " not in named.ok("show", "settings")
 
 
-@pytest.mark.parametrize("first", ["Port 22", "User nobody"])
+@pytest.mark.parametrize("first", ["Port 22", "User nobody", "ProxyJump gate", "HostName elsewhere"])
 def test_no_name_is_told_where_the_line_comes_after_settings_for_every_host(box: Person, first: str) -> None:
     box.run("bash", "-c", f"printf 'Host *\\n  {first}\\nInclude ~/.gpu-dev/*-sshconfig\\n' > .ssh/config")
     try:

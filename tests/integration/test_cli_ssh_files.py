@@ -255,10 +255,23 @@ def test_a_host_that_the_user_has_connected_to_is_known(tmp_path: Path, hashed: 
     assert list(found) == ["prod"]
 
 
-def test_a_host_with_another_port_is_known_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_host_with_another_port_is_known_by_its_name(tmp_path: Path, hashed: bool) -> None:
     path = tmp_path / "known_hosts"
     path.write_text(f"other,[build]:2222 {KEY}\n[::1]:22 {KEY}\n")
+    if hashed:
+        path.write_text(f"other,[build]:2222 {KEY}\n::1 {KEY}\n")
+        subprocess.run(["ssh-keygen", "-H", "-f", path], capture_output=True, check=True)
+        assert "build" not in path.read_text()
     assert list(ssh_settings.known_hosts(path, ["build", "train", "::1"])) == ["build", "::1"]
+
+
+def test_a_host_that_only_the_machine_names_is_the_users(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n# 10.0.0.1 train\n10.0.0.2 Prod.lab  PROD # tune\n\n")
+    found = ssh_settings.machine_hosts(path, ["prod", "train", "tune", "10.0.0.2"])
+    assert {name: place.line for name, place in found.items()} == {"prod": 3}
+    assert ssh_settings.machine_hosts(tmp_path / "none", ["prod"]) == {}
 
 
 def key_at(path: Path, kind: str = "ed25519") -> str:

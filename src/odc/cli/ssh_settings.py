@@ -33,6 +33,8 @@ _MATCH_APPLIES = "debug2: match found"
 _OPTION = re.compile(r"\s*([A-Za-z0-9]+)[\s=]+(.*)")
 _PORT = re.compile(r"\[(.+)\]:\d+")
 """How known hosts name a host with a port other than 22."""
+_USUAL_PORTS = (2222, 222, 2022, 22222)
+"""Ports other than 22 that are tried for hashed names: each line costs a hash for each of them."""
 _ADDITIONS = frozenset(
     {
         "localforward",
@@ -201,18 +203,35 @@ def known_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:
     return found
 
 
+def machine_hosts(path: Path, names: Sequence[str]) -> dict[str, Place]:
+    """Return those of these names that the machine's file of hosts has, with the line.
+
+    Args:
+        path: `/etc/hosts`.
+        names: names of reservations or boxes, in lower case.
+    """
+    found: dict[str, Place] = {}
+    for number, line in enumerate(_lines(str(path)), 1):
+        hosts = line.partition("#")[0].lower().split()[1:]
+        for name in set(names).intersection(hosts) - found.keys():
+            found[name] = Place(str(path), number)
+    return found
+
+
 def _is_in(name: str, hosts: str) -> bool:
     """Whether the first field of a line of known hosts has this name, in plain text or hashed (`HashKnownHosts`).
 
-    A hashed name with a port other than 22 is not found, as the port is hashed with it.
+    The port is hashed with the name, so a hashed name is found with the usual ports only.
     """
     if not hosts.startswith("|1|"):
         return any(name in (host, _PORT.sub(r"\1", host)) for host in hosts.split(","))
     salt, _, digest = hosts.removeprefix("|1|").partition("|")
     try:
-        return hmac.digest(base64.b64decode(salt), name.encode(), "sha1") == base64.b64decode(digest)
+        key, hashed = base64.b64decode(salt), base64.b64decode(digest)
     except ValueError:
         return False
+    spellings = (name, *(f"[{name}]:{port}" for port in _USUAL_PORTS))
+    return any(hmac.digest(key, spelling.encode(), "sha1") == hashed for spelling in spellings)
 
 
 def _is_ours(place: Place, ours: Path) -> bool:

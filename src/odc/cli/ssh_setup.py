@@ -10,20 +10,23 @@ from odc.cli import ssh_files, ssh_include, ssh_names
 from odc.cli.context import Session
 from odc.domain.commands import gpu_dev
 
+_MACHINE_HOSTS = Path("/etc/hosts")
 _MACHINE_FOLDER = Path("/etc/ssh/ssh_config.d")
 
 
 def own_hosts(session: Session, names: Sequence[str]) -> dict[str, str]:
     """Return those of these names that are hosts of the user's own, with the place: `~/.ssh/config:12`.
 
-    A host is in the user's or the machine's configuration, or among the hosts that the user has connected to.
+    A host is in the user's or the machine's configuration, among the hosts that the user has connected to, or in
+    `/etc/hosts`.
     """
     home = session.account_home
     if home is None:
         return {}
     from odc.cli import ssh_settings
 
-    found = ssh_settings.known_hosts(home / ".ssh" / "known_hosts", names)
+    found = ssh_settings.machine_hosts(_MACHINE_HOSTS, names)
+    found |= ssh_settings.known_hosts(home / ".ssh" / "known_hosts", names)
     if any(map(ssh_include.names_hosts, (ssh_include.ssh_file(home), *_MACHINE_FOLDER.glob("*.conf")))):
         found |= ssh_settings.own_hosts(names, session.folder)
     return {name: place.shown(home) for name, place in found.items()}

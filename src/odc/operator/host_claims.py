@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -107,13 +108,20 @@ def one_start(settings: Settings, say: Callable[[str], None], folder: Path = FOL
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     path = _file(settings.state_folder, folder).with_suffix(".up")
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(path, START_PATIENCE_S))
-        except BlockingIOError:
-            say("This cloud is being started already; waiting until that has ended.")
-            held.enter_context(locked(path))
-        yield
+    while True:
+        with contextlib.ExitStack() as held:
+            try:
+                descriptor = held.enter_context(locked(path, START_PATIENCE_S))
+            except BlockingIOError:
+                say("This cloud is being started already; waiting until that has ended.")
+                descriptor = held.enter_context(locked(path))
+            if not _is_at(path, descriptor):
+                continue  # its holder has removed it meanwhile: a later start locks another file
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def keep_claim(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDER) -> bool:
@@ -152,11 +160,23 @@ def _file(state: Path, folder: Path) -> Path:
     return folder / f"{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}.json"
 
 
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the path leads to the open file, and not to another one or to nothing."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def _forget_deleted(folder: Path) -> None:
-    """Remove the claims of clouds whose state folder was deleted."""
+    """Remove the claims of clouds whose state folder was deleted, and the locks that killed starts have left."""
     for path, claim in _claims(folder):
         if not Path(claim.state).is_dir():
             path.unlink(missing_ok=True)
+    for path in folder.glob("*.up"):
+        with contextlib.suppress(BlockingIOError), locked(path, 0) as descriptor:
+            if _is_at(path, descriptor):
+                path.unlink(missing_ok=True)
 
 
 def other_claims(settings: Settings, folder: Path = FOLDER) -> Iterator[Claim]:

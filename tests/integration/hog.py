@@ -47,6 +47,14 @@ def timer() -> object:
     return made
 
 
+def queue() -> object:
+    """A POSIX message queue of the usual size, whose name is free again."""
+    name = f"hog-{os.getpid()}".encode()
+    made = call(240, name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, None)
+    call(241, name)
+    return made
+
+
 def passed() -> object:
     """A descriptor on its way through a Unix socket, which nobody receives."""
     if not pairs or pairs[-1][1] == MOST_OF_A_SOCKET:
@@ -86,6 +94,7 @@ KINDS: dict[str, Callable[[], object]] = {
     "pipe": pipe,
     "aio": aio,
     "timer": timer,
+    "queue": queue,
     "terminal": os.openpty,
     "passed": passed,
     "orphan": orphan,

@@ -159,6 +159,15 @@ def test_a_box_that_takes_timers_as_many_users_leaves_the_host_its_quarter(
     assert sum(counts) <= together
 
 
+def test_a_box_that_takes_all_message_queues_leaves_the_host_its_quarter(
+    engine: Engine, boxes: tuple[BoxSpec, BoxSpec]
+) -> None:
+    with taken(engine, boxes[0], "queue") as said:
+        assert said.endswith("Too many open files")
+        assert int(said.split()[0]) >= 1
+        assert of_host("queue", 2) == "2 enough"
+
+
 def login_from_terminal(engine: Engine, spec: BoxSpec, typed: bytes) -> subprocess.CompletedProcess[str]:
     """As somebody at a terminal, whose ssh asks for one in the box."""
     own, of_ssh = os.openpty()
@@ -223,11 +232,15 @@ def test_a_box_has_its_own_number_of_terminals_and_says_when_none_is_left(
     assert "No terminal" not in engine.ssh(boxes[0], "true").stderr
 
 
+# With FAN_REPORT_FID, which the kernel gives to everybody.
+FANOTIFY = "import ctypes; exit(ctypes.CDLL(None).syscall(300, 0x200, 0) < 0)"
 PROBES = {
     "a user namespace": "unshare --user true",
     "a user namespace as root": "sudo unshare --user true",
     "a key": 'python3 -c "import ctypes; exit(ctypes.CDLL(None).syscall(250, 1, None) < 0)"',
     "the kernel's log": 'sudo python3 -c "import ctypes; exit(ctypes.CDLL(None).syscall(103, 10, None, 0) < 0)"',
+    "events of whole file systems": f"python3 -c '{FANOTIFY}'",
+    "events of whole file systems as root": f"sudo python3 -c '{FANOTIFY}'",
     "a raw socket": "sudo python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
     "a socket to the hypervisor": "python3 -c 'import socket; socket.socket(socket.AF_VSOCK)'",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -26,6 +27,39 @@ def test_boxes_of_both_run_and_the_end_of_one_cloud_leaves_the_other_alone(
     assert ada.in_box("here", "free -b | awk '/Mem:/{print $2}'") == memory
     reserve(ada, "more")
     assert ada.view("here")["state"] == "active"
+
+
+def test_one_name_in_two_clouds_leads_into_the_right_box_and_goes_with_its_cloud(
+    cloud: Cloud, spare: Cloud, ada: Person
+) -> None:
+    there = {"GPU_DEV_ENDPOINT": f"unix://{spare.socket}"}
+    one = ("reserve", "-t", "t4", "-g", "1", "-h", "1", "-n", "twin", "--disk", "none", "--wait", "--yes")
+    ada.ok("config", "ssh-include", "enable")
+    names = {}
+    try:
+        for mark, endpoint in (("here", {}), ("there", there)):
+            ada.ok("config", "set", "ssh_key", "~/.ssh/id_ed25519.pub", **endpoint)
+            ada.ok(*one, **endpoint)
+            ada.in_box("twin", f"echo {mark} > mark", **endpoint)
+            names[mark] = f"twin.{json.loads(ada.ok('config', 'show', '--json', **endpoint))['context']}"
+        assert {mark: ada.run("ssh", name, "cat mark").out for mark, name in names.items()} == {
+            "here": "here\n",
+            "there": "there\n",
+        }
+        neither = ada.run("ssh", "twin", "cat mark")
+        assert (neither.code, all(name in neither.err for name in names.values())) == (255, True)
+        for mark, current in (("there", spare), ("here", cloud)):
+            ada.ok("config", "set", "endpoint", f"unix://{current.socket}")
+            ada.ok("list")
+            assert ada.run("ssh", "twin", "cat mark").out == f"{mark}\n"
+        spare.odc("down", "--all", "--yes")
+        ada.ok("list")
+        assert ada.run("ssh", "twin", "cat mark").out == "here\n"
+        assert names["there"] not in ada.run("bash", "-c", "cat .gpu-dev/*-sshconfig").out
+        assert ada.run("bash", "-c", "ls .gpu-dev/*-sshconfig | wc -l").out == "1\n"
+    finally:
+        ada.ok("config", "set", "endpoint", "")
+        ada.ok("config", "ssh-include", "disable")
 
 
 def test_what_another_cloud_has_is_refused_by_its_name_and_setting_and_nothing_starts(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,10 +168,53 @@ def test_a_bridge_that_leads_nowhere_is_made_again(
 
 
 def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user: Person, train: Train) -> None:
+    lose_port_rule(machine, train)
+    is_told_and_reachable(machine, train)
+
+
+def lose_port_rule(machine: OwnMachine, train: Train) -> None:
     rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out.splitlines()
     line = next(rule for rule in rules if f"--dport {train.port} " in rule)
     machine.run("bash", "-c", f"iptables -t nat {line.replace('-A', '-D', 1)}")
+
+
+def test_an_unreachable_box_is_told_after_two_checks_at_most(
+    machine: OwnMachine, apart: CloudOfItsOwn, user: Person, train: Train
+) -> None:
+    lost_at = datetime.now(UTC)
+    lose_port_rule(machine, train)
     is_told_and_reachable(machine, train)
+    events = user.json("show", "train", "--history")["events"][train.events :]
+    told_at = next(datetime.fromisoformat(event["at"]) for event in events if event["kind"] == "unreachable")
+    # Each check that does not reach the port asks the box's SSH server at its own address, which logs that.
+    log = machine.run("bash", "-c", f"podman logs --timestamps {apart.boxes()[0]['Id']} 2>&1").out
+    probes = [line.split()[0] for line in log.splitlines() if re.search(r"Connection (reset|closed) by \d", line)]
+    times = [datetime.fromisoformat(re.sub(r"\.(\d{6})\d*", r".\1", probe)) for probe in probes]
+    during = [at for at in times if lost_at < at < told_at]
+    assert 1 <= len(during) <= 2, (lost_at, told_at, log)
+
+
+def is_first(machine: OwnMachine, apart: CloudOfItsOwn, chain: str) -> bool:
+    """Whether the first rule of the chain in mangle is one of ours."""
+    return f"odc {apart.name}: boxes" in machine.run("iptables", "-t", "mangle", "-S", chain).out.splitlines()[1]
+
+
+def test_rules_that_accept_packets_before_those_that_isolate_boxes_come_after_them_again(
+    machine: OwnMachine, apart: CloudOfItsOwn, train: Train
+) -> None:
+    accepts = {"FORWARD": ["-j", "ACCEPT"], "PREROUTING": ["-i", "eth0", "-j", "ACCEPT"]}
+    for chain, words in accepts.items():
+        machine.run("iptables", "-t", "mangle", "-I", chain, *words)
+    try:
+        for chain, words in accepts.items():
+            eventually(f"ours are first in {chain}", partial(is_first, machine, apart, chain))
+            assert machine.run("iptables", "-t", "mangle", "-S", chain).out.endswith(f"{' '.join(words)}\n")
+        told = "before those that keep boxes apart"
+        eventually("it is told", lambda: told in apart.odc("doctor", check=False).out)
+        assert told in apart.log()
+    finally:
+        for chain, words in accepts.items():
+            machine.run("iptables", "-t", "mangle", "-D", chain, *words)
 
 
 def test_rules_that_only_other_machines_need_are_noticed_too(machine: OwnMachine, user: Person, train: Train) -> None:

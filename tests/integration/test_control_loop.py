@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from tests.waiting import eventually
 from tests.world import HOUR, Fuse, World
 
 from odc.control.pass_loop import PassLoop
@@ -31,19 +32,12 @@ def running(world: World) -> Iterator[PassLoop]:
         assert not thread.is_alive()
 
 
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_request_is_seen_at_once() -> None:
     world = World()
     with running(world):
         begun = time.monotonic()
         record = world.ask()
-        eventually(lambda: world.get(record).state is State.ACTIVE)
+        eventually("it is active", lambda: world.get(record).state is State.ACTIVE)
         # The idle pause between two passes is five seconds.
         assert time.monotonic() - begun < 4
 
@@ -57,7 +51,7 @@ def test_nothing_is_done_while_another_has_the_lease_and_all_of_it_afterwards() 
         assert world.get(record).state is State.QUEUED
         world.clock.advance(timedelta(seconds=31))
         world.ports.wake.notify()
-        eventually(lambda: world.get(record).state is State.ACTIVE)
+        eventually("it is active", lambda: world.get(record).state is State.ACTIVE)
 
 
 def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
@@ -69,7 +63,7 @@ def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
     fuse = Fuse(1, False, fail, ("store",), "observe")
     world.build(fuse)
     with running(world):
-        eventually(lambda: world.status.current.at is not None)
+        eventually("a pass has ended", lambda: world.status.current.at is not None)
     assert fuse.blown
 
 
@@ -82,11 +76,12 @@ def test_while_the_store_does_not_answer_everyone_may_read_why() -> None:
     world.build(Fuse(1, False, fail, ("store",), "observe"))
     with running(world):
         eventually(
+            "it is told",
             lambda: (
                 problem_texts(world.status.current.problems) == ("the cloud's passes fail: the records are damaged",)
-            )
+            ),
         )
-        eventually(lambda: world.status.current.problems == ())
+        eventually("the problem is over", lambda: world.status.current.problems == ())
 
 
 def test_the_end_of_a_reservation_needs_no_ring() -> None:
@@ -97,4 +92,4 @@ def test_the_end_of_a_reservation_needs_no_ring() -> None:
         world.ports.wake.notify()
         time.sleep(0.05)
         world.clock.advance(timedelta(milliseconds=300))
-        eventually(lambda: world.get(record).state is State.ENDED)
+        eventually("it has ended", lambda: world.get(record).state is State.ENDED)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.lane import lane_name
 from tests.storage import unmount_all
-from tests.waiting import eventually
+from tests.waiting import DEADLINE_S, eventually
 
 from odc.adapters.engine.image import Images
 from odc.domain.errors import ProviderUnavailable
@@ -85,6 +85,11 @@ def test_an_interrupted_build_leaves_no_mount_no_folder_and_no_process(
             break_off(build, folder)
             pytest.fail("the host sees what the build mounts")
         build.send_signal(sent)
+        try:
+            build.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            break_off(build, folder)
+            raise
     assert build.returncode == 128 + signal.SIGTERM
     assert not folder.exists()
     eventually("every process is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import commands, listings, live, plans, queue, starts
+from bench import commands, listings, live, plans, questions, queue, starts
 from bench.cloud import BenchCloud, CannotMeasure, bench_cloud
 from bench.table import Row, table
 
@@ -25,6 +25,7 @@ ALONE: dict[str, Callable[[], list[Row]]] = {
     "plan": plans.rows,
     "live": live.rows,
     "queue": queue.rows,
+    "questions": questions.rows,
     "listing": listings.rows,
 }
 ON_A_CLOUD: dict[str, Callable[[BenchCloud], list[Row]]] = {
@@ -32,7 +33,7 @@ ON_A_CLOUD: dict[str, Callable[[BenchCloud], list[Row]]] = {
     "list": commands.list_rows,
     "start": starts.rows,
 }
-PARTS = ("help", "idle", "list", "start", "plan", "live", "queue", "listing")
+PARTS = ("help", "idle", "list", "start", "plan", "live", "queue", "questions", "listing")
 
 
 def main() -> int:

@@ -341,3 +341,23 @@ def test_a_disk_is_renamed_and_given_away(store: Records) -> None:
     store.commit(Change(disks=(a_disk(name="a"),)))
     with pytest.raises(Conflict):
         store.commit(Change(disks=(a_disk(name="b", owner="unix:1001"),)))
+
+
+def test_a_live_reservation_is_found_by_its_place_in_line(store: Records) -> None:
+    first, second = a_reservation(), a_reservation()
+    for record in (first, second):
+        store.commit(Change(reservations=(record,)))
+    seen = store.observe().reservations
+    assert [store.find_in_line(record.order) for record in seen] == list(seen)
+    assert store.find_in_line(seen[1].order + 1) is None
+    store.commit(Change(reservations=(replace(seen[0], state=State.ENDED),)))
+    assert store.find_in_line(seen[0].order) is None
+    assert store.find_in_line(seen[1].order) == seen[1]
+
+
+def test_several_disks_are_found_at_once(store: Records) -> None:
+    disks = [a_disk(id=f"{number:032x}", name=f"disk-{number}") for number in range(3)]
+    store.commit(Change(disks=tuple(disks)))
+    found = store.find_disks([disks[0].id, disks[2].id, "f" * 32])
+    assert {key: disk.name for key, disk in found.items()} == {disks[0].id: "disk-0", disks[2].id: "disk-2"}
+    assert store.find_disks([]) == {}

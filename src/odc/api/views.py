@@ -28,8 +28,10 @@ from odc.api.messages.reservations import (
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me, UserView
 from odc.api.problem_views import problem_views, visible_problems
+from odc.control.availability import TypeAvailability
 from odc.control.context import ClusterStatus
-from odc.control.queries import Ahead, ReservationDetail, TypeAvailability
+from odc.control.queries import ReservationDetail
+from odc.control.queue_positions import Ahead
 from odc.control.user_admin import UserAccount
 from odc.domain.access import Act, Principal, allowed
 from odc.domain.box import SSH, BoxSeen
@@ -37,6 +39,8 @@ from odc.domain.box_report import BoxReport
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.errors import OdcError
 from odc.domain.names import cut
+from odc.domain.node import Node
+from odc.domain.outlook import NodeUse
 from odc.domain.problem_text import problem_texts
 from odc.domain.records import AuditEvent
 from odc.domain.reservation import Reservation, State
@@ -127,7 +131,7 @@ def _is_simulated(record: Reservation, look: ClusterStatus) -> bool:
     """Whether its GPUs are simulated: those that it has, even of a type that has left, else those of its type."""
     if any(place.simulated for place in record.places):
         return True
-    return any(node.simulated for node in look.nodes if node.gpu_type == record.spec.gpu_type)
+    return record.spec.gpu_type in look.simulated_types
 
 
 def _phases(record: Reservation) -> tuple[PhaseView, ...]:
@@ -160,7 +164,7 @@ def _waits_for(ahead: Ahead, record: Reservation) -> WaitsForView:
 
 
 def _ahead_text(ahead: Ahead) -> str:
-    return _public_text(ahead.reservation) if ahead.reservation else f"the snapshot of disk {ahead.disk}"
+    return _public_text(_public_view(ahead.reservation)) if ahead.reservation else f"the snapshot of disk {ahead.disk}"
 
 
 def _public_view(record: Reservation) -> PublicView:
@@ -168,9 +172,8 @@ def _public_view(record: Reservation) -> PublicView:
     return PublicView(user=record.user, gpus=spec.gpus * spec.nodes, gpu_type=spec.gpu_type)
 
 
-def _public_text(record: Reservation) -> str:
+def _public_text(view: PublicView) -> str:
     """`user, 8 x h100`."""
-    view = _public_view(record)
     return f"{view.user}, {view.gpus} x {view.gpu_type}" if view.gpus else f"{view.user}, {view.gpu_type}"
 
 
@@ -204,8 +207,8 @@ def snapshot_view(snapshot: Snapshot) -> SnapshotView:
 
 
 def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
-    nodes = {node.name: node for node in look.nodes}
-    seen = {(box.name.attempt, box.name.rank): box for box in look.boxes if box.name.reservation_id == record.id}
+    nodes = look.node_by_name
+    seen = {(box.name.attempt, box.name.rank): box for box in look.boxes_of.get(record.id, ())}
     views = []
     for rank, place in enumerate(record.places):
         node = nodes.get(place.node)
@@ -305,25 +308,26 @@ def user_view(account: UserAccount) -> UserView:
     )
 
 
-def type_view(outlook: TypeAvailability) -> TypeView:
+def type_view(available: TypeAvailability) -> TypeView:
     """One GPU type."""
-    nodes = outlook.nodes
-    first = min(outlook.queued, key=lambda record: record.order, default=None)
+    nodes, outlook = available.nodes, available.outlook
+    head = outlook.first
+    first = PublicView(user=head.user, gpus=head.gpus, gpu_type=available.name) if head else None
     return TypeView(
-        name=outlook.name,
+        name=available.name,
         has_gpus=outlook.has_gpus,
         free=outlook.free,
         total=sum(node.units for node in nodes),
         cordoned=sum(node.units for node in nodes if node.cordoned),
-        live=len(outlook.live),
-        queued=len(outlook.queued),
-        first_queued=_public_view(first) if first else None,
+        live=outlook.live,
+        queued=len(outlook.queue),
+        first_queued=first,
         waiting=_public_text(first) if first else "",
         simulated=any(node.simulated for node in nodes),
         node_units=max((node.units for node in nodes), default=0),
         choices=tuple(
             ChoiceView(gpus=count, start=opening.start, until=opening.until)
-            for count, opening in sorted(outlook.choices.items())
+            for count, opening in sorted(available.choices.items())
         ),
     )
 
@@ -337,32 +341,8 @@ def status_view(
     outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime, caller: Principal
 ) -> StatusView:
     """Return the view of the whole cloud, as this caller may see it."""
-    held: dict[str, int] = {}
-    boxes: dict[str, int] = {}
-    for outlook in outlooks:
-        for record in outlook.live:
-            for place in record.places:
-                held[place.node] = held.get(place.node, 0) + record.spec.units
-                boxes[place.node] = boxes.get(place.node, 0) + 1
-    ours = {gpu for outlook in outlooks for record in outlook.live for place in record.places for gpu in place.gpus}
-    others = {node.name: node.not_lent(ours) for node in look.nodes}
-    for box in look.quarantined:
-        held[box.node] = held.get(box.node, 0) + box.units
-        boxes[box.node] = boxes.get(box.node, 0) + 1
-    nodes = tuple(
-        NodeView(
-            name=node.name,
-            gpu_type=node.gpu_type,
-            total=node.units,
-            free=max(node.units - held.get(node.name, 0) - others[node.name], 0),
-            ready=node.ready,
-            cordoned=node.cordoned,
-            simulated=node.simulated,
-            boxes=boxes.get(node.name, 0),
-            held_by_others=others[node.name],
-        )
-        for node in look.nodes
-    )
+    use = {name: one for available in outlooks for name, one in available.outlook.nodes.items()}
+    nodes = tuple(_node_view(node, use.get(node.name, NodeUse())) for node in look.nodes)
     problems = visible_problems(look.problems, caller)
     strays = tuple(f"{box.name} on {box.node} holds {box.units} {box.gpu_type}" for box in look.quarantined)
     return StatusView(
@@ -372,6 +352,20 @@ def status_view(
         quarantined=strays,
         warnings=problem_texts(problems),
         problem_details=problem_views(problems),
+    )
+
+
+def _node_view(node: Node, use: NodeUse) -> NodeView:
+    return NodeView(
+        name=node.name,
+        gpu_type=node.gpu_type,
+        total=node.units,
+        free=max(node.units - use.units - use.lacking, 0),
+        ready=node.ready,
+        cordoned=node.cordoned,
+        simulated=node.simulated,
+        boxes=use.boxes,
+        held_by_others=use.lacking,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from odc.domain.box import BoxSeen
 from odc.domain.catalog import Catalog
@@ -11,6 +13,7 @@ from odc.domain.disk import VolumeLabel
 from odc.domain.host_ids import IdRanges
 from odc.domain.limits import Limits
 from odc.domain.node import Node
+from odc.domain.outlook import Outlook
 from odc.domain.problem import Problem
 from odc.domain.storage import Level, Retention, StorageUse
 from odc.ports.accounts import Accounts
@@ -117,6 +120,7 @@ class ClusterStatus:
         problems: current faults, and recent repairs of the host.
         frozen: the wall clock disagrees with the machine's; timed ends wait for the operator.
         storage: how full the disk storage is.
+        outlooks: by GPU type, of every pool that has nodes or live reservations.
     """
 
     at: datetime | None = None
@@ -126,3 +130,22 @@ class ClusterStatus:
     problems: tuple[Problem, ...] = ()
     frozen: bool = False
     storage: StorageStatus = field(default_factory=StorageStatus)
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+
+    @cached_property
+    def node_by_name(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def simulated_types(self) -> frozenset[str]:
+        """The GPU types that have nodes with simulated GPUs."""
+        return frozenset(node.gpu_type for node in self.nodes if node.simulated)
+
+    @cached_property
+    def boxes_of(self) -> Mapping[str, list[BoxSeen]]:
+        """The boxes by reservation."""
+        found: dict[str, list[BoxSeen]] = {}
+        for box in self.boxes:
+            found.setdefault(box.name.reservation_id, []).append(box)
+        return found

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from odc.control.authorization import Authorizer
+from odc.control.availability import TypeAvailability, availability
 from odc.control.box_files import holder_of
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.disk_usage import DiskUsage, disk_usage
-from odc.control.pools import pool_state
-from odc.control.reserving import counts_on
+from odc.control.queue_positions import Ahead, QueuePositions
 from odc.control.status_records import StatusRecords
 from odc.control.user_admin import UserAccount, Users
-from odc.domain.access import Act, Principal
+from odc.domain.access import Act, Principal, allowed
 from odc.domain.commands import gpu_dev
 from odc.domain.disk import Disk, Snapshot, VolumeLabel, snapshot_id
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
-from odc.domain.node import Node
 from odc.domain.paging import Page, all_pages
-from odc.domain.promise import ready_by
-from odc.domain.records import AuditEvent, Stored, Subject
+from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation, State
-from odc.domain.status import ENDED, Status, WaitsFor
+from odc.domain.status import ENDED, Status
 from odc.domain.user import User
-from odc.scheduling import OpenWindow, PoolState, build_plan
 
 MAX_ENDED = 500
 STATUSES = frozenset(Status)
@@ -40,21 +37,6 @@ _SYNONYMS = {
     **dict.fromkeys(("done", "completed", "finished", "over"), "expired"),
 }
 """Names of statuses in other tools; used in suggestions only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What a queued reservation waits for.
-
-    Attributes:
-        kind: which of the three.
-        reservation: the one before it, or the one that has the GPUs; None for a disk.
-        disk: name of its own disk, if it waits for that.
-    """
-
-    kind: WaitsFor
-    reservation: Reservation | None = None
-    disk: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +56,6 @@ class ReservationDetail:
     snapshot: Snapshot | None = None
     position: int | None = None
     ahead: Ahead | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TypeAvailability:
-    """One GPU type: its nodes, its reservations, and when each count could be had (key: GPUs, or 0 without)."""
-
-    name: str
-    nodes: tuple[Node, ...]
-    free: int
-    has_gpus: bool
-    live: tuple[Reservation, ...]
-    queued: tuple[Reservation, ...]
-    choices: Mapping[int, OpenWindow]
 
 
 class Queries:
@@ -124,7 +93,7 @@ class Queries:
         """
         self._authorizer.admit(caller)
         record = self._authorizer.resolve(caller, reference, Act.SEE_EXISTS)
-        return self.details((record,), self._ports.store.observe() if record.state is State.QUEUED else None)[0]
+        return self.details(caller, (record,))[0]
 
     def version(self, reservation_id: str) -> int:
         """The stored version of a reservation; 0 if there is none."""
@@ -200,8 +169,7 @@ class Queries:
         )
         if not found and user not in ("me", "all", caller.user):
             self._check_user(user)
-        queued = any(record.state is State.QUEUED for record in found)
-        return self.details(found, self._ports.store.observe() if queued else None)
+        return self.details(caller, found)
 
     def _check_user(self, name: str) -> None:
         """Refuse a name that nobody has: it is mistyped, and an empty list would hide that."""
@@ -212,20 +180,23 @@ class Queries:
             everyone = ("everyone's", gpu_dev("list --user all --all"))
             raise NotFound(f"no user {cut(name)!r} is known here{meant}", everyone)
 
-    def details(self, records: tuple[Reservation, ...], stored: Stored | None) -> tuple[ReservationDetail, ...]:
-        """The records with their disks and places in the queue; `stored` is needed for queued ones."""
-        owners = {record.owner for record in records}
-        listed = (all_pages(partial(self._ports.history.list_disks, owner)) for owner in owners)
-        disks = {disk.id: disk for several in listed for disk in several}
-        own = self._own_snapshots(records)
-        positions = QueuePositions(stored.reservations if stored else ())
+    def details(self, caller: Principal, records: tuple[Reservation, ...]) -> tuple[ReservationDetail, ...]:
+        """The records with their places in the queue; with their disks and what they wait for, if the caller may see
+        that.
+        """
+        private = tuple(record for record in records if allowed(caller, Act.SEE, record.owner))
+        seen = {record.id for record in private}
+        disks = self._ports.store.find_disks({record.disk_id for record in private if record.disk_id})
+        own = self._own_snapshots(private)
+        queued = any(record.state is State.QUEUED for record in records)
+        positions = QueuePositions(self.status.outlooks if queued else {}, self._ports.store, records)
         return tuple(
             ReservationDetail(
                 record,
                 disk,
                 disk.last_snapshot if disk and record.live else own.get(record.id),
                 positions.position(record),
-                positions.ahead(record, disk),
+                positions.ahead(record, disk) if record.id in seen else None,
             )
             for record in records
             for disk in (disks.get(record.disk_id or ""),)
@@ -282,40 +253,7 @@ class Queries:
         """Return every type that has nodes or live reservations: in the catalog's order, then the machine's own; last,
         those without GPUs.
         """
-        stored, status, now = self._ports.store.observe(), self._status.current, self._ports.clock.now()
-        here = {node.gpu_type for node in status.nodes} | {r.spec.gpu_type for r in stored.reservations}
-        with_gpus = {name for name in here if self._policy.catalog.has_gpus(name)}
-        known = [*self._policy.catalog.types]
-        order = {name: place for place, name in enumerate(known)}
-        types = sorted(here, key=lambda name: (name not in with_gpus, order.get(name, len(known)), name))
-        return tuple(self._availability_of(gpu_type, stored, status, now) for gpu_type in types)
-
-    def _availability_of(self, gpu_type: str, stored: Stored, status: ClusterStatus, now: datetime) -> TypeAvailability:
-        pool = pool_state(gpu_type, stored, status.nodes, status.quarantined, self._policy.limits, now)
-        nodes = tuple(node for node in status.nodes if node.gpu_type == gpu_type)
-        ours = [record for record in stored.reservations if record.spec.gpu_type == gpu_type]
-        largest = max((node.units for node in nodes), default=0)
-        with_gpus = self._policy.catalog.has_gpus(gpu_type)
-        plan = build_plan(pool)
-        units = counts_on(largest) if with_gpus else ((1,) if nodes else ())
-        return TypeAvailability(
-            name=gpu_type,
-            nodes=nodes,
-            free=_free(pool),
-            has_gpus=with_gpus,
-            live=tuple(record for record in ours if record.occupies),
-            queued=tuple(record for record in ours if record.state is State.QUEUED),
-            choices={count if with_gpus else 0: self._open_window(plan.free_for(count), now) for count in units},
-        )
-
-    def _open_window(self, window: OpenWindow, now: datetime) -> OpenWindow:
-        """Return the window that a user's reservation could use: from now, or from the promise that it would get, and
-        without the time limits of preparing and stopping.
-        """
-        start, until, limits = window.start, window.until, self._policy.limits
-        if start is not None and start > now:
-            start = ready_by(start, limits)
-        return OpenWindow(start=start, until=None if until is None else until - limits.prepare - limits.stop)
+        return availability(self.status, self._policy, self.now())
 
 
 def _known(statuses: frozenset[str]) -> frozenset[str]:
@@ -331,62 +269,3 @@ def _known(statuses: frozenset[str]) -> frozenset[str]:
         meant = f", did you mean {near}?" if near else ""
         raise InvalidRequest(f"no status {min(unknown)[:20]!r}{meant}; there are {', '.join(sorted(STATUSES))}")
     return statuses
-
-
-def _free(pool: PoolState) -> int:
-    """Return the number of units that are free now."""
-    taken: dict[str, int] = {}
-    for allocation in pool.allocations:
-        taken[allocation.node] = taken.get(allocation.node, 0) + allocation.units
-    return sum(max(node.units - taken.get(node.name, 0), 0) for node in pool.nodes if node.usable)
-
-
-class QueuePositions:
-    """The queue of every pool: each reservation's position and what it waits for. Made once for a whole list."""
-
-    def __init__(self, records: Iterable[Reservation]) -> None:
-        self._positions: dict[str, int] = {}
-        self._before: dict[str, Reservation] = {}
-        last: dict[str, tuple[int, Reservation]] = {}
-        self._occupants: dict[str, list[Reservation]] = {}
-        for record in sorted(records, key=lambda r: r.order):
-            pool = record.spec.gpu_type
-            if record.occupies:
-                self._occupants.setdefault(pool, []).append(record)
-            if record.state is State.QUEUED:
-                if pool in last:
-                    self._before[record.id] = last[pool][1]
-                last[pool] = (last[pool][0] + 1 if pool in last else 1, record)
-                self._positions[record.id] = last[pool][0]
-
-    def position(self, record: Reservation) -> int | None:
-        """Its place in its pool's queue, from 1; None if it is not queued."""
-        return self._positions.get(record.id)
-
-    def ahead(self, record: Reservation, disk: Disk | None) -> Ahead | None:
-        """Return what it waits for: its own disk, else the reservation before it in the queue, else the GPUs of
-        another.
-        """
-        if record.id not in self._positions:
-            return None
-        if disk is not None and disk.holder not in (None, record.id):
-            return Ahead(WaitsFor.DISK, disk=disk.name)
-        if before := self._before.get(record.id):
-            return Ahead(WaitsFor.QUEUE, before)
-        last = self._last_before(record)
-        return Ahead(WaitsFor.GPUS, last) if last else None
-
-    def _last_before(self, record: Reservation) -> Reservation | None:
-        """Return the occupant that ends last before the promise, since it determines the promise; without a promise,
-        the one that ends first.
-
-        Cost: grows with the pool's occupants; asked for the head of each line only.
-        """
-        there = self._occupants.get(record.spec.gpu_type, [])
-        promised = record.ready_by
-        ending = [other for other in there if promised and other.expires_at and other.expires_at <= promised]
-        return max(ending, key=_end_of) if ending else min(there, key=_end_of, default=None)
-
-
-def _end_of(record: Reservation) -> tuple[bool, datetime]:
-    return record.expires_at is None, record.expires_at or record.created_at

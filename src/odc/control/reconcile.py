@@ -60,7 +60,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from odc.control.clock_check import ClockCheck
@@ -71,6 +71,7 @@ from odc.control.host_monitor import HostMonitor
 from odc.control.lease import PassLease
 from odc.control.observation import Observation, observe
 from odc.control.outcomes import OutcomeCollector
+from odc.control.outlooks import make_outlooks
 from odc.control.perform import Performed, TaskStarter, perform
 from odc.control.pool_plans import PlannedPool, Planner
 from odc.control.record_pruning import RecordPruner
@@ -143,7 +144,8 @@ class Reconciler:
         decision = decide(seen, plans, self._policy)
         # Before the commits: a client that reads a record of this pass must not find an older status.
         boxes = _boxes_to_probe(seen, before)
-        self._update_status(seen, before, boxes)
+        outlooks = make_outlooks(seen, plans, before.outlooks, self._policy)
+        self._update_status(seen, replace(before, outlooks=outlooks), boxes)
         # By a clock that may have jumped ahead, the lease would be taken for years.
         if seen.boxes is not None and not seen.frozen and self._sweeps.take(LEFTOVERS, LEFTOVERS_INTERVAL, seen.now):
             self._remove_leftovers(seen, seen.boxes)

@@ -20,6 +20,7 @@ from odc.control.stored_documents import StoredDocuments
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
 from odc.domain.node import Node
+from odc.domain.outlook import Outlook
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_texts
 from odc.domain.status_documents import (
@@ -28,6 +29,7 @@ from odc.domain.status_documents import (
     DISKS,
     HOST,
     NODES,
+    OUTLOOK,
     CloudRecord,
     HostRecord,
     NodeRecord,
@@ -123,7 +125,14 @@ def _status_of(contents: Mapping[str, Any]) -> ClusterStatus:
         problems=cloud.problems,
         frozen=cloud.frozen,
         storage=StorageStatus(use=use, level=cloud.level, problems=cloud.storage_problems, orphans=cloud.orphans),
+        outlooks=_outlooks_of(contents),
     )
+
+
+def _outlooks_of(contents: Mapping[str, Any]) -> dict[str, Outlook]:
+    """By GPU type. A document is not deleted: that of a type that is gone is an empty outlook."""
+    found = {name: content for name, content in contents.items() if kind_of(name) == OUTLOOK}
+    return {name.partition(" ")[2]: outlook for name, outlook in found.items() if outlook != Outlook()}
 
 
 def _contents(status: ClusterStatus, host: HostRecord, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +143,7 @@ def _contents(status: ClusterStatus, host: HostRecord, before: Mapping[str, Any]
         key = box.name.reservation_id
         boxes[key] = (*boxes.get(key, ()), box)
     empty: dict[str, Any] = {name: {} for name in before if kind_of(name) in (NODES, BOXES, DISKS)}
+    empty |= {name: Outlook() for name in before if kind_of(name) == OUTLOOK}
     cloud = CloudRecord(
         at=status.at,
         frozen=status.frozen,
@@ -151,6 +161,7 @@ def _contents(status: ClusterStatus, host: HostRecord, before: Mapping[str, Any]
         **in_parts(NODES, _node_records(status, from_parts(NODES, before))),
         **in_parts(BOXES, boxes),
         **in_parts(DISKS, use.disks if use else {}),
+        **{f"{OUTLOOK} {name}": outlook for name, outlook in status.outlooks.items()},
     }
 
 

@@ -23,7 +23,7 @@ def report_status(
 
     Args:
         seen: the observation of this pass.
-        before: the status until now.
+        before: the status until now, with the outlooks of this pass.
         storage: the newest measurement of the disk storage.
         host: problems of the host and of the records.
         cloud: the cloud's name; part of the names of its containers.
@@ -40,6 +40,7 @@ def report_status(
         problems=problems,
         frozen=seen.frozen,
         storage=storage,
+        outlooks=before.outlooks,
     )
 
 

@@ -4,6 +4,7 @@
 |---|---|
 | `cloud` | `CloudRecord` |
 | `host` | `HostRecord` |
+| `outlook TYPE` | `Outlook` of the pool of that GPU type |
 | `nodes N`, `boxes N`, `disks N` | a part of the nodes by name, the boxes by reservation, the usage of disks by disk |
 
 The large maps are in parts, each of which fits in one item of every store, so that a change writes only its own part.
@@ -22,10 +23,11 @@ from odc.domain.box import BoxSeen
 from odc.domain.disk import VolumeLabel
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.domain.outlook import Outlook
 from odc.domain.problem import Problem
 from odc.domain.storage import DiskUse, Level, StorageUse
 
-CLOUD, HOST, NODES, BOXES, DISKS = "cloud", "host", "nodes", "boxes", "disks"
+CLOUD, HOST, NODES, BOXES, DISKS, OUTLOOK = "cloud", "host", "nodes", "boxes", "disks", "outlook"
 PARTS = 16
 """Of each large map."""
 
@@ -85,6 +87,7 @@ _DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
     NODES: msgspec.json.Decoder(dict[str, NodeRecord]),
     BOXES: msgspec.json.Decoder(dict[str, tuple[BoxSeen, ...]]),
     DISKS: msgspec.json.Decoder(dict[str, DiskUse]),
+    OUTLOOK: msgspec.json.Decoder(Outlook),
 }
 
 

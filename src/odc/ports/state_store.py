@@ -51,6 +51,12 @@ class StateStore(Protocol):
     def find_secrets(self, reservation_id: str) -> Secrets | None:
         """Return the secrets of exactly this reservation, or None. No other method reads them."""
 
+    def find_in_line(self, order: int) -> Reservation | None:
+        """The live reservation with this place in line, or None."""
+
+    def find_disks(self, ids: Iterable[str]) -> dict[str, Disk]:
+        """Return the disks that exist of those with these ids, by id."""
+
     def find_disk(self, disk_id: str) -> Disk | None:
         """Return the disk with exactly this id, of any owner; None if there is none."""
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World, tasks_of
 
 from odc.adapters.memory.cluster import NEVER
-from odc.control.queries import Ahead
+from odc.control.queue_positions import Ahead
 from odc.domain.errors import InvalidRequest, LimitExceeded, ProviderRefused, ProviderUnavailable
 from odc.domain.problem_text import problem_texts
 from odc.domain.reservation import EndReason, State

@@ -32,7 +32,7 @@ def test_a_start_that_takes_its_time_is_not_a_fault_and_is_recorded_once() -> No
     now = world.get(record)
     assert (now.version, now.fault, now.attempt) == (version, None, 1)
     assert "fault" not in world.story(record)
-    (detail,) = world.queries.details((now,), None)
+    (detail,) = world.queries.details(ADA, (now,))
     shown = reservation_view(detail, ADA, world.status.current).phases
     assert [(phase.name, phase.seconds is None, phase.since) for phase in shown] == [
         ("disk", False, None),

@@ -15,7 +15,7 @@ from tests.world import ADA, BEN, HOUR, OPERATOR, SECOND, Fuse, World
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.api.messages.reservations import PublicView, WaitsForView
 from odc.api.views import reservation_view
-from odc.control.queries import Ahead
+from odc.control.queue_positions import Ahead
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound, ProviderUnavailable, RequestError
 from odc.domain.requests import Cancel, EndAll, Reserve, SetGithubUser, SetOwnKeys
 from odc.domain.reservation import State
@@ -248,7 +248,7 @@ def test_what_is_free_and_when_is_answered_from_the_plan_and_is_what_will_be_pro
     world = World()
     world.reserve(gpus=4, hours=2.0)
     (outlook,) = world.queries.availability()
-    assert outlook.free == 4
+    assert outlook.outlook.free == 4
     now = world.clock.now()
     assert {count: opening.start for count, opening in outlook.choices.items()} == {
         1: now,

@@ -15,7 +15,7 @@ from odc.adapters.dynamodb.handovers import finish_handovers
 from odc.adapters.dynamodb.history import DynamoHistory
 from odc.adapters.dynamodb.leases import DynamoLeases
 from odc.adapters.dynamodb.pruning import DynamoPruning
-from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, Table
+from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, Table, joined
 from odc.adapters.dynamodb.transaction import Transaction
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
@@ -123,6 +123,17 @@ class DynamoStateStore(DynamoHistory, DynamoLeases, DynamoPruning):
         """Return the secrets of exactly this reservation, or None."""
         item = self._table.get("secrets", reservation_id)
         return items.secrets_of(item) if item else None
+
+    def find_in_line(self, order: int) -> Reservation | None:
+        """The live reservation with this place in line, or None."""
+        key = joined(order)
+        found = next(self._table.query(items.LIVE, (key, key), index=BY_ORDER, limit=1), None)
+        return items.reservation_of(found) if found else None
+
+    def find_disks(self, ids: Iterable[str]) -> dict[str, Disk]:
+        """Return the disks that exist of those with these ids."""
+        found = self._table.get_many((items.DISKS, disk_id) for disk_id in ids)
+        return {key: items.disk_of(item) for (_, key), item in found.items()}
 
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""

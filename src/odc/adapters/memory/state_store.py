@@ -156,6 +156,16 @@ class MemoryStateStore(MemoryHistory):
         with self._lock:
             return self._secrets.get(reservation_id)
 
+    def find_in_line(self, order: int) -> Reservation | None:
+        """The live reservation with this place in line, or None."""
+        with self._lock:
+            return next((record for record in self._live.values() if record.order == order), None)
+
+    def find_disks(self, ids: Iterable[str]) -> dict[str, Disk]:
+        """Return the disks that exist of those with these ids."""
+        with self._lock:
+            return {disk_id: self._disks[disk_id] for disk_id in ids if disk_id in self._disks}
+
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""
         with self._lock:

@@ -157,6 +157,20 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
             body = connection.execute(query).scalar()
         return _secrets.decode(body) if body else None
 
+    def find_in_line(self, order: int) -> Reservation | None:
+        """The live reservation with this place in line, or None."""
+        r = t.reservations.c
+        with self._reading() as connection:
+            query = sa.select(r.owner, r.place, r.version, r.body).where(r.place == order, r.live)
+            row = connection.execute(query).first()
+        return reservation_of(row) if row else None
+
+    def find_disks(self, ids: Iterable[str]) -> dict[str, Disk]:
+        """Return the disks that exist of those with these ids."""
+        with self._reading() as connection:
+            found = rows_by_id(connection, t.disks, t.disks.c.id, set(ids), disk_decoder)
+        return {disk.id: disk for disk in found}
+
     def find_disk(self, disk_id: str) -> Disk | None:
         """The disk with exactly this id, or None."""
         with self._reading() as connection:

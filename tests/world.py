@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from tests.builders import KEY as SSH_KEY
 from tests.builders import a_node
+from tests.cold_world import BUDGET, COLD, LAGS, Crowded, Lagging
 
 from odc.adapters.memory.accounts import MemoryAccounts
 from odc.adapters.memory.blob_store import MemoryBlobStore
@@ -38,15 +38,13 @@ from odc.domain.access import Principal
 from odc.domain.box import BoxSeen, BoxSpec, BoxState
 from odc.domain.disk import Disk, Snapshot
 from odc.domain.node import Node
-from odc.domain.paging import Page, all_pages
-from odc.domain.records import MAX_ITEMS, AuditEvent, Change, Subject
+from odc.domain.paging import all_pages
+from odc.domain.records import MAX_ITEMS, AuditEvent, Subject
 from odc.domain.requests import AcceptClock, Cancel, Request, Reserve, SetOwnKeys
 from odc.domain.reservation import HostKey, Reservation
 from odc.domain.resources import share_of
-from odc.domain.user import User
 from odc.ports.audit_log import AuditLog
 from odc.ports.history import History
-from odc.ports.state_store import StateStore
 
 ADA = Principal(id="unix:1000", user="ada")
 BEN = Principal(id="unix:1001", user="ben")
@@ -54,11 +52,6 @@ OPERATOR = Principal(id="unix:0", user="root", admin=True)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-BUDGET = timedelta(seconds=30)
-"""How long a process of a cold world may go on."""
-COLD = ContextVar("COLD", default=False)
-"""Whether worlds are cold: every pass and every request is a new process, which shares nothing with those before but
-the adapters. Its tasks are called once, and it applies their outcomes before it ends."""
 OUTSIDE = ("store", "cluster", "volumes", "blobs")
 
 
@@ -172,36 +165,6 @@ class Fused:
         return call
 
 
-class Crowded:
-    """A history whose pages are short, and in which another process writes between the first two pages of a list."""
-
-    def __init__(self, history: History, store: StateStore) -> None:
-        self._history, self._store = history, store
-        self._is_calm = False
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._history, name)
-
-        def listed(*arguments: Any, **options: Any) -> Page[Any]:
-            page: Page[Any] = found(*arguments, **options)
-            if page.next and not self._is_calm:
-                self._is_calm = True
-                self._write(page.items[0])
-            return page
-
-        return listed
-
-    def _write(self, record: object) -> None:
-        """Write a record as it is, which gives it another version."""
-        match record:
-            case Reservation():
-                self._store.commit(Change(reservations=(record,)))
-            case Disk():
-                self._store.commit(Change(disks=(record,)))
-            case User():
-                self._store.commit(Change(users=(record,)))
-
-
 class World:
     """A cloud of one machine with 8 GPUs, unless the test says otherwise, with ada and ben, who have keys."""
 
@@ -223,6 +186,7 @@ class World:
         self.volumes = MemoryVolumes(self.clock, self.blobs)
         self.keys = MemoryKeySource()
         self.accounts = MemoryAccounts({1000: "ada", 1001: "ben"})
+        self.listed: list[tuple[BoxSeen, ...]] = []
         self.policy = Policy(**policy)
         self.build()
         for who in (ADA, BEN):
@@ -236,6 +200,7 @@ class World:
         made.clock, made.policy = other.clock, other.policy
         made.store, made.cluster, made.volumes = other.store, other.cluster, other.volumes
         made.blobs, made.keys, made.accounts = other.blobs, other.keys, other.accounts
+        made.listed = other.listed
         made.build()
         return made
 
@@ -261,10 +226,14 @@ class World:
         )
         self.started: list[str] = []
         self.cold = COLD.get() and runner is None
+        self.lags = LAGS.get() and self.cold
         self._plane = self._process(runner)
 
     def _process(self, runner: Runner | None = None) -> ControlPlane:
-        ports = replace(self.ports, history=Crowded(self.ports.history, self.store)) if self.cold else self.ports
+        ports = self.ports
+        if self.lags:
+            crowded = Crowded(ports.history, self.store)
+            ports = replace(ports, cluster=Lagging(ports.cluster, self.listed), history=crowded)
         return ControlPlane(ports, self.policy, runner or CountingRunner(self.started))
 
     @property
@@ -314,10 +283,17 @@ class World:
         self.send(AcceptClock(), OPERATOR)
 
     def pass_once(self) -> PassReport:
-        reconciler = self.plane.reconciler
-        report = reconciler.reconcile_with_tasks(BUDGET) if self.cold else reconciler.reconcile_once()
+        """A pass. Where lists lag it is two, so that the second one sees what was there before both."""
+        report = self._pass()
+        if self.lags:
+            second = self._pass()
+            report = replace(second, committed=report.committed + second.committed, lost=report.lost + second.lost)
         self.check()
         return report
+
+    def _pass(self) -> PassReport:
+        reconciler = self.plane.reconciler
+        return reconciler.reconcile_with_tasks(BUDGET) if self.cold else reconciler.reconcile_once()
 
     def settle(self, most: int = 30) -> None:
         """Passes until one writes nothing and starts nothing; that it comes to that is a rule too."""

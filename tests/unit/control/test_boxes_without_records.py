@@ -27,6 +27,7 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     world.settle()
     stranger = replace(spec_of(box), name=BoxName(an_id(), 1))
     uid = world.cluster.put_stranger(stranger)
+    world.pass_once()
     waiting = world.reserve(BEN, gpus=1)
     world.pass_time(HOUR, step=10 * MINUTE)
     assert [seen.uid for seen in world.cluster.peek()] == [uid]

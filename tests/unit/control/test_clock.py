@@ -51,6 +51,7 @@ def test_a_fault_that_waits_does_not_hide_the_end() -> None:
     assert world.pass_once().next_due == record.expires_at
 
 
+@pytest.mark.prompt_lists("counts how often the cluster is asked")
 def test_the_clock_of_a_reservation_starts_when_ssh_answers() -> None:
     world = World()
     world.cluster.delay_ssh(3)

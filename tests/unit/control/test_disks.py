@@ -166,6 +166,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.prompt_lists("counts how often the volumes are asked")
 @pytest.mark.parametrize(("method", "phase", "waits_for"), SLOW)
 def test_slow_volumes_are_waited_for_and_are_not_a_fault(method: str, phase: str, waits_for: str) -> None:
     world = World()

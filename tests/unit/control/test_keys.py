@@ -155,6 +155,7 @@ def test_a_refresh_of_a_box_that_fails_is_tried_again_until_the_box_knows(world:
     assert world.story(record).count("fault") == 1
 
 
+@pytest.mark.prompt_lists("counts how often the cluster is asked")
 def test_a_box_knows_its_true_end_although_the_daemon_died_before_it_was_told(world: World) -> None:
     world.cluster.delay_ssh(2)
     record = world.ask()
@@ -213,6 +214,7 @@ def test_keys_that_change_while_a_box_is_told_the_ones_before_reach_it_too(world
     assert now.owner_keys == user(world).keys_digest
 
 
+@pytest.mark.prompt_lists("counts the commits of one request")
 @pytest.mark.parametrize("number", [1, 2])
 def test_new_keys_reach_more_boxes_than_one_transaction_holds(number: int) -> None:
     world = World([a_node(f"node-{place}") for place in range(8)], limits=Limits(live_per_user=100))

@@ -48,6 +48,7 @@ def crash() -> None:
     raise ProviderUnavailable("killed")
 
 
+@pytest.mark.prompt_lists("counts what one round deletes")
 def test_a_thousand_snapshots_are_thinned_a_few_in_each_round() -> None:
     world = with_many_snapshots(1000)
     world.with_policy(retention=Retention(keep=7, days=0, percent=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from tests.builders import NOW, a_node, a_placed, a_reservation
 from tests.world import BEN, HOUR, MINUTE, SECOND, World
@@ -214,6 +215,7 @@ class Racing(Recording):
         super().commit(change)
 
 
+@pytest.mark.prompt_lists("counts what one pass writes")
 def test_what_was_to_follow_a_lost_transaction_is_not_written_on_another_writers_version() -> None:
     store = Racing()
     world = World(tuple(a_node(f"node-{number}") for number in range(60)), store=store, limits=unlimited())

@@ -249,6 +249,7 @@ def test_a_gpu_under_a_box_that_cannot_be_removed_yet_is_not_given() -> None:
     world.settle()
     world.cluster.put_stranger(spec_of(box), box.state)
     world.cluster.faults.add("end_box", FAULT, NEVER)
+    world.pass_once()
     waiting = world.reserve(BEN)
     world.pass_time(10 * MINUTE)
     assert world.get(waiting).state is State.QUEUED

@@ -39,4 +39,6 @@ class Pruning(Protocol):
         """
 
     def delete_ended(self, ids: Sequence[str]) -> None:
-        """Delete these ended reservations, with their events and secrets. Those that are gone already are left out."""
+        """Delete these ended reservations, with their events and secrets. Others, and those that are gone, are left
+        alone.
+        """

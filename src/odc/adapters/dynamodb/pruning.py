@@ -39,7 +39,7 @@ class DynamoPruning:
 
     def delete_ended(self, ids: Sequence[str]) -> None:
         """Delete these ended reservations, with their events and secrets."""
-        for reservation_id in ids:
+        for _, reservation_id in self._table.get_many((items.ENDED, key) for key in ids):
             events = list(self._table.query(items.events_key(Subject.reservation(reservation_id))))
             self._table.delete((item["pk"], item["sk"]) for item in events)
             self._table.delete([("secrets", reservation_id), (items.ENDED, reservation_id)])

@@ -49,7 +49,8 @@ class SqlPruning(Database):
         e = t.events.c
         for part in in_batches(ids):
             with self._writing() as connection:
-                about = sa.and_(e.subject_kind == str(SubjectKind.RESERVATION), e.subject_id.in_(part))
+                gone = list(connection.execute(sa.select(_r.id).where(_r.id.in_(part), _ended)).scalars())
+                about = sa.and_(e.subject_kind == str(SubjectKind.RESERVATION), e.subject_id.in_(gone))
                 connection.execute(sa.delete(t.events).where(about))
-                connection.execute(sa.delete(t.secrets).where(t.secrets.c.reservation_id.in_(part)))
-                connection.execute(sa.delete(t.reservations).where(_r.id.in_(part), _ended))
+                connection.execute(sa.delete(t.secrets).where(t.secrets.c.reservation_id.in_(gone)))
+                connection.execute(sa.delete(t.reservations).where(_r.id.in_(gone)))

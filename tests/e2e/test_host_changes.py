@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -114,6 +115,21 @@ def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
     assert in_box(machine, user, train.port, "echo in").stdout == "in\n"
     assert "it was put back" in apart.odc("doctor", check=False).out
     assert "put back on the host" in apart.log()
+
+
+def test_lost_rules_of_the_port_for_jupyter_are_put_back_too(machine: OwnMachine, user: Person, train: Train) -> None:
+    port = user.view("train")["boxes"][0]["ports"]["jupyter"]
+
+    def rules() -> list[str]:
+        return [line for line in machine.rules().splitlines() if f"--dport {port} " in line]
+
+    before = rules()
+    assert before
+    for rule in before:
+        machine.run("iptables", "-t", "nat", "-D", *shlex.split(rule.removeprefix("-A ")))
+    assert not rules()
+    is_told_and_reachable(machine, train)
+    assert sorted(rules()) == sorted(before)
 
 
 def test_a_flush_while_the_daemon_is_down_is_mended_when_it_comes_up(

@@ -21,6 +21,7 @@ from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderU
 from odc.domain.names import NO_DISK, check_name, cut, free_name
 from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
+from odc.domain.problem_text import delete_container
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
 from odc.domain.user import User, is_same_login, uid_of
@@ -116,7 +117,7 @@ def refuse_orphaned_name(owner: str, name: str, request: Reserve, ports: Ports) 
     return tuple(own)
 
 
-def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Policy, status: ClusterStatus) -> None:
+def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, status: ClusterStatus) -> None:
     """Refuse a disk that is attached to a box without a record: no new box can use it until that box is deleted.
 
     Raises:
@@ -134,7 +135,7 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, policy: Poli
     if box is not None:
         raise InvalidRequest(
             f"disk {disk.name} is in use by a box that has no record, as after a restore from an older backup",
-            ("end that box", f"ask an operator for: sudo podman rm -f odc-{policy.cloud}-{box.name}"),
+            ("end that box", f"ask an operator for: {delete_container(box.container)}"),
             ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
             ("no disk", request.command(disk=NO_DISK)),
         )

@@ -47,7 +47,7 @@ is therefore `fenced`: it commits with the pool's version. Tasks are not covered
 again before each effect, name everything after the attempt, and delete boxes by the backend's own id. The lease in
 `pass_loop` only avoids the waste.
 
-**Unknown is not absent.** If the engine or a node does not answer, the observation has None, not an empty list,
+**Unknown is not absent.** If the cluster or a node does not answer, the observation has None, not an empty list,
 and nothing is concluded: no box counts as missing, no GPU as free, no limit as exceeded. A box is deleted only if its
 own record says that it should not exist. A box without a record is quarantined: it keeps its GPUs, and operators are
 told.
@@ -92,8 +92,8 @@ log = logging.getLogger(__name__)
 LEFTOVERS_INTERVAL = timedelta(minutes=10)
 """Time between two clean-ups of what attempts have left whose process died."""
 IDLE_INTERVAL = timedelta(seconds=5)
-"""Time between two passes when nothing is due and nothing wakes one. The engine's containers are only seen by listing
-them, so this is also how late a box that stopped by itself is noticed."""
+"""Time between two passes when nothing is due and nothing wakes one. Boxes are only seen by listing them,
+so this is also how late a box that stopped by itself is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class Reconciler:
         self._host_monitor.forget_others(boxes)
         host = (*self._record_space(), *self._host_monitor.problems())
         storage = self._storage.status(before.storage)
-        self._status.write(report_status(seen, before, storage, host, self._policy.cloud), self._host_monitor.record)
+        self._status.write(report_status(seen, before, storage, host), self._host_monitor.record)
 
     def _start_maintenance(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
         if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
@@ -250,7 +250,7 @@ def _is_over(record: Reservation | None, attempt: int) -> bool:
 
 def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
     """The running boxes of active reservations. While the cluster does not answer, the last known ones: whether users
-    reach their boxes does not depend on the engine."""
+    reach their boxes does not depend on the cluster."""
     active = {place.uid for r in seen.all_placed if r.state is State.ACTIVE for place in r.places}
     boxes = seen.boxes if seen.boxes is not None else status.boxes
     return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]

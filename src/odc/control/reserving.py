@@ -291,7 +291,7 @@ def _choose_disk(
         )
     else:
         _check_holder(disk, request, {record.id: record for record in own})
-        refuse_stray_holder(disk, request, ports, policy, status)
+        refuse_stray_holder(disk, request, ports, status)
     return disk
 
 

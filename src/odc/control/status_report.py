@@ -15,7 +15,7 @@ from odc.domain.user import User, uid_of
 
 
 def report_status(
-    seen: Observation, before: ClusterStatus, storage: StorageStatus, host: tuple[Problem, ...], cloud: str
+    seen: Observation, before: ClusterStatus, storage: StorageStatus, host: tuple[Problem, ...]
 ) -> ClusterStatus:
     """Return the status of the cluster for queries.
 
@@ -26,9 +26,8 @@ def report_status(
         before: the status until now, with the outlooks of this pass.
         storage: the newest measurement of the disk storage.
         host: problems of the host and of the records.
-        cloud: the cloud's name; part of the names of its containers.
     """
-    problems = (*_problems(seen, cloud), *storage.problems, *_unreachable(seen), *host)
+    problems = (*_problems(seen), *storage.problems, *_unreachable(seen), *host)
     if seen.nodes is None or seen.boxes is None:
         silent = Problem(kind=ProblemKind.CLUSTER_SILENT, detail=seen.fault)
         return replace(before, problems=(*problems, silent), frozen=seen.frozen, storage=storage)
@@ -44,7 +43,7 @@ def report_status(
     )
 
 
-def _problems(seen: Observation, cloud: str) -> tuple[Problem, ...]:
+def _problems(seen: Observation) -> tuple[Problem, ...]:
     unreadable = seen.stored.unreadable.items()
     return (
         *((seen.clock_problem,) if seen.clock_problem else ()),
@@ -52,7 +51,7 @@ def _problems(seen: Observation, cloud: str) -> tuple[Problem, ...]:
         *_without_expiry(seen),
         *(_held_uid(user) for user in seen.stored.held),
         *_without_node(seen),
-        *(_quarantined(box, seen, cloud) for box in quarantined(seen)),
+        *(_quarantined(box, seen) for box in quarantined(seen)),
         *_foreign_containers(seen),
         *_broken_gpus(seen),
     )
@@ -79,7 +78,7 @@ def _without_node(seen: Observation) -> Iterator[Problem]:
                 yield _about(ProblemKind.NODE_GONE, record, place.node)
 
 
-def _quarantined(box: BoxSeen, seen: Observation, cloud: str) -> Problem:
+def _quarantined(box: BoxSeen, seen: Observation) -> Problem:
     record = seen.records.get(box.name.reservation_id)
     return Problem(
         kind=ProblemKind.BOX_QUARANTINED,
@@ -87,7 +86,7 @@ def _quarantined(box: BoxSeen, seen: Observation, cloud: str) -> Problem:
         name=record.name if record else "",
         user=record.user if record else "",
         box=str(box.name),
-        container=f"odc-{cloud}-{box.name}",
+        container=box.container,
         node=box.node,
         count=box.units,
         gpu_type=box.gpu_type,

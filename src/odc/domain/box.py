@@ -129,6 +129,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: which box, from its labels.
         uid: the backend's own id; another box of the same name has another.
+        container: its name in the backend's own tools.
         node: where it is.
         gpu_type: the pool that it occupies.
         gpus: identities of the GPUs that it holds; empty for types without GPUs, and where they are unknown.
@@ -147,6 +148,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     name: BoxName
     uid: str
+    container: str = ""
     node: str
     gpu_type: str = ""
     gpus: tuple[str, ...] = ()

@@ -13,7 +13,14 @@ from msgspec.structs import replace
 
 from odc.adapters.engine.box_folders import BoxFolders
 from odc.adapters.engine.box_limits import core_limit
-from odc.adapters.engine.container import EngineOptions, HostPart, container_request, network_request, port_of
+from odc.adapters.engine.container import (
+    EngineOptions,
+    HostPart,
+    container_name,
+    container_request,
+    network_request,
+    port_of,
+)
 from odc.adapters.engine.container_state import box_seen, listed
 from odc.adapters.engine.errors import EngineConflict, NameTaken
 from odc.adapters.engine.host_ports import HostPorts
@@ -153,6 +160,7 @@ class BoxMaker:
         return BoxSeen(
             name=spec.name,
             uid=str(answer["Id"]),
+            container=container_name(self._options.cloud, spec.name),
             node=spec.node,
             gpu_type=spec.gpu_type,
             gpus=spec.gpus,

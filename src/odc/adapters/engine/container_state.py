@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from odc.adapters.engine.container import container_name
 from odc.domain.box import SSH, BoxName, BoxSeen, BoxState, MemoryKills
 
 _EXITS = {
@@ -48,6 +49,7 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
     return BoxSeen(
         name=name,
         uid=str(entry["Id"]),
+        container=container_name(labels["odc.cloud"], name),
         node=node,
         gpu_type=gpu_type,
         gpus=tuple(gpu for gpu in gpus.split(",") if gpu),

@@ -235,6 +235,7 @@ class MemoryCluster:
         return BoxSeen(
             name=box.name,
             uid=box.uid,
+            container=f"box-{box.name}",
             node=box.spec.node,
             gpu_type=box.spec.gpu_type,
             gpus=box.spec.gpus,

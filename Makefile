@@ -32,7 +32,7 @@ test: $(STAMP)
 	$(PY) -m pytest $(REAL) -m alone
 
 test-quick: $(STAMP)
-	$(PY) -m pytest tests/unit tests/docs -q -n 2
+	$(PY) -m pytest tests/unit tests/docs -q -n 2 -m "not cold"
 
 demo: $(STAMP)
 	$(PY) scripts/demo.py

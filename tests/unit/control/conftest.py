@@ -15,7 +15,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not mark.args:
             raise pytest.UsageError(f"{definition.nodeid}: @pytest.mark.{mark.name} needs a reason")
     alone = definition.get_closest_marker("one_process") is not None
-    metafunc.parametrize("world_kind", ["warm"] if alone else ["warm", "cold"], indirect=True)
+    metafunc.parametrize(
+        "world_kind", ["warm"] if alone else ["warm", pytest.param("cold", marks=pytest.mark.cold)], indirect=True
+    )
 
 
 @pytest.fixture(autouse=True)

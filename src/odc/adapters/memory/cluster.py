@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -91,7 +92,7 @@ class MemoryCluster:
         """Every node by name."""
         with self.faults.around("list_nodes"), self._lock:
             self._check_up()
-            full = "" if len(self._free_ports()) >= len(BOX_PORTS) else self._all_ports_used()
+            full = "" if len(self._free_ports(len(BOX_PORTS))) == len(BOX_PORTS) else self._all_ports_used()
             return tuple(replace(node, full=full) for _, node in sorted(self._nodes.items()))
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
@@ -115,7 +116,7 @@ class MemoryCluster:
                 return self._seen(known)
             if self._images is not None and spec.image not in self._images:
                 raise ProviderRefused(f"the engine: {spec.image}: image not known")
-            free = self._free_ports()
+            free = self._free_ports(len(spec.ports))
             if len(free) < len(spec.ports):
                 raise PlaceTaken(self._all_ports_used())
             spec = replace(spec, gpus=spec.gpus or self._given_by_node(spec))
@@ -129,9 +130,10 @@ class MemoryCluster:
         held = {gpu for box in self._boxes.values() for gpu in box.spec.gpus}
         return tuple(gpu for gpu in self.identities.get(spec.node, ()) if gpu not in held)[: spec.units]
 
-    def _free_ports(self) -> list[int]:
+    def _free_ports(self, count: int) -> list[int]:
+        """The first free ports; fewer than `count` if there are no more."""
         used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers
-        return [port for port in self._ports if port not in used]
+        return list(islice((port for port in self._ports if port not in used), count))
 
     def _all_ports_used(self) -> str:
         others = len(self.strangers.intersection(self._ports))

@@ -35,6 +35,7 @@ from odc.adapters.engine.service import EngineService, inspect_machine
 from odc.adapters.engine.simulated_gpus import device_kind, devices_file, facts_file, write_devices
 from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec
 from odc.domain.catalog import Catalog
+from odc.domain.errors import ProviderUnavailable
 from odc.domain.host_ids import IdRanges
 from odc.domain.node import Node
 from odc.domain.resources import Capacity, share_of
@@ -114,9 +115,18 @@ class Engine:
         )
 
     def up(self, spec: BoxSpec, deadline_s: float = DEADLINE_S) -> str:
-        """Make and start the box and wait for its SSH; its uid."""
+        """Make and start the box and wait for its SSH; its uid.
+
+        As in a task, a start is tried again when the command of another engine has taken away the box's storage.
+        """
         box = self.cluster.create_box(spec)
-        self.cluster.start_box(spec.name, box.uid)
+        for left in (2, 1, 0):
+            try:
+                self.cluster.start_box(spec.name, box.uid)
+                break
+            except ProviderUnavailable:
+                if not left:
+                    raise
         eventually("SSH answers", lambda: self.cluster.ssh_answers(box), deadline_s)
         return box.uid
 

@@ -28,7 +28,7 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2
-	$(PY) -m pytest $(REAL) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(PY) -m pytest $(REAL) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(PY) -m pytest $(REAL) -m alone
 
 test-quick: $(STAMP)

@@ -115,20 +115,21 @@ class Engine:
         )
 
     def up(self, spec: BoxSpec, deadline_s: float = DEADLINE_S) -> str:
-        """Make and start the box and wait for its SSH; its uid.
-
-        As in a task, a start is tried again when the command of another engine has taken away the box's storage.
-        """
+        """Make and start the box and wait for its SSH; its uid."""
         box = self.cluster.create_box(spec)
+        self.start(spec, box.uid)
+        eventually("SSH answers", lambda: self.cluster.ssh_answers(box), deadline_s)
+        return box.uid
+
+    def start(self, spec: BoxSpec, uid: str) -> None:
+        """Start the box; as in a task, again when the command of another engine has taken away its storage."""
         for left in (2, 1, 0):
             try:
-                self.cluster.start_box(spec.name, box.uid)
-                break
+                self.cluster.start_box(spec.name, uid)
+                return
             except ProviderUnavailable:
                 if not left:
                     raise
-        eventually("SSH answers", lambda: self.cluster.ssh_answers(box), deadline_s)
-        return box.uid
 
     def box(self, spec: BoxSpec) -> BoxSeen:
         """The box that was made of it."""

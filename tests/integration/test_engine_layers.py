@@ -109,7 +109,7 @@ def test_a_full_root_keeps_nobody_out_and_can_be_emptied(engine: Engine) -> None
     engine.ssh(spec, f"sudo {FILL.format('/tmp/full')}; sudo cp /etc/services /tmp/full2")
     assert engine.ssh(spec, "echo here").stdout == "here\n"
     stopped(engine, spec, uid)
-    engine.cluster.start_box(spec.name, uid)
+    engine.start(spec, uid)
     eventually("SSH answers again", lambda: engine.answers(spec))
     engine.ssh(spec, "sudo rm -f /tmp/full /tmp/full2")
     eventually("there is room again", lambda: engine.ssh(spec, "head -c 1M /dev/zero > /tmp/new").returncode == 0)
@@ -144,7 +144,7 @@ def test_the_engine_s_own_files_in_a_box_are_limited_too(engine: Engine, path: s
     engine.ssh(spec, f"sudo {FILL.format(path)}")
     assert int(engine.ssh(spec, f"stat -c %s {path}").stdout) <= 17 * MIB
     stopped(engine, spec, uid)
-    engine.cluster.start_box(spec.name, uid)
+    engine.start(spec, uid)
     eventually("SSH answers again", lambda: engine.answers(spec))
     assert int(engine.ssh(spec, f"stat -c %s {path}").stdout) < 4096
 
@@ -172,7 +172,7 @@ def test_what_a_box_wrote_is_there_after_a_restart_and_a_reboot(engine: Engine, 
     for target in layer_mounts(storage):
         subprocess.run(["umount", "--lazy", target], check=True)
     assert engine.cluster.create_box(spec).uid == uid
-    engine.cluster.start_box(spec.name, uid)
+    engine.start(spec, uid)
     eventually("SSH answers again", lambda: engine.answers(spec))
     assert engine.ssh(spec, "cat /opt/kept").stdout == "kept\n"
     assert "quota exceeded" in engine.ssh(spec, f"sudo {FILL.format('/opt/full')}").stdout
@@ -184,7 +184,7 @@ def test_a_box_of_an_earlier_version_keeps_what_it_wrote(engine: Engine, unlimit
     unlimited.ssh(spec, "echo kept | sudo tee /opt/kept && sync")
     stopped(engine, spec, uid)
     assert engine.cluster.create_box(spec).uid == uid
-    engine.cluster.start_box(spec.name, uid)
+    engine.start(spec, uid)
     eventually("SSH answers again", lambda: engine.answers(spec))
     assert engine.ssh(spec, "cat /opt/kept").stdout == "kept\n"
 

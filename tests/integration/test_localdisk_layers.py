@@ -60,14 +60,20 @@ def test_a_mount_that_a_later_one_hides_does_not_keep_the_layer(
     subprocess.run(["umount", overlay / "container"], check=True)
 
 
-def test_a_mount_that_the_engine_has_hidden_is_made_again_in_the_engines(storage: Path, engine_folder: Path) -> None:
+def a_shown_layer(storage: Path, engine_folder: Path) -> tuple[Layers, BoxName, Path]:
+    """The layer of a box, with a file of its own, where the engine looks for it."""
     layers = Layers(storage / "layers", Btrfs(storage), 64 * MIB)
     name = BoxName(uuid.uuid4().hex, 1, 0)
-    overlay, run = engine_folder / "overlay", engine_folder / "run"
-    layer = overlay / "container"
+    layer = engine_folder / "overlay" / "container"
     layers.prepare(name)
-    layers.mount(name, layer, run)
+    layers.mount(name, layer, engine_folder / "run")
     (layer / "diff" / "file").write_text("of the box")
+    return layers, name, layer
+
+
+def test_a_mount_that_the_engine_has_hidden_is_made_again_in_the_engines(storage: Path, engine_folder: Path) -> None:
+    layers, name, layer = a_shown_layer(storage, engine_folder)
+    overlay, run = layer.parent, engine_folder / "run"
     # As when an engine command took its mount away right before ours was made, and another one came right after.
     for folder in (layer, overlay):
         subprocess.run(["umount", folder], check=True)
@@ -84,13 +90,8 @@ def test_a_mount_that_the_engine_has_hidden_is_made_again_in_the_engines(storage
 def test_a_layer_under_a_late_mount_of_the_engine_is_noticed_and_shown_again(
     storage: Path, engine_folder: Path
 ) -> None:
-    layers = Layers(storage / "layers", Btrfs(storage), 64 * MIB)
-    name = BoxName(uuid.uuid4().hex, 1, 0)
-    overlay, run = engine_folder / "overlay", engine_folder / "run"
-    layer = overlay / "container"
-    layers.prepare(name)
-    layers.mount(name, layer, run)
-    (layer / "diff" / "file").write_text("of the box")
+    layers, name, layer = a_shown_layer(storage, engine_folder)
+    overlay, run = layer.parent, engine_folder / "run"
     assert layers.is_mounted(name, layer)
     # As by an engine command that looked for its mount before ours was made.
     subprocess.run(["mount", "--bind", overlay, overlay], check=True)

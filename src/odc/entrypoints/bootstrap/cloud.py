@@ -44,6 +44,7 @@ from odc.entrypoints.bootstrap.run_cloud import Cloud
 from odc.host import write_atomically
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.settings import Settings
+from odc.ports.box_layers import BoxLayers
 
 log = logging.getLogger(__name__)
 
@@ -110,16 +111,10 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     blobs, accounts = FileBlobStore(state / "blobs"), SystemAccounts()
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base, blobs)
     check_ids(settings.box_id_base, settings.disks_folder)
-    api = engine_service(settings, environment).ensure(renew=True)
-    keep_apart(settings.cloud, settings.network, settings.metadata_service)
     program = _install_box_programs(settings, nodes, policy)
-    raise_limits(kernel := wanted_limits(most_boxes(nodes)))
-    engine = api.get("/info") or {}
+    layers = volumes.layers(int(settings.layer_gib * 2**30))
+    cluster, engine, machine = _open_cluster(settings, environment, nodes, program, layers)
     policy = dataclasses.replace(policy, ids=_id_ranges(settings, engine))
-    machine = inspect_machine()
-    limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
-    options = _options(settings, environment, machine, nodes, limits, program)
-    cluster = EngineCluster(api, nodes, options, volumes.layers(int(settings.layer_gib * 2**30)))
     ports = Ports(
         store=store,
         documents=store,
@@ -146,6 +141,23 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
         close=store.close,
         engine=_engine_text(engine, machine),
     )
+
+
+def _open_cluster(
+    settings: Settings, environment: Mapping[str, str], nodes: tuple[Node, ...], program: Path, layers: BoxLayers | None
+) -> tuple[EngineCluster, Mapping[str, Any], Machine]:
+    """Start the engine's service and prepare the machine for boxes.
+
+    Returns:
+        The cluster, what the engine says of itself, and the machine.
+    """
+    api = engine_service(settings, environment).ensure(renew=True)
+    keep_apart(settings.cloud, settings.network, settings.metadata_service)
+    raise_limits(kernel := wanted_limits(most_boxes(nodes)))
+    machine = inspect_machine()
+    limits = box_limits(nodes, program.with_name("seccomp.json"), settings.nested_namespaces, kernel)
+    options = _options(settings, environment, machine, nodes, limits, program)
+    return EngineCluster(api, nodes, options, layers), api.get("/info") or {}, machine
 
 
 def _engine_text(engine: Mapping[str, Any], machine: Machine) -> str:

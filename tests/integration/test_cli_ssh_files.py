@@ -91,6 +91,34 @@ def port_of(folder: Path, name: str) -> int:
     return int(dict(line.split(" ", 1) for line in shown.splitlines())["port"])
 
 
+def options_in(folder: Path) -> set[str]:
+    """The options that the reservation's entry sets."""
+    lines = ssh_files.config_path(folder, ID).read_text().splitlines()
+    return {line.split()[0] for line in lines if line.startswith("  ")}
+
+
+def test_a_name_without_a_box_yet_says_how_to_wait_for_it(tmp_path: Path) -> None:
+    planned = on_this_machine(0, boxes=(a_box(ssh=None),))
+    ssh_files.sync(tmp_path, (planned,), HERE, LATER)
+    told = "train had no box when this was written; to wait for it: gpu-dev connect train\n"
+    assert ssh_says(tmp_path, "train") == ssh_says(tmp_path, "train-0") == told
+    # So that what ssh makes of the entry is known before the box is there.
+    before = options_in(tmp_path)
+    ssh_files.rewrite(tmp_path, on_this_machine(30122), (planned,), HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
+    assert options_in(tmp_path) == before
+    assert port_of(tmp_path, "train") == 30122
+
+
+def test_an_entry_that_is_written_again_brings_no_ended_one_back(tmp_path: Path) -> None:
+    planned = on_this_machine(0, boxes=(a_box(ssh=None),))
+    ended = on_this_machine(30123, id=OTHER_ID, name="other")
+    ssh_files.sync(tmp_path, (planned, ended), HERE, LATER)
+    ssh_files.sync(tmp_path, (planned,), HERE, LATER)
+    views = (planned, ended)
+    ssh_files.rewrite(tmp_path, on_this_machine(30122), views, HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
+    assert [path.name for path in ssh_names.entries(tmp_path)] == [ssh_files.config_path(tmp_path, ID).name]
+
+
 def test_a_name_in_two_clouds_leads_into_neither_and_both_have_another(tmp_path: Path) -> None:
     one, two = "unix:///dev/null", "unix:///dev/zero"
     ssh_files.sync(tmp_path, (on_this_machine(1),), one, LATER)

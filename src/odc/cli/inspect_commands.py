@@ -82,7 +82,7 @@ def show(session: Session, reference: str | None, history: bool, as_json: bool) 
     elif as_json:
         session.output.json(view)
     else:
-        by_name = ssh_setup.ssh_name(session, view) if ssh_files.is_reachable(view) else ""
+        by_name = ssh_setup.ssh_name(session, view) if ssh_files.has_boxes(view) else ""
         disk, otherwise = _disk_of(session, view), ssh_setup.names_command(session, view)
         lines = show_screen.show_lines(view, session.now(), session.output, disk, by_name, otherwise)
         session.output.lines(lines)

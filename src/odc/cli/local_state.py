@@ -7,8 +7,10 @@ Commands that write them call this module; queries are in `reservation_lookup.py
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -31,6 +33,35 @@ class CachedList(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[ReservationView, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EntryFacts:
+    """What entries for ssh are made of, besides the views. Reading it takes requests and calls of ssh.
+
+    Attributes:
+        asked_at: when the views were requested, in seconds since 1970.
+        keys: the keys to name, and other lines for each block.
+        own: which of some names are hosts of the user's own; asked only once for the same names.
+    """
+
+    asked_at: float
+    keys: ssh_identities.Identities
+    own: ssh_files.Own
+
+
+def read_facts(session: Session, views: Sequence[ReservationView]) -> EntryFacts:
+    """Return what the entries of these reservations, just read, are made of. Raises as `read_identity` does."""
+    asked_at = session.client().asked_at
+    keys = identities(session, views, session.folder)
+    if any(map(ssh_files.has_boxes, views)):
+        keys = keys.after(_overrides(session))
+
+    @cache
+    def find_own(names: tuple[str, ...]) -> Collection[str]:
+        return ssh_setup.own_hosts(session, names)
+
+    return EntryFacts(asked_at, keys, lambda names: find_own(tuple(names)))
+
+
 def sync(session: Session) -> tuple[ReservationView, ...]:
     """Read the user's live reservations and write the local files from them.
 
@@ -42,28 +73,53 @@ def sync(session: Session) -> tuple[ReservationView, ...]:
     return views
 
 
-def update_ssh_files(session: Session, views: Sequence[ReservationView]) -> bool:
+def update_ssh_files(session: Session, views: Sequence[ReservationView], facts: EntryFacts | None = None) -> bool:
     """Write the entries of these reservations into the user's own folder, and remove those of ended ones.
+
+    Args:
+        session: the command's.
+        views: all of the user's live reservations, as they were just read.
+        facts: what the entries are made of; None: it is read.
 
     Returns:
         False if the folder cannot be written; a note says why, and the command continues.
     """
-    asked_at = session.client().asked_at
+
+    def write() -> None:
+        known = facts or read_facts(session, views)
+        rules = ssh_files.NameRules(known.own, session.current_endpoint)
+        ssh_files.sync(session.folder, views, session.endpoint, known.asked_at, known.keys, rules)
+
+    return _written(session, write)
+
+
+def update_entry(session: Session, view: ReservationView, views: Sequence[ReservationView], facts: EntryFacts) -> None:
+    """Write the entry of one reservation again, whose boxes have got an address, and the cached list.
+
+    Args:
+        session: the command's.
+        view: the reservation.
+        views: all of the user's live reservations, with it.
+        facts: what its entry was made of.
+    """
+
+    def write() -> None:
+        rules = ssh_files.NameRules(facts.own, session.current_endpoint)
+        ssh_files.rewrite(session.folder, view, views, session.endpoint, facts.keys, rules)
+
+    if _written(session, write):
+        cache_list(session, views)
+
+
+def _written(session: Session, write: Callable[[], None]) -> bool:
+    """Write entries; False if that is not possible, which a note has said."""
     blocked = ssh_setup.unreadable(session)
     if blocked is not None:
         session.note_once(
             f"ssh cannot read {blocked.path}, so it does not know your boxes by name. Repair it: {blocked.repair}"
         )
-
-    def own(names: Sequence[str]) -> Collection[str]:
-        return ssh_setup.own_hosts(session, names)
-
     try:
-        keys = identities(session, views, session.folder)
-        if any(map(ssh_files.is_reachable, views)):
-            keys = keys.after(_overrides(session))
-        rules = ssh_files.NameRules(own, session.current_endpoint)
-        ssh_files.sync(session.folder, views, session.endpoint, asked_at, keys, rules)
+        write()
     except OSError as error:
         reason = f"{error.filename or session.folder}: {error.strerror}"
     except InvalidRequest as error:
@@ -90,7 +146,7 @@ def _overrides(session: Session) -> str:
 
 def identities(session: Session, views: Sequence[ReservationView], folder: Path) -> ssh_identities.Identities:
     """Return the keys for the entries of these reservations in a folder. Raises as `read_identity` does."""
-    if not any(map(ssh_files.is_reachable, views)):
+    if not any(map(ssh_files.has_boxes, views)):
         return ssh_identities.NONE
     try:
         accepted = [key.key for key in session.client().me().keys if key.key]
@@ -100,12 +156,17 @@ def identities(session: Session, views: Sequence[ReservationView], folder: Path)
     return ssh_identities.identities(homes, read_identity(session.folder), accepted, folder)
 
 
-def update(session: Session, views: Sequence[ReservationView]) -> None:
-    """Write the SSH configuration files and the cached list from the user's live reservations, which were just read.
+def update(session: Session, views: Sequence[ReservationView], facts: EntryFacts | None = None) -> None:
+    """Write the SSH configuration files and the cached list from the user's live reservations.
 
     Cost: the list is written only if it has changed; otherwise only its modification time is updated.
+
+    Args:
+        session: the command's.
+        views: all of them, as they were just read.
+        facts: what the entries are made of, if that is known.
     """
-    if update_ssh_files(session, views):
+    if update_ssh_files(session, views, facts):
         cache_list(session, views)
 
 

@@ -6,8 +6,10 @@ time, since the daemon is already starting the box.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +25,9 @@ from odc.domain.limits import hours_text
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
 from odc.domain.status import ENDED, Status, WaitsFor
+
+if TYPE_CHECKING:
+    from odc.cli.local_state import EntryFacts
 
 CANCELLED_NOTE = "Cancelled; nothing was reserved."
 MAX_PLAN_POLLS = 20
@@ -42,6 +47,9 @@ class RunMode:
 class LocalFilesWriter:
     """Writes the files for ssh while the box starts, so that the user does not wait for it afterwards.
 
+    When the reservation has a place, everything is read, written, and asked of ssh, with an entry that refuses to
+    connect. When the box is there, only its address and port are new.
+
     Attributes:
         session: the command's.
         name: the name by which ssh reaches it; empty while none does.
@@ -49,27 +57,38 @@ class LocalFilesWriter:
 
     session: Session
     name: str = ""
-    _written: tuple[object, ...] = field(default=(), init=False)
+    _facts: EntryFacts | None = field(default=None, init=False)
     _views: tuple[ReservationView, ...] = field(default=(), init=False)
+    _named: tuple[object, ...] = field(default=(), init=False)
+    _written: tuple[object, ...] = field(default=(), init=False)
 
     def write(self, view: ReservationView) -> None:
-        """Write the files for ssh if the view has a new address or key; otherwise only the cached list.
+        """Write the files for ssh if the view has a new place, address or port; otherwise only the cached list.
 
         Raises:
             ProviderUnavailable: the daemon does not answer.
         """
         from odc.cli import local_state, ssh_files, ssh_setup
 
-        if not ssh_files.is_reachable(view):
+        if not ssh_files.has_boxes(view):
             return
-        entry = (view.name, view.host_key, *((box.name, box.ssh) for box in view.boxes))
-        if entry != self._written:
-            self._views = local_state.sync(self.session)
+        named = (view.attempt, view.name)
+        written = (*named, *((box.name, box.ssh) for box in view.boxes))
+        is_new = written != self._written
+        if named != self._named or (is_new and self._facts is None):
+            self._facts = None
+            self._views = self.session.client().reservations().reservations
+            with contextlib.suppress(OSError, InvalidRequest):  # what writes the files reports it
+                self._facts = local_state.read_facts(self.session, self._views)
+            local_state.update(self.session, self._views, self._facts)
             self.name = ssh_setup.ssh_name(self.session, view)
-            self._written = entry
         else:
             self._views = tuple(view if other.id == view.id else other for other in self._views)
-            local_state.cache_list(self.session, self._views)
+            if is_new and self._facts is not None:
+                local_state.update_entry(self.session, view, self._views, self._facts)
+            else:
+                local_state.cache_list(self.session, self._views)
+        self._named, self._written = named, written
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -253,7 +272,7 @@ def _write_local_files(session: Session, writer: LocalFilesWriter, view: Reserva
     """Write the files for ssh, or remove those of a reservation that has ended."""
     from odc.cli import local_state, ssh_files
 
-    if ssh_files.is_reachable(view):
+    if ssh_files.has_boxes(view):
         writer.write(view)
     else:
         local_state.sync(session)

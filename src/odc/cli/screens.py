@@ -11,7 +11,6 @@ from odc.api.messages.reservations import PublicView, ReservationView, SnapshotV
 from odc.api.messages.users import Me
 from odc.cli import times
 from odc.cli.output import Output
-from odc.cli.ssh_keys_screen import LONGEST_COMMENT
 from odc.cli.wrap import plain
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.end_text import given_up_text
@@ -20,6 +19,8 @@ from odc.domain.status import ENDED, BoxStatus, EndCause, Status, TroubleKind, W
 
 SOON = timedelta(minutes=15)
 HOME = "/home/dev"
+LONGEST_COMMENT = 60
+"""Characters of a key's comment that screens show."""
 _RESERVE = "Next: " + gpu_dev("reserve")
 OOM_TITLE = " "
 """Title of the column with `OOM 1`; the column is shown only if a reservation has a memory kill."""

@@ -12,12 +12,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from odc.api.messages.reservations import BoxView, ReservationView
+from odc.api.messages.reservations import BoxView, ReservationView, SshView
 from odc.cli.ssh_probe import is_loopback
+from odc.domain.commands import gpu_dev
 from odc.domain.names import short
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
+_NOWHERE = SshView(host="not-ready.invalid", port=22, user="dev", command="")
+"""Where a box is that is not made yet. No name ends in `.invalid` (RFC 2606)."""
 _SOCKET_LENGTH = 90
 """Characters of a ControlPath: 108 for a socket's address, less what ssh appends while it makes one."""
 
@@ -59,7 +62,8 @@ def alias(name: str, view_id: str) -> str:
 def block(
     view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str, here: bool = True
 ) -> str:
-    """Return the block of a box; empty if ssh could misread a value.
+    """Return the block of a box; empty if ssh could misread a value. That of a box that is not made yet refuses to
+    connect.
 
     Args:
         view: its reservation.
@@ -69,8 +73,8 @@ def block(
         last_lines: the lines that depend on the user: the keys to try, and newer options to override.
         here: the cloud is on this machine, and so are its loopback addresses.
     """
-    ssh = box.ssh
-    if ssh is None or not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
+    ssh = box.ssh or _NOWHERE
+    if not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
         return ""
     kind = view.host_key.split()[0]
     algorithms = "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
@@ -83,7 +87,7 @@ def block(
         f"  HostKeyAlgorithms {algorithms}\n"
         f"  UserKnownHostsFile {quoted(known)}\n"
         f"  ControlPath {_control_path(known.parent, view, box)}\n"
-        f"{_FIXED}{_no_detour(ssh.host) if here else ''}{last_lines}"
+        f"{'' if box.ssh else _not_ready(view.name, here)}{_FIXED}{_no_detour(ssh.host) if here else ''}{last_lines}"
     )
 
 
@@ -93,6 +97,15 @@ def _control_path(folder: Path, view: ReservationView, box: BoxView) -> str:
     """
     path = folder / f"{short(view.id)}-{box.rank}.mux"
     return quoted(path) if len(str(path)) <= _SOCKET_LENGTH else "none"
+
+
+def _not_ready(name: str, here: bool) -> str:
+    """Return the lines that refuse to connect. They set the same options as those of a box that is there, so that what
+    ssh makes of the entry can be asked before.
+    """
+    text = f"{name} had no box when this was written; to wait for it: " + gpu_dev(f"connect {name}")
+    bind = "  BindAddress 0.0.0.0\n" if here else ""
+    return f"  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n{bind}  LogLevel QUIET\n"
 
 
 def _no_detour(host: str) -> str:

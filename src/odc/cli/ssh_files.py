@@ -59,8 +59,8 @@ class NameRules(NamedTuple):
 ANY_NAME = NameRules()
 
 
-def is_reachable(view: ReservationView) -> bool:
-    """Whether the reservation has boxes of the user's with an address and key that ssh can use."""
+def has_boxes(view: ReservationView) -> bool:
+    """Whether the reservation has boxes of the user's: they are there, or are being made."""
     return bool(view.mine and view.state in _REACHABLE and view.boxes and view.host_key)
 
 
@@ -86,11 +86,9 @@ def sync(
         rules: which names the boxes may have.
     """
     wanted: dict[str, str] = {}
-    reachable = list(filter(is_reachable, views))
-    called = [view.name for view in reachable]
-    for view in reachable:
-        others = [name for name in called if name != view.name]
-        wanted |= _files(folder, view, identities.lines, rules.own, endpoint, others)
+    shown = list(filter(has_boxes, views))
+    for view in shown:
+        wanted |= _files(folder, view, identities.lines, rules.own, endpoint, _others(view, shown))
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -98,6 +96,40 @@ def sync(
             continue
         if not _is_newer(path, asked_at) if is_of(path, endpoint) else ssh_names.is_stale_entry(path):
             path.unlink(missing_ok=True)
+    _follow_entries(folder, rules)
+
+
+def rewrite(
+    folder: Path,
+    view: ReservationView,
+    views: Iterable[ReservationView],
+    endpoint: str,
+    identities: Identities,
+    rules: NameRules,
+) -> None:
+    """Write the files of one reservation again, whose boxes have got an address since `sync`. The files of others stay:
+    they may have ended since.
+
+    Args:
+        folder: `~/.gpu-dev`.
+        view: the reservation.
+        views: those of `sync`.
+        endpoint: of the cloud.
+        identities: as for `sync`.
+        rules: as for `sync`.
+    """
+    others = _others(view, filter(has_boxes, views))
+    _write(folder, _files(folder, view, identities.lines, rules.own, endpoint, others), identities)
+    _follow_entries(folder, rules)
+
+
+def _others(view: ReservationView, views: Iterable[ReservationView]) -> list[str]:
+    """Return the names of the other reservations."""
+    return [other.name for other in views if other.name != view.name]
+
+
+def _follow_entries(folder: Path, rules: NameRules) -> None:
+    """Make what depends on the entries agree with them."""
     ssh_names.decide_duplicate_names(folder, ssh_names.cloud_of(rules.current))
     _remove_orphans(folder)
     hosts = "".join(ssh_names.blocks_of(path) for path in sorted(folder.glob(f"*{SUFFIX}")))
@@ -156,15 +188,14 @@ def _files(
     key = " ".join(view.host_key.split()[:2])
     if not _KEY.fullmatch(key) or not WORD.fullmatch(view.id) or not QUOTABLE.fullmatch(str(folder)):
         return {}
-    boxes = [box for box in view.boxes if box.ssh is not None]
-    if not all(WORD.fullmatch(name) for name in (view.name, *(box.name for box in boxes))):
+    if not all(WORD.fullmatch(name) for name in (view.name, *(box.name for box in view.boxes))):
         return {}
     context = ssh_names.context_of(endpoint)
-    plain = dict.fromkeys([view.name, *(box.name for box in boxes)])
+    plain = dict.fromkeys([view.name, *(box.name for box in view.boxes)])
     users = set(own([*plain, *(f"{name}.{context}" for name in plain)]))
     known = folder / f"{short(view.id)}{KNOWN}"
     blocks = []
-    for box in boxes:
+    for box in view.boxes:
         named = (view.name, box.name) if box.rank == 0 else (box.name,)
         names = tuple(host for name in named for host in _hosts(name, context, view.id, others, users))
         blocks.append(ssh_entry.block(view, box, known, names, last_lines, is_local(endpoint)))

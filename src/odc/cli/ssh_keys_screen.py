@@ -7,12 +7,11 @@ from pathlib import Path
 
 from odc.api.messages.users import KeySource, KeyView, Me
 from odc.cli.local_keys import KeyFile, in_home
+from odc.cli.screens import LONGEST_COMMENT
 from odc.domain.commands import gpu_dev
 from odc.domain.names import cut
 from odc.domain.ssh_keys import fingerprint
 
-LONGEST_COMMENT = 60
-"""Characters of a key's comment that screens show."""
 _GITHUB = "https://github.com/settings/keys"
 
 

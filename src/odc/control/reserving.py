@@ -66,7 +66,7 @@ def new_reservation(
     _check_nodes(request, spec, chosen, status)
     disk = chosen.claimed_by(reservation_id) if chosen else None
     name = _choose_name(request, own)
-    host_key = ports.host_keys.make(f"odc-{short(reservation_id)}")
+    host_key = ports.host_keys.make()
     record = Reservation(
         id=reservation_id,
         owner=caller.id,

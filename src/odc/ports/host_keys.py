@@ -10,9 +10,5 @@ from odc.domain.reservation import HostKey
 class HostKeys(Protocol):
     """A maker of host keys. May be called by several threads at once."""
 
-    def make(self, comment: str) -> HostKey:
-        """A new Ed25519 key pair, in OpenSSH's formats.
-
-        Args:
-            comment: written into the public half.
-        """
+    def make(self) -> HostKey:
+        """A new Ed25519 key pair, in OpenSSH's formats."""

@@ -1,94 +1,36 @@
 """`gpu-dev reserve`: ask, see what happens, connect.
 
 Modules that only the end of the command needs are imported once the request has been sent: loading them then costs no
-time, since the daemon is already starting the box.
+time, since the daemon is already starting the box. They are those of `reserve_progress.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import click
 
-from odc.api.messages.reservations import ReservationView
-from odc.cli import cloud_screens, name_conflicts, prompts, screens, times
+from odc.cli import name_conflicts, prompts
 from odc.cli.context import Session
-from odc.cli.follow import follow
 from odc.cli.options import completed, gpu_type_of, gpus_of, hours_of, json_option, pass_session, yes_option
 from odc.cli.reserve_options import PartialRequest
 from odc.domain.commands import gpu_dev
-from odc.domain.errors import InvalidRequest, ProviderUnavailable
-from odc.domain.limits import hours_text
+from odc.domain.errors import InvalidRequest
 from odc.domain.names import DEFAULT_DISK, NO_DISK, probable_disk
 from odc.domain.requests import Reserve
-from odc.domain.status import ENDED, Status, WaitsFor
-
-if TYPE_CHECKING:
-    from odc.cli.local_state import EntryFacts
 
 CANCELLED_NOTE = "Cancelled; nothing was reserved."
-MAX_PLAN_POLLS = 20
 
 
 @dataclass(frozen=True)
 class RunMode:
-    """RunMode the command runs: whether it asks questions, accepts its own suggestions, waits, prints JSON."""
+    """How the command runs: whether it asks questions, accepts its own suggestions, waits, prints JSON."""
 
     can_prompt: bool
     yes: bool
     wait: bool
     as_json: bool
-
-
-@dataclass
-class LocalFilesWriter:
-    """Writes the files for ssh while the box starts, so that the user does not wait for it afterwards.
-
-    When the reservation has a place, everything is read, written, and asked of ssh, with an entry that refuses to
-    connect. When the box is there, only its address and port are new.
-
-    Attributes:
-        session: the command's.
-        name: the name by which ssh reaches it; empty while none does.
-    """
-
-    session: Session
-    name: str = ""
-    _facts: EntryFacts | None = field(default=None, init=False)
-    _views: tuple[ReservationView, ...] = field(default=(), init=False)
-    _named: tuple[object, ...] = field(default=(), init=False)
-    _written: tuple[object, ...] = field(default=(), init=False)
-
-    def write(self, view: ReservationView) -> None:
-        """Write the files for ssh if the view has a new place, address or port; otherwise only the cached list.
-
-        Raises:
-            ProviderUnavailable: the daemon does not answer.
-        """
-        from odc.cli import local_state, ssh_files, ssh_setup
-
-        if not ssh_files.has_boxes(view):
-            return
-        named = (view.attempt, view.name)
-        written = (*named, *((box.name, box.ssh) for box in view.boxes))
-        is_new = written != self._written
-        if named != self._named or (is_new and self._facts is None):
-            self._facts = None
-            self._views = self.session.client().reservations().reservations
-            with contextlib.suppress(OSError, InvalidRequest):  # what writes the files reports it
-                self._facts = local_state.read_facts(self.session, self._views)
-            local_state.update(self.session, self._views, self._facts)
-            self.name = ssh_setup.ssh_name(self.session, view)
-        else:
-            self._views = tuple(view if other.id == view.id else other for other in self._views)
-            if is_new and self._facts is not None:
-                local_state.update_entry(self.session, view, self._views, self._facts)
-            else:
-                local_state.cache_list(self.session, self._views)
-        self._named, self._written = named, written
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -144,17 +86,18 @@ def reserve(  # noqa: PLR0913, PLR0917 - click passes each option as an argument
         sys.exit(130)
     try:
         view = session.client().reserve(request)
+        from odc.cli.reserve_progress import show_progress
     except KeyboardInterrupt:
         output.note("Interrupted; the reservation may or may not have been made. Check: " + gpu_dev("list"))
         sys.exit(130)
-    _show_progress(session, view, mode)
+    show_progress(session, view, mode.wait, as_json)
 
 
 def _request(session: Session, partial: PartialRequest, like: str | None, mode: RunMode) -> Reserve:
     """Return the partial request as a complete one; open fields are asked for before anything is queued."""
     partial.check()
     if like is not None:
-        from odc.cli import local_state, reservation_lookup
+        from odc.cli import local_state, reservation_lookup, screens
 
         live = local_state.sync(session)
         other = reservation_lookup.find(session, like, live)
@@ -235,92 +178,3 @@ def _confirmed_disk(session: Session, partial: PartialRequest, mode: RunMode) ->
     lines = [(f"Use {near}", near), (f"Create {name}", name)]
     chosen = prompts.select(f"You have no disk {name}. Did you mean {near}?", lines)
     return replace(partial, disk=str(chosen)), chosen == name
-
-
-def _show_progress(session: Session, view: ReservationView, mode: RunMode) -> None:
-    """Show the reservation, and wait until it is ready if the user asked to."""
-    output = session.output
-    writer = LocalFilesWriter(session)
-    try:
-        view = _planned(session, view)
-        if not mode.as_json:
-            output.lines(_asked_lines(session, view, mode))
-        if mode.wait:
-            seen = None if mode.as_json else view
-            view = follow(session, view, (Status.ACTIVE, *ENDED), known=seen, meanwhile=writer.write)
-    except KeyboardInterrupt:
-        output.note("")
-        output.note(screens.left_text(view))
-        output.note("End it: " + gpu_dev(f"cancel {view.name}"))
-        sys.exit(130)
-    except ProviderUnavailable as error:
-        known = ("it was requested", gpu_dev(f"show {view.id[:8]}"))
-        raise ProviderUnavailable(error.message, *error.hints, known) from error
-    _write_local_files(session, writer, view)
-    failed = view.state in ENDED
-    if mode.as_json:
-        output.json(view)
-    elif failed:
-        output.note(output.paint("error: ", "red") + screens.ended_sentence(view, session.now()))
-    else:
-        output.lines(_result(session, view, writer.name))
-    if failed:
-        sys.exit(1)
-
-
-def _write_local_files(session: Session, writer: LocalFilesWriter, view: ReservationView) -> None:
-    """Write the files for ssh, or remove those of a reservation that has ended."""
-    from odc.cli import local_state, ssh_files
-
-    if ssh_files.has_boxes(view):
-        writer.write(view)
-    else:
-        local_state.sync(session)
-
-
-def _planned(session: Session, view: ReservationView) -> ReservationView:
-    """Return the view once the scheduler has given it a promise or a place, which takes one pass."""
-    for tries in range(MAX_PLAN_POLLS):
-        if view.state is not Status.QUEUED or view.ready_by or view.estimate:
-            return view
-        if tries == 1:
-            session.output.note("Waiting for the scheduler.")
-        view = session.client().reservation(view.id, wait_s=1, version=view.version)
-    return view
-
-
-def _asked_lines(session: Session, view: ReservationView, mode: RunMode) -> list[str]:
-    """Return the lines that repeat the request; while it is queued, its promise and how to wait for it later."""
-    disk = f"disk {view.disk}{' (new)' if view.disk_new else ''}" if view.disk else "a temporary home"
-    what = f"{screens.count_of(view)}{screens.simulated(view.simulated)} for {hours_text(view.hours)}"
-    word = "Queued" if view.state is Status.QUEUED else "Reserved"
-    lines = [f"{word} {what}: {screens.title(view)}, {disk}"]
-    if view.state is Status.QUEUED:
-        lines.append(screens.promise_line(view, session.now()))
-    # A smaller request with the same disk would wait for the same snapshot.
-    if view.state is Status.QUEUED and not (view.waits_for and view.waits_for.kind is WaitsFor.DISK):
-        sooner = cloud_screens.sooner_line(session.client().avail(), view)
-        lines += [sooner] if sooner else []
-    if view.state is Status.QUEUED and mode.wait:
-        back = gpu_dev(f"connect {view.name}") + " comes back to it."
-        lines.append("Waiting. Ctrl+C leaves it queued; " + back)
-    return lines
-
-
-def _result(session: Session, view: ReservationView, name: str) -> list[str]:
-    from odc.cli import ssh_setup
-
-    now = session.now()
-    connect = gpu_dev(f"connect {view.name}")
-    if view.state is Status.ACTIVE and view.expires_at:
-        ready = f"Ready until {times.clock(view.expires_at, now)} ({hours_text(view.hours)}).   "
-        if not name:
-            way = ssh_setup.names_command(session, view)
-            return [ready + connect, "By name from ssh, VS Code and Cursor: " + way]
-        by_name = f"VS Code: {screens.links(name)[0][1]}"
-        return [f"{ready}ssh {name}   or   " + connect, by_name]
-    if view.state is Status.QUEUED:
-        return ["Connect when it is ready: " + connect]
-    if view.state is Status.ENDING:
-        return [screens.end_sentence(view, now)]
-    return ["Starting up.   " + connect]

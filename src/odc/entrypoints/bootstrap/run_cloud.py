@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 5.0
 """Time between two calls of the deployment's own checks."""
+SWITCH_INTERVAL_S = 0.0005
+"""How long one thread may compute while another waits for the interpreter. Python's own 5 ms would be added each time
+that a task has heard from the engine while a pass or a request computes."""
 PASS_LIMIT_S = 30.0
 """How long the end waits for a pass that runs."""
 
@@ -107,6 +111,7 @@ def run_cloud(
     """
     from odc.api.app import build_app  # slow to import, and `odc` imports this module for every command
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     loop = plane.pass_loop(holder)

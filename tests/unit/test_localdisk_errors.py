@@ -18,6 +18,7 @@ PRINTED: tuple[tuple[str, str, type[ProviderUnavailable]], ...] = (
     ("umount", "umount: /disks: target is busy.", errors.InUse),
     ("btrfs", "ERROR: Could not destroy subvolume/snapshot: Device or resource busy", errors.InUse),
     ("btrfs", "ERROR: can't list qgroups: quotas not enabled", errors.QuotasOff),
+    ("btrfs", "ERROR: cannot find the qgroup 0/275", errors.GroupsChanged),
     ("umount", "umount: /disks: not mounted.", ProviderUnavailable),
     ("btrfs", "", ProviderUnavailable),
 )

@@ -11,7 +11,15 @@ from typing import IO, Protocol
 from odc.adapters.localdisk import btrfs_ioctl
 from odc.adapters.localdisk.errors import storage_errors
 from odc.adapters.localdisk.programs import run
-from odc.adapters.localdisk.quota_groups import Counts, enable_quotas, group_of, has_groups, join_group, measure_space
+from odc.adapters.localdisk.quota_groups import (
+    Counts,
+    enable_quotas,
+    group_of,
+    has_groups,
+    join_group,
+    measure_space,
+    show_groups,
+)
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import StorageUse
 
@@ -126,7 +134,7 @@ class Btrfs:
 
     def used_bytes(self, volume: Path) -> int | None:
         """Return the bytes of the quota group; None while it is being counted."""
-        lines = run("btrfs", "qgroup", "show", "--raw", "-f", str(volume)).splitlines()
+        lines = show_groups("-f", volume)
         words = lines[-1].split() if lines else []
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
 

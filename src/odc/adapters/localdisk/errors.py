@@ -5,7 +5,8 @@
     │   ├── StorageFull       no space, or a quota is used up
     │   ├── StorageReadOnly   the file system stopped writing after an error, or is mounted read-only
     │   ├── InUse             a program uses the mount or file to be removed
-    │   └── QuotasOff         the file system's quotas were turned off
+    │   ├── QuotasOff         the file system's quotas were turned off
+    │   └── GroupsChanged     quota groups were made or deleted while they were read
     └── ProviderRefused       a program is not installed
 
 Programs run in the C locale, so that their messages match the table.
@@ -40,6 +41,10 @@ class QuotasOff(ProviderUnavailable):
     """The file system counts nothing, and limits nothing."""
 
 
+class GroupsChanged(ProviderUnavailable):
+    """Quota groups were made or deleted while they were read; reading them again at once succeeds."""
+
+
 BY_ERRNO: dict[int, type[ProviderUnavailable]] = {
     errno.ENOSPC: StorageFull,
     errno.EDQUOT: StorageFull,
@@ -51,6 +56,7 @@ BY_WORDS: tuple[tuple[type[ProviderUnavailable], tuple[str, ...]], ...] = (
     (StorageReadOnly, (os.strerror(errno.EROFS),)),
     (InUse, (os.strerror(errno.EBUSY), "target is busy")),
     (QuotasOff, ("quotas not enabled",)),
+    (GroupsChanged, ("cannot find the qgroup",)),
 )
 """Class to messages of programs on stderr. The first match wins."""
 

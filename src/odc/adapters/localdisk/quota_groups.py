@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from odc.adapters.localdisk.btrfs_file import file_of, mounted_file
 from odc.adapters.localdisk.btrfs_ioctl import assign_group, create_group, root_id
-from odc.adapters.localdisk.errors import QuotasOff
+from odc.adapters.localdisk.errors import GroupsChanged, QuotasOff
 from odc.adapters.localdisk.programs import LIMIT_S, run
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.storage import DiskUse, StorageUse
@@ -37,6 +37,8 @@ COUNT_PAUSE_S = 60.0
 """The least time in seconds from the end of one new count to the next."""
 COUNT_SHARE = 10
 """At most this part (one tenth) of the time is spent on counting."""
+READS = 5
+"""Times that the groups are read while others change."""
 FIRST_WITH_GROUPS = (6, 9)
 """The kernel from which a snapshot joins its volume's group without a new count (btrfs: "allow quick inherit")."""
 
@@ -85,14 +87,33 @@ class Group(NamedTuple):
     parent: str
 
 
-def read_groups(root: Path, limit_s: float = LIMIT_S) -> dict[str, Group]:
-    """Every quota group of a file system by its name, by one command.
+def show_groups(options: str, path: Path, limit_s: float = LIMIT_S) -> list[str]:
+    """Return the lines of `btrfs qgroup show` with these options.
+
+    The program always reads all groups of the file system, in several calls and not as of one moment: first the groups,
+    then which group is a member of which. It fails if a group is made in between and joins another one. Then it is run
+    again at once, up to `READS` times.
+    Source: btrfs-progs, cmds/qgroup.c (`update_qgroup_relation`).
 
     Raises:
+        GroupsChanged: the groups changed during each read.
         QuotasOff: they are.
         ProviderUnavailable: btrfs did not answer in so many seconds.
     """
-    lines = run("btrfs", "qgroup", "show", "--raw", "-pr", str(root), limit_s=limit_s).splitlines()
+    for _ in range(READS - 1):
+        with suppress(GroupsChanged):
+            return run("btrfs", "qgroup", "show", "--raw", options, str(path), limit_s=limit_s).splitlines()
+    return run("btrfs", "qgroup", "show", "--raw", options, str(path), limit_s=limit_s).splitlines()
+
+
+def read_groups(root: Path, limit_s: float = LIMIT_S) -> dict[str, Group]:
+    """Every quota group of a file system by its name.
+
+    Raises:
+        QuotasOff: they are.
+        ProviderUnavailable: btrfs did not answer in so many seconds, or the groups changed during each read.
+    """
+    lines = show_groups("-pr", root, limit_s)
     found = (_GROUP.match(line) for line in lines)
     return {line[1]: _group(line) for line in found if line}
 

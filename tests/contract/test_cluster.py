@@ -7,7 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.memory.cluster import MemoryCluster
-from odc.domain.box import JUPYTER, SSH, BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import JUPYTER, SSH, BoxName, BoxSeen, BoxSpec, BoxState, StartPhase, StartWait
 from odc.domain.box_report import HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.resources import share_of
@@ -60,6 +60,9 @@ class Stage(Protocol):
 
     def port_taken(self, port: int) -> AbstractContextManager[object]:
         """Another program has this port."""
+
+    def image_not_there(self) -> AbstractContextManager[StartWait | None]:
+        """Nodes have to fetch the image first; what a start says then. None: a node always has it."""
 
 
 @dataclass
@@ -105,6 +108,12 @@ class MemoryStage:
         yield
         self.cluster.strangers.remove(port)
 
+    @contextmanager
+    def image_not_there(self) -> Iterator[StartWait]:
+        self.cluster.start_wait = StartWait(StartPhase.IMAGE, "the node fetches the image")
+        yield self.cluster.start_wait
+        self.cluster.start_wait = None
+
 
 @dataclass
 class EngineStage:
@@ -139,6 +148,9 @@ class EngineStage:
 
     def port_taken(self, port: int) -> AbstractContextManager[object]:
         return socket.create_server(("127.0.0.1", port))
+
+    def image_not_there(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +250,28 @@ def test_every_step_may_run_twice(stage: Stage) -> None:
     for _ in range(2):
         stage.cluster.clean_up(spec.name.reservation_id, 1)
     assert stage.cluster.list_boxes() == ()
+
+
+def test_a_start_says_what_it_waits_for_until_the_box_runs(stage: Stage) -> None:
+    spec = stage.spec()
+    uid = stage.cluster.create_box(spec).uid
+    with stage.image_not_there() as wait:
+        for _ in range(2):
+            assert stage.cluster.start_box(spec.name, uid) == wait
+        box = seen(stage, spec.name)
+        assert box is not None
+        assert box.state is (BoxState.CREATED if wait else BoxState.RUNNING)
+        assert wait is None or not stage.cluster.ssh_answers(box)
+    eventually("the box runs", lambda: stage.cluster.start_box(spec.name, uid) is None)
+    answers(stage, spec)
+    with stage.image_not_there():
+        assert stage.cluster.start_box(spec.name, uid) is None
+    end_box(stage.cluster, spec.name, uid)
+    with stage.image_not_there():
+        waiting = stage.cluster.create_box(spec)
+        stage.cluster.start_box(spec.name, waiting.uid)
+        end_box(stage.cluster, spec.name, waiting.uid)
+    assert seen(stage, spec.name) is None
 
 
 def test_the_request_to_end_returns_at_once_and_the_box_ends_within_its_grace(stage: Stage) -> None:

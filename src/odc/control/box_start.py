@@ -1,9 +1,10 @@
-"""The steps of making and starting the boxes of an attempt: keys, disk, box, SSH. See `phased_task`."""
+"""The steps of making and starting the boxes of an attempt: keys, disk, box, node, image, SSH. See `phased_task`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -13,7 +14,7 @@ from odc.control.orphaned_disks import label_of
 from odc.control.owner_keys import OwnerKeys
 from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
-from odc.domain.box import BoxSeen, BoxSpec
+from odc.domain.box import BoxSeen, BoxSpec, StartPhase
 from odc.domain.disk import Disk
 from odc.domain.errors import InvariantError, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -54,6 +55,7 @@ class BoxStart:
         self._access: BoxAccess | None = None
         self._home: str | None = None
         self._made: list[BoxSeen] = []
+        self._waiting: list[BoxSeen] = []
         self._silent: list[BoxSeen] = []
         self._new_disk = False
         self._zone = ""
@@ -66,6 +68,9 @@ class BoxStart:
             TaskStep("", self._fetch_keys),
             *attach,
             TaskStep("box", self._make_boxes),
+            # In clusters that add nodes or fetch images; a gang has each phase once, for all of its boxes.
+            TaskStep(StartPhase.NODE, partial(self._wait_for_start, StartPhase.NODE), optional=True),
+            TaskStep(StartPhase.IMAGE, partial(self._wait_for_start, StartPhase.IMAGE), optional=True),
             TaskStep("ssh", self._ask_ssh),
         ]
 
@@ -144,9 +149,11 @@ class BoxStart:
             self._ports.cluster.write_files(spec.name, spec.files)
         self._guard.check(self._record)
         # By uid: a box of the same name that somebody else made is not started.
+        self._waiting = []
         for box in self._made:
             try:
-                self._ports.cluster.start_box(box.name, box.uid)
+                if self._ports.cluster.start_box(box.name, box.uid) is not None:
+                    self._waiting.append(box)
             except PlaceTaken as error:
                 if self._record.state is not State.PREPARING:
                     # Its owner knows its ports, and has files in it.
@@ -154,6 +161,21 @@ class BoxStart:
                 self._ports.cluster.end_box(box.name, box.uid, timedelta(0))
                 return f"it is made again: {error.message}"
         self._silent = list(self._made)
+        return ""
+
+    def _wait_for_start(self, phase: StartPhase) -> str:
+        """Ask the boxes that do not run yet to start; what they wait for in this phase, or nothing.
+
+        The image is the last phase: there, a box that waits for a node again, as after it was evicted, is waited for
+        too, since SSH cannot answer in it.
+        """
+        for box in list(self._waiting):
+            self._guard.check(self._record)
+            wait = self._ports.cluster.start_box(box.name, box.uid)
+            if wait is None:
+                self._waiting.remove(box)
+            elif wait.phase is phase or phase is StartPhase.IMAGE:
+                return wait.detail
         return ""
 
     def _ask_ssh(self) -> str:

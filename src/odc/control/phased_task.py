@@ -24,11 +24,13 @@ class TaskStep(NamedTuple):
         name: of the phase, as users read it; empty for a step that is not a phase of its own.
         work: does what is missing; returns what it waits for, or an empty text if the step is through.
         detail: gives its result in words, once it is through.
+        optional: it is a phase only if it is not through at once.
     """
 
     name: str
     work: Callable[[], str]
     detail: Callable[[], str] = str
+    optional: bool = False
 
 
 class PhasedTask:
@@ -85,6 +87,8 @@ class PhasedTask:
     def _finish(self, step: TaskStep, under_way: UnderWay) -> None:
         # A phase that an earlier run of the task has recorded took no time in this one.
         if not step.name or any(phase.name == step.name for phase in self._record.phases):
+            return
+        if step.optional and under_way not in (self._under_way, self._record.under_way):
             return
         # The wall clock may have been set back.
         seconds = max((self._clock.now() - under_way.since).total_seconds(), 0.0)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,27 @@ class BoxState(StrEnum):
     RUNNING = "running"
     EXITED = "exited"
     UNREACHABLE = "unreachable"
+
+
+class StartPhase(StrEnum):
+    """What a started box may have to wait for; the phase of the reservation's start has this name."""
+
+    NODE = "node"
+    """Its node is being added to the cluster, or is starting."""
+    IMAGE = "image"
+    """Its node is fetching the image."""
+
+
+class StartWait(NamedTuple):
+    """A box was started and does not run yet.
+
+    Attributes:
+        phase: what it waits for.
+        detail: the same in words, for users.
+    """
+
+    phase: StartPhase
+    detail: str
 
 
 class BoxName(msgspec.Struct, frozen=True, order=True):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
+from odc.domain.box import StartPhase
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, LimitExceeded
 
@@ -26,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         prepare: from the slot's start until SSH answers, all phases together; part of every promise.
         disk: the phase in which the disk is attached to its node.
         box: the phase in which the boxes are made and started.
+        node: the phase in which started boxes wait for their nodes; see `StartPhase`.
+        image: the phase in which started boxes wait for their image.
         ssh: the phase in which the boxes' SSH servers start.
         stop: from the end until the GPUs are free; part of every slot.
         snapshot: each phase in which the disk is made safe: it is detached, copied, listed.
@@ -40,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     prepare: timedelta = timedelta(minutes=3)
     disk: timedelta = timedelta(minutes=2)
     box: timedelta = timedelta(minutes=2)
+    node: timedelta = timedelta(minutes=2)
+    image: timedelta = timedelta(minutes=2)
     ssh: timedelta = timedelta(minutes=2)
     stop: timedelta = timedelta(minutes=2)
     snapshot: timedelta = timedelta(hours=1)
@@ -49,7 +54,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """Return how long the phase of this name may take; None if nothing limits it."""
         if name in ("detach", "snapshot", "listing"):
             return self.snapshot
-        limits = {"disk": self.disk, "box": self.box, "ssh": self.ssh, "stop": self.stop}
+        limits = {
+            "disk": self.disk,
+            "box": self.box,
+            StartPhase.NODE: self.node,
+            StartPhase.IMAGE: self.image,
+            "ssh": self.ssh,
+            "stop": self.stop,
+        }
         return limits.get(name)
 
 

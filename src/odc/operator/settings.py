@@ -95,6 +95,22 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     box_s: Annotated[
         float, setting("seconds that making the boxes may take at a start, at most `prepare_s`.", 60, number(1))
     ] = _seconds(_LIMITS.box)
+    node_s: Annotated[
+        float,
+        setting(
+            "seconds that a started box may wait for its node, at most `prepare_s`; on one machine it never waits.",
+            600,
+            number(1),
+        ),
+    ] = _seconds(_LIMITS.node)
+    image_s: Annotated[
+        float,
+        setting(
+            "seconds that a started box may wait for its image, at most `prepare_s`; on one machine it never waits.",
+            300,
+            number(1),
+        ),
+    ] = _seconds(_LIMITS.image)
     ssh_s: Annotated[
         float, setting("seconds until the SSH server of a started box answers, at most `prepare_s`.", 60, number(1))
     ] = _seconds(_LIMITS.ssh)
@@ -361,6 +377,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 prepare=timedelta(seconds=limits.prepare_s),
                 disk=timedelta(seconds=limits.disk_s),
                 box=timedelta(seconds=limits.box_s),
+                node=timedelta(seconds=limits.node_s),
+                image=timedelta(seconds=limits.image_s),
                 ssh=timedelta(seconds=limits.ssh_s),
                 stop=timedelta(seconds=limits.stop_s),
                 snapshot=timedelta(seconds=limits.snapshot_s),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from odc.domain.box import BoxName, BoxSeen, BoxSpec
+from odc.domain.box import BoxName, BoxSeen, BoxSpec, StartWait
 from odc.domain.host import HostReport
 from odc.domain.node import Node
 
@@ -42,8 +42,15 @@ class Cluster(Protocol):
             ProviderRefused: the image does not exist, or the node cannot make such a box, with the reason.
         """
 
-    def start_box(self, name: BoxName, uid: str) -> None:
+    def start_box(self, name: BoxName, uid: str) -> StartWait | None:
         """Start the box that was made. A running box is not changed.
+
+        It does not wait: a box whose node has to be added first, or whose node has to fetch the image, runs later. It
+        is called again until it returns None, by this process or by another. The control plane limits the time of each
+        phase (`Limits.node`, `Limits.image`), and deletes a box that exceeds it.
+
+        Returns:
+            None if the box runs; otherwise what it waits for. Such a box is listed as created.
 
         Raises:
             PlaceTaken: something else took its ports after it was made. A box that is made again gets others.

@@ -15,6 +15,7 @@ from odc.adapters.memory.cluster import NEVER
 from odc.api.views import reservation_view
 from odc.control.phased_task import PhasedTask, TaskStep
 from odc.control.task_runner import Done, NotYet
+from odc.domain.box import StartPhase, StartWait
 from odc.domain.limits import Limits
 from odc.domain.reservation import GivenUp, State, UnderWay
 from odc.domain.status import EndCause
@@ -74,6 +75,73 @@ def test_a_phase_that_takes_longer_than_its_limit_ends_the_attempt_and_is_named(
     assert (ended.state, ended.end_cause) == (State.ENDED, EndCause.NOT_READY)
     assert ended.given_up == GivenUp(phase="ssh", limit_s=20, last_attempt=3)
     assert ended.under_way is None
+
+
+@pytest.mark.parametrize("phase", StartPhase)
+def test_a_start_that_waits_for_its_node_or_image_names_the_phase_and_its_time(phase: StartPhase) -> None:
+    world = World()
+    world.cluster.start_wait = StartWait(phase, f"the {phase} is not there")
+    record = world.reserve()
+    begun = world.clock.now()
+    assert record.under_way == UnderWay(name=phase, detail=f"the {phase} is not there", since=begun)
+    assert [done.name for done in record.phases] == ["box"]
+    world.pass_time(MINUTE, step=SECOND)
+    assert world.get(record).version == record.version
+    (detail,) = world.queries.details(ADA, (world.get(record),))
+    shown = reservation_view(detail, ADA, world.status.current).phases[-1]
+    assert (shown.name, shown.seconds, shown.since, shown.detail) == (phase, None, begun, f"the {phase} is not there")
+    world.cluster.heal()
+    world.pass_time(world.policy.poll)
+    active = world.get(record)
+    assert (active.state, active.under_way, active.fault) == (State.ACTIVE, None, None)
+    assert [(done.name, done.seconds) for done in active.phases] == [("box", 0.0), (phase, 62.0), ("ssh", 0.0)]
+
+
+def test_a_box_waits_for_its_node_and_then_for_its_image() -> None:
+    world = World()
+    world.cluster.start_wait = StartWait(StartPhase.NODE, "a node is being added")
+    record = world.reserve()
+    world.pass_time(20 * SECOND)
+    world.cluster.start_wait = StartWait(StartPhase.IMAGE, "the image is being fetched")
+    world.pass_time(10 * SECOND)
+    now = world.get(record).under_way
+    assert now is not None
+    assert (now.name, now.detail) == (StartPhase.IMAGE, "the image is being fetched")
+    assert [done.name for done in world.get(record).phases] == ["box", "node"]
+    world.cluster.start_wait = None
+    world.pass_time(world.policy.poll)
+    active = world.get(record)
+    assert active.state is State.ACTIVE
+    assert [done.name for done in active.phases] == ["box", "node", "image", "ssh"]
+    assert sum(done.seconds for done in active.phases) <= 32
+
+
+def test_a_box_that_waits_for_its_node_after_its_image_is_waited_for() -> None:
+    world = World()
+    world.cluster.start_wait = StartWait(StartPhase.IMAGE, "the image is being fetched")
+    record = world.reserve()
+    world.cluster.start_wait = StartWait(StartPhase.NODE, "its node was taken away")
+    world.pass_time(world.policy.poll)
+    now = world.get(record).under_way
+    assert now is not None
+    assert (now.name, now.detail) == (StartPhase.NODE, "its node was taken away")
+
+
+@pytest.mark.parametrize("phase", StartPhase)
+def test_a_node_or_an_image_that_takes_longer_than_its_limit_ends_the_attempt(phase: StartPhase) -> None:
+    limits = Limits(node=timedelta(seconds=20), image=timedelta(seconds=20))
+    world = World(limits=limits)
+    world.cluster.start_wait = StartWait(phase, "it is not there")
+    record = world.reserve()
+    world.pass_time(20 * SECOND)
+    assert world.get(record).attempt == 1
+    world.pass_time(5 * SECOND)
+    assert world.get(record).attempt == 2
+    told = next(event for event in world.events(record) if event.kind == "ending")
+    assert told.text == f"goes back to the queue: {phase} took longer than 20 s: it is not there"
+    world.pass_time(MINUTE)
+    assert world.get(record).given_up == GivenUp(phase=phase, limit_s=20, last_attempt=3)
+    assert world.cluster.peek() == ()
 
 
 def test_all_phases_together_keep_the_prepare_limit_which_is_promised() -> None:

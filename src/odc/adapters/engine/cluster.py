@@ -38,7 +38,7 @@ from odc.adapters.engine.lxcfs import lxcfs_files
 from odc.adapters.engine.memory_kills import MemoryWatch
 from odc.adapters.engine.own_containers import OwnContainers
 from odc.adapters.engine.podman_api import PodmanApi
-from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState
+from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState, StartWait
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
@@ -155,8 +155,8 @@ class EngineCluster:
     def _address_of(self, name: str) -> str:
         return next((node.address for node in self._nodes if node.name == name), self._own_address)
 
-    def start_box(self, name: BoxName, uid: str) -> None:
-        """Start the box of this uid."""
+    def start_box(self, name: BoxName, uid: str) -> StartWait | None:
+        """Start the box of this uid. It never has to wait: its node is this machine, which has the image."""
         known = self._settled(name, uid)
         if known is None:
             raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
@@ -179,6 +179,7 @@ class EngineCluster:
             raise ProviderRefused(
                 "it was killed, and before it the engine's monitor, so the engine takes it for running"
             )
+        return None
 
     def _settled(self, name: BoxName, uid: str) -> dict[str, Any] | None:
         """Return the box of this name and uid, once the engine has cleaned up after its last end; None if there is

@@ -12,7 +12,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from odc.adapters.memory.fault_injection import FaultInjector
-from odc.domain.box import BOX_PORTS, BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills
+from odc.domain.box import BOX_PORTS, BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills, StartWait
 from odc.domain.box_report import BoxReport, HomeState, ServerState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
@@ -55,6 +55,7 @@ class MemoryCluster:
         strangers: ports at which other programs listen.
         identities: node to the GPUs that it gives to its boxes by itself, for nodes that only count them. They are
             known once a box is made.
+        start_wait: what boxes wait for when they are started; None: they run at once.
         reports: the reports of boxes whose report is not the usual one; None: such a box reports nothing.
     """
 
@@ -78,6 +79,7 @@ class MemoryCluster:
         self.cut_off: dict[BoxName, str] = {}
         self.strangers: set[int] = set()
         self.identities: dict[str, tuple[str, ...]] = {}
+        self.start_wait: StartWait | None = None
         self.reports: dict[BoxName, BoxReport | None] = {}
         self._lock = threading.RLock()
         self._nodes = {node.name: node for node in nodes}
@@ -145,19 +147,22 @@ class MemoryCluster:
             for gpu in set(other.spec.gpus) & set(spec.gpus):
                 self.collisions.append(f"{gpu}: {other.name} and {spec.name}")
 
-    def start_box(self, name: BoxName, uid: str) -> None:
-        """Start the box of this uid."""
+    def start_box(self, name: BoxName, uid: str) -> StartWait | None:
+        """Start the box of this uid; while `start_wait` is set, it waits for that."""
         with self.faults.around("start_box"), self._lock:
             box = self._find(name, uid)
             if box is None:
                 raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
             if box.state is BoxState.RUNNING:
-                return
+                return None
+            if self.start_wait is not None:
+                return self.start_wait
             for port in box.ports.values():
                 if port in self.strangers:
                     raise PlaceTaken(f"the engine: port {port}: address already in use")
             box.state, box.exit_code, box.message, box.asks = BoxState.RUNNING, None, "", 0
             box.starts, box.kills = box.starts + 1, 0
+            return None
 
     def ssh_answers(self, box: BoxSeen) -> bool:
         """Whether its SSH answers, after as many asks as the test wants."""
@@ -262,11 +267,12 @@ class MemoryCluster:
         self._down = why
 
     def heal(self) -> None:
-        """Undo `go_down`, `silence`, `delay_ssh` and `faults`; lost boxes stay lost."""
+        """Undo `go_down`, `silence`, `delay_ssh`, `start_wait` and `faults`; lost boxes stay lost."""
         with self._lock:
             self._down = ""
             self.faults.clear()
             self._asks_needed = {None: 0}
+            self.start_wait = None
             self._nodes = {name: replace(node, ready=True) for name, node in self._nodes.items()}
 
     def vanish(self, name: BoxName) -> None:

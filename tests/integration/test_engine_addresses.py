@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from tests.waiting import eventually
 
 from odc.adapters.engine.cluster import EngineCluster
 from odc.adapters.engine.container import network_request
+from odc.adapters.engine.firewall import read_rules
 from odc.domain.box import JUPYTER, SSH
 from odc.domain.errors import PlaceTaken
 from odc.domain.problem_text import problem_texts
@@ -28,6 +30,25 @@ def test_an_address_that_the_machine_has_lost_is_told_and_not_taken_for_taken_po
         assert not any(
             "lost its address" in problem for problem in problem_texts(engine.cluster.check_host(()).problems)
         )
+
+
+def test_a_boxs_ports_are_one_range_that_leads_to_its_servers() -> None:
+    with private_engine("h100=1x1") as engine:
+        spec = engine.spec(gpus=())
+        engine.up(spec)
+        ports = engine.box(spec).ports
+        assert ports[JUPYTER] == ports[SSH] + 1
+        found = [
+            rule for rule in read_rules() if f"--dport {ports[SSH]}" in rule or f"--dport {ports[JUPYTER]}" in rule
+        ]
+        assert found
+        assert all(f"--dport {ports[SSH]}:{ports[JUPYTER]} " in rule for rule in found)
+        serve = "cd && echo here > page && nohup python3 -m http.server 8888 > /dev/null 2>&1 &"
+        assert engine.ssh(spec, serve).returncode == 0
+        page = f"http://127.0.0.1:{ports[JUPYTER]}/page"
+        command = ["curl", "-s", "--max-time", "5", page]
+        eventually("the page is served", lambda: subprocess.run(command, capture_output=True).stdout == b"here\n")
+        assert engine.ssh(spec, "ssh-keyscan -p 22 localhost 2>/dev/null | grep -c ed25519").stdout == "1\n"
 
 
 @pytest.mark.parametrize("port", [SSH, JUPYTER])

@@ -19,8 +19,10 @@ from odc.domain.resources import BoxResources
 
 SSH = "ssh"
 JUPYTER = "jupyter"
-BOX_PORTS: Mapping[str, int] = MappingProxyType({SSH: 22, JUPYTER: 8888})
-"""The ports of a box that can be reached from outside. Key: name, value: the port inside the box."""
+BOX_PORTS: Mapping[str, int] = MappingProxyType({SSH: 8887, JUPYTER: 8888})
+"""The ports of a box that can be reached from outside. Key: name, value: the port inside the box. They are consecutive,
+so that an engine can publish them as one range. The box's SSH server listens at port 22 too.
+"""
 HOME = "/home/dev"
 """Where a box has its home."""
 

@@ -254,16 +254,37 @@ def _network(options: EngineOptions, spec: BoxSpec, part: HostPart) -> dict[str,
             {
                 # An empty address means all of them; 0.0.0.0 would match nothing.
                 "host_ip": "" if is_everywhere(options.listen) else options.listen,
-                "host_port": port,
-                "container_port": spec.ports[name],
+                "host_port": outer,
+                "container_port": inner,
+                "range": count,
                 "protocol": "tcp",
             }
-            for name, port in part.ports.items()
+            for outer, inner, count in _port_ranges(part.ports, spec.ports)
         ],
         # The engine copies from the host's file what is empty here.
         "dns_server": list(part.resolver.servers),
         "dns_search": list(part.resolver.search),
     }
+
+
+def _port_ranges(outer: Mapping[str, int], inner: Mapping[str, int]) -> list[tuple[int, int, int]]:
+    """Return a box's ports as few ranges: the engine makes eight rules for each of them, one after the other.
+
+    Args:
+        outer: name to port of the machine.
+        inner: name to port in the box.
+
+    Returns:
+        For each range its first port of the machine, its first port in the box, and the number of ports.
+    """
+    ranges: list[tuple[int, int, int]] = []
+    for port, target in sorted((outer[name], inner[name]) for name in outer):
+        first, first_target, count = ranges[-1] if ranges else (0, 0, 0)
+        if count and (port, target) == (first + count, first_target + count):
+            ranges[-1] = (first, first_target, count + 1)
+        else:
+            ranges.append((port, target, 1))
+    return ranges
 
 
 def _at_most(kind: str, most: int) -> dict[str, Any]:

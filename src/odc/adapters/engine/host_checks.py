@@ -32,7 +32,7 @@ from odc.adapters.engine.network_namespaces import is_unmounted, mount_namespace
 from odc.adapters.engine.podman_api import PodmanApi
 from odc.adapters.engine.ssh_banner import answering_ssh
 from odc.adapters.engine.tcp_ports import has_address
-from odc.domain.box import BOX_PORTS, SSH, BoxSeen
+from odc.domain.box import SSH, BoxSeen
 from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.problem import Problem, ProblemKind
@@ -342,8 +342,9 @@ def _rules_of(box: BoxSeen, facts: _Facts, rules: Sequence[str]) -> int:
     """
     # The box's own network, which the setting may not have any more.
     signs = [f"{_network_of(facts.address)} "] if facts.address else []
-    signs += [f"--dport {port} " for port in box.ports.values()]
-    signs += [f"{facts.address}:{inner} " for inner in BOX_PORTS.values()]
+    # One port, or the first of a range.
+    signs += [f"--dport {port}{end}" for port in box.ports.values() for end in " :"]
+    signs.append(f"--to-destination {facts.address}:")
     ours = sum(any(sign in rule for sign in signs) for rule in rules)
     # The jump to the engine's isolation comes and goes with any network.
     jumps = sum("-j NETAVARK" in rule and rule.startswith(_CHAINS) and "ISOLATION" not in rule for rule in rules)

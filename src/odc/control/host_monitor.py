@@ -7,6 +7,7 @@ boxes that did not answer come first. A result is kept until the box is probed a
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
@@ -150,7 +151,10 @@ class HostMonitor:
         # At most half of a check: if many boxes are unreachable, the others still get their turn.
         cut_off = [uid for uid in report.unreachable if uid in by_uid][: MAX_BOXES_PER_CHECK // 2]
         turn = [uid for uid in self._next if uid in by_uid and uid not in cut_off]
-        turn += [uid for uid in by_uid if uid not in cut_off and uid not in turn]
+        others = list(by_uid.keys() - {*cut_off, *turn})
+        # The turn is in memory only. Each process begins it with any boxes, so that processes of one pass each probe
+        # every box too.
+        turn += random.sample(others, len(others))
         turn.sort(key=lambda uid: uid in report.reachable)
         chosen = [*cut_off, *turn[: MAX_BOXES_PER_CHECK - len(cut_off)]]
         self._next = (*turn[MAX_BOXES_PER_CHECK - len(cut_off) :], *turn[: MAX_BOXES_PER_CHECK - len(cut_off)])

@@ -1,13 +1,15 @@
-"""What holds for every test: missing components, tests that run alone, and the order of files."""
+"""What holds for every test: missing components, tests that run alone, the order of files, and the two worlds."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.balance import Balance
+from tests.cold_world import COLD, LAGS
 from tests.components import MISSING
 from tests.leftovers import Leftovers, uses_the_machine
 
@@ -60,3 +62,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"{name} is required: {reason}")
         if reason:
             pytest.skip(f"{name}: {reason}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses `world_kind` in both worlds; one that is marked `one_process` in the first only."""
+    if "world_kind" not in metafunc.fixturenames:
+        return
+    definition = metafunc.definition
+    for mark in filter(None, map(definition.get_closest_marker, ("one_process", "prompt_lists"))):
+        if not mark.args:
+            raise pytest.UsageError(f"{definition.nodeid}: @pytest.mark.{mark.name} needs a reason")
+    alone = definition.get_closest_marker("one_process") is not None
+    metafunc.parametrize(
+        "world_kind", ["warm"] if alone else ["warm", pytest.param("cold", marks=pytest.mark.cold)], indirect=True
+    )
+
+
+@pytest.fixture
+def world_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The test's worlds (`tests.world`): one process that lives on, or a cold world (`tests.cold_world`).
+
+    In a cold one lists lag, unless the test is marked `prompt_lists`.
+    """
+    cold = request.param == "cold"
+    tokens = COLD.set(cold), LAGS.set(cold and request.node.get_closest_marker("prompt_lists") is None)
+    yield
+    COLD.reset(tokens[0])
+    LAGS.reset(tokens[1])

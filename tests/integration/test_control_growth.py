@@ -19,6 +19,8 @@ from odc.domain.records import Change, Subject
 from odc.domain.requests import Cancel, SetOwnKeys
 from odc.domain.reservation import EndReason, State
 
+pytestmark = pytest.mark.usefixtures("world_kind")
+
 
 def a_past(owner: str, number: int) -> Change:
     """So many ended reservations of an owner, each with two events."""

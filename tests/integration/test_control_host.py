@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from tests.builders import a_node
-from tests.world import BEN, MINUTE, OPERATOR, SECOND, Fuse, World
+from tests.world import BEN, HOUR, MINUTE, OPERATOR, SECOND, Fuse, World
 
 from odc.adapters.system.thread_runner import ThreadRunner
 from odc.api.views import reservation_view
@@ -22,6 +23,8 @@ from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_texts
 from odc.domain.reservation import Reservation, State
 from odc.domain.status import TroubleKind
+
+pytestmark = pytest.mark.usefixtures("world_kind")
 
 CAUSE = "the host's packet filter has lost rules that lead to it"
 
@@ -91,10 +94,11 @@ def test_a_check_probes_a_bounded_number_of_boxes_and_all_in_turn() -> None:
         world.cluster.cut_off[box.name] = CAUSE
     sizes: list[int] = []
     world.build(wrap=lambda port, adapter: Counted(adapter, sizes) if port == "cluster" else adapter)
-    world.pass_time(20 * SECOND)
+    # Each process of a cold world begins a turn, at any box.
+    most = HOUR if world.cold else 20 * SECOND
+    cut_off = {box.name.reservation_id for box in boxes[::5]}
+    world.pass_until(lambda: {record.id for record in records if world.get(record).unreachable} == cut_off, most)
     assert 0 < max(sizes) <= MAX_BOXES_PER_CHECK
-    cut_off = [record for record in records if world.get(record).unreachable]
-    assert sorted(box_of(world, record).uid for record in cut_off) == sorted(box.uid for box in boxes[::5])
 
 
 def test_while_boxes_cannot_be_kept_apart_none_starts_and_the_reason_is_told() -> None:
@@ -148,9 +152,12 @@ def test_a_port_that_is_taken_before_the_start_uses_up_no_attempt() -> None:
     world.build(taken)
     world.pass_once()
     waiting = world.reserve()
-    assert waiting.under_way is not None
-    assert waiting.under_way.detail == "it is made again: the engine: port 30001: address already in use"
+    if not world.cold:
+        # The pause is in memory: the next process of a cold world makes it again at once.
+        assert waiting.under_way is not None
+        assert waiting.under_way.detail == "it is made again: the engine: port 30001: address already in use"
     world.pass_time(4 * SECOND, step=SECOND)
+    assert taken.blown
     record = world.get(waiting)
     assert (record.state, record.attempt, record.uncounted) == (State.ACTIVE, 1, 0)
     assert record.places[0].ports == {"ssh": 30000, "jupyter": 30002}

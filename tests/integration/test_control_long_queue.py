@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 from tests.builders import a_node, a_reservation, a_secret, a_spec
+from tests.cold_world import COLD
 from tests.world import HOUR, SECOND, Fuse, World
 
 from odc.adapters.memory.state_store import MemoryStateStore
@@ -17,6 +18,8 @@ from odc.domain.limits import Limits
 from odc.domain.promise import ready_by
 from odc.domain.records import MAX_ITEMS, Change
 from odc.domain.reservation import Reservation, State
+
+pytestmark = pytest.mark.usefixtures("world_kind")
 
 NODES, QUEUED, ENDING = 100, 10_000, 1000
 BATCH = MAX_ITEMS // 3
@@ -71,9 +74,11 @@ def full_cloud(nodes: int, queued: int) -> tuple[World, Counting]:
 
 
 def test_after_six_hours_without_a_daemon_no_promise_of_ten_thousand_moves_without_a_cause() -> None:
-    world, store = full_cloud(NODES, QUEUED)
+    # Ten thousand take longer than 20 s where every pass is two, each by a process that plans from the records.
+    nodes, queued = (NODES // 5, QUEUED // 10) if COLD.get() else (NODES, QUEUED)
+    world, store = full_cloud(nodes, queued)
     told = {record.id: record.ready_by for record in queue_of(world)}
-    assert len(told) > QUEUED - NODES * 8
+    assert len(told) > queued - nodes * 8
     world.clock.advance(6 * HOUR)
     world.crash()
     for _ in range(10):
@@ -81,7 +86,7 @@ def test_after_six_hours_without_a_daemon_no_promise_of_ten_thousand_moves_witho
         check_promises(world, told)
         # What ends or starts is at most what is on the nodes; of the others, a few are told something in each pass.
         assert max(store.items, default=0) <= MAX_ITEMS
-        assert sum(store.items) <= 3 * MAX_TOLD + 8 * NODES * 4
+        assert sum(store.items) <= 3 * MAX_TOLD + 8 * nodes * 4
         store.items.clear()
     assert any(world.get(record).postponements for record in queue_of(world))
 

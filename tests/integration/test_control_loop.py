@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import pytest
 from tests.waiting import eventually
 from tests.world import HOUR, Fuse, World
 
@@ -15,6 +16,8 @@ from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.problem_text import problem_texts
 from odc.domain.reservation import State
+
+pytestmark = pytest.mark.usefixtures("world_kind")
 
 LONG_S = 20.0
 
@@ -67,6 +70,7 @@ def test_a_store_that_does_not_answer_once_costs_a_pause() -> None:
     assert fuse.blown
 
 
+@pytest.mark.one_process("what a process knows of its own passes is not stored")
 def test_while_the_store_does_not_answer_everyone_may_read_why() -> None:
     world = World()
 

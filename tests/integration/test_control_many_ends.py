@@ -1,4 +1,8 @@
-"""A thousand reservations that end in one minute, on boxes whose processes take their whole grace."""
+"""A thousand reservations that end in one minute, on boxes whose processes take their whole grace.
+
+In one process that lives on: it is about the threads of its runner. The same ends in a cold world are in
+`test_control_long_queue`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tasks beside the passes: one at a time for each key, every outcome once, no bug stops the others."""
+"""Tasks next to the passes: one at a time for each key, every outcome once, no bug stops the others.
+
+About the runners alone, which have no world and so no cold one.
+"""
 
 from __future__ import annotations
 

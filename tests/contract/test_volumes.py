@@ -158,7 +158,7 @@ def test_the_storage_is_measured(storage: Storage, disk: str) -> None:
 def test_a_volume_says_whose_it_is_without_its_record(storage: Storage, disk: str) -> None:
     assert VolumeLabel(disk_id=disk) in storage.volumes.list_labels()
     for name in ("first", "second"):
-        label = VolumeLabel(disk_id=disk, owner="unix:1000", user="ada", name=name, size_bytes=7)
+        label = VolumeLabel(disk_id=disk, owner="unix:1000", user="ada", name=name, size_bytes=7, zone="z-1")
         storage.volumes.label(label)
         assert label in storage.volumes.list_labels()
     storage.volumes.label(VolumeLabel(disk_id=an_id(), owner="unix:1000", user="ada", name="absent"))

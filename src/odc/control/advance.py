@@ -114,7 +114,7 @@ def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step
     disk = seen.stored.disks.get(record.disk_id) if record.disk_id else None
     if disk is not None and not disk.made:
         # From now on a volume that is missing is a fault: it must not be replaced by an empty one.
-        step.disk = replace(disk, made=True, zone=ready.zone)
+        step.disk = replace(disk, made=True)
     waited = (seen.now - record.created_at).total_seconds()
     step.add_event(
         record, seen.now, EventKind.READY, f"SSH answers, {waited:.1f} s after the request; ends", active.expires_at

@@ -16,8 +16,9 @@ from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
 from odc.domain.box import BoxSeen, BoxSpec, StartPhase
 from odc.domain.disk import Disk
-from odc.domain.errors import InvariantError, PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.errors import Conflict, InvariantError, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
+from odc.domain.records import Change
 from odc.domain.reservation import Phase, Place, Reservation, State
 
 
@@ -27,8 +28,6 @@ class Ready:
 
     places: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
-    new_disk: bool = False
-    zone: str = ""
 
 
 class BoxStart:
@@ -57,8 +56,6 @@ class BoxStart:
         self._made: list[BoxSeen] = []
         self._waiting: list[BoxSeen] = []
         self._silent: list[BoxSeen] = []
-        self._new_disk = False
-        self._zone = ""
 
     def steps(self) -> list[TaskStep]:
         """The steps, in order."""
@@ -78,7 +75,7 @@ class BoxStart:
         """The result, after the last step."""
         made = zip(self._record.places, self._made, strict=True)
         places = tuple(_with_box(place, box) for place, box in made)
-        return Ready(places=places, phases=phases, new_disk=self._new_disk, zone=self._zone)
+        return Ready(places=places, phases=phases)
 
     def _fetch_keys(self) -> str:
         self._guard.check_lease()
@@ -111,12 +108,33 @@ class BoxStart:
         return ""
 
     def _create(self, disk: Disk) -> bool:
-        """Make the disk's volume; False: not yet."""
-        volume = self._ports.volumes.create(disk.id, disk.size_bytes, self._record.places[0].node)
-        if volume is None:
+        """Make the disk's volume; False: not yet.
+
+        Its zone is recorded at once and not only when the box is ready: if this attempt fails or this process dies, the
+        next attempt gets a node that can attach the volume. If it dies before the record is written, no record says
+        where the volume is. The next attempt learns that here, perhaps on a node of another zone: then it records the
+        zone and is placed again.
+
+        Raises:
+            PlaceTaken: the volume is in another zone than the attempt's node.
+        """
+        node = self._record.places[0].node
+        volume = self._ports.volumes.create(disk.id, disk.size_bytes, node)
+        if volume is None or not self._note_zone(disk, volume.zone):
             return False
-        self._new_disk, self._zone = self._new_disk or volume.is_new, volume.zone
-        self._ports.volumes.label(label_of(disk, self._record.user))
+        self._ports.volumes.label(label_of(replace(disk, zone=volume.zone), self._record.user))
+        if volume.zone and any(one.name == node and one.zone != volume.zone for one in self._nodes):
+            raise PlaceTaken(f"its volume is in zone {volume.zone}, and {node} is not")
+        return True
+
+    def _note_zone(self, disk: Disk, zone: str) -> bool:
+        """Write the zone to the disk's record; False: another writer was first, so the record must be read again."""
+        if zone == disk.zone:
+            return True
+        try:
+            self._ports.store.commit(Change(disks=(replace(disk, zone=zone),)))
+        except Conflict:
+            return False
         return True
 
     def _take_from_unknown(self, disk: Disk) -> None:

@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+from msgspec.structs import replace
+
 from odc.control.box_files import reservation_of
 from odc.control.change_parts import in_parts
 from odc.control.context import ClusterStatus, Policy, Ports
@@ -49,7 +51,14 @@ def orphaned_disks(ports: Ports, known: Iterable[Disk] = ()) -> tuple[VolumeLabe
 
 def label_of(disk: Disk, user: str) -> VolumeLabel:
     """Return the label next to the disk's volume."""
-    return VolumeLabel(disk_id=disk.id, owner=disk.owner, user=user, name=disk.name, size_bytes=disk.size_bytes)
+    return VolumeLabel(
+        disk_id=disk.id,
+        owner=disk.owner,
+        user=user,
+        name=disk.name,
+        size_bytes=disk.size_bytes,
+        zone=disk.zone,
+    )
 
 
 def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
@@ -61,7 +70,7 @@ def write_labels(ports: Ports, disks: Iterable[Disk]) -> None:
     written = {label.disk_id: label for label in ports.volumes.list_labels()}
     for disk in disks:
         old = written.get(disk.id)
-        if old is None or (old.owner, old.name, old.size_bytes) == (disk.owner, disk.name, disk.size_bytes):
+        if old is None or replace(label_of(disk, ""), user=old.user) == old:
             continue
         user = ports.store.find_user(disk.owner)
         ports.volumes.label(label_of(disk, user.name if user else ""))
@@ -243,6 +252,7 @@ def _recovered(
         size_bytes=label.size_bytes or policy.disk_bytes,
         created_at=ports.clock.now(),
         made=True,
+        zone=label.zone,
         snapshots=summary_of(snapshots, len(snapshots) + 1),
     )
     return DiskHistory(disk=disk, snapshots=snapshots)

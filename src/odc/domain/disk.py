@@ -98,6 +98,7 @@ class VolumeLabel(msgspec.Struct, frozen=True, kw_only=True):
         user: the owner's name.
         name: the owner's name for the disk.
         size_bytes: its size limit.
+        zone: where it is; empty: every node can attach it.
     """
 
     disk_id: str
@@ -105,6 +106,7 @@ class VolumeLabel(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     name: str = ""
     size_bytes: int = 0
+    zone: str = ""
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,13 +191,6 @@ def test_slow_volumes_are_waited_for_and_are_not_a_fault(method: str, phase: str
     assert files_of_last_snapshot(world, "proj") == ["result"]
 
 
-def test_a_disk_keeps_the_zone_that_its_volume_was_made_in() -> None:
-    world = World()
-    world.volumes.zones = {"node-1": "z-1"}
-    world.reserve(disk="proj")
-    assert world.disk("proj").zone == "z-1"
-
-
 def test_a_listing_that_cannot_be_stored_is_tried_again_and_belongs_to_the_same_snapshot() -> None:
     world = World()
     record = world.reserve(disk="proj")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.boxes import end_box
-from tests.builders import a_user
+from tests.builders import a_node, a_user
 from tests.world import ADA, BEN, MINUTE, OPERATOR, World
 
 from odc.adapters.memory.state_store import MemoryStateStore
@@ -90,6 +90,16 @@ def test_a_recovered_disk_has_its_files_and_snapshots_and_is_not_named_any_more(
     assert world.get(record).state is State.ACTIVE
     assert world.volumes.files(lost) == {"precious": 7}
     assert recover(world, every=True) == "every disk has its record"
+
+
+def test_a_recovered_disk_keeps_its_zone() -> None:
+    world = World((a_node("node-1", zone="z-1"),))
+    world.volumes.zones = {"node-1": "z-1"}
+    before = backup(world)
+    with_work(world, "late")
+    restore(world, before)
+    recover(world, disk="late")
+    assert world.disk("late").zone == "z-1"
 
 
 def test_disks_of_an_earlier_version_are_labelled_while_their_records_are_there() -> None:

@@ -199,6 +199,15 @@ def test_a_record_that_cannot_be_read_is_shown_and_left_alone(tmp_path: Path) ->
     seen = fresh.observe()
     assert [r.id for r in seen.reservations] == [good.id]
     assert "created_at" in seen.unreadable[broken.id]
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE reservations SET body = CAST(replace(CAST(body AS TEXT), 'noon', '2026') AS BLOB) WHERE id = ?",
+            (broken.id,),
+        )
+    connection.close()
+    seen = fresh.observe()
+    assert {r.id for r in seen.reservations} == {broken.id, good.id}
+    assert seen.unreadable == {}
     store.close()
     fresh.close()
 

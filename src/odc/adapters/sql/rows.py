@@ -50,12 +50,6 @@ def in_batches(ids: Iterable[Id]) -> Iterator[list[Id]]:
         yield whole[begin : begin + BATCH]
 
 
-def plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
-    """All rows of a query as the driver's tuples: for ten thousand rows, SQLAlchemy's own cost more than the query."""
-    with connection.execute(query) as result:
-        return list(result.cursor.fetchall()) if result.cursor is not None else []
-
-
 def rows_by_id(
     connection: sa.Connection, table: sa.Table, key: sa.Column[Any], ids: set[str], decoder: msgspec.json.Decoder[Row]
 ) -> list[Row]:

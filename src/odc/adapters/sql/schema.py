@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
-CURRENT = "0009"
+CURRENT = "0010"
 BUSY_S = 10
 KEPT_CONNECTIONS = 5
 MOST_CONNECTIONS = 85

@@ -19,12 +19,12 @@ from odc.adapters.sql.change_writer import write_change
 from odc.adapters.sql.disk_reserve import DiskReserve
 from odc.adapters.sql.history import SqlHistory
 from odc.adapters.sql.leases import SqlLeases
+from odc.adapters.sql.live_records import LiveRecords, read_live
 from odc.adapters.sql.pruning import SqlPruning
 from odc.adapters.sql.rows import (
     disk_decoder,
     disk_of,
     in_batches,
-    plain_rows,
     reservation_of,
     rows_by_id,
     snapshot_of,
@@ -50,8 +50,8 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
     def __init__(self, address: str, reserve: DiskReserve | None = None) -> None:
         """Open the records; the arguments and errors are those of `Database`."""
         super().__init__(address, reserve)
-        # Decoded records by id, with the version they were decoded at; replaced whole, so threads may share it.
-        self._decoded: dict[str, Reservation] = {}
+        # As they were read last; replaced whole, so threads may share it.
+        self._live = LiveRecords()
         # Plans with the version of their pool, as they were read or written.
         self._plans: dict[str, tuple[int, PoolDocument]] = {}
 
@@ -67,27 +67,21 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
         """Return all live records, as one consistent snapshot; records that are unchanged since the last call are not
         decoded again.
         """
-        r = t.reservations.c
         with self._reading() as connection:
             pools, plans = self._read_pools(connection)
-            versions = plain_rows(connection, sa.select(r.id, r.version).where(r.live).order_by(r.place))
-            known = self._decoded
-            stale = [key for key, version in versions if key not in known or known[key].version != version]
-            fresh, unreadable = self._decode_live(connection, stale)
-            current = {**known, **fresh} if fresh else known
-            records = [current[key] for key, _ in versions if key not in unreadable]
+            live = read_live(connection, self._live)
             d = t.disks.c
             disks = map(disk_of, connection.execute(sa.select(d.version, d.body).where(d.concerns_passes)).all())
             claimed = sa.select(t.users).where(t.users.c.claimed_by.is_not(None)).order_by(t.users.c.principal)
             held = tuple(user_of(row) for row in connection.execute(claimed))
-        self._decoded = {record.id: record for record in records}
+        self._live = live
         return Stored(
             pools=pools,
             plans=plans,
-            reservations=tuple(records),
+            reservations=live.records,
             disks={disk.id: disk for disk in disks},
             held=held,
-            unreadable=unreadable,
+            unreadable=live.unreadable,
         )
 
     def _read_pools(self, connection: sa.Connection) -> tuple[dict[str, int], dict[str, PoolDocument]]:
@@ -101,19 +95,6 @@ class SqlStateStore(SqlHistory, SqlLeases, SqlPruning):
                 fresh[row.name] = (pools[row.name], _plan_of(row.plan))
         self._plans = {name: fresh.get(name) or known[name] for name in pools}
         return pools, {name: plan for name, (_, plan) in self._plans.items()}
-
-    def _decode_live(self, connection: sa.Connection, ids: list[str]) -> tuple[dict[str, Reservation], dict[str, str]]:
-        """The records by id, and the error of each that cannot be understood."""
-        found: dict[str, Reservation] = {}
-        unreadable: dict[str, str] = {}
-        r = t.reservations.c
-        for part in in_batches(ids):
-            for row in connection.execute(sa.select(r.id, r.owner, r.place, r.version, r.body).where(r.id.in_(part))):
-                try:
-                    found[row.id] = reservation_of(row)
-                except (msgspec.MsgspecError, ValueError) as error:
-                    unreadable[row.id] = str(error)
-        return found, unreadable
 
     def commit(self, change: Change) -> None:
         """Write the change, or nothing of it."""

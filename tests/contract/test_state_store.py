@@ -18,6 +18,8 @@ from odc.domain.pool_document import PoolDocument
 from odc.domain.records import Change, ClockAnchor, Handover, Subject, SubjectKind
 from odc.domain.reservation import EndReason, Secrets, SlotRecord, State
 
+OTHERS = (SubjectKind.DISK, SubjectKind.NODE, SubjectKind.USER)
+
 
 def test_what_is_written_is_read_with_the_next_version_and_a_place_in_line(store: Records) -> None:
     first, second = a_reservation(), a_reservation()
@@ -302,6 +304,27 @@ def test_the_oldest_ended_reservations_beyond_those_kept_are_deleted(store: Reco
     has_events = [bool(store.list_events(Subject.reservation(record.id)).items) for record in (*ended, live, other)]
     assert has_events == [False] * 3 + [True] * 5
     assert store.list_ended_beyond("unix:1000", 100, 2) == ()
+
+
+def test_events_of_disks_nodes_and_users_are_deleted_by_age(store: Records) -> None:
+    subjects = [Subject(kind, f"{kind}-{name}") for kind in OTHERS for name in ("a", "b")]
+    for days, subject in [*enumerate(subjects), *((10, subject) for subject in subjects)]:
+        at = NOW + timedelta(days=days)
+        told = (an_event(subject.id, subject_kind=subject.kind, at=at, text=text) for text in ("first", "second"))
+        store.commit(Change(events=tuple(told)))
+    store.commit(Change(reservations=(a_reservation(id="a" * 32),), events=(an_event("a" * 32),)))
+    assert store.list_event_subjects(NOW, 100) == ()
+    before = NOW + timedelta(days=3)
+    assert set(store.list_event_subjects(before, 100)) == set(subjects[:3])
+    assert len(store.list_event_subjects(before, 1)) == 1
+    for subject in (*store.list_event_subjects(before, 100), subjects[3]):
+        store.delete_events(subject, before)
+    assert store.list_event_subjects(before, 100) == ()
+    assert [len(store.list_events(subject).items) for subject in subjects] == [2, 2, 2, 4, 4, 4]
+    page = store.list_events(subjects[3], limit=3)
+    assert len(page.items) == 3
+    assert [event.at.day for event in store.list_events(subjects[3], page.next).items] == [(NOW + timedelta(10)).day]
+    assert len(store.list_events(Subject.reservation("a" * 32)).items) == 1
 
 
 def test_secrets_are_read_by_themselves_and_deleted_with_their_reservation(store: Records) -> None:

@@ -4,6 +4,7 @@
 * Ended reservations, with their events and secrets: `Limits.ended_days` after their end, and those of a user beyond the
 newest `Limits.ended_per_user`. For the latter only users with live reservations are checked, since other users'
 histories do not grow.
+* Events of disks, nodes and users: `Limits.ended_days` after they happened.
 
 If there is an audit log, the events are appended to it before they are deleted. A crash in between appends them again.
 """
@@ -64,6 +65,7 @@ class RecordPruner:
             if now is not None:
                 counts.append(self._delete(self._ended_too_long_ago(now)))
                 counts.append(self._ports.pruning.prune_requests(now - REQUEST_RETENTION, MOST))
+                counts.append(self._delete_other_events(now))
         except ProviderError as error:
             log.warning("old records stay", extra={"reason": error.message})
             return
@@ -87,9 +89,22 @@ class RecordPruner:
         for begin in range(0, len(ended), BATCH_SIZE):
             ids = [record.id for record in ended[begin : begin + BATCH_SIZE]]
             if self._ports.audit_log is not None:
-                self._ports.audit_log.append([event for key in ids for event in self._events(key)])
+                self._ports.audit_log.append([event for key in ids for event in self._events(Subject.reservation(key))])
             self._ports.pruning.delete_ended(ids)
         return len(ended)
 
-    def _events(self, reservation_id: str) -> Iterator[AuditEvent]:
-        return all_pages(partial(self._ports.history.list_events, Subject.reservation(reservation_id)))
+    def _delete_other_events(self, now: datetime) -> int:
+        """Export and delete the old events of disks, nodes and users; return how many of these had any."""
+        kept = self._policy.limits.ended_days
+        if not kept:
+            return 0
+        limit = now - timedelta(days=kept)
+        subjects = self._ports.pruning.list_event_subjects(limit, MOST)
+        for subject in subjects:
+            if self._ports.audit_log is not None:
+                self._ports.audit_log.append([event for event in self._events(subject) if event.at < limit])
+            self._ports.pruning.delete_events(subject, limit)
+        return len(subjects)
+
+    def _events(self, subject: Subject) -> Iterator[AuditEvent]:
+        return all_pages(partial(self._ports.history.list_events, subject))

@@ -23,7 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         gpus_per_user: GPUs of all live reservations together, but for those that are ending; 0 means no limit.
         disks_per_user: disks; a temporary home is not one.
         ended_per_user: ended reservations that are kept with their history; older ones are deleted.
-        ended_days: how long an ended reservation is kept with its history; 0: without limit.
+        ended_days: how long an ended reservation is kept with its history, and an event of a disk, a node or a user; 0:
+            without limit.
         prepare: from the slot's start until SSH answers, all phases together; part of every promise.
         disk: the phase in which the disk is attached to its node.
         box: the phase in which the boxes are made and started.

@@ -81,7 +81,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ended_days: Annotated[
         float,
         setting(
-            "days for which an ended reservation is kept with its history; then it is deleted; 0 means no limit.",
+            "days for which ended reservations with their history, and events of disks, nodes and users are kept; "
+            "0 means no limit.",
             365,
             number(0),
         ),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from odc.domain.records import Subject
 from odc.domain.reservation import Reservation
 
 
@@ -42,3 +43,16 @@ class Pruning(Protocol):
         """Delete these ended reservations, with their events and secrets. Others, and those that are gone, are left
         alone.
         """
+
+    def list_event_subjects(self, before: datetime, most: int) -> tuple[Subject, ...]:
+        """Return disks, nodes and users whose first event is from before a moment.
+
+        Args:
+            before: the moment.
+            most: the most to return.
+
+        Cost: grows with the events of disks, nodes and users, by index; not with those of reservations.
+        """
+
+    def delete_events(self, subject: Subject, before: datetime) -> None:
+        """Delete the events of a disk, a node or a user from before a moment. Those of a reservation go with it."""

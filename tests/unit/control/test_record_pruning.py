@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from tests.builders import an_event
 from tests.world import OUTSIDE, Fuse, World
 
 from odc.control.record_pruning import INTERVAL
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.limits import Limits
-from odc.domain.records import AuditEvent
+from odc.domain.records import AuditEvent, Change, Subject, SubjectKind
 from odc.domain.reservation import Reservation, State
 
 DAY = timedelta(days=1)
@@ -40,7 +41,7 @@ def with_history(number: int = 3, **limits: float) -> tuple[World, Exported, lis
     for record in records:
         world.cancel(record)
     world.settle()
-    assert {world.get(record).state for record in records} == {State.ENDED}
+    assert all(world.get(record).state is State.ENDED for record in records)
     return world, exported, records
 
 
@@ -88,6 +89,32 @@ def test_nothing_is_deleted_while_the_audit_log_cannot_be_written() -> None:
     world.pass_time(DAY, step=INTERVAL * 50)
     assert left(world) == set()
     assert exported.events
+
+
+def test_events_of_disks_nodes_and_users_are_exported_and_deleted_after_the_same_days() -> None:
+    world, exported, _ = with_history(0)
+    subjects = [Subject(kind, "one") for kind in SubjectKind if kind is not SubjectKind.RESERVATION]
+    told = [an_event("one", subject_kind=subject.kind, at=world.clock.now()) for subject in subjects]
+    world.store.commit(Change(events=tuple(told)))
+    world.pass_time(89 * DAY, step=DAY)
+    later = an_event("one", subject_kind=subjects[0].kind, at=world.clock.now(), text="later")
+    world.store.commit(Change(events=(later,)))
+    assert exported.events == []
+    exported.is_full = True
+    world.pass_time(2 * DAY, step=DAY)
+    assert [world.store.list_events(subject).items for subject in subjects] == [(told[0], later), *zip(told[1:])]
+    exported.is_full = False
+    world.pass_time(timedelta(hours=1), step=INTERVAL)
+    assert [world.store.list_events(subject).items for subject in subjects] == [(later,), (), ()]
+    assert sorted(exported.events, key=told.index) == told
+
+
+def test_events_are_kept_without_a_limit() -> None:
+    world, _, _ = with_history(0, ended_days=0)
+    event = an_event("ada", subject_kind=SubjectKind.USER, at=world.clock.now())
+    world.store.commit(Change(events=(event,)))
+    world.pass_time(400 * DAY, step=10 * DAY)
+    assert world.store.list_events(event.subject).items == (event,)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -78,9 +78,10 @@ class DynamoHistory:
 
     def list_events(self, subject: Subject, page: str = "", limit: int = PAGE_SIZE) -> Page[AuditEvent]:
         """The events of a subject, in order. A page's token has the item, and the event's number in it."""
-        listing = items.events_key(subject)
+        listing = f"events {subject.kind} {subject.id}"
         after = page_start(listing, page, tuple[str, int]) or ("", -1)
-        stored = self._table.query(listing, (after[0], AFTER_ALL) if after[0] else None)
+        partition, prefix = items.events_key(subject)
+        stored = self._table.query(partition, (after[0] or joined(*prefix, 0), joined(*prefix, AFTER_ALL)))
         flat = (
             ((item["sk"], number), items.event_of(body))
             for item in stored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec.structs import replace
 
@@ -9,7 +11,7 @@ from odc.adapters.dynamodb.table import BY_NAME, BY_ORDER, BY_OWNER, BY_OWNER_AN
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.document import Document
 from odc.domain.pool_document import PoolDocument, decode_document
-from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord, Subject
+from odc.domain.records import AuditEvent, ClockAnchor, RequestRecord, Subject, SubjectKind
 from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
 
@@ -139,14 +141,28 @@ def document_of(item: Item) -> Document:
     return Document(name=item["sk"], version=item["version"], body=item["body"])
 
 
-def events_key(subject: Subject) -> str:
-    """The partition of the events of a subject."""
-    return f"events {subject.kind} {subject.id}"
+def events_key(subject: Subject) -> tuple[str, tuple[str, ...]]:
+    """The partition of the events of a subject, and what their sort keys begin with.
+
+    A reservation has a partition of its own. Disks, nodes and users have few events; those of a kind are together, so
+    that old ones are found.
+    """
+    if subject.kind is SubjectKind.RESERVATION:
+        return f"events {subject.kind} {subject.id}", ()
+    return f"events {subject.kind}", (subject.id,)
 
 
-def event_body(event: AuditEvent) -> bytes:
-    """An event in an item of several."""
-    return _encode(event)
+def events_item(events: Sequence[AuditEvent], number: int, first_us: int) -> Item:
+    """The item of the events of one change about one subject.
+
+    Args:
+        events: in order.
+        number: larger than those of earlier changes.
+        first_us: when the first one was.
+    """
+    partition, prefix = events_key(events[0].subject)
+    by_time = joined(first_us) if prefix else None
+    return {"pk": partition, "sk": joined(*prefix, number), "events": list(map(_encode, events)), BY_ORDER: by_time}
 
 
 def event_of(body: bytes) -> AuditEvent:

@@ -11,7 +11,8 @@ global ones they can be read with strong consistency. An item without the attrib
 | `disks` | disk's id | the record |
 | `snapshots` | disk's and snapshot's id | the record |
 | `users` | principal | the record |
-| `events KIND ID` | sequence number | the events of one change about that subject |
+| `events reservation ID` | sequence number | the events of one change about that reservation |
+| `events KIND` | subject's id and sequence number | the events of one change about that disk, node or user |
 | `names OWNER` | kind and name | the id of the reservation or disk that has the name |
 | `documents` | name | the document; its version is in the index by order, which is read without the body |
 | `requests` | request's id | the request with its answer |

@@ -145,8 +145,8 @@ class Transaction:
 
     def _put_others(self, change: Change) -> None:
         for subject in dict.fromkeys(event.subject for event in change.events):
-            bodies = [items.event_body(event) for event in change.events if event.subject == subject]
-            self._put({"pk": items.events_key(subject), "sk": joined(self._numbers.pop()), "events": bodies}, 0)
+            events = [event for event in change.events if event.subject == subject]
+            self._put(items.events_item(events, self._numbers.pop(), micros(events[0].at)), 0)
         if change.request is not None:
             self._put(items.request_item(change.request, micros(change.request.received_at)), 0)
         if change.clock_anchor is not None:

@@ -20,6 +20,7 @@ from odc.domain.records import (
     Stored,
     StoreRoom,
     Subject,
+    SubjectKind,
 )
 from odc.domain.reservation import Reservation, Secrets
 from odc.domain.user import User
@@ -213,6 +214,19 @@ class MemoryStateStore(MemoryHistory):
             self._reservations = {key: r for key, r in self._reservations.items() if key not in gone}
             self._secrets = {key: secrets for key, secrets in self._secrets.items() if key not in gone}
             self._events = {key: event for key, event in self._events.items() if event.subject not in subjects}
+
+    def list_event_subjects(self, before: datetime, most: int) -> tuple[Subject, ...]:
+        """Return disks, nodes and users with events from before a moment."""
+        with self._lock:
+            found = dict.fromkeys(event.subject for event in self._events.values() if event.at < before)
+        return tuple(subject for subject in found if subject.kind is not SubjectKind.RESERVATION)[:most]
+
+    def delete_events(self, subject: Subject, before: datetime) -> None:
+        """Delete the events of a subject from before a moment."""
+        with self._lock:
+            self._events = {
+                key: event for key, event in self._events.items() if event.subject != subject or event.at >= before
+            }
 
     def find_user(self, principal: str) -> User | None:
         """The user's record, or None."""

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 from odc.control.change_parts import in_parts
 from odc.control.context import Ports, StorageStatus
 from odc.control.disk_histories import batches, history_change, read_history
+from odc.control.operator_events import OperatorEvents
 from odc.domain.commands import odc
 from odc.domain.disk import Disk, SnapshotRecord
 from odc.domain.disk_history import DiskHistory
 from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.event_kind import EventKind
 from odc.domain.paging import all_pages
 from odc.domain.records import Change
 from odc.domain.reservation import Reservation
@@ -87,7 +89,7 @@ def _histories(ports: Ports, disks: Iterable[Disk]) -> dict[str, DiskHistory]:
     return {disk.id: DiskHistory(disk=disk, snapshots=tuple(found[disk.id])) for disk in disks}
 
 
-def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[tuple[Change, ...], str]:
+def prune(ports: Ports, keep: int, owner: str, name: str, events: OperatorEvents) -> tuple[tuple[Change, ...], str]:
     """Return the changes that mark snapshots as deleted, and a sentence about them. The storage maintenance deletes
     them.
 
@@ -97,7 +99,7 @@ def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[tuple[Change,
     histories = [
         read_history(ports, disk) for disk in _selected(ports, keep, owner, name) if disk.snapshots.count > keep
     ]
-    marked = [list(_marked(history, beyond(history, keep))) for history in histories]
+    marked = [list(_marked(history, beyond(history, keep), events)) for history in histories]
     count = sum(len(beyond(history, keep)) for history in histories)
     if not count:
         return (), "there is no older snapshot to delete"
@@ -106,11 +108,12 @@ def prune(ports: Ports, keep: int, owner: str, name: str) -> tuple[tuple[Change,
     return in_parts(change for changes in marked for change in changes), f"deleting {what}"
 
 
-def _marked(history: DiskHistory, going: tuple[SnapshotRecord, ...]) -> Iterator[Change]:
+def _marked(history: DiskHistory, going: tuple[SnapshotRecord, ...], events: OperatorEvents) -> Iterator[Change]:
     """Yield the changes that mark the snapshots of one disk, oldest first."""
     for batch in batches(going):
         after = history.with_deleting(batch)
-        yield history_change(history, after)
+        told = events.of_disk(history.disk.id, EventKind.PRUNED, f"{len(batch)} snapshots are being deleted")
+        yield replace(history_change(history, after), events=(told,))
         history = replace(after, disk=replace(after.disk, version=after.disk.version + 1))
 
 

@@ -16,10 +16,12 @@ from odc.control.box_files import reservation_of
 from odc.control.change_parts import in_parts
 from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.disk_histories import batches
+from odc.control.operator_events import OperatorEvents
 from odc.domain.commands import Command, gpu_dev, odc
 from odc.domain.disk import Disk, SnapshotRecord, VolumeLabel
 from odc.domain.disk_history import DiskHistory, summary_of
 from odc.domain.errors import InvalidRequest, NotFound, ProviderError, ProviderUnavailable
+from odc.domain.event_kind import EventKind
 from odc.domain.names import NO_DISK, check_name, cut, free_name
 from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
@@ -150,7 +152,9 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, status: Clus
         )
 
 
-def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[tuple[Change, ...], str]:
+def recover(
+    ports: Ports, policy: Policy, request: RecoverDisk, events: OperatorEvents
+) -> tuple[tuple[Change, ...], str]:
     """Return the changes that create records for disks without one, with all their snapshots, and a sentence about it.
 
     The snapshots are written before their disk: after a crash in between the disk still has no record, and the
@@ -181,7 +185,9 @@ def recover(ports: Ports, policy: Policy, request: RecoverDisk) -> tuple[tuple[C
     changes = [Change(users=(owner,)) for owner in owners]
     for history in found:
         changes += [Change(snapshots=tuple(batch)) for batch in batches(history.snapshots)]
-        changes.append(Change(disks=(history.disk,)))
+        disk = history.disk
+        told = f"its record was made from its files, with {disk.snapshots.count} snapshots, for {disk.owner}"
+        changes.append(Change(disks=(disk,), events=(events.of_disk(disk.id, EventKind.RECOVERED, told),)))
     return in_parts(changes), f"taken back: {names}"
 
 

@@ -22,6 +22,7 @@ from odc.control.change_parts import in_parts
 from odc.control.clock_check import anchor_now
 from odc.control.context import Policy, Ports
 from odc.control.disk_usage import prune
+from odc.control.operator_events import OperatorEvents
 from odc.control.orphaned_disks import recover
 from odc.control.owner_keys import change_of_keys
 from odc.control.reserving import new_reservation
@@ -86,6 +87,9 @@ class RequestHandlers:
         self._policy = policy
         self._status = status
         self._users = Users(ports)
+
+    def _events(self, caller: Principal) -> OperatorEvents:
+        return OperatorEvents(caller.user, self._ports.clock.now())
 
     def user_of(self, caller: Principal) -> User:
         """The caller's record; a new one, which is not stored yet, if there is none."""
@@ -169,20 +173,20 @@ class RequestHandlers:
     def forget_user(self, caller: Principal, request: ForgetUser) -> Effect:
         """Delete a user's keys and record, end their reservations, keep their disks."""
         user = self._users.find(request.user)
-        return _in_effect(*self._users.forget(user, lambda record: self._end(caller, record)))
+        return _in_effect(*self._users.forget(user, lambda record: self._end(caller, record), self._events(caller)))
 
-    def move_user(self, _: Principal, request: MoveUser) -> Effect:
+    def move_user(self, caller: Principal, request: MoveUser) -> Effect:
         """Transfer everything of a user to another login."""
-        return _in_effect(*self._users.move(self._users.find(request.user), request.to))
+        return _in_effect(*self._users.move(self._users.find(request.user), request.to, self._events(caller)))
 
-    def prune_snapshots(self, _: Principal, request: PruneSnapshots) -> Effect:
+    def prune_snapshots(self, caller: Principal, request: PruneSnapshots) -> Effect:
         """Mark older snapshots for deletion; the storage maintenance deletes them."""
-        parts, answer = prune(self._ports, request.keep, request.owner, request.disk)
+        parts, answer = prune(self._ports, request.keep, request.owner, request.disk, self._events(caller))
         return _in_effect(parts, answer, sweeps=(STORAGE,))
 
-    def recover_disk(self, _: Principal, request: RecoverDisk) -> Effect:
+    def recover_disk(self, caller: Principal, request: RecoverDisk) -> Effect:
         """Make records for disks that have files but no record."""
-        parts, answer = recover(self._ports, self._policy, request)
+        parts, answer = recover(self._ports, self._policy, request, self._events(caller))
         return _in_effect(parts, answer, sweeps=(STORAGE,))
 
 

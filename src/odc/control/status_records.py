@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -19,10 +20,12 @@ from odc.control.context import ClusterStatus, Ports, StorageStatus
 from odc.control.stored_documents import StoredDocuments
 from odc.domain.box import BoxSeen
 from odc.domain.errors import ProviderError
+from odc.domain.event_kind import EventKind
 from odc.domain.node import Node
 from odc.domain.outlook import Outlook
 from odc.domain.problem import Problem, ProblemKind
 from odc.domain.problem_text import problem_texts
+from odc.domain.records import SYSTEM, AuditEvent, SubjectKind
 from odc.domain.status_documents import (
     BOXES,
     CLOUD,
@@ -102,7 +105,7 @@ class StatusRecords:
             contents = _contents(status, host, before)
             different = {name: new for name, new in contents.items() if _differs(name, before.get(name), new)}
             if different:
-                self._documents.write(different)
+                self._documents.write(different, _node_events(before, different, status))
         except ProviderError as error:
             # Ends of reservations must not wait for it.
             log.warning("the status was not stored", extra={"reason": error.message})
@@ -172,6 +175,38 @@ def _node_records(status: ClusterStatus, before: Mapping[str, NodeRecord]) -> di
         return NodeRecord(node=node, silent_since=None if node.ready else silent)
 
     return {node.name: since(node) for node in status.nodes}
+
+
+def _node_events(
+    before: Mapping[str, Any], now: Mapping[str, Any], status: ClusterStatus
+) -> dict[str, list[AuditEvent]]:
+    """Return the events of nodes that have stopped answering, or answer again, by document."""
+    at = status.at
+    if at is None:
+        return {}
+    parts = [name for name in now if kind_of(name) == NODES]
+    return {name: list(_changed_nodes(before.get(name, {}), now[name], at)) for name in parts}
+
+
+def _changed_nodes(
+    before: Mapping[str, NodeRecord], now: Mapping[str, NodeRecord], at: datetime
+) -> Iterator[AuditEvent]:
+    for name, record in sorted(now.items()):
+        was_silent_since = before[name].silent_since if name in before else record.silent_since
+        if (was_silent_since is None) == (record.silent_since is None):
+            continue
+        kind, text = EventKind.UNREACHABLE, "the node does not answer"
+        if record.silent_since is None:
+            kind, text = EventKind.REACHABLE, "the node answers again; it did not since"
+        yield AuditEvent(
+            subject_kind=SubjectKind.NODE,
+            subject_id=name,
+            at=at,
+            actor=SYSTEM,
+            kind=kind,
+            text=text,
+            when=was_silent_since,
+        )
 
 
 def _differs(name: str, before: Any, now: Any) -> bool:

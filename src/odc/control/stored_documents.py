@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from odc.domain.document import Document
 from odc.domain.errors import Conflict
-from odc.domain.records import Change
+from odc.domain.records import AuditEvent, Change
 from odc.domain.status_documents import decode_content, encode_content
 from odc.ports.documents import Documents
 from odc.ports.state_store import StateStore
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 3_000_000
 """Of the documents of one transaction: what every store takes at once."""
 MOST_DOCUMENTS = 40
+MOST_EVENTS = 50
 
 
 class StoredDocuments:
@@ -53,10 +55,18 @@ class StoredDocuments:
     def _keep(self, known: dict[str, tuple[int, Any]]) -> None:
         self._cache = known, {name: content for name, (_, content) in known.items() if content is not None}
 
-    def write(self, contents: Mapping[str, Any]) -> bool:
+    def write(
+        self, contents: Mapping[str, Any], events: Mapping[str, Sequence[AuditEvent]] = MappingProxyType({})
+    ) -> bool:
         """Write documents, each over the version that was read last; return whether all of them were written.
 
         One that another writer has changed since stays as that writer has left it.
+
+        Args:
+            contents: by name.
+            events: of what has changed in the documents of these names. Each is in the transaction of its document, so
+                that it is written once, except for those beyond `MOST_EVENTS`, which are written before: a crash in
+                between writes these again.
 
         Raises:
             ProviderUnavailable: the store does not answer; some of them may be written.
@@ -68,8 +78,12 @@ class StoredDocuments:
         ]
         complete = True
         for part in _in_transactions(documents):
+            told = [event for one in part for event in events.get(one.name, ())]
+            while len(told) > MOST_EVENTS:
+                self._store.commit(Change(events=tuple(told[:MOST_EVENTS])))
+                del told[:MOST_EVENTS]
             try:
-                self._store.commit(Change(documents=part))
+                self._store.commit(Change(documents=part, events=tuple(told)))
             except Conflict:
                 log.info("another process has written the status", extra={"documents": len(part)})
                 complete = False

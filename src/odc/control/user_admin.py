@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from odc.control.change_parts import at_once_or_in_parts
 from odc.control.context import Ports
+from odc.control.operator_events import OperatorEvents
 from odc.domain.commands import gpu_dev, odc
 from odc.domain.disk import Disk
 from odc.domain.errors import InvalidRequest, NotFound
+from odc.domain.event_kind import EventKind
 from odc.domain.names import cut, free_name, near_match
 from odc.domain.paging import all_pages
-from odc.domain.records import Change, Handover
+from odc.domain.records import AuditEvent, Change, Handover
 from odc.domain.reservation import Reservation
 from odc.domain.user import User, former_principal, is_same_login, uid_of
 
@@ -107,7 +109,9 @@ class Users:
             raise NotFound(f"no user {cut(reference)!r} is recorded{meant}", _LIST)
         return named[0]
 
-    def forget(self, user: User, end: Callable[[Reservation], Change]) -> tuple[tuple[Change, ...], str]:
+    def forget(
+        self, user: User, end: Callable[[Reservation], Change], events: OperatorEvents
+    ) -> tuple[tuple[Change, ...], str]:
         """Return the changes that delete a user's keys and record, end their reservations, and keep their disks for a
         later owner.
 
@@ -117,6 +121,7 @@ class Users:
         Args:
             user: the user to forget.
             end: returns the change that ends a live reservation.
+            events: of the request.
 
         Returns:
             The changes, and what they do as a sentence.
@@ -144,9 +149,11 @@ class Users:
             answer += f"; disks kept: {names}. Hand them over: " + odc(f"user move {to} LOGIN")
         is_new = changes and self._ports.store.find_user(to) is None
         owners = (User(principal=to, name=user.name),) if is_new else ()
-        return _given_away(user, to, owners, changes), answer
+        told = f"{_named(user)} was forgotten; what is kept belongs to {to}"
+        forgotten = events.of_user(user.principal, EventKind.FORGOTTEN, told)
+        return _given_away(user, to, owners, _with_disk_events(changes, user, to, events), (forgotten,)), answer
 
-    def move(self, user: User, to: str) -> tuple[tuple[Change, ...], str]:
+    def move(self, user: User, to: str, events: OperatorEvents) -> tuple[tuple[Change, ...], str]:
         """Return the changes that transfer everything of a user to a login: the same person's new name or uid, or
         another person.
 
@@ -155,6 +162,7 @@ class Users:
         Args:
             user: the previous owner.
             to: a login of this machine, or its uid.
+            events: of the request.
 
         Returns:
             The changes, and what they do as a sentence.
@@ -167,7 +175,7 @@ class Users:
         uid, login = self._login(to)
         principal = f"unix:{uid}"
         if principal == user.principal:
-            return self._renamed(user, login)
+            return self._renamed(user, login, events)
         target = self._ports.store.find_user(principal)
         if target is not None and (target.claimed_by or not _is_name(target, login)):
             raise InvalidRequest(
@@ -187,7 +195,10 @@ class Users:
             for record in live
         ]
         moved += [Change(disks=(disk,)) for disk in given]
-        changes = _given_away(user, principal, (fresh,), moved)
+        told = f"everything of {_named(user)} was given to {_named(fresh)}"
+        ends = [events.of_user(one, EventKind.MOVED, told) for one in (user.principal, principal)]
+        moved = _with_disk_events(moved, user, _named(fresh), events)
+        changes = _given_away(user, principal, (fresh,), moved, tuple(ends))
         named = [
             f"{old.name} as {new.name}" if old.name != new.name else new.name
             for old, new in zip(disks, given, strict=True)
@@ -204,11 +215,12 @@ class Users:
             raise NotFound(f"{cut(to)!r} is not a login of this machine", ("look it up", "getent passwd LOGIN"))
         return uid, login if to.isdecimal() else to
 
-    def _renamed(self, user: User, login: str) -> tuple[tuple[Change, ...], str]:
+    def _renamed(self, user: User, login: str, events: OperatorEvents) -> tuple[tuple[Change, ...], str]:
         if user.name == login and not user.claimed_by:
             raise InvalidRequest(f"{user.principal} is recorded as {login} already; there is nothing to move", _LIST)
         live = [replace(record, user=login) for record in self._live(user.principal) if record.user != login]
-        named = Change(users=(replace(user, name=login, claimed_by=""),))
+        told = events.of_user(user.principal, EventKind.MOVED, f"recorded as {login}, was {user.name}")
+        named = Change(users=(replace(user, name=login, claimed_by=""),), events=(told,))
         changes = at_once_or_in_parts(Change(), [Change(reservations=(record,)) for record in live], named)
         return changes, f"{user.principal} is the same person: recorded as {login}, was {user.name}"
 
@@ -247,7 +259,28 @@ class Users:
                 )
 
 
-def _given_away(user: User, to: str, owners: tuple[User, ...], changes: Sequence[Change]) -> tuple[Change, ...]:
+def _named(user: User) -> str:
+    return f"{user.name} ({user.principal})"
+
+
+def _with_disk_events(changes: Sequence[Change], user: User, to: str, events: OperatorEvents) -> list[Change]:
+    """Return the changes, each with an event for each disk that it gives to another owner, who is named as `to`."""
+    told = f"from {_named(user)} to {to}"
+    return [
+        replace(
+            change,
+            events=(
+                *change.events,
+                *(events.of_disk(disk.id, EventKind.HANDED_OVER, f"{told}, as {disk.name}") for disk in change.disks),
+            ),
+        )
+        for change in changes
+    ]
+
+
+def _given_away(
+    user: User, to: str, owners: tuple[User, ...], changes: Sequence[Change], events: tuple[AuditEvent, ...]
+) -> tuple[Change, ...]:
     """Return the changes with the user's record deleted at the end: as one, or in parts after the intent.
 
     Args:
@@ -255,12 +288,14 @@ def _given_away(user: User, to: str, owners: tuple[User, ...], changes: Sequence
         to: principal of the new owner.
         owners: the new owner's record, if it is to be written. It is first: a reservation needs its owner's keys.
         changes: give each reservation and disk to the new owner.
+        events: of the users; written with the end, so that each is there once.
     """
-    at_once = at_once_or_in_parts(Change(users=owners), changes, Change(handover=Handover(user=user, to=to)))
+    end = Change(handover=Handover(user=user, to=to), events=events)
+    at_once = at_once_or_in_parts(Change(users=owners), changes, end)
     if len(at_once) == 1 or user.leaving == to:
         return at_once
     leaving = replace(user, leaving=to)
-    deleted = Change(handover=Handover(user=replace(leaving, version=user.version + 1), to=to))
+    deleted = replace(end, handover=Handover(user=replace(leaving, version=user.version + 1), to=to))
     return at_once_or_in_parts(Change(users=(*owners, leaving)), changes, deleted)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of events; so far, all are in the history of a reservation."""
+"""The kinds of events in the histories of reservations, disks, nodes and users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from odc.domain.open_enum import OpenEnum
 
 
 class EventKind(OpenEnum):
-    """The kinds of a reservation's events, in past tense where English allows; the words are stored and sent."""
+    """The kinds of events, in past tense where English allows; the words are stored and sent."""
 
     ASKED = "asked"
     PROMISED = "promised"
@@ -23,6 +23,7 @@ class EventKind(OpenEnum):
     """A passing fault, which is retried."""
     RESTARTED = "restarted"
     UNREACHABLE = "unreachable"
+    """Users cannot reach a reservation's boxes, or a node does not answer."""
     REACHABLE = "reachable"
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
@@ -33,3 +34,13 @@ class EventKind(OpenEnum):
     SNAPSHOT = "snapshot"
     REQUEUED = "queued again"
     ENDED = "ended"
+    RECOVERED = "recovered"
+    """An operator has made the record of a disk from its files."""
+    PRUNED = "pruned"
+    """An operator has had snapshots of a disk deleted."""
+    HANDED_OVER = "handed over"
+    """An operator has given a disk to another owner."""
+    MOVED = "moved"
+    """An operator has given a user another name, or everything of theirs to another user."""
+    FORGOTTEN = "forgotten"
+    """An operator has deleted a user's record and keys."""

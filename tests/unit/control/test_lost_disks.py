@@ -16,7 +16,7 @@ from odc.domain.access import Principal
 from odc.domain.disk import VolumeLabel
 from odc.domain.errors import InvalidRequest, NotAllowed, NotFound
 from odc.domain.problem_text import problem_texts
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject, SubjectKind
 from odc.domain.requests import RecoverDisk
 from odc.domain.reservation import State
 
@@ -86,6 +86,9 @@ def test_a_recovered_disk_has_its_files_and_snapshots_and_is_not_named_any_more(
     assert world.queries.orphaned_disks(ADA) == ()
     disk = world.disk("late")
     assert (disk.id, disk.made, disk.snapshots.count) == (lost, True, 1)
+    (told,) = world.store.list_events(Subject(SubjectKind.DISK, lost)).items
+    assert (told.kind, told.actor) == ("recovered", OPERATOR.user)
+    assert told.text == "its record was made from its files, with 1 snapshots, for unix:1000"
     record = world.reserve(ADA, disk="late")
     assert world.get(record).state is State.ACTIVE
     assert world.volumes.files(lost) == {"precious": 7}

@@ -12,7 +12,7 @@ from tests.world import ADA, OPERATOR, Fuse, World, every_reservation
 from odc.domain.access import Principal
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.limits import Limits
-from odc.domain.records import Change
+from odc.domain.records import Change, Subject, SubjectKind
 from odc.domain.requests import ForgetUser, MoveUser, Request
 from odc.domain.reservation import EndReason, State
 
@@ -73,7 +73,10 @@ def test_a_user_is_forgotten_wherever_it_is_interrupted(after: bool) -> None:
         assert owned(world, ADA.id) == (0, 0, 0)
         assert owned(world, former) == (DISKS, 0, ENDED + QUEUED + 1)
         assert world.cluster.peek() == ()
-        assert all(disk.holder is None for disk in world.store.list_disks(former).items)
+        disks = world.store.list_disks(former).items
+        assert all(disk.holder is None for disk in disks)
+        subjects = [Subject(SubjectKind.USER, ADA.id), *(Subject(SubjectKind.DISK, disk.id) for disk in disks)]
+        assert {len(world.store.list_events(subject).items) for subject in subjects} == {1}
         assert f"odc user move {former} LOGIN" in str(answer)
         assert "kept00" in str(answer)
     assert number > 3

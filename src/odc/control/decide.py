@@ -114,7 +114,7 @@ def leftovers(seen: Observation) -> list[BoxSeen]:
 
 def _is_leftover(box: BoxSeen, record: Reservation | None) -> bool:
     if record is None or box.name.attempt > record.attempt:
-        return False  # See `quarantined`.
+        return False  # See `Observation.quarantined`.
     if box.name.attempt < record.attempt:
         return True
     return record.state in (State.ENDED, State.QUEUED) or record.boxes_gone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from odc.control.eligibility import what_is_missing, where_of
-from odc.control.observation import Observation, quarantined
+from odc.control.observation import Observation
 from odc.domain.limits import Limits
 from odc.domain.node import Node
 from odc.domain.promise import is_overdue
@@ -56,7 +56,7 @@ def _overdue(record: Reservation, slot: SlotRecord, seen: Observation, limits: L
         has_disk = disk is not None and disk.holder == other.id != record.id
         if (on_nodes or has_disk) and is_overdue(other, limits, seen.now):
             return "a reservation before it takes longer than its limit"
-    strays = sorted({box.node for box in quarantined(seen) if box.node in slot.nodes})
+    strays = sorted({box.node for box in seen.quarantined if box.node in slot.nodes})
     return f"a box without a reservation is on {', '.join(strays)}" if strays else ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from odc.control.context import Policy
-from odc.control.observation import Observation, quarantined
+from odc.control.observation import Observation
 from odc.control.pool_plans import PlannedPool
 from odc.control.reserving import counts_on
 from odc.domain.box import BoxSeen
@@ -37,7 +37,7 @@ def make_outlooks(
     for node in seen.nodes:
         nodes.setdefault(node.gpu_type, []).append(node)
     strays: dict[str, list[BoxSeen]] = {}
-    for box in quarantined(seen):
+    for box in seen.quarantined:
         strays.setdefault(box.gpu_type, []).append(box)
     outlooks = {}
     for name in sorted(nodes.keys() | seen.queued.keys() | seen.placed.keys()):

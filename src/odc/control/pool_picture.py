@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import msgspec
 from odc.control.eligibility import pool_node
 from odc.control.observation import Observation
 from odc.control.pools import allocations_of, held_slot, other_allocations, request_of
-from odc.domain.box import BoxSeen
+from odc.domain.changed_span import ChangedSpan, changed_span
 from odc.domain.disk import Disk
 from odc.domain.limits import Limits
 from odc.domain.node import Node
@@ -67,7 +67,9 @@ class PoolPicture:
         self._nodes: list[PoolNode] = []
         self._allocations: list[Allocation] = []
         self._held: dict[str, _Held] = {}
+        self._queue: Sequence[Reservation] = ()
         self._demands: dict[str, _Demand] = {}
+        self._with_disks: set[str] = set()
         self._queue_digest = 0
         self._digests = {"nodes": _digest([]), "allocations": _digest([])}
 
@@ -93,25 +95,29 @@ class PoolPicture:
         """The place in line of a request."""
         return self._demands[request_id].request.order
 
-    def look(self, seen: Observation, quarantined: Sequence[BoxSeen]) -> PoolChange | None:
+    def look(self, seen: Observation) -> PoolChange | None:
         """Take over what a pass has observed.
 
         Args:
             seen: the observation; its nodes are known.
-            quarantined: boxes without a record.
 
         Returns:
             How the picture differs from the one before; None if it differs in its nodes or in what a request needs.
         """
         same_nodes = self._look_at_nodes(seen.nodes or ())
         placed = seen.placed.get(self._gpu_type, ())
-        others = other_allocations(self._gpu_type, placed, self._seen_nodes, quarantined)
+        others = other_allocations(self._gpu_type, placed, self._seen_nodes, seen.quarantined)
         freed, taken = self._replace_allocations([*self._allocated(placed, seen.now), *others])
-        arrived, bounded, same_needs = self._look_at_queue(seen)
-        gone = self._remove_gone(seen)
+        queue = seen.queued.get(self._gpu_type, ())
+        span = changed_span(self._queue, queue) or ChangedSpan(0, 0, 0)
+        new = queue[span.start : span.end_now]
+        gone = {record.id for record in self._queue[span.start : span.end_before]} - {record.id for record in new}
+        arrived, bounded, same_needs = self._look_at_queue(new, gone, seen)
+        self._remove(gone)
+        self._queue = queue
         if not same_nodes or not same_needs:
             return None
-        return PoolChange(now=seen.now, freed=freed, taken=taken, gone=gone, bounded=bounded, arrived=arrived)
+        return PoolChange(now=seen.now, freed=freed, taken=taken, gone=sorted(gone), bounded=bounded, arrived=arrived)
 
     def _look_at_nodes(self, nodes: Sequence[Node]) -> bool:
         ours = [node for node in nodes if node.gpu_type == self._gpu_type]
@@ -149,11 +155,15 @@ class PoolPicture:
         self._digests["allocations"] = _digest([(a.node, a.units, a.until) for a in allocations])
         return list((before - after).elements()), list((after - before).elements())
 
-    def _look_at_queue(self, seen: Observation) -> tuple[list[QueuedRequest], list[QueuedRequest], bool]:
+    def _look_at_queue(
+        self, new: Sequence[Reservation], gone: Set[str], seen: Observation
+    ) -> tuple[list[QueuedRequest], list[QueuedRequest], bool]:
         """Returns the requests that are new, those with another `not_before`, and whether that is all."""
         arrived, bounded, same = [], [], True
         disks, known = seen.stored.disks, self._demands
-        for record in seen.queued.get(self._gpu_type, ()):
+        # A disk changes without the record.
+        others = {key: known[key].record for key in self._with_disks - gone}
+        for record in sorted((others | {record.id: record for record in new}).values(), key=lambda each: each.order):
             demand = known.get(record.id)
             disk = disks.get(record.disk_id) if record.disk_id else None
             if demand is not None and demand.record is record:
@@ -175,16 +185,13 @@ class PoolPicture:
         digest = before.digest if before is not None and before.request == request else _digest_of(request)
         self._queue_digest = (self._queue_digest + digest - (before.digest if before else 0)) % _LIMIT
         self._demands[record.id] = _Demand(record, disk, request, digest)
+        if record.disk_id:
+            self._with_disks.add(record.id)
 
-    def _remove_gone(self, seen: Observation) -> list[str]:
-        """Returns the ids of requests that are not in the queue any more."""
-        queue = seen.queued.get(self._gpu_type, ())
-        if len(self._demands) == len(queue):
-            return []
-        gone = list(self._demands.keys() - {record.id for record in queue})
+    def _remove(self, gone: Iterable[str]) -> None:
         for request_id in gone:
             self._queue_digest = (self._queue_digest - self._demands.pop(request_id).digest) % _LIMIT
-        return gone
+        self._with_disks.difference_update(gone)
 
 
 def _is_same_disk(record: Reservation, disk: Disk, demand: _Demand) -> bool:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from odc.control.delays import cause_of_delay
-from odc.control.observation import Observation, quarantined
+from odc.control.observation import Observation
 from odc.control.pool_picture import PoolPicture
 from odc.control.pools import held_slot
-from odc.domain.box import BoxSeen
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
 from odc.domain.reservation import Reservation, SlotRecord
@@ -61,8 +60,7 @@ class Planner:
             return {}
         types = sorted(seen.queued.keys() | {node.gpu_type for node in seen.nodes})
         self._pools = {name: self._pools.get(name) or _PoolPlanner(name, self._limits) for name in types}
-        strays = quarantined(seen)
-        return {name: pool.plan(seen, strays) for name, pool in self._pools.items()}
+        return {name: pool.plan(seen) for name, pool in self._pools.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +80,10 @@ class _PoolPlanner:
         self._picture = PoolPicture(gpu_type, limits)
         self._kept: _Kept | None = None
 
-    def plan(self, seen: Observation, quarantined: Sequence[BoxSeen]) -> PlannedPool:
+    def plan(self, seen: Observation) -> PlannedPool:
         """The pool's plan in this pass."""
         kept, self._kept = self._kept, None
-        change = self._picture.look(seen, quarantined)
+        change = self._picture.look(seen)
         stored = seen.stored.plans.get(self._gpu_type, PoolDocument())
         digest = self._picture.digest
         queue = seen.queued.get(self._gpu_type, ())

@@ -127,6 +127,7 @@ class Reconciler:
         self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
         self._planner = Planner(policy.limits)
         self._clock = ClockCheck(ports.leases, ports.clock)
+        self._seen: Observation | None = None
         self._was_short_of_space = False
         self._storage = StorageMaintenance(ports, policy, sweeps)
         self._pruner = RecordPruner(ports, policy, sweeps)
@@ -191,7 +192,8 @@ class Reconciler:
         clock = self._clock.verdict()
         collected = self._collector.collect()
         self._host_monitor.take(self._status.host(), collected.outcomes)
-        return observe(self._ports, clock, collected, self._host_monitor.report)
+        self._seen = observe(self._ports, clock, collected, self._host_monitor.report, self._seen)
+        return self._seen
 
     def _update_status(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
         self._host_monitor.forget_others(boxes)

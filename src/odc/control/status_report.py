@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from odc.control.context import ClusterStatus, StorageStatus
-from odc.control.observation import Observation, quarantined
+from odc.control.observation import Observation
 from odc.domain.box import BoxSeen
 from odc.domain.node import Node
 from odc.domain.problem import Problem, ProblemKind
@@ -35,7 +35,7 @@ def report_status(
         at=seen.now,
         nodes=seen.nodes,
         boxes=seen.boxes,
-        quarantined=quarantined(seen),
+        quarantined=seen.quarantined,
         problems=problems,
         frozen=seen.frozen,
         storage=storage,
@@ -51,7 +51,7 @@ def _problems(seen: Observation) -> tuple[Problem, ...]:
         *_without_expiry(seen),
         *(_held_uid(user) for user in seen.stored.held),
         *_without_node(seen),
-        *(_quarantined(box, seen) for box in quarantined(seen)),
+        *(_quarantined(box, seen) for box in seen.quarantined),
         *_foreign_containers(seen),
         *_broken_gpus(seen),
     )

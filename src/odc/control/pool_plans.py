@@ -14,15 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 from odc.control.delays import cause_of_delay
 from odc.control.observation import Observation
 from odc.control.pool_picture import PoolPicture
 from odc.control.pools import held_slot
+from odc.control.queue_news import QueueNews
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
 from odc.domain.reservation import Reservation, SlotRecord
 from odc.scheduling import START_GRACE, PoolChange, PoolPlan, Slot, build_plan, change_plan
+
+_order = attrgetter("order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class PlannedPool:
         picture: digest of what the plan was made from.
         plan: returns the plan for questions, within this pass only. If this pass did not plan the pool, it is made when
             it is asked for.
+        news: the queued reservations that there may be a step for, by place in line.
+        earliest: when the first slot starts; None without any.
     """
 
     slots: Mapping[int, SlotRecord]
@@ -44,6 +50,8 @@ class PlannedPool:
     changed: bool
     picture: str
     plan: Callable[[], PoolPlan]
+    news: Sequence[Reservation]
+    earliest: datetime | None
 
 
 class Planner:
@@ -78,6 +86,7 @@ class _PoolPlanner:
         self._gpu_type = gpu_type
         self._limits = limits
         self._picture = PoolPicture(gpu_type, limits)
+        self._news = QueueNews(limits)
         self._kept: _Kept | None = None
 
     def plan(self, seen: Observation) -> PlannedPool:
@@ -87,17 +96,39 @@ class _PoolPlanner:
         stored = seen.stored.plans.get(self._gpu_type, PoolDocument())
         digest = self._picture.digest
         queue = seen.queued.get(self._gpu_type, ())
-        if not queue or _still_counts(stored, digest, seen.now):
+        if not queue or self._still_counts(stored, digest, queue, seen.now):
             self._kept = kept if change is not None and change.is_empty else None
-            return PlannedPool(stored.slots if queue else {}, stored, False, digest, lambda: self._asked(seen, stored))
+            slots = stored.slots if queue else {}
+            return self._planned(slots, stored, False, seen, lambda: self._asked(seen, stored))
         made = self._changed(kept, change, stored, seen) or self._from_nothing(seen, stored)
         if seen.frozen:
             # Made with a clock that may be wrong, so it is not stored.
-            return PlannedPool(made.slots, stored, False, digest, lambda: made.plan)
-        document = _document(digest, made, stored, queue, seen, self._limits)
+            return self._planned(made.slots, stored, False, seen, lambda: made.plan)
+        self._news.look(queue, made.slots)
+        document = _document(digest, made, stored, self._news.at(seen.now), seen, self._limits)
         if document.slots is made.slots:
             self._kept = made
-        return PlannedPool(made.slots, document, document != stored, digest, lambda: made.plan)
+        return self._planned(made.slots, document, document != stored, seen, lambda: made.plan)
+
+    def _planned(
+        self,
+        slots: Mapping[int, SlotRecord],
+        document: PoolDocument,
+        changed: bool,
+        seen: Observation,
+        plan: Callable[[], PoolPlan],
+    ) -> PlannedPool:
+        self._news.look(seen.queued.get(self._gpu_type, ()), slots)
+        return PlannedPool(
+            slots, document, changed, self._picture.digest, plan, self._news.at(seen.now), self._news.earliest
+        )
+
+    def _still_counts(self, stored: PoolDocument, digest: str, queue: Sequence[Reservation], now: datetime) -> bool:
+        if stored.picture != digest:
+            return False
+        # The planner moves slots that nothing has started in time.
+        self._news.look(queue, stored.slots)
+        return self._news.earliest is None or self._news.earliest >= now - START_GRACE
 
     def _asked(self, seen: Observation, stored: PoolDocument) -> PoolPlan:
         """The plan of a picture that was not planned in this pass."""
@@ -120,7 +151,10 @@ class _PoolPlanner:
         moved = change_plan(kept.plan, change)
         if moved is None:
             return None
-        slots = {record.order: kept.slots[record.order] for record in queue if record.order in kept.slots}
+        slots = dict(kept.slots)
+        if change.gone:
+            for order in slots.keys() - set(map(_order, queue)):
+                del slots[order]
         for request_id, slot in moved.items():
             order = self._picture.order_of(request_id)
             if slot is None:
@@ -130,18 +164,13 @@ class _PoolPlanner:
         return _Kept(kept.plan, slots)
 
 
-def _still_counts(stored: PoolDocument, digest: str, now: datetime) -> bool:
-    # The planner moves slots that nothing has started in time.
-    return stored.picture == digest and all(slot.start >= now - START_GRACE for slot in stored.slots.values())
-
-
 def _are_held(slots: Mapping[int, SlotRecord], stored: PoolDocument, queue: Sequence[Reservation]) -> bool:
     """Whether the slots are those that the planner would find as held: they are stored, and no record has another."""
     ours = stored.slots
-    if not all(record.slot is None or _has_slot(record, ours) for record in queue):
+    if not all(_has_slot(record, ours) for record in queue if record.slot is not None):
         return False
     # Usually they are the same object. What was placed or cancelled may be in one of them only.
-    return slots == ours or all(slots.get(record.order) == ours.get(record.order) for record in queue)
+    return slots is ours or slots == ours or all(slots.get(record.order) == ours.get(record.order) for record in queue)
 
 
 def _has_slot(record: Reservation, slots: Mapping[int, SlotRecord]) -> bool:
@@ -154,13 +183,13 @@ def _recorded(slot: Slot) -> SlotRecord:
 
 
 def _document(
-    digest: str, made: _Kept, stored: PoolDocument, queue: Sequence[Reservation], seen: Observation, limits: Limits
+    digest: str, made: _Kept, stored: PoolDocument, news: Sequence[Reservation], seen: Observation, limits: Limits
 ) -> PoolDocument:
-    """The plan as it is stored, with the cause of each promise that moves later."""
+    """The plan as it is stored, with the cause of each promise that moves later: those are among the news."""
     slots, replanned = made.slots, made.plan.replanned
     waiting = {}
     causes = {}
-    for record, slot, told in _late(queue, slots, limits):
+    for record, slot, told in _late(news, slots, limits):
         before = held_slot(record, stored)
         if before is not None and record.id not in replanned and _only_waits(before, slot, told, seen.now):
             waiting[record.order] = before
@@ -171,13 +200,13 @@ def _document(
 
 
 def _late(
-    queue: Sequence[Reservation], slots: Mapping[int, SlotRecord], limits: Limits
+    news: Sequence[Reservation], slots: Mapping[int, SlotRecord], limits: Limits
 ) -> list[tuple[Reservation, SlotRecord, datetime]]:
     """Return the reservations whose slot is too late for their promise, with both."""
     prepare = limits.prepare
     return [
         (record, slot, told)
-        for record in queue
+        for record in news
         if (told := record.ready_by) is not None
         and (slot := slots.get(record.order)) is not None
         and slot.start + prepare > told

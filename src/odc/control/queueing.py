@@ -140,7 +140,7 @@ def advance_queue(
     missing = cache(lambda *wanted: what_is_missing(gpu_type, seen.nodes or (), *wanted))
     placed: list[Step] = []
     told: list[Step] = []
-    for record in _with_news(seen.queued.get(gpu_type, ()), planned, seen, policy.limits):
+    for record in planned.news:
         slot = planned.slots.get(record.order)
         if slot is None:
             where = where_of(record.spec.needs, seen.stored.disks.get(record.disk_id or ""))
@@ -157,26 +157,6 @@ def advance_queue(
     # What is new for its owner comes before what is only better. The rest is told in the next passes: the plan has it.
     told.sort(key=lambda step: any(event.kind is EventKind.IMPROVED for event in step.events))
     return [*placed, *told[:MAX_TOLD]]
-
-
-def _with_news(
-    queue: Iterable[Reservation], planned: PlannedPool, seen: Observation, limits: Limits
-) -> list[Reservation]:
-    """Return the reservations that there may be a step for: all but those that wait for the time that they were told.
-
-    One expression, because a pass evaluates it for the whole queue.
-    """
-    slots, now, prepare = planned.slots, seen.now, limits.prepare
-    return [
-        record
-        for record in queue
-        if (slot := slots.get(record.order)) is None
-        or slot.estimate
-        or slot.start <= now
-        or record.fault is not None
-        or record.ready_by is None
-        or not (record.ready_by - TELL_IMPROVEMENT < slot.start + prepare <= record.ready_by)
-    ]
 
 
 class _Obstacle(NamedTuple):

@@ -62,6 +62,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from odc.control.clock_check import ClockCheck
 from odc.control.context import ClusterStatus, Policy, Ports
@@ -261,7 +262,10 @@ def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
 def _next_due(seen: Observation, plans: Iterable[PlannedPool]) -> datetime:
     """Return when a reservation needs a pass at the latest, by its record or its slot."""
     latest = seen.now + IDLE_INTERVAL
-    times = [record.fault.next_try for record in seen.stored.reservations if record.fault is not None]
+    faults = filter(None, map(attrgetter("fault"), seen.stored.reservations))
+    times = [fault.next_try for fault in faults]
     times += [r.expires_at for r in seen.all_placed if r.state is State.ACTIVE and r.expires_at is not None]
-    times += [slot.start for planned in plans for slot in planned.slots.values() if slot.start < latest]
+    for planned in plans:
+        if planned.earliest is not None and planned.earliest < latest:
+            times += [slot.start for slot in planned.slots.values() if slot.start < latest]
     return min((due for due in times if seen.now < due < latest), default=latest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ class PoolDocument(msgspec.Struct, frozen=True, kw_only=True):
     causes: Mapping[int, str] = {}
 
 
+Each = TypeVar("Each", SlotRecord, str)
 _decoder = msgspec.msgpack.Decoder(PoolDocument)
 
 
@@ -41,10 +43,14 @@ def encode_document(document: PoolDocument) -> bytes:
 
     Cost: linear in the slots.
     """
-    in_order = replace(
-        document, slots=dict(sorted(document.slots.items())), causes=dict(sorted(document.causes.items()))
-    )
+    in_order = replace(document, slots=_in_order(document.slots), causes=_in_order(document.causes))
     return zlib.compress(msgspec.msgpack.encode(in_order), 1)
+
+
+def _in_order(each: Mapping[int, Each]) -> Mapping[int, Each]:
+    keys = list(each)
+    # A pass only adds to most plans, and sorting the pairs would make one of each.
+    return each if keys == sorted(keys) else {key: each[key] for key in sorted(keys)}
 
 
 def decode_document(body: bytes) -> PoolDocument:

@@ -40,7 +40,10 @@ class Compared(Planner):
 def described(pools: Mapping[str, PlannedPool]) -> object:
     """Everything that a pass uses of the plans, to the byte."""
     return {
-        name: (dict(pool.slots), encode_document(pool.document), pool.changed, pool.picture)
+        name: (
+            *(dict(pool.slots), encode_document(pool.document), pool.changed, pool.picture),
+            *([record.id for record in pool.news], pool.earliest),
+        )
         for name, pool in pools.items()
     }
 

@@ -50,7 +50,7 @@ def free_in(seen: Observation, policy: Policy = POLICY) -> FreeResources:
 
 def planned(record: Reservation, start: timedelta = timedelta(0)) -> PlannedPool:
     slots = {record.order: SlotRecord(start=NOW + start, nodes=("node-1",))}
-    return PlannedPool(slots, PoolDocument(slots=slots), False, "", partial(PoolPlan, (), NOW))
+    return PlannedPool(slots, PoolDocument(slots=slots), False, "", partial(PoolPlan, (), NOW), (record,), NOW + start)
 
 
 def test_gpus_are_taken_by_identity_and_never_twice() -> None:

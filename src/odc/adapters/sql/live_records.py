@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import ne
+from typing import cast
 
 import msgspec
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from odc.adapters.sql import tables as t
 from odc.adapters.sql.rows import in_batches, reservation_of
 from odc.domain.changed_span import ChangedSpan, changed_span
 from odc.domain.reservation import Reservation
+
+_Records = tuple[Reservation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def read_live(connection: sa.Connection, before: LiveRecords) -> LiveRecords:
     decoded, unreadable = _decoded(connection, [_id_of(line) for line in changed if line not in known])
     fresh = (known.get(line) or decoded.get(_id_of(line)) for line in changed)
     found = (*before.found[:start], *fresh, *before.found[end_before:])
-    return LiveRecords(text, lines, found, tuple(record for record in found if record is not None), unreadable)
+    records = tuple(record for record in found if record is not None) if unreadable else cast(_Records, found)
+    return LiveRecords(text, lines, found, records, unreadable)
 
 
 def _versions(connection: sa.Connection) -> str:

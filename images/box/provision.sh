@@ -49,6 +49,9 @@ for name in pip pip3; do
 done
 mv /home/dev/.venv "$skel/.venv"
 chown -R dev:dev "$skel"
+# A home without a disk is the image's: it is complete, so that such a box has nothing to copy at its start.
+cp -a "$skel/." /home/dev/
+install -o dev -g dev -m 0644 /dev/null /home/dev/.odc-home
 
 # The whole of oh-my-zsh, when the build has it: homes find it there, and it is renewed with the image.
 rm -rf /usr/share/oh-my-zsh

@@ -13,11 +13,11 @@ from functools import cache, partial
 
 from msgspec.structs import replace
 
-from odc.control.advance import advance
 from odc.control.context import Policy
 from odc.control.observation import Observation
 from odc.control.pool_plans import PlannedPool
 from odc.control.queueing import FreeResources, advance_queue
+from odc.control.quiet_reservations import QuietReservations
 from odc.control.steps import Proposal, Step, Task, TaskName, combine
 from odc.domain.box import BoxSeen
 from odc.domain.pool_document import PoolDocument
@@ -35,20 +35,18 @@ class Decision:
     proposals: tuple[Proposal, ...]
 
 
-def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy) -> Decision:
+def decide(seen: Observation, plans: Mapping[str, PlannedPool], policy: Policy, quiet: QuietReservations) -> Decision:
     """Return the changes to write and the tasks to start.
 
     Args:
         seen: the observation.
         plans: by GPU type; empty if the cluster did not answer.
         policy: the operator's.
+        quiet: what this process remembers of active reservations; a new one makes the same decision.
     """
     free: list[Proposal] = []
     fenced: dict[str, list[Step]] = {}
-    for record in seen.all_placed:
-        step = advance(record, seen, policy)
-        if step is None:
-            continue
+    for record, step in quiet.steps(seen, policy):
         if step.fenced:
             fenced.setdefault(record.spec.gpu_type, []).append(step)
         else:

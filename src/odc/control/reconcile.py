@@ -75,6 +75,7 @@ from odc.control.outcomes import OutcomeCollector
 from odc.control.outlooks import make_outlooks
 from odc.control.perform import Performed, TaskStarter, perform
 from odc.control.pool_plans import PlannedPool, Planner
+from odc.control.quiet_reservations import QuietReservations
 from odc.control.record_pruning import RecordPruner
 from odc.control.status_records import StatusRecords
 from odc.control.status_report import report_status
@@ -128,6 +129,7 @@ class Reconciler:
         self._collector = OutcomeCollector(runner, lease, ports.clock, policy.poll)
         self._planner = Planner(policy.limits)
         self._clock = ClockCheck(ports.leases, ports.clock)
+        self._quiet = QuietReservations()
         self._seen: Observation | None = None
         self._was_short_of_space = False
         self._storage = StorageMaintenance(ports, policy, sweeps)
@@ -143,7 +145,7 @@ class Reconciler:
         before = self._status.stored()
         seen = self._observe()
         plans = self._planner.plan_pools(seen)
-        decision = decide(seen, plans, self._policy)
+        decision = decide(seen, plans, self._policy, self._quiet)
         # Before the commits: a client that reads a record of this pass must not find an older status.
         boxes = _boxes_to_probe(seen, before)
         outlooks = make_outlooks(seen, plans, before.outlooks, self._policy)

@@ -16,6 +16,7 @@ from odc.control.decide import decide
 from odc.control.observation import Observation
 from odc.control.pool_plans import PlannedPool, Planner
 from odc.control.queueing import MAX_TOLD
+from odc.control.quiet_reservations import QuietReservations
 from odc.domain.errors import Conflict
 from odc.domain.limits import Limits
 from odc.domain.pool_document import PoolDocument
@@ -168,7 +169,7 @@ def test_a_thousand_slots_that_move_are_one_row_and_a_few_owners_hear_of_it_at_a
     seen = seen_with(waiting, first.document)
     plans = planned(seen)
     assert sum(plans["h100"].slots[o].start < first.slots[o].start for o in first.slots) == 1000
-    proposals = decide(seen, plans, POLICY).proposals
+    proposals = decide(seen, plans, POLICY, QuietReservations()).proposals
     changes = [proposal.change for proposal in proposals if proposal.change is not None]
     assert [dict(change.pools) for change in changes] == [{"h100": 7}]
     assert len(changes[0].plans["h100"].slots) == 999
@@ -181,7 +182,7 @@ def test_a_thousand_slots_that_move_are_one_row_and_a_few_owners_hear_of_it_at_a
 def test_many_placements_at_once_are_several_transactions_each_based_on_the_one_before() -> None:
     nodes = tuple(a_node(f"node-{number}") for number in range(150))
     seen = seen_with(crowd(150), PoolDocument(), nodes=nodes)
-    proposals = decide(seen, planned(seen), POLICY).proposals
+    proposals = decide(seen, planned(seen), POLICY, QuietReservations()).proposals
     changes = [proposal.change for proposal in proposals if proposal.change is not None]
     assert [change.pools["h100"] for change in changes] == [7, 8, 9, 10]
     assert sum(len(change.reservations) for change in changes) == 150

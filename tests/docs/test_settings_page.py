@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from odc.domain.catalog import GpuType
-from odc.operator.settings import LimitSettings, Settings, SnapshotSettings
+from odc.operator.limit_settings import LimitSettings, SnapshotSettings
+from odc.operator.settings import Settings
 from odc.operator.settings_file import read_settings
 from odc.operator.settings_page import PAGE, examples, page
 from odc.operator.settings_rules import declarations

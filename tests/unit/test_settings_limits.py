@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from odc.operator.settings import LimitSettings, Settings
+from odc.operator.limit_settings import LimitSettings
+from odc.operator.settings import Settings
 
 
 @pytest.mark.parametrize("name", LimitSettings.__struct_fields__)

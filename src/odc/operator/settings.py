@@ -17,8 +17,8 @@ import msgspec
 from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.host_ids import IdRanges
-from odc.domain.limits import Limits
 from odc.domain.storage import Retention
+from odc.operator.limit_settings import LimitSettings, SnapshotSettings
 from odc.operator.settings_rules import (
     CERTIFICATES,
     COMMIT,
@@ -50,116 +50,10 @@ DEFAULT_SOCKET = "/run/odc/odc.sock"
 OH_MY_ZSH = "https://github.com/ohmyzsh/ohmyzsh.git"
 OH_MY_ZSH_COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
 """Of 2026-08-22."""
-_LIMITS, _POLICY, _RETENTION = Limits(), Policy(), Retention()
+_POLICY = Policy()
 """Where the defaults are that the control plane has too."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
 """Addresses that mean every address of the machine, and the machine as it reaches itself."""
-
-
-def _seconds(length: timedelta) -> float:
-    """Return the seconds as in the settings file: without a fraction if it is whole."""
-    seconds = length.total_seconds()
-    return int(seconds) if seconds.is_integer() else seconds
-
-
-class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits per user and per step."""
-
-    live_per_user: Annotated[
-        int, setting("reservations of one user that are not ended, queued ones included.", 4, number(1))
-    ] = _LIMITS.live_per_user
-    gpus_per_user: Annotated[
-        int, setting("GPUs of all live reservations of one user; 0 means no limit.", 8, number(0))
-    ] = _LIMITS.gpus_per_user
-    disks_per_user: Annotated[int, setting("disks of one user.", 20, number(1))] = _LIMITS.disks_per_user
-    ended_per_user: Annotated[
-        int,
-        setting(
-            "ended reservations of one user that are kept with their history; older ones are deleted.", 5000, number(10)
-        ),
-    ] = _LIMITS.ended_per_user
-    ended_days: Annotated[
-        float,
-        setting(
-            "days for which ended reservations with their history, and events of disks, nodes and users are kept; "
-            "0 means no limit.",
-            365,
-            number(0),
-        ),
-    ] = _LIMITS.ended_days
-    prepare_s: Annotated[
-        float, setting("seconds from a slot's start until SSH answers; part of every promise.", 300, number(1))
-    ] = _seconds(_LIMITS.prepare)
-    disk_s: Annotated[
-        float, setting("seconds that the disk may take at a start, at most `prepare_s`.", 300, number(1))
-    ] = _seconds(_LIMITS.disk)
-    box_s: Annotated[
-        float, setting("seconds that making the boxes may take at a start, at most `prepare_s`.", 60, number(1))
-    ] = _seconds(_LIMITS.box)
-    node_s: Annotated[
-        float,
-        setting(
-            "seconds that a started box may wait for its node, at most `prepare_s`; on one machine it never waits.",
-            600,
-            number(1),
-        ),
-    ] = _seconds(_LIMITS.node)
-    image_s: Annotated[
-        float,
-        setting(
-            "seconds that a started box may wait for its image, at most `prepare_s`; on one machine it never waits.",
-            300,
-            number(1),
-        ),
-    ] = _seconds(_LIMITS.image)
-    ssh_s: Annotated[
-        float, setting("seconds until the SSH server of a started box answers, at most `prepare_s`.", 60, number(1))
-    ] = _seconds(_LIMITS.ssh)
-    stop_s: Annotated[
-        float, setting("seconds from the end until the GPUs are free; part of every slot.", 180, number(1))
-    ] = _seconds(_LIMITS.stop)
-    snapshot_s: Annotated[
-        float,
-        setting(
-            "seconds that each step of making a disk safe may take at the end, before a problem is shown.",
-            7200,
-            number(1),
-        ),
-    ] = _seconds(_LIMITS.snapshot)
-    attempts: Annotated[int, setting("tries at starting a reservation before it fails.", 5, number(1))] = (
-        _LIMITS.attempts
-    )
-    grace_s: Annotated[float, setting("seconds that a box's processes have to end.", 60, number(0))] = _seconds(
-        _POLICY.grace
-    )
-    missing_s: Annotated[
-        float, setting("seconds that a box must be missing before its reservation fails.", 60, number(0))
-    ] = _seconds(_POLICY.missing)
-
-
-class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which snapshots of disks are kept. The newest verified snapshot of a disk is always kept."""
-
-    keep: Annotated[int, setting("snapshots of each disk.", 14, number(1))] = _RETENTION.keep
-    days: Annotated[float, setting("how many days a snapshot is kept; 0 means no limit.", 60, number(0))] = (
-        _RETENTION.days
-    )
-    percent: Annotated[
-        float,
-        setting(
-            "what the older snapshots of a disk may take, in percent of its size; 0 means no limit.", 200, number(0)
-        ),
-    ] = _RETENTION.percent
-    free_percent: Annotated[
-        float,
-        setting(
-            "how much of the disk storage is to stay free: with less, older snapshots are deleted although "
-            "the limits above would keep them, first those of the user who takes most; with less than a "
-            "third of it, no new disk is made.",
-            10,
-            number(0, 90),
-        ),
-    ] = _RETENTION.free_percent
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -369,22 +263,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Policy(
             cloud=self.cloud,
             catalog=Catalog(self.types),
-            limits=Limits(
-                live_per_user=limits.live_per_user,
-                gpus_per_user=limits.gpus_per_user,
-                disks_per_user=limits.disks_per_user,
-                ended_per_user=limits.ended_per_user,
-                ended_days=limits.ended_days,
-                prepare=timedelta(seconds=limits.prepare_s),
-                disk=timedelta(seconds=limits.disk_s),
-                box=timedelta(seconds=limits.box_s),
-                node=timedelta(seconds=limits.node_s),
-                image=timedelta(seconds=limits.image_s),
-                ssh=timedelta(seconds=limits.ssh_s),
-                stop=timedelta(seconds=limits.stop_s),
-                snapshot=timedelta(seconds=limits.snapshot_s),
-                attempts=limits.attempts,
-            ),
+            limits=limits.as_limits(),
             image=self.image,
             ids=self.id_ranges,
             disk_bytes=int(self.disk_gib * 2**30),

@@ -11,7 +11,8 @@ import msgspec
 
 from odc.domain.catalog import GpuType
 from odc.domain.errors import InvalidRequest
-from odc.operator.settings import DEFAULT_FILE, LimitSettings, Settings, SnapshotSettings
+from odc.operator.limit_settings import LimitSettings, SnapshotSettings
+from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_check import check_settings, unknown_key, wrong_type
 
 _STATE = re.compile(r"""^\s*state\s*=\s*(?P<quote>["'])(?P<folder>[^"'\\]+)(?P=quote)""", re.MULTILINE)

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import inspect
 
 from odc.domain.catalog import GpuType
-from odc.operator.settings import LimitSettings, Settings, SnapshotSettings
+from odc.operator.limit_settings import LimitSettings, SnapshotSettings
+from odc.operator.settings import Settings
 from odc.operator.settings_check import as_toml
 from odc.operator.settings_rules import declarations
 

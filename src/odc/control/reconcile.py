@@ -143,6 +143,7 @@ class Reconciler:
             ProviderUnavailable: the store did not answer. Committed changes remain; the next pass reads them.
         """
         before = self._status.stored()
+        epoch = self._lease.epoch
         seen = self._observe()
         plans = self._planner.plan_pools(seen)
         decision = decide(seen, plans, self._policy, self._quiet)
@@ -153,7 +154,7 @@ class Reconciler:
         # By a clock that may have jumped ahead, the lease would be taken for years.
         if seen.boxes is not None and not seen.frozen and self._sweeps.take(LEFTOVERS, LEFTOVERS_INTERVAL, seen.now):
             self._remove_leftovers(seen, seen.boxes)
-        committed, lost, changed = self._perform(decision, seen)
+        committed, lost, changed = self._perform(decision, seen, epoch)
         self._start_maintenance(seen, before, boxes)
         if committed:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
@@ -242,9 +243,10 @@ class Reconciler:
         self._was_short_of_space = bool(problem)
         return (problem,) if problem else ()
 
-    def _perform(self, decision: Decision, seen: Observation) -> Performed:
-        # The pass may have taken so long that another process has taken over.
-        if not self._lease.keep():
+    def _perform(self, decision: Decision, seen: Observation, epoch: int) -> Performed:
+        # The pass may have taken so long that another process has taken over, and perhaps ended since. The outcomes
+        # of tasks that the pass has collected are from before that, and no version covers them.
+        if not self._lease.keep() or self._lease.epoch != epoch:
             return Performed(0, 0, frozenset())
         return perform(decision, self._ports, self._starter, seen)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.held_runner import HeldRunner
-from tests.world import MINUTE, SECOND, World
+from tests.world import MINUTE, SECOND, Fuse, World, Wrapper, bare
 
 from odc.control import lease
 from odc.control.pass_loop import PassLoop
@@ -20,9 +20,9 @@ from odc.domain.reservation import EndReason, Reservation, State
 class Process:
     """One of two processes over the same cloud, whose tasks run when the test lets them."""
 
-    def __init__(self, world: World, holder: str) -> None:
+    def __init__(self, world: World, holder: str, wrap: Wrapper = bare) -> None:
         self.world, self.runner = world, HeldRunner()
-        world.build(runner=self.runner)
+        world.build(wrap, self.runner)
         self.loop: PassLoop = world.plane.pass_loop(holder)
 
     def settle(self) -> None:
@@ -32,9 +32,10 @@ class Process:
             self.runner.finish()
 
 
-def two_processes() -> tuple[Process, Process]:
+def two_processes(wrap: Wrapper = bare) -> tuple[Process, Process]:
+    """Two of them; `wrap` puts something around the adapters of the first."""
     world = World()
-    return Process(world, "a"), Process(World.beside(world), "b")
+    return Process(world, "a", wrap), Process(World.beside(world), "b")
 
 
 def a_restart_that_was_refused(first: Process) -> Reservation:
@@ -69,6 +70,23 @@ def test_a_failed_restart_of_a_process_that_kept_the_lease_counts() -> None:
     first.world.clock.advance(lease.DURATION - SECOND)
     first.settle()
     assert first.world.get(record).ended_why is EndReason.FAILED
+
+
+def test_an_outcome_is_dropped_if_another_process_acted_after_it_was_collected() -> None:
+    fuse = Fuse(0, False, lambda: lead_meanwhile(), ("store",), "observe")
+    first, second = two_processes(fuse)
+    record = a_restart_that_was_refused(first)
+
+    def lead_meanwhile() -> None:
+        first.world.clock.advance(lease.DURATION)
+        second.settle()
+        first.world.clock.advance(lease.DURATION)
+
+    fuse.left = 1
+    first.settle()
+    assert fuse.blown
+    assert first.world.get(record).state is State.ACTIVE
+    assert first.world.story(record)[-1] == "restarted"
 
 
 def lives(name: str) -> Callable[[Process], Reservation]:

@@ -12,6 +12,11 @@ from odc.domain.errors import ProviderRefused, ProviderUnavailable
 
 CURRENT = "0010"
 BUSY_S = 10
+"""How long a writer waits for another one."""
+IDLE_S = 20
+"""PostgreSQL ends a transaction that has sent no statement for so long. Its process is suspended, or its machine is
+gone, and the rows that it has locked would keep the daemon that has taken over from writing. Ours take milliseconds.
+"""
 KEPT_CONNECTIONS = 5
 MOST_CONNECTIONS = 85
 """At once: one for each thread of the API (48) and for each task (32), and some for passes. PostgreSQL accepts 97 by
@@ -29,9 +34,7 @@ def open_engine(address: str) -> sa.Engine:
         ProviderUnavailable: the database does not answer.
         ProviderRefused: it was written by a newer version of ODC; nothing was changed.
     """
-    engine = (
-        _sqlite(address) if address.startswith("sqlite") else sa.create_engine(address, pool_pre_ping=True, **_POOL)
-    )
+    engine = _sqlite(address) if address.startswith("sqlite") else _postgresql(address)
     try:
         _upgrade(engine)
     except sa.exc.SQLAlchemyError as error:
@@ -42,6 +45,18 @@ def open_engine(address: str) -> sa.Engine:
 
 def _words(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _postgresql(address: str) -> sa.Engine:
+    engine = sa.create_engine(address, pool_pre_ping=True, **_POOL)
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        for name, seconds in {"lock_timeout": BUSY_S, "idle_in_transaction_session_timeout": IDLE_S}.items():
+            connection.execute(f"SET {name} = {int(1000 * seconds)}")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite(address: str) -> sa.Engine:
@@ -80,6 +95,8 @@ def _upgrade(engine: sa.Engine) -> None:
         raise ProviderRefused(f"the records were written by a newer ODC (schema {version}); upgrade this one")
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
+            # Another process may be migrating, for as long as that takes.
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7030112)"))
         if stored_version(connection) != CURRENT:
             _migrate(connection)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
 from odc.control.context import Ports
+from odc.control.outcomes import Collected
 from odc.control.sweeps import HOST, Sweeps
-from odc.control.task_runner import Outcome, Runner, TaskId, once
+from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.box import BoxSeen
 from odc.domain.host import HostReport
 from odc.domain.problem import Problem, ProblemKind
@@ -73,20 +74,22 @@ class HostMonitor:
             return ()
         return (Problem(kind=ProblemKind.HOST_CHECK_HANGS, seconds=(now - self._started).total_seconds()),)
 
-    def take(self, stored: HostRecord, outcomes: Mapping[str, Outcome]) -> None:
+    def take(self, stored: HostRecord, collected: Collected) -> None:
         """Begin from the stored record, and learn from a check that has ended.
 
         Args:
             stored: what earlier passes have learned, of any process.
-            outcomes: by task key.
+            collected: the tasks that have ended, and those that run.
         """
         now = self._ports.clock.now()
         recent = tuple((what, at) for what, at in stored.repaired if timedelta(0) <= now - at < REPAIR_SHOWN_FOR)
         self._record = replace(stored, repaired=recent)
-        outcome = outcomes.get(TASK_KEY)
+        if TASK_KEY not in collected.busy:
+            # Also without an outcome: that of an earlier epoch of the lease is dropped.
+            self._started = None
+        outcome = collected.outcomes.get(TASK_KEY)
         if outcome is None:
             return
-        self._started = None
         if isinstance(outcome.value, HostReport):
             self._learn(outcome.value, now)
         elif outcome.error is not None:
@@ -123,13 +126,14 @@ class HostMonitor:
         report = replace(report, unreachable=unreachable, reachable=report.reachable & uids)
         self._record = replace(self._record, report=report)
 
-    def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen], now: datetime | None) -> None:
+    def start_if_due(self, runner: Runner, boxes: Iterable[BoxSeen], now: datetime | None, epoch: int) -> None:
         """Start a check, unless one runs or was done recently. A box that was never probed is probed soon.
 
         Args:
             runner: carries it out.
             boxes: running boxes of active reservations.
             now: None if the clock cannot be trusted.
+            epoch: of the lease; what the check finds out counts only in it.
         """
         boxes = tuple(boxes)
         known = self._record.report.reachable | self._record.report.unreachable.keys()
@@ -142,7 +146,7 @@ class HostMonitor:
             return
         chosen = self._choose(boxes)
         self._started = self._last = since_boot
-        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self._ports.cluster.check_host(chosen)))
+        runner.start(TASK_KEY, TaskId(TASK_KEY, epoch=epoch), once(lambda: self._ports.cluster.check_host(chosen)))
 
     def _choose(self, boxes: Iterable[BoxSeen]) -> tuple[BoxSeen, ...]:
         """The boxes of the next check: those that did not answer, then those never probed, then the others in turn."""

@@ -3,7 +3,7 @@
 The lease is an optimisation: two processes that run passes at once are correct, because of the versions of the records.
 What a task has found out is not covered by a version. A process that lost the lease and got it again must not believe
 outcomes from before: another process has acted in between. So each task is started under an epoch, and its outcome
-counts only in that epoch.
+counts only in that epoch; the same goes for checks of the host.
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ class Reconciler:
         # Before the commits: a client that reads a record of this pass must not find an older status.
         boxes = _boxes_to_probe(seen, before)
         outlooks = make_outlooks(seen, plans, before.outlooks, self._policy)
-        self._update_status(seen, replace(before, outlooks=outlooks), boxes)
+        if self._has_led_since(epoch):
+            self._update_status(seen, replace(before, outlooks=outlooks), boxes)
         # By a clock that may have jumped ahead, the lease would be taken for years.
         if seen.boxes is not None and not seen.frozen and self._sweeps.take(LEFTOVERS, LEFTOVERS_INTERVAL, seen.now):
             self._remove_leftovers(seen, seen.boxes)
@@ -195,7 +196,7 @@ class Reconciler:
     def _observe(self) -> Observation:
         clock = self._clock.verdict()
         collected = self._collector.collect()
-        self._host_monitor.take(self._status.host(), collected.outcomes)
+        self._host_monitor.take(self._status.host(), collected)
         self._seen = observe(self._ports, clock, collected, self._host_monitor.report, self._seen)
         return self._seen
 
@@ -213,7 +214,7 @@ class Reconciler:
         trusted = None if seen.frozen else seen.now
         self._storage.start_if_due(self._runner, trusted, before.storage)
         self._pruner.start_if_due(self._runner, (record.owner for record in seen.stored.reservations), trusted)
-        self._host_monitor.start_if_due(self._runner, boxes, trusted)
+        self._host_monitor.start_if_due(self._runner, boxes, trusted, self._lease.epoch)
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Delete networks and files of attempts whose box is gone.
@@ -244,11 +245,17 @@ class Reconciler:
         return (problem,) if problem else ()
 
     def _perform(self, decision: Decision, seen: Observation, epoch: int) -> Performed:
-        # The pass may have taken so long that another process has taken over, and perhaps ended since. The outcomes
-        # of tasks that the pass has collected are from before that, and no version covers them.
-        if not self._lease.keep() or self._lease.epoch != epoch:
+        if not self._has_led_since(epoch):
             return Performed(0, 0, frozenset())
         return perform(decision, self._ports, self._starter, seen)
+
+    def _has_led_since(self, epoch: int) -> bool:
+        """Whether this process still has the lease, without a gap since that epoch.
+
+        The pass may have taken so long that another process has taken over, and perhaps ended since. The outcomes of
+        tasks that the pass has collected are from before that, and no version covers them.
+        """
+        return self._lease.keep() and self._lease.epoch == epoch
 
 
 def _is_over(record: Reservation | None, attempt: int) -> bool:

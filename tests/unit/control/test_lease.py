@@ -11,9 +11,10 @@ import pytest
 from tests.held_runner import HeldRunner
 from tests.world import MINUTE, SECOND, Fuse, World, Wrapper, bare
 
-from odc.control import lease
+from odc.control import host_monitor, lease
 from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderRefused
+from odc.domain.host import HostReport
 from odc.domain.reservation import EndReason, Reservation, State
 
 
@@ -87,6 +88,64 @@ def test_an_outcome_is_dropped_if_another_process_acted_after_it_was_collected()
     assert fuse.blown
     assert first.world.get(record).state is State.ACTIVE
     assert first.world.story(record)[-1] == "restarted"
+
+
+def a_check_that_found_a_fault(first: Process) -> None:
+    """The first process has checked the host and does not know the result yet; then the fault is mended."""
+    first.settle()
+    first.world.clock.advance(host_monitor.INTERVAL)
+    first.world.cluster.host = HostReport(blocked="the firewall's rules are gone")
+    first.loop.run_once()
+    first.world.cluster.host = HostReport()
+
+
+def blocked(world: World) -> str:
+    """Why no box may be started, as every process reads it."""
+    world.status.stored()
+    return world.status.host().report.blocked
+
+
+def test_an_old_check_of_the_host_does_not_count_after_another_process_has_led() -> None:
+    first, second = two_processes()
+    a_check_that_found_a_fault(first)
+    first.world.clock.advance(lease.DURATION)
+    second.settle()
+    first.world.clock.advance(lease.DURATION)
+    first.loop.run_once()
+    assert blocked(second.world) == ""
+
+
+def test_a_check_of_the_host_is_dropped_if_another_process_led_after_it_was_collected() -> None:
+    fuse = Fuse(0, False, lambda: lead_meanwhile(), ("store",), "observe")
+    first, second = two_processes(fuse)
+    a_check_that_found_a_fault(first)
+
+    def lead_meanwhile() -> None:
+        first.world.clock.advance(lease.DURATION)
+        second.settle()
+
+    fuse.left = 1
+    first.loop.run_once()
+    assert fuse.blown
+    assert blocked(second.world) == ""
+
+
+def test_a_check_of_the_host_counts_while_its_process_keeps_the_lease() -> None:
+    first, second = two_processes()
+    a_check_that_found_a_fault(first)
+    first.world.clock.advance(lease.DURATION - SECOND)
+    first.loop.run_once()
+    assert blocked(second.world) == "the firewall's rules are gone"
+
+
+def test_a_check_whose_result_is_dropped_does_not_seem_to_hang() -> None:
+    first, second = two_processes()
+    a_check_that_found_a_fault(first)
+    first.world.clock.advance(lease.DURATION)
+    second.settle()
+    first.world.clock.advance(host_monitor.STUCK_AFTER)
+    first.loop.run_once()
+    assert first.world.status.current.problems == ()
 
 
 def lives(name: str) -> Callable[[Process], Reservation]:

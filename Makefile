@@ -6,7 +6,7 @@ REAL := tests/contract tests/integration tests/e2e -q --require podman,postgresq
 STAMP := $(VENV)/.installed
 BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 
-.PHONY: all check test test-quick demo bench docs setup clean
+.PHONY: all check test test-quick demo bench docs setup clean cluster cluster-down
 
 all: check test
 
@@ -39,6 +39,14 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m bench
+
+# A Kubernetes cluster of two nodes on this machine. The first time builds Kubernetes, which takes about 15 minutes.
+cluster: $(STAMP)
+	scripts/setup --cluster
+	$(PY) -m tests.cluster up
+
+cluster-down: $(STAMP)
+	$(PY) -m tests.cluster down
 
 docs: $(STAMP)
 	$(PY) -m odc.cli.reference

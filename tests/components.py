@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.cluster import programs
+
 
 def postgresql_programs() -> str | None:
     """The folder of PostgreSQL's server programs, the newest version's."""
@@ -46,11 +48,19 @@ def _dynamodb() -> str:
     return "" if any(DYNAMODB_LOCAL.glob("DynamoDBLocal-*.jar")) else f"DynamoDB Local is not in {DYNAMODB_LOCAL}"
 
 
+def _kubernetes() -> str:
+    if os.geteuid() != 0:
+        return "needs root"
+    missing = programs.missing()
+    return f"not built: {', '.join(missing)}: make cluster" if missing else ""
+
+
 MISSING: dict[str, Callable[[], str]] = {
     "podman": _podman,
     "postgresql": _postgresql,
     "dynamodb": _dynamodb,
     "btrfs": _btrfs,
     "systemd": _systemd,
+    "kubernetes": _kubernetes,
 }
 """Marker to a function that says why the component cannot be used; empty if it can."""

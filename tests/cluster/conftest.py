@@ -1,0 +1,82 @@
+"""Fixtures of the tests that use the test cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from tests.cluster import api, archive, lifecycle, node
+from tests.cluster.layout import Layout, default_number
+from tests.waiting import eventually
+
+SHELL_IMAGE = "odc.test/shell:1"
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of one module, with short ways to what is in it."""
+
+    layout: Layout
+    name: str
+
+    def create(self, kind: str, body: dict[str, Any]) -> Any:
+        """Create an object; the kind is the plural of the URL."""
+        return api.request(self.layout, self._path(kind), "POST", body)
+
+    def get(self, kind: str, name: str) -> Any:
+        return api.request(self.layout, f"{self._path(kind)}/{name}")
+
+    def log(self, pod: str) -> str:
+        return str(api.request(self.layout, f"{self._path('pods')}/{pod}/log"))
+
+    def wait_for_phase(self, pod: str, phase: str) -> Any:
+        return eventually(
+            f"pod {pod} is {phase}",
+            lambda: (found := self.get("pods", pod))["status"].get("phase") == phase and found,
+        )
+
+    def _path(self, kind: str) -> str:
+        return f"/api/v1/namespaces/{self.name}/{kind}"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Layout]:
+    """The cluster of this checkout: the one that runs, or one that is stopped after the run."""
+    layout = Layout(default_number())
+    running = lifecycle.is_up(layout)
+    if not running:
+        lifecycle.up(layout)
+    path = layout.state / "shell.tar"
+    archive.shell_image(path, SHELL_IMAGE)
+    for each in layout.nodes:
+        node.load_image(each, path)
+    yield layout
+    if not running:
+        lifecycle.down(layout)
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Layout) -> Iterator[Namespace]:
+    """A new namespace, deleted with everything in it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    api.request(cluster, "/api/v1/namespaces", "POST", {"metadata": {"name": name}})
+    made = Namespace(cluster, name)
+    # Pods are refused before the controllers have created it.
+    eventually("the namespace has its service account", lambda: _exists(cluster, f"{name}/serviceaccounts/default"))
+    yield made
+    api.request(cluster, f"/api/v1/namespaces/{name}", "DELETE")
+    eventually(f"namespace {name} is gone", lambda: not _exists(cluster, name))
+
+
+def _exists(layout: Layout, path: str) -> bool:
+    try:
+        api.request(layout, f"/api/v1/namespaces/{path}")
+    except HTTPError as error:
+        if error.code == 404:
+            return False
+        raise
+    return True

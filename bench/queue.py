@@ -44,6 +44,7 @@ USERS = 100
 BATCH = 90
 """Records of one transaction."""
 TURNS = 5
+QUIET_TRIES = 3
 WATCHERS = 100
 HOST_KEY = "ssh-ed25519 " + "A" * 68
 
@@ -200,16 +201,18 @@ class LongQueue:
         return cpu_milliseconds(lambda: self.daemon.plane.reconciler.reconcile_once())
 
     def quiet_ms(self) -> float:
-        """One pass, in ms of the processor.
+        """One pass that writes nothing, in ms of the processor. The check of the host, which goes by time, may fall
+        into one, so there are some tries.
 
         Raises:
-            SystemExit: it wrote something, so that the figure would not be that of a quiet pass.
+            SystemExit: each wrote something.
         """
-        before = self.store.written
-        took = self.pass_ms()
-        if self.store.written != before:
-            raise SystemExit("a quiet pass wrote something")
-        return took
+        for _ in range(QUIET_TRIES):
+            before = self.store.written
+            took = self.pass_ms()
+            if self.store.written == before:
+                return took
+        raise SystemExit("quiet passes wrote something")
 
     def drain(self) -> None:
         """Passes until one writes nothing and no task runs."""

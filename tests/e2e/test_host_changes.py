@@ -117,19 +117,26 @@ def test_after_a_flush_of_the_packet_filter_boxes_are_reachable_and_apart_again(
     assert "put back on the host" in apart.log()
 
 
-def test_lost_rules_of_the_port_for_jupyter_are_put_back_too(machine: OwnMachine, user: Person, train: Train) -> None:
-    port = user.view("train")["boxes"][0]["ports"]["jupyter"]
+def rules_of(rules: str, port: int) -> list[str]:
+    """The rules of a port, alone or as part of a range."""
+    found = ((line, re.search(r"--dport (\d+)(?::(\d+))? ", line)) for line in rules.splitlines())
+    return [line for line, ports in found if ports and int(ports[1]) <= port <= int(ports[2] or ports[1])]
 
-    def rules() -> list[str]:
-        return [line for line in machine.rules().splitlines() if f"--dport {port} " in line]
 
-    before = rules()
-    assert before
-    for rule in before:
+def test_lost_rules_that_ssh_from_this_machine_does_not_need_are_put_back_too(
+    machine: OwnMachine, user: Person, train: Train
+) -> None:
+    ports = user.view("train")["boxes"][0]["ports"]
+    before = rules_of(machine.rules(), ports["jupyter"])
+    assert before == rules_of(machine.rules(), ports["ssh"])
+    # For connections of boxes to their own published ports.
+    lost = [rule for rule in before if "-j NETAVARK-HOSTPORT-SETMARK" in rule and "-s 127.0.0.1/32" not in rule]
+    assert lost
+    for rule in lost:
         machine.run("iptables", "-t", "nat", "-D", *shlex.split(rule.removeprefix("-A ")))
-    assert not rules()
+    assert machine.greeting(train.port) == "SSH-"
     is_told_and_reachable(machine, train)
-    assert sorted(rules()) == sorted(before)
+    assert sorted(rules_of(machine.rules(), ports["ssh"])) == sorted(before)
 
 
 def test_a_flush_while_the_daemon_is_down_is_mended_when_it_comes_up(
@@ -189,8 +196,8 @@ def test_one_lost_port_rule_is_noticed_and_made_again(machine: OwnMachine, user:
 
 
 def lose_port_rule(machine: OwnMachine, train: Train) -> None:
-    rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out.splitlines()
-    line = next(rule for rule in rules if f"--dport {train.port} " in rule)
+    rules = machine.run("iptables", "-t", "nat", "-S", "NETAVARK-HOSTPORT-DNAT").out
+    (line,) = rules_of(rules, train.port)
     machine.run("bash", "-c", f"iptables -t nat {line.replace('-A', '-D', 1)}")
 
 

@@ -33,9 +33,9 @@ from odc.api.request_body import MAX_BODY, StrictRequest
 from odc.api.storage_views import orphan_views, storage_view
 from odc.api.threads import Threads
 from odc.control.control_plane import ControlPlane
+from odc.control.queries import ReservationPart
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, InvariantError
-from odc.domain.paging import Page
 from odc.domain.requests import SetGithubUser
 from odc.domain.reservation import Reservation
 from odc.domain.user import User
@@ -137,20 +137,21 @@ class Handlers:
         limit: FromQuery[int] = 0,
         page: FromQuery[str] = "",
     ) -> ReservationPage:
-        """Reservations: `user` is `me`, `all` or a name; `all` brings ended ones too. With `limit`, so many, the live
-        ones first, each newest place in line first; `page` is the `next` of the part before. Without, all in one
-        answer, by place in line.
+        """Reservations: `user` is `me`, `all` or a name; `all` brings ended ones too. With `limit`, so many are read,
+        and those that match are returned, the live ones first, each newest place in line first; `page` is the `next`
+        of the part before. Without, all in one answer, by place in line.
         """
         statuses = frozenset(word for word in status.split(",") if word.strip())
         if limit or page:
             found = self._queries.reservation_page(caller, user, all, statuses, page, limit)
         else:
-            found = Page(items=self._queries.reservations(caller, user, all, statuses))
+            found = ReservationPart(self._queries.reservations(caller, user, all, statuses), next="", ended_read=0)
         cluster = self._queries.status
         return ReservationPage(
             now=self._queries.now(),
             reservations=tuple(views.reservation_view(detail, caller, cluster) for detail in found.items),
             next=found.next,
+            ended_read=found.ended_read,
         )
 
     def history(self, caller: Caller, reference: FromPath[str]) -> History:

@@ -46,7 +46,7 @@ TIMEOUT_S = 40.0
 SLOW_S = 1.0
 SEND_TRIES = 3
 PAGE_ITEMS = 500
-"""Reservations that are asked for at once; also the most ended ones of a list."""
+"""Reservations that are read at once; also the most ended ones that are read for a list."""
 RESEND_DELAY_S = 0.2
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
@@ -141,13 +141,16 @@ class Client:
         return self._ask("POST", "/v1/requests", answer, body)
 
     def reservations(self, user: str = "me", ended: bool = False, status: str = "") -> ReservationList:
-        """Reservations by place in line: every live one, and the newest of the ended. Reads page after page."""
+        """Reservations by place in line: every live one that matches, and those of the newest `PAGE_ITEMS` ended ones.
+
+        Reads page after page.
+        """
         found: dict[str, ReservationView] = {}
         token, over = "", 0
         while True:
             arguments = {"user": user, "all": str(ended).lower(), "status": status, "limit": PAGE_ITEMS, "page": token}
             page = self._ask("GET", f"/v1/reservations?{urlencode(arguments)}", ReservationPage)
-            over += sum(view.ended_at is not None for view in page.reservations)
+            over += page.ended_read
             # One that ended between two pages is in both; the later page counts.
             found |= {view.id: view for view in page.reservations}
             token = page.next

@@ -20,7 +20,7 @@ from odc.domain.commands import gpu_dev
 from odc.domain.disk import Disk, Snapshot, VolumeLabel, snapshot_id
 from odc.domain.errors import InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
-from odc.domain.paging import Page, all_pages
+from odc.domain.paging import all_pages
 from odc.domain.records import AuditEvent, Subject
 from odc.domain.reservation import Reservation, State
 from odc.domain.status import ENDED, Status
@@ -56,6 +56,21 @@ class ReservationDetail:
     snapshot: Snapshot | None = None
     position: int | None = None
     ahead: Ahead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationPart:
+    """A page of a list of reservations.
+
+    Attributes:
+        items: in the list's order.
+        next: token of the next page; empty on the last one.
+        ended_read: how many ended reservations were read for this page, including those that were not selected.
+    """
+
+    items: tuple[ReservationDetail, ...]
+    next: str
+    ended_read: int
 
 
 class Queries:
@@ -103,11 +118,13 @@ class Queries:
     def reservations(
         self, caller: Principal, user: str, ended: bool, statuses: frozenset[str]
     ) -> tuple[ReservationDetail, ...]:
-        """Return reservations by place in line: every live one, and the newest of the ended.
+        """Return reservations by place in line: every live one, and those of the newest `MAX_ENDED` ended ones that are
+        selected.
 
         Args:
             caller: who asks.
-            user: `me`, `all`, or a user's name.
+            user: `me`, `all`, or a user's name. Only reservations of the user's principal are read; if no user, a
+                forgotten one or several have the name, those of everyone are.
             ended: ended ones too.
             statuses: only these, in any case; empty means any.
 
@@ -117,7 +134,7 @@ class Queries:
         """
         self._authorizer.admit(caller)
         statuses = _known(statuses)
-        owner = caller.id if user == "me" else None
+        owner = self._owner(caller, user)
         listed = {record.id: record for record in all_pages(partial(self._ports.history.list_live, owner))}
         if ended or statuses & set(ENDED):
             # A reservation that ended between the two lists is in both; the later read counts.
@@ -126,7 +143,7 @@ class Queries:
 
     def reservation_page(
         self, caller: Principal, user: str, ended: bool, statuses: frozenset[str], page: str, limit: int
-    ) -> Page[ReservationDetail]:
+    ) -> ReservationPart:
         """Return a page of reservations: first the live ones, then the ended ones, each newest place in line first.
 
         A reservation that ends between two pages may be in both; the later page counts. A page may have fewer items
@@ -138,7 +155,7 @@ class Queries:
             ended: as in `reservations`.
             statuses: as in `reservations`.
             page: token from the page before; empty: the first page.
-            limit: the most items of the page, 1 to `MAX_ENDED`.
+            limit: how many reservations are read for the page, 1 to `MAX_ENDED`.
 
         Raises:
             InvalidRequest: a status that does not exist, a limit out of range, or a token that is not of this list.
@@ -148,7 +165,7 @@ class Queries:
         statuses = _known(statuses)
         if not 1 <= limit <= MAX_ENDED:
             raise InvalidRequest(f"limit must be 1 to {MAX_ENDED}, not {limit}")
-        owner = caller.id if user == "me" else None
+        owner = self._owner(caller, user)
         part, _, token = page.rpartition(".")
         if part not in ("", "live", "ended"):
             raise InvalidRequest("the page token is not of this list; start again without one")
@@ -157,7 +174,21 @@ class Queries:
         following = f"{part or 'live'}.{found.next}" if found.next else ""
         if not following and part != "ended" and (ended or statuses & set(ENDED)):
             following = "ended."
-        return Page(items=self._selected(caller, found.items, user, statuses), next=following)
+        return ReservationPart(
+            items=self._selected(caller, found.items, user, statuses),
+            next=following,
+            ended_read=len(found.items) if part == "ended" else 0,
+        )
+
+    def _owner(self, caller: Principal, user: str) -> str | None:
+        """Return the principal whose reservations are read; None for everyone's.
+
+        Ended reservations of a forgotten user have the principal that the user had before.
+        """
+        if user in ("me", "all"):
+            return caller.id if user == "me" else None
+        named = [known for known in all_pages(self._ports.history.list_users) if known.name == user]
+        return named[0].principal if len(named) == 1 and not named[0].is_former else None
 
     def _selected(
         self, caller: Principal, listed: Iterable[Reservation], user: str, statuses: frozenset[str]

@@ -30,12 +30,15 @@ class DirectClient(Client):
 
     def _ask(self, method: str, path: str, kind: Any, body: Any = None, expected_s: float = 0) -> Any:
         asked = {key: value[0] for key, value in parse_qs(urlsplit(path).query).items()}
+        statuses = frozenset(asked["status"].split(",")) if "status" in asked else ANY
         page = self.world.queries.reservation_page(
-            ADA, asked["user"], asked["all"] == "true", ANY, asked.get("page", ""), 2
+            ADA, asked["user"], asked["all"] == "true", statuses, asked.get("page", ""), 2
         )
         self.pages += 1
         shown = tuple(views.reservation_view(detail, ADA, self.world.queries.status) for detail in page.items)
-        sent = ReservationPage(now=self.world.clock.now(), reservations=shown, next=page.next)
+        sent = ReservationPage(
+            now=self.world.clock.now(), reservations=shown, next=page.next, ended_read=page.ended_read
+        )
         return msgspec.json.decode(msgspec.json.encode(sent), type=kind)
 
 
@@ -61,6 +64,16 @@ def test_a_client_that_follows_pages_shows_what_one_answer_has(user: str, ended:
     assert {view.id for view in listed} == {detail.record.id for detail in whole}
     assert [view.created_at for view in listed] == [detail.record.created_at for detail in whole]
     assert client.pages > 1
+
+
+def test_a_client_stops_after_so_many_that_were_read_and_not_after_so_many_that_match(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("odc.api.client.PAGE_ITEMS", 2)
+    client = DirectClient(filled())
+    assert client.reservations("all", status="failed").reservations == ()
+    live = 3
+    assert client.pages == live + 1
 
 
 @pytest.mark.parametrize("page", ["live.x", "x", "other.", "ended.AAAA"])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests.builders import a_node
-from tests.world import ADA, BEN, World
+from tests.builders import NOW, a_node, a_reservation, a_user
+from tests.world import ADA, BEN, OPERATOR, World
 
+from odc.control.queries import MAX_ENDED
+from odc.domain.access import Principal
 from odc.domain.errors import NotFound
+from odc.domain.records import Change
+from odc.domain.requests import ForgetUser
+from odc.domain.reservation import EndReason, Reservation, State
 
 
 def listed(world: World, user: str) -> int:
@@ -21,6 +26,41 @@ def test_a_user_that_nobody_knows_is_refused_and_one_without_reservations_is_not
     assert (listed(world, "ben"), listed(world, "ada"), listed(world, "me")) == (1, 0, 0)
     with pytest.raises(NotFound, match="no user 'bogus' is known here"):
         listed(world, "bogus")
+
+
+def an_ended(who: Principal) -> Reservation:
+    ended = {"state": State.ENDED, "ended_why": EndReason.EXPIRED, "ended_at": NOW}
+    return a_reservation(owner=who.id, user=who.user, **ended)
+
+
+def test_the_ended_reservations_of_a_user_are_found_behind_any_number_of_others() -> None:
+    world = World()
+    mine = an_ended(BEN)
+    world.store.commit(Change(reservations=(mine,)))
+    for _ in range(MAX_ENDED):
+        world.store.commit(Change(reservations=(an_ended(ADA),)))
+    found = world.queries.reservations(ADA, "ben", ended=True, statuses=frozenset())
+    assert [detail.record.id for detail in found] == [mine.id]
+    page = world.queries.reservation_page(ADA, "ben", True, frozenset(), "ended.", 1)
+    assert ([detail.record.id for detail in page.items], page.next, page.ended_read) == ([mine.id], "", 1)
+    none = world.queries.reservation_page(ADA, "all", True, frozenset({"failed"}), "ended.", 7)
+    assert (none.items, bool(none.next), none.ended_read) == ((), True, 7)
+
+
+def test_a_forgotten_user_and_users_of_the_same_name_are_listed_with_all_that_has_the_name() -> None:
+    world = World()
+    world.cancel(world.reserve(BEN), BEN)
+    world.reserve(BEN, disk="proj")
+    world.settle()
+    other = a_user(principal="unix:4000", name=BEN.user)
+    namesake = an_ended(Principal(id="unix:4000", user=BEN.user))
+    world.store.commit(Change(users=(other,), reservations=(namesake,)))
+    every = world.queries.reservations(OPERATOR, "ben", ended=True, statuses=frozenset())
+    assert len(every) == 3
+    world.send(ForgetUser(user=BEN.id), OPERATOR)
+    world.send(ForgetUser(user="unix:4000"), OPERATOR)
+    world.settle()
+    assert len(world.queries.reservations(OPERATOR, "ben", ended=True, statuses=frozenset())) == 3
 
 
 @pytest.mark.parametrize("simulated", [True, False])

@@ -286,11 +286,13 @@ class ReservationPage(msgspec.Struct, frozen=True, kw_only=True):
         now: the server's clock.
         reservations: in the list's order.
         next: the `page` of the next part; empty if this is the last one.
+        ended_read: how many ended reservations were read for this part, including those that do not match.
     """
 
     now: datetime
     reservations: tuple[ReservationView, ...]
     next: str = ""
+    ended_read: int = 0
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from odc.domain.reservation import Reservation, State
 
 pytestmark = pytest.mark.usefixtures("world_kind")
 
-NODES, QUEUED, ENDING = 100, 10_000, 1000
+NODES, QUEUED, ENDING, BEHIND = 100, 10_000, 1000, 250
 BATCH = MAX_ITEMS // 3
 LIMITS = Limits(live_per_user=QUEUED)
 
@@ -133,6 +133,7 @@ def crash() -> None:
 
 
 def test_a_thousand_that_end_in_one_minute_are_gone_a_minute_after_the_last_grace() -> None:
+    """And nobody behind them starts later than promised."""
     store = Counting()
     world = World([a_node(f"node-{number:03}") for number in range(ENDING // 8)], store=store, limits=LIMITS)
     write(store, list(requests(ENDING, hours=1.0)))
@@ -142,9 +143,20 @@ def test_a_thousand_that_end_in_one_minute_are_gone_a_minute_after_the_last_grac
     dice = random.Random(1)
     ends = [world.clock.now() + timedelta(minutes=1 + dice.random()) for _ in live]
     write(store, [replace(record, expires_at=end) for record, end in zip(live, ends, strict=True)])
+    write(store, list(requests(BEHIND, hours=1.0)))
+    world.settle(most=100)
+    behind = queue_of(world)
+    assert len([record.ready_by for record in behind if record.ready_by]) == BEHIND
     world.cluster.use_grace(world.clock)
-    while store.observe().reservations:
+    ending = {record.id for record in live}
+    while any(record.id in ending or record.state is not State.ACTIVE for record in store.observe().reservations):
         assert world.clock.now() <= max(ends) + world.policy.grace + timedelta(minutes=1)
         world.clock.advance(5 * SECOND)
         world.pass_once()
-    assert world.cluster.peek() == ()
+    assert len(world.cluster.peek()) == BEHIND
+    for told in behind:
+        record = world.get(told)
+        assert record.postponements == 0
+        assert record.active_at is not None
+        assert told.ready_by is not None
+        assert record.active_at <= told.ready_by

@@ -39,14 +39,12 @@ class BoxStop:
         return [TaskStep("stop", self._end_all)]
 
     def _end_all(self) -> str:
-        while True:
-            self._end_left()
-            if self._left:
-                return "its processes are ending"
-            # Until a list shows none: a task of an earlier attempt may have made one after the list before.
+        self._end_left()
+        if not self._left:
+            # Through once a list shows none: a task of an earlier attempt may have made one after the list before. The
+            # next call ends it.
             self._left = self._ours(self._ports.cluster.list_boxes())
-            if not self._left:
-                return ""
+        return "its processes are ending" if self._left else ""
 
     def _end_left(self) -> None:
         """Ask every box that is left to end, and forget those that are gone."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from tests.held_runner import HeldRunner
-from tests.world import BEN, HOUR, MINUTE, Fuse, World
+from typing import Any
 
+from tests.held_runner import HeldRunner
+from tests.world import BEN, HOUR, MINUTE, Fuse, World, spec_of, tasks_of
+
+from odc.adapters.memory.cluster import NEVER
+from odc.control.task_runner import Done, NotYet
+from odc.domain.box import BoxSeen
+from odc.domain.errors import ProviderUnavailable
 from odc.domain.reservation import EndReason, GivenUp, State
 from odc.domain.status import EndCause
 
@@ -97,3 +103,36 @@ def test_whatever_changes_what_is_taken_or_promised_moves_the_pools_version() ->
     world.settle()
     versions.append(version())
     assert versions == [0, 1, 2, 3]
+
+
+def test_a_stop_lists_once_in_each_call_and_ends_in_the_next_one_what_has_appeared_meanwhile() -> None:
+    world = World()
+    record = world.reserve()
+    box = world.cluster.peek()[0]
+    world.cluster.faults.add("end_box", ProviderUnavailable("busy"), NEVER)
+    world.cancel(record)
+    world.settle()
+    world.cluster.heal()
+    lists = 0
+
+    class Late:
+        """A cluster in which a task of a dead process makes the box again, twice."""
+
+        def __getattr__(self, name: str) -> Any:
+            return self._list if name == "list_boxes" else getattr(world.cluster, name)
+
+        def _list(self) -> tuple[BoxSeen, ...]:
+            nonlocal lists
+            lists += 1
+            if lists <= 2:
+                world.cluster.put_stranger(spec_of(box))
+            return world.cluster.list_boxes()
+
+    world.build(lambda port, adapter: Late() if port == "cluster" else adapter)
+    stop = tasks_of(world).stop(world.get(record), world.cluster.peek(), epoch=0)
+    ends = []
+    for number in range(1, 4):
+        ends.append(type(stop()))
+        assert lists == number
+    assert ends == [NotYet, NotYet, Done]
+    assert world.cluster.peek() == ()

@@ -14,6 +14,8 @@ from odc.domain.status import Status
 POLL_S = 25.0
 PATIENCE_S = 120.0
 RETRY_S = 0.5
+UNCHANGED_PAUSE_S = 1.0
+"""The pause after an answer that came at once without a change, as from a server that cannot hold a wait."""
 
 
 class Follower:
@@ -111,6 +113,15 @@ def _nothing(view: ReservationView) -> None:
     """For `follow`, when nothing else is to be done meanwhile."""
 
 
+def _next(session: Session, view: ReservationView) -> ReservationView:
+    """Return the reservation once it has changed, or as it is when the server does not wait any longer."""
+    began = time.monotonic()
+    answer = session.client().reservation(view.id, wait_s=POLL_S, version=view.version)
+    if answer.version == view.version and time.monotonic() - began < UNCHANGED_PAUSE_S:
+        time.sleep(UNCHANGED_PAUSE_S)
+    return answer
+
+
 def follow(
     session: Session,
     view: ReservationView,
@@ -142,7 +153,7 @@ def follow(
                 return view
             try:
                 meanwhile(view)
-                view = session.client().reservation(view.id, wait_s=POLL_S, version=view.version)
+                view = _next(session, view)
                 if away_since is not None:
                     follower.back()
                 away_since = None

@@ -144,7 +144,7 @@ class Reconciler:
         """
         before = self._status.stored()
         epoch = self._lease.epoch
-        seen = self._observe()
+        seen = self._observe(before)
         plans = self._planner.plan_pools(seen)
         decision = decide(seen, plans, self._policy, self._quiet)
         # Before the commits: a client that reads a record of this pass must not find an older status.
@@ -156,7 +156,7 @@ class Reconciler:
         if seen.boxes is not None and not seen.frozen and self._sweeps.take(LEFTOVERS, LEFTOVERS_INTERVAL, seen.now):
             self._remove_leftovers(seen, seen.boxes)
         committed, lost, changed = self._perform(decision, seen, epoch)
-        self._start_maintenance(seen, before, boxes)
+        self._start_maintenance(seen, boxes)
         if committed:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
             # once.
@@ -193,28 +193,29 @@ class Reconciler:
         """Show that passes fail: queries keep the last status, with the reason as its only problem."""
         self._status.note_failure(why)
 
-    def _observe(self) -> Observation:
+    def _observe(self, before: ClusterStatus) -> Observation:
         clock = self._clock.verdict()
         collected = self._collector.collect()
         self._host_monitor.take(self._status.host(), collected)
+        self._storage.take(before.storage, collected)
         self._seen = observe(self._ports, clock, collected, self._host_monitor.report, self._seen)
         return self._seen
 
     def _update_status(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
         self._host_monitor.forget_others(boxes)
         host = (*self._record_space(), *self._host_monitor.problems())
-        storage = self._storage.status(before.storage)
-        self._status.write(report_status(seen, before, storage, host), self._host_monitor.record)
+        self._status.write(report_status(seen, before, self._storage.status, host), self._host_monitor.record)
 
-    def _start_maintenance(self, seen: Observation, before: ClusterStatus, boxes: list[BoxSeen]) -> None:
+    def _start_maintenance(self, seen: Observation, boxes: list[BoxSeen]) -> None:
         if any(isinstance(outcome.value, Cleaned) for outcome in seen.outcomes.values()):
             # A new snapshot: no need to wait for the next measurement.
             self._sweeps.ask(STORAGE)
         # Nothing is deleted for its age by a clock that may be wrong.
         trusted = None if seen.frozen else seen.now
-        self._storage.start_if_due(self._runner, trusted, before.storage)
+        epoch = self._lease.epoch
+        self._storage.start_if_due(self._runner, trusted, epoch)
         self._pruner.start_if_due(self._runner, (record.owner for record in seen.stored.reservations), trusted)
-        self._host_monitor.start_if_due(self._runner, boxes, trusted, self._lease.epoch)
+        self._host_monitor.start_if_due(self._runner, boxes, trusted, epoch)
 
     def _remove_leftovers(self, seen: Observation, boxes: tuple[BoxSeen, ...]) -> None:
         """Delete networks and files of attempts whose box is gone.

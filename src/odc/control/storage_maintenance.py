@@ -23,6 +23,7 @@ from odc.control.box_files import box_names
 from odc.control.context import Policy, Ports, StorageStatus
 from odc.control.disk_histories import MAX_SNAPSHOTS, batches, history_change, read_history
 from odc.control.orphaned_disks import orphan_problems, orphaned_disks, write_labels
+from odc.control.outcomes import Collected
 from odc.control.sweeps import STORAGE, Sweeps
 from odc.control.task_runner import Runner, TaskId, once
 from odc.domain.disk import Disk, SnapshotRecord, VolumeLabel
@@ -73,41 +74,54 @@ class StorageMaintenance:
         self._ports = ports
         self._policy = policy
         self._sweeps = sweeps
-        self._measured: StorageStatus | None = None
-        self._before = StorageStatus()
+        self._status = StorageStatus()
         self._problems: dict[str, Problem] = {}
         self._written_disk_use: dict[str, tuple[bytes, int]] = {}
         self._orphans: tuple[VolumeLabel, ...] = ()
 
-    def status(self, stored: StorageStatus) -> StorageStatus:
-        """The storage as of this process's last round; the stored status if it has run none."""
-        return self._measured or stored
+    @property
+    def status(self) -> StorageStatus:
+        """What is known about the storage, with what this pass has learned: to be stored."""
+        return self._status
+
+    def take(self, stored: StorageStatus, collected: Collected) -> None:
+        """Begin from the stored status, and learn from a round that has ended.
+
+        A result counts once. Kept longer, it would replace what another process has measured since.
+
+        Args:
+            stored: as the last round of any process has found it.
+            collected: the tasks that have ended.
+        """
+        outcome = collected.outcomes.get(TASK_KEY)
+        found = outcome.value if outcome is not None else None
+        self._status = found if isinstance(found, StorageStatus) else stored
 
     @property
     def due_in(self) -> timedelta:
         """Return how long until the next round should start."""
         return self._sweeps.due_in(STORAGE, INTERVAL)
 
-    def start_if_due(self, runner: Runner, now: datetime | None, stored: StorageStatus) -> None:
+    def start_if_due(self, runner: Runner, now: datetime | None, epoch: int) -> None:
         """Start a round unless one runs or was done lately, by this process or another one.
 
         Args:
             runner: carries it out.
             now: None if the clock cannot be trusted.
-            stored: the status until now.
+            epoch: of the lease; what the round finds out counts only in it.
         """
         if TASK_KEY in runner.busy() or not self._sweeps.take(STORAGE, INTERVAL, now):
             return
-        self._before = self.status(stored)
-        runner.start(TASK_KEY, TaskId(TASK_KEY), once(lambda: self.round(now)))
+        runner.start(TASK_KEY, TaskId(TASK_KEY, epoch=epoch), once(partial(self._round, now, self._status)))
 
-    def round(self, now: datetime | None) -> None:
-        """Finish deletions of earlier rounds, measure, and delete snapshots.
+    def _round(self, now: datetime | None, before: StorageStatus) -> StorageStatus:
+        """Finish deletions of earlier rounds, measure, and delete snapshots; return the status afterwards.
 
         Args:
             now: None if the clock cannot be trusted: then no snapshot is too old.
+            before: the status until now.
         """
-        self._problems = {}
+        self._problems, self._orphans = {}, before.orphans
         try:
             disks = [self._finish(disk) for disk in all_pages(partial(self._ports.history.list_disks, None))]
             use = self._ports.volumes.measure()
@@ -120,12 +134,12 @@ class StorageMaintenance:
                 self._sweeps.ask(STORAGE, FOLLOW_UP_DELAY)
         except ProviderError as error:
             self._problems["storage"] = Problem(kind=ProblemKind.STORAGE_FAULT, detail=error.message)
-            self._update_status(None)
-            return
+            return self._status_after(before, None)
         # After the deletions, which must also happen on a full storage, where labels cannot be written.
         self._find_orphans(disks)
-        self._update_status(use)
+        status = self._status_after(before, use)
         self._write_disk_use(use, {disk.id: disk for disk in disks}, self._ports.store.observe().reservations)
+        return status
 
     def _find_orphans(self, disks: list[Disk]) -> None:
         """Find volumes without a record, and label the others so that they can be recognised later."""
@@ -235,8 +249,9 @@ class StorageMaintenance:
             return None
         return replace(after, disk=replace(after.disk, version=after.disk.version + 1))
 
-    def _update_status(self, use: StorageUse | None) -> None:
-        before, rule = self._before, self._policy.retention
+    def _status_after(self, before: StorageStatus, use: StorageUse | None) -> StorageStatus:
+        """Return the status after a round; new problems are logged. `use` is None if the storage does not answer."""
+        rule = self._policy.retention
         use = use or before.use
         level = use.level(rule) if use else Level.OK
         problems = (*self._problems.values(), *orphan_problems(self._orphans))
@@ -245,12 +260,12 @@ class StorageMaintenance:
             problems = (*problems[:MAX_PROBLEMS], more)
         if use is not None and level is not Level.OK:
             problems = (_nearly_full(use, level), *problems)
-        self._measured = StorageStatus(use=use, level=level, problems=problems, orphans=self._orphans[:MAX_ORPHANS])
         # The texts, which are rounded: the number of free bytes differs in each round.
         texts = problem_texts(problems)
         if texts != problem_texts(before.problems):
             for text in texts:
                 log.warning("disk storage", extra={"reason": text})
+        return StorageStatus(use=use, level=level, problems=problems, orphans=self._orphans[:MAX_ORPHANS])
 
     def _write_disk_use(self, use: StorageUse, disks: Mapping[str, Disk], live: Sequence[Reservation]) -> None:
         """Write into each running box how full its disk is. It only informs: a fault is tried again next time."""

@@ -11,7 +11,7 @@ import pytest
 from tests.held_runner import HeldRunner
 from tests.world import MINUTE, SECOND, Fuse, World, Wrapper, bare
 
-from odc.control import host_monitor, lease
+from odc.control import host_monitor, lease, storage_maintenance
 from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderRefused
 from odc.domain.host import HostReport
@@ -146,6 +146,31 @@ def test_a_check_whose_result_is_dropped_does_not_seem_to_hang() -> None:
     first.world.clock.advance(host_monitor.STUCK_AFTER)
     first.loop.run_once()
     assert first.world.status.current.problems == ()
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_an_old_measurement_of_the_storage_does_not_replace_that_of_another_process(is_stored: bool) -> None:
+    first, second = two_processes()
+    first.settle()
+    first.world.clock.advance(storage_maintenance.INTERVAL)
+    first.world.volumes.capacity_bytes = 2**40
+    first.loop.run_once()
+    if is_stored:
+        first.loop.run_once()
+    first.world.volumes.capacity_bytes = 2**41
+    first.world.clock.advance(lease.DURATION)
+    second.settle()
+    assert measured_bytes(second.world) == 2**41
+    first.world.clock.advance(lease.DURATION)
+    first.loop.run_once()
+    assert measured_bytes(second.world) == 2**41
+
+
+def measured_bytes(world: World) -> int:
+    """The size of the storage, as every process reads it."""
+    use = world.status.stored().storage.use
+    assert use is not None
+    return use.total_bytes
 
 
 def lives(name: str) -> Callable[[Process], Reservation]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.builders import KEY
 from tests.held_runner import HeldRunner
-from tests.world import MINUTE, SECOND, Fuse, World, Wrapper, bare
+from tests.world import MINUTE, SECOND, Fuse, World, Wrapper, bare, spec_of
 
 from odc.control import host_monitor, lease, storage_maintenance
 from odc.control.pass_loop import PassLoop
 from odc.domain.errors import ProviderRefused
 from odc.domain.host import HostReport
+from odc.domain.requests import SetOwnKeys
 from odc.domain.reservation import EndReason, Reservation, State
 
 
@@ -181,9 +183,14 @@ def lives(name: str) -> Callable[[Process], Reservation]:
         process.loop.run_once()
         if name != "prepare":
             process.settle()
+        if name == "files":
+            process.world.send(SetOwnKeys(keys=(KEY.replace("octocat", "laptop"),)))
+            process.loop.run_once()
         if name == "restart":
             process.world.cluster.exit_box(process.world.cluster.peek()[0].name, 137)
             process.loop.run_once()
+        if name == "remove":
+            leave_box(process, record)
         if name in ("stop", "clean"):
             process.world.cancel(record)
             process.loop.run_once()
@@ -196,20 +203,38 @@ def lives(name: str) -> Callable[[Process], Reservation]:
     return go
 
 
-@pytest.mark.parametrize("task", ["prepare", "restart", "stop", "clean"])
+def leave_box(process: Process, record: Reservation) -> None:
+    """A box of the reservation that runs although the reservation has ended."""
+    spec = spec_of(process.world.cluster.peek()[0])
+    process.world.cancel(record)
+    process.settle()
+    process.world.cluster.put_stranger(spec)
+    process.loop.run_once()
+
+
+@pytest.mark.parametrize("task", ["prepare", "restart", "files", "stop", "clean", "remove"])
 def test_a_task_of_a_process_that_lost_the_lease_does_nothing_more(task: str) -> None:
     first, second = two_processes()
     record = lives(task)(first)
     first.world.clock.advance(lease.DURATION)
     second.loop.run_once()
     assert second.runner.running() == [task]
-    before = (first.world.cluster.peek(), first.world.volumes.list_attached())
+    before = effects(first.world)
     first.runner.finish()
-    assert (first.world.cluster.peek(), first.world.volumes.list_attached()) == before
+    assert effects(first.world) == before
+    second.runner.finish()
     second.settle()
-    ends = State.ENDED if task in ("stop", "clean") else State.ACTIVE
-    assert second.world.get(record).state is ends
+    ends = task in ("stop", "clean", "remove")
+    assert second.world.get(record).state is (State.ENDED if ends else State.ACTIVE)
+    assert len(second.world.cluster.peek()) == (0 if ends else 1)
     assert second.world.story(record).count("fault") == 0
+
+
+def effects(world: World) -> tuple[object, ...]:
+    """What tasks change outside the records: boxes, the files that they read, networks, disks."""
+    boxes = world.cluster.peek()
+    files = [world.cluster.read_files(box.name) for box in boxes]
+    return boxes, files, world.cluster.leftovers(), world.volumes.list_attached()
 
 
 def test_a_lease_that_is_renewed_in_time_keeps_its_epoch_and_a_gap_begins_another() -> None:

@@ -28,7 +28,7 @@ from odc.api.messages.reservations import (
 from odc.api.messages.storage import DiskView
 from odc.api.messages.users import KeySource, KeyView, Me, UserView
 from odc.api.problem_views import problem_views, visible_problems
-from odc.control.availability import TypeAvailability
+from odc.control.availability import TypeAvailability, node_counts
 from odc.control.context import ClusterStatus
 from odc.control.queries import ReservationDetail
 from odc.control.queue_positions import Ahead
@@ -310,14 +310,18 @@ def user_view(account: UserAccount) -> UserView:
 
 def type_view(available: TypeAvailability) -> TypeView:
     """One GPU type."""
-    nodes, outlook = available.nodes, available.outlook
+    nodes, outlook, counts = available.nodes, available.outlook, available.counts
     head = outlook.first
     first = PublicView(user=head.user, gpus=head.gpus, gpu_type=available.name) if head else None
     return TypeView(
         name=available.name,
         has_gpus=outlook.has_gpus,
-        free=outlook.free,
-        total=sum(node.units for node in nodes),
+        free=counts.free,
+        total=counts.total,
+        held=counts.held,
+        quarantined=counts.quarantined,
+        held_by_others=counts.others,
+        unavailable=counts.unavailable,
         cordoned=sum(node.units for node in nodes if node.cordoned),
         live=outlook.live,
         queued=len(outlook.queue),
@@ -341,7 +345,7 @@ def status_view(
     outlooks: tuple[TypeAvailability, ...], look: ClusterStatus, now: datetime, caller: Principal
 ) -> StatusView:
     """Return the view of the whole cloud, as this caller may see it."""
-    use = {name: one for available in outlooks for name, one in available.outlook.nodes.items()}
+    use = {name: one for available in outlooks for name, one in available.use.items()}
     nodes = tuple(_node_view(node, use.get(node.name, NodeUse())) for node in look.nodes)
     problems = visible_problems(look.problems, caller)
     strays = tuple(f"{box.name} on {box.node} holds {box.units} {box.gpu_type}" for box in look.quarantined)
@@ -356,16 +360,20 @@ def status_view(
 
 
 def _node_view(node: Node, use: NodeUse) -> NodeView:
+    counts = node_counts(node, use)
     return NodeView(
         name=node.name,
         gpu_type=node.gpu_type,
-        total=node.units,
-        free=max(node.units - use.units - use.lacking, 0),
+        total=counts.total,
+        free=counts.free,
         ready=node.ready,
         cordoned=node.cordoned,
         simulated=node.simulated,
         boxes=use.boxes,
-        held_by_others=use.lacking,
+        held=counts.held,
+        quarantined=counts.quarantined,
+        held_by_others=counts.others,
+        unavailable=counts.unavailable,
     )
 
 

@@ -153,14 +153,11 @@ def _whole_steps(length: timedelta) -> float:
 
 def status_lines(status: StatusView, output: Output) -> list[str]:
     """Return the lines of `gpu-dev status`."""
-    types = [
-        [view.name, *map(str, (view.total, view.free, view.cordoned, view.live, view.queued))] for view in status.types
-    ]
     nodes = [
         [node.name, node.gpu_type, f"{node.free}/{node.total}", str(node.boxes), _state(node.ready, node.cordoned)]
         for node in status.nodes
     ]
-    lines = output.table(["TYPE", "TOTAL", "FREE", "CORDONED", "LIVE", "QUEUED"], types)
+    lines = _type_table(status.types, output)
     lines += ["", *output.table(["NODE", "TYPE", "FREE", "BOXES", "STATE"], nodes)]
     lines += simulated_line(node.gpu_type for node in status.nodes if node.simulated)
     if not status.problem_details:  # a server of 0.1.0: its warnings leave these out
@@ -168,6 +165,29 @@ def status_lines(status: StatusView, output: Output) -> list[str]:
     problems = wordings(status.problem_details, status.warnings)
     lines += [f"{output.paint('warning', 'yellow')}: " + problem.line for problem in problems]
     return lines
+
+
+def _type_table(types: Sequence[TypeView], output: Output) -> list[str]:
+    """Return a row for each type. FREE and the columns up to CORDONED add up to TOTAL; of these, columns of zeros are
+    left out.
+    """
+    rest = {
+        "HELD": [view.held for view in types],
+        "QUARANTINED": [view.quarantined for view in types],
+        "OTHERS": [view.held_by_others for view in types],
+        "UNAVAILABLE": [view.unavailable for view in types],
+    }
+    columns = {
+        "TYPE": [view.name for view in types],
+        "TOTAL": [view.total for view in types],
+        "FREE": [view.free for view in types],
+        **{title: counts for title, counts in rest.items() if any(counts)},
+        "CORDONED": [view.cordoned for view in types],
+        "LIVE": [view.live for view in types],
+        "QUEUED": [view.queued for view in types],
+    }
+    rows = [[str(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
+    return output.table([*columns], rows, spare=("CORDONED",))
 
 
 def _state(ready: bool, cordoned: bool) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from odc.control.context import Policy
 from odc.control.observation import Observation
 from odc.control.pool_plans import PlannedPool
+from odc.control.pools import other_use
 from odc.control.reserving import counts_on
 from odc.domain.box import BoxSeen
 from odc.domain.node import Node
@@ -42,20 +43,12 @@ def make_outlooks(
     outlooks = {}
     for name in sorted(nodes.keys() | seen.queued.keys() | seen.placed.keys()):
         planned, stored = plans.get(name), before.get(name)
-        if planned is not None and stored is not None and _still_counts(stored, planned, seen.now):
+        pool = _Pool(name, nodes.get(name, ()), strays.get(name, ()), seen, policy)
+        if planned is not None and stored is not None and pool.still_is(stored, planned):
             outlooks[name] = stored
         else:
-            outlooks[name] = _Pool(name, nodes.get(name, ()), strays.get(name, ()), seen, policy).outlook(planned)
+            outlooks[name] = pool.outlook(planned)
     return outlooks
-
-
-def _still_counts(before: Outlook, planned: PlannedPool, now: datetime) -> bool:
-    """Whether nothing has changed. A start that has come without any change has been missed."""
-    return (
-        before.picture == planned.picture
-        and not planned.changed
-        and all(opening.is_open or opening.start is None or opening.start > now for opening in before.openings)
-    )
 
 
 class _Pool:
@@ -71,37 +64,43 @@ class _Pool:
         self._queue = seen.queued.get(gpu_type, ())
         self._occupying = [record for record in seen.placed.get(gpu_type, ()) if record.occupies]
         self._has_gpus = policy.catalog.has_gpus(gpu_type)
+        self._use = self._node_use()
+
+    def still_is(self, before: Outlook, planned: PlannedPool) -> bool:
+        """Whether nothing has changed. A start that has come without any change has been missed."""
+        return (
+            before.picture == planned.picture
+            and not planned.changed
+            # The picture does not tell units that boxes without a record have from those that others hold.
+            and before.nodes == self._use
+            and all(one.is_open or one.start is None or one.start > self._now for one in before.openings)
+        )
 
     def outlook(self, planned: PlannedPool | None) -> Outlook:
         """The outlook with this plan; without one if the pool has no nodes and no queue."""
-        use = self._use()
-        free = sum(_free(node, use.get(node.name)) for node in self._nodes if node.usable)
         return Outlook(
             picture=planned.picture if planned else "",
             has_gpus=self._has_gpus,
-            free=free,
             live=len(self._occupying),
             queue=tuple(record.order for record in self._queue),
             first=self._first(self._queue[0], planned) if self._queue else None,
             openings=self._openings(planned.plan()) if planned and self._nodes else (),
-            nodes=use,
+            nodes=self._use,
         )
 
-    def _use(self) -> dict[str, NodeUse]:
+    def _node_use(self) -> dict[str, NodeUse]:
         """What is in use, by node; nodes of which nothing is are left out."""
-        units: Counter[str] = Counter()
-        boxes: Counter[str] = Counter()
-        holders = [(place.node, record.spec.units) for record in self._occupying for place in record.places]
-        for name, count in (*holders, *((box.node, box.units) for box in self._strays)):
-            units[name] += count
-            boxes[name] += 1
-        lacking = self._lacking()
-        return {name: NodeUse(units[name], boxes[name], lacking.get(name, 0)) for name in boxes.keys() | lacking.keys()}
-
-    def _lacking(self) -> dict[str, int]:
-        """Units that cannot be lent, by node. A GPU that a reservation has, too, is not among them."""
-        ours = {gpu for record in self._occupying for place in record.places for gpu in place.gpus}
-        return {node.name: count for node in self._nodes if (count := node.not_lent(ours))}
+        held: Counter[str] = Counter()
+        boxes: Counter[str] = Counter(box.node for box in self._strays)
+        for record in self._occupying:
+            for place in record.places:
+                held[place.node] += record.spec.units
+                boxes[place.node] += 1
+        strays, lacking = other_use(self._occupying, self._nodes, self._strays)
+        return {
+            name: NodeUse(held[name] + strays.get(name, 0), boxes[name], lacking.get(name, 0), strays.get(name, 0))
+            for name in boxes.keys() | lacking.keys()
+        }
 
     def _openings(self, plan: PoolPlan) -> tuple[Opening, ...]:
         openings = []
@@ -119,10 +118,6 @@ class _Pool:
         last = _last_before(promised, self._occupying)
         gpus = record.spec.gpus * record.spec.nodes
         return QueuedFirst(user=record.user, gpus=gpus, waits_for=last.id if last else "")
-
-
-def _free(node: Node, use: NodeUse | None) -> int:
-    return max(node.units - use.units - use.lacking, 0) if use else node.units
 
 
 def _last_before(promised: datetime | None, occupying: Iterable[Reservation]) -> Reservation | None:

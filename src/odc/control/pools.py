@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from odc.control.eligibility import pool_node, where_of
 from odc.domain.box import BoxSeen
@@ -70,15 +72,47 @@ def other_allocations(
     gpu_type: str, records: Iterable[Reservation], nodes: Iterable[Node], quarantined: Iterable[BoxSeen]
 ) -> list[Allocation]:
     """Return what is in use in a pool by no reservation. Records and nodes are those of the pool."""
-    found = [Allocation(node=box.node, units=box.units, until=None) for box in quarantined if box.gpu_type == gpu_type]
+    use = other_use(records, nodes, [box for box in quarantined if box.gpu_type == gpu_type])
+    return [
+        Allocation(node=name, units=units, until=None)
+        for counts in (use.quarantined, use.lacking)
+        for name, units in counts.items()
+    ]
+
+
+class OtherUse(NamedTuple):
+    """Units that are in use by no reservation. Key of both: node; nodes without any are left out.
+
+    Attributes:
+        quarantined: those that boxes without a record have.
+        lacking: further ones that others hold or that cannot be lent.
+    """
+
+    quarantined: Mapping[str, int]
+    lacking: Mapping[str, int]
+
+
+def other_use(records: Iterable[Reservation], nodes: Iterable[Node], quarantined: Sequence[BoxSeen]) -> OtherUse:
+    """Return what is in use in a pool by no reservation. A GPU counts once: as a reservation's, else as a quarantined
+    box's, else as lacking.
+
+    Args:
+        records: the reservations of the pool.
+        nodes: of the pool.
+        quarantined: the boxes of the pool without a record.
+    """
     lacking = [node for node in nodes if node.not_lent()]
-    if lacking:
-        # A GPU that a reservation has, too, is counted once.
-        ours = {gpu for record in records if record.occupies for place in record.places for gpu in place.gpus}
-        found += [
-            Allocation(node=node.name, units=units, until=None) for node in lacking if (units := node.not_lent(ours))
-        ]
-    return found
+    if not lacking and not quarantined:
+        return OtherUse({}, {})
+    ours = {gpu for record in records if record.occupies for place in record.places for gpu in place.gpus}
+    strays: Counter[str] = Counter()
+    for box in quarantined:
+        strays[box.node] += max(box.units - len(ours.intersection(box.gpus)), 0)
+        ours.update(box.gpus)
+    return OtherUse(
+        quarantined={name: units for name, units in strays.items() if units},
+        lacking={node.name: units for node in lacking if (units := node.not_lent(ours))},
+    )
 
 
 def held_slot(record: Reservation, plan: PoolDocument) -> SlotRecord | None:

@@ -49,12 +49,14 @@ class NodeUse(NamedTuple):
     Attributes:
         units: of reservations, and of boxes without a record.
         boxes: how many.
-        lacking: units that others hold or that cannot be lent.
+        lacking: further units that others hold or that cannot be lent.
+        quarantined: of `units`, those that only boxes without a record have.
     """
 
     units: int = 0
     boxes: int = 0
     lacking: int = 0
+    quarantined: int = 0
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +65,6 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         picture: digest of the picture of the pool that it was made from.
         has_gpus: whether its boxes hold GPUs.
-        free: units that are free now on nodes that take boxes.
         live: reservations that have units.
         queue: places in line of the queued reservations, ascending.
         first: the first in the queue.
@@ -73,7 +74,6 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
     picture: str = ""
     has_gpus: bool = True
-    free: int = 0
     live: int = 0
     queue: tuple[int, ...] = ()
     first: QueuedFirst | None = None

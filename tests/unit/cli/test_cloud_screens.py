@@ -165,9 +165,9 @@ def test_there_is_no_sooner_without_a_real_one() -> None:
 
 
 def test_status_shows_types_nodes_and_what_is_odd() -> None:
-    node = NodeView(name="node-1", gpu_type="h100", total=8, free=4, ready=True, cordoned=True, simulated=True, boxes=1)
+    node = NodeView(name="node-1", gpu_type="h100", total=8, free=0, ready=True, cordoned=True, simulated=True, boxes=1)
     silent = NodeView(
-        name="node-2", gpu_type="h100", total=8, free=8, ready=False, cordoned=False, simulated=True, boxes=0
+        name="node-2", gpu_type="h100", total=8, free=0, ready=False, cordoned=False, simulated=True, boxes=0
     )
     view = StatusView(
         now=NOW,
@@ -181,11 +181,21 @@ def test_status_shows_types_nodes_and_what_is_odd() -> None:
         "h100  16     6     0         2     1",
         "",
         "NODE    TYPE  FREE  BOXES  STATE",
-        "node-1  h100  4/8   1      cordoned",
-        "node-2  h100  8/8   0      silent",
+        "node-1  h100  0/8   1      cordoned",
+        "node-2  h100  0/8   0      silent",
         "Simulated: h100.",
         "quarantined: odc-x on node-1 holds 4 h100",
         "warning: the clock jumped",
+    ]
+
+
+def test_status_shows_who_has_the_gpus_that_are_not_free() -> None:
+    mixed = a_type(free=1, held=8, quarantined=2, unavailable=5)
+    view = StatusView(now=NOW, types=(mixed, a_type("a100", total=8, free=4, held=4, live=1, queued=0)), nodes=())
+    assert cloud_screens.status_lines(view, an_output(80))[:3] == [
+        "TYPE  TOTAL  FREE  HELD  QUARANTINED  UNAVAILABLE  CORDONED  LIVE  QUEUED",
+        "h100  16     1     8     2            5            0         2     1",
+        "a100  8      4     4     0            0            0         1     0",
     ]
 
 

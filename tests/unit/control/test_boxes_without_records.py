@@ -38,7 +38,7 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     assert problem_text(told).endswith(f"sudo podman rm -f box-{stranger.name}")
     assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
     (outlook,) = world.queries.availability()
-    assert (outlook.outlook.free, outlook.choices[1].start) == (0, None)
+    assert (outlook.counts.free, outlook.choices[1].start) == (0, None)
     (node,) = status_view((outlook,), world.status.current, world.clock.now(), ADA).nodes
     assert (node.free, node.boxes) == (0, 1)
 

@@ -32,7 +32,7 @@ def test_gpus_without_identities_are_lent_queued_for_and_shown_without_any() -> 
     assert shown_gpus(world, three) == ((), (), 2)
     assert "placed on node-1 (2 GPUs)" in next(e.text for e in world.events(three) if e.kind == "placed")
     (offer,) = world.queries.availability()
-    assert (offer.outlook.free, offer.outlook.has_gpus) == (2, True)
+    assert (offer.counts.free, offer.outlook.has_gpus) == (2, True)
     world.cancel(three)
     world.settle()
     assert world.get(waiting).state is State.ACTIVE

@@ -162,7 +162,7 @@ def counted(name: str, units: int, **fields: Any) -> Node:
 def test_a_node_that_only_counts_its_gpus_serves_requests_for_gpus_and_never_too_many() -> None:
     world = World((counted("node-1", 8),))
     (choice,) = world.queries.availability()
-    assert (choice.outlook.has_gpus, choice.outlook.free, list(choice.choices)) == (True, 8, [1, 2, 4, 8])
+    assert (choice.outlook.has_gpus, choice.counts.free, list(choice.choices)) == (True, 8, [1, 2, 4, 8])
     first, second = world.reserve(gpus=4), world.reserve(BEN, gpus=4)
     assert {first.state, second.state} == {State.ACTIVE}
     assert first.places[0].gpus == ()

@@ -67,7 +67,7 @@ def test_queries_observe_nothing_and_plan_nothing(monkeypatch: pytest.MonkeyPatc
     other = World.beside(world)
     other.build(lambda port, adapter: store if port == "store" else adapter)
     queries = other.queries
-    assert [available.outlook.free for available in queries.availability()] == [0]
+    assert [available.counts.free for available in queries.availability()] == [0]
     assert queries.find(BEN, waiting[2].id).position == 3
     page = queries.reservation_page(OPERATOR, "all", False, frozenset(), "", 100)
     assert [detail.position for detail in page.items] == [3, 2, 1, None]

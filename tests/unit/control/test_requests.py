@@ -248,7 +248,7 @@ def test_what_is_free_and_when_is_answered_from_the_plan_and_is_what_will_be_pro
     world = World()
     world.reserve(gpus=4, hours=2.0)
     (outlook,) = world.queries.availability()
-    assert outlook.outlook.free == 4
+    assert outlook.counts.free == 4
     now = world.clock.now()
     assert {count: opening.start for count, opening in outlook.choices.items()} == {
         1: now,

@@ -25,7 +25,7 @@ class ChoiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TypeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU type of the cloud.
+    """One GPU type of the cloud. `free`, `held`, `quarantined`, `held_by_others` and `unavailable` add up to `total`.
 
     Attributes:
         name: the type.
@@ -40,6 +40,10 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
         simulated: its GPUs are simulated.
         node_units: GPUs (or units) of its largest node.
         choices: for 1, 2, 4, 8, … up to a node's GPUs.
+        held: GPUs (or units) of reservations.
+        quarantined: GPUs (or units) of boxes without a record.
+        held_by_others: GPUs that something other than this cloud uses, or that are unusable; they are not lent.
+        unavailable: GPUs (or units) that are not in use, on nodes that are silent or cordoned.
     """
 
     name: str
@@ -54,6 +58,10 @@ class TypeView(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool
     node_units: int
     choices: tuple[ChoiceView, ...]
+    held: int = 0
+    quarantined: int = 0
+    held_by_others: int = 0
+    unavailable: int = 0
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,18 +77,21 @@ class Availability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One node.
+    """One node. `free`, `held`, `quarantined`, `held_by_others` and `unavailable` add up to `total`.
 
     Attributes:
         name: of the node.
         gpu_type: its type.
         total: GPUs, or units of a type without GPUs.
-        free: of them, now.
+        free: of them, now; 0 if the node is silent or cordoned.
         ready: it answers.
         cordoned: nothing new starts there.
         simulated: its GPUs are simulated.
         boxes: that run there.
-        held_by_others: GPUs that something other than this cloud uses; they are not lent.
+        held_by_others: GPUs that something other than this cloud uses, or that are unusable; they are not lent.
+        held: GPUs (or units) of reservations.
+        quarantined: GPUs (or units) of boxes without a record.
+        unavailable: GPUs (or units) that are not in use, while the node is silent or cordoned.
     """
 
     name: str
@@ -92,6 +103,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool
     boxes: int
     held_by_others: int = 0
+    held: int = 0
+    quarantined: int = 0
+    unavailable: int = 0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):

@@ -361,6 +361,7 @@ def test_a_box_has_ports_by_name_that_no_other_box_has_and_keeps_them(stage: Sta
     made = [stage.cluster.create_box(spec) for spec in specs]
     assert [list(box.ports) for box in made] == [[SSH, JUPYTER], [SSH, JUPYTER], [SSH]]
     assert len({port for box in made for port in box.ports.values()}) == 5
+    assert all(box.container and box.delete_command.endswith(box.container) for box in made)
     (node,) = stage.cluster.list_nodes()
     assert {box.address for box in made} == {node.address}
     stage.cluster.start_box(specs[0].name, made[0].uid)
@@ -368,7 +369,8 @@ def test_a_box_has_ports_by_name_that_no_other_box_has_and_keeps_them(stage: Sta
     cold = stage.another_process()
     for spec, box in zip(specs, made, strict=True):
         assert cold.create_box(spec).ports == box.ports
-        assert [other.ports for other in cold.list_boxes() if other.name == spec.name] == [box.ports]
+        (listed,) = (other for other in cold.list_boxes() if other.name == spec.name)
+        assert (listed.ports, listed.delete_command) == (box.ports, box.delete_command)
     assert not {port for box in made for port in box.ports.values()} & set(cold.create_box(stage.spec()).ports.values())
 
 

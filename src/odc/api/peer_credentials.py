@@ -25,7 +25,7 @@ from odc.api import views
 from odc.api.request_body import ARRIVAL_S
 from odc.domain.access import Principal
 from odc.domain.errors import InvalidRequest, LimitExceeded, NotAllowed, OdcError, http_status
-from odc.domain.user import unnamed
+from odc.domain.user import unix_principal, unnamed
 
 log = logging.getLogger(__name__)
 _failures = logging.getLogger(f"{__name__}.failures")
@@ -63,7 +63,7 @@ def recognizer(admins: frozenset[str], lender_of: Callable[[int], str | None] = 
                 )
                 raise NotAllowed(text, ("if it is a login's", f"getent passwd {uid}")) from None
             user = unnamed(uid)
-        return Principal(id=f"unix:{uid}", user=user, admin=uid == 0 or user in admins)
+        return Principal(id=unix_principal(uid), user=user, admin=uid == 0 or user in admins)
 
     return recognize
 

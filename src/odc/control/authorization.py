@@ -22,7 +22,7 @@ from odc.domain.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from odc.domain.names import SHORT_ID, cut, is_id, near_match, short
 from odc.domain.records import Change
 from odc.domain.reservation import Reservation
-from odc.domain.user import User, is_same_person, is_unnamed
+from odc.domain.user import User, is_same_person, is_unnamed, reference_of
 from odc.ports.history import History
 from odc.ports.state_store import StateStore
 
@@ -52,7 +52,7 @@ class Authorizer:
             return
         other = user.claimed_by if is_unnamed(caller) else caller.user
         self._note_claim(user, other)
-        uid, login = caller.id.removeprefix("unix:"), shlex.quote(other)
+        uid, login = reference_of(caller.id), shlex.quote(other)
         raise NotAllowed(
             f"uid {uid} was {user.name} in this cloud and is {other} now. {user.name}'s disks, keys and "
             f"reservations are kept, and your requests are refused, until an operator says who you are",

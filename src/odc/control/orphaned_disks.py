@@ -25,10 +25,9 @@ from odc.domain.event_kind import EventKind
 from odc.domain.names import NO_DISK, check_name, cut, free_name
 from odc.domain.paging import all_pages
 from odc.domain.problem import Problem, ProblemKind
-from odc.domain.problem_text import delete_container
 from odc.domain.records import Change
 from odc.domain.requests import RecoverDisk, Reserve
-from odc.domain.user import User, is_same_login, uid_of
+from odc.domain.user import User, is_same_login, uid_of, unix_principal
 
 MIN_ID_PREFIX = 4
 MAX_NAMED = 5
@@ -144,9 +143,10 @@ def refuse_stray_holder(disk: Disk, request: Reserve, ports: Ports, status: Clus
         (box for box in status.quarantined if holder and box.name.reservation_id == reservation_of(holder)), None
     )
     if box is not None:
+        end = (("end that box", f"ask an operator for: {box.delete_command}"),) if box.delete_command else ()
         raise InvalidRequest(
             f"disk {disk.name} is in use by a box that has no record, as after a restore from an older backup",
-            ("end that box", f"ask an operator for: {delete_container(box.container)}"),
+            *end,
             ("another disk", request.command(disk=free_name(disk.name, (disk.name,)))),
             ("no disk", request.command(disk=NO_DISK)),
         )
@@ -279,7 +279,7 @@ def _owner(ports: Ports, label: VolumeLabel, user: str) -> str:
     uid = int(user) if user.isdecimal() and len(user) <= 10 else ports.accounts.find_uid(user)
     if uid is None:
         raise NotFound(f"{cut(user)!r} is not a login of this machine", ("look it up", "getent passwd LOGIN"))
-    return f"unix:{uid}"
+    return unix_principal(uid)
 
 
 def _snapshots(ports: Ports, disk_id: str) -> tuple[SnapshotRecord, ...]:

@@ -87,6 +87,7 @@ def _quarantined(box: BoxSeen, seen: Observation) -> Problem:
         user=record.user if record else "",
         box=str(box.name),
         container=box.container,
+        command=box.delete_command,
         node=box.node,
         count=box.units,
         gpu_type=box.gpu_type,

@@ -24,7 +24,7 @@ from odc.domain.names import cut, free_name, near_match
 from odc.domain.paging import all_pages
 from odc.domain.records import AuditEvent, Change, Handover
 from odc.domain.reservation import Reservation
-from odc.domain.user import User, former_principal, is_same_login, uid_of
+from odc.domain.user import User, former_principal, is_same_login, reference_of, uid_of, unix_principal
 
 _LIST = ("all of them", odc("user list"))
 
@@ -94,7 +94,7 @@ class Users:
             InvalidRequest: several are; the message lists them.
         """
         users = tuple(all_pages(self._ports.history.list_users))
-        exact = [user for user in users if reference in (user.principal, user.principal.removeprefix("unix:"))]
+        exact = [user for user in users if reference in (user.principal, reference_of(user.principal))]
         # While somebody is given to another one of the same name in several transactions, the name is the old one's.
         new = {user.leaving for user in users}
         named = exact or [user for user in users if user.name == reference and user.principal not in new]
@@ -173,7 +173,7 @@ class Users:
                 there.
         """
         uid, login = self._login(to)
-        principal = f"unix:{uid}"
+        principal = unix_principal(uid)
         if principal == user.principal:
             return self._renamed(user, login, events)
         target = self._ports.store.find_user(principal)

@@ -154,6 +154,8 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         name: which box, from its labels.
         uid: the backend's own id; another box of the same name has another.
         container: its name in the backend's own tools.
+        delete_command: what an operator types to delete it by the backend's own tools; empty if there is no such
+            command.
         node: where it is.
         gpu_type: the pool that it occupies.
         gpus: identities of the GPUs that it holds; empty for types without GPUs, and where they are unknown.
@@ -173,6 +175,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     name: BoxName
     uid: str
     container: str = ""
+    delete_command: str = ""
     node: str
     gpu_type: str = ""
     gpus: tuple[str, ...] = ()

@@ -103,12 +103,7 @@ def _box_quarantined(problem: Problem) -> Wording:
         f"box {name} is quarantined{known or ': no record knows it,'} and holds {problem.count} {problem.gpu_type} of "
     )
     text += problem.node
-    return Wording(text, (Hint("save what is in it, then", delete_container(problem.container)),))
-
-
-def delete_container(container: str) -> str:
-    """Return the command by which an operator deletes a container that no record of ODC knows."""
-    return f"sudo podman rm -f {container}"
+    return Wording(text, (Hint("save what is in it, then", problem.command),) if problem.command else ())
 
 
 def _login_changed(problem: Problem) -> Wording:

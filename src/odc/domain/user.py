@@ -13,7 +13,8 @@ import msgspec
 
 from odc.domain.access import Principal
 
-_SYSTEM = "unix:0"
+_UNIX = "unix:"
+_SYSTEM = f"{_UNIX}0"
 _FORMER = "former:"
 
 
@@ -90,15 +91,25 @@ def unnamed(uid: int) -> str:
     return f"uid{uid}"
 
 
+def unix_principal(uid: int) -> str:
+    """Return the principal of a Unix user."""
+    return f"{_UNIX}{uid}"
+
+
 def uid_of(principal: str) -> int | None:
     """The uid of a Unix user's principal; None for a former user."""
-    kind, _, number = principal.partition(":")
-    return int(number) if kind == "unix" and number.isdecimal() else None
+    number = reference_of(principal)
+    return int(number) if principal.startswith(_UNIX) and number.isdecimal() else None
+
+
+def reference_of(principal: str) -> str:
+    """Return what operators type for a user: the uid of a Unix user, the principal of others."""
+    return principal.removeprefix(_UNIX)
 
 
 def former_principal(user: User, token: str) -> str:
     """The principal under which the disks of a forgotten user are kept; no transport ever proves it."""
-    return f"{_FORMER}{user.principal.removeprefix('unix:')}:{token}"
+    return f"{_FORMER}{reference_of(user.principal)}:{token}"
 
 
 def is_same_person(user: User, caller: Principal) -> bool:

@@ -17,6 +17,7 @@ from odc.api.messages.users import UserList, UserView
 from odc.domain.commands import odc
 from odc.domain.errors import Hint, InvalidRequest, NotFound
 from odc.domain.names import cut, near_match
+from odc.domain.user import reference_of
 from odc.operator.settings import Settings
 
 Say = Callable[[str], None]
@@ -106,7 +107,7 @@ def move(settings: Settings, user: str, to: str, yes: bool, say: Say) -> None:
 def _find(settings: Settings, user: str) -> None:
     """Refuse an unknown user before asking for confirmation; the server checks again."""
     known = read_users(settings).users
-    if not any(user in (one.name, one.principal, one.principal.removeprefix("unix:")) for one in known):
+    if not any(user in (one.name, one.principal, reference_of(one.principal)) for one in known):
         near = near_match(cut(user), [one.name for one in known])
         meant = f"; did you mean {near}?" if near else ""
         raise NotFound(f"no user {cut(user)!r} is recorded{meant}", ("all of them", odc("user list")))

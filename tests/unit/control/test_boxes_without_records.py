@@ -35,7 +35,7 @@ def test_a_box_without_any_record_is_left_alone_counted_and_shown() -> None:
     (told,) = world.status.current.problems
     assert (told.kind, told.box, told.count) == (ProblemKind.BOX_QUARANTINED, str(stranger.name), box.units)
     assert str(stranger.name) not in problem_text(told).partition(";")[0]
-    assert problem_text(told).endswith(f"sudo podman rm -f box-{stranger.name}")
+    assert problem_text(told).endswith(f"save what is in it, then: delete box-{stranger.name}")
     assert (world.get(waiting).state, world.get(waiting).ready_by) == (State.QUEUED, None)
     (outlook,) = world.queries.availability()
     assert (outlook.counts.free, outlook.choices[1].start) == (0, None)

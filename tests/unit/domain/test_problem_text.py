@@ -17,6 +17,7 @@ FULL = {
     "node": "node-1",
     "box": f"{ID}-2-0",
     "container": "odc-lab-box",
+    "command": "delete odc-lab-box",
     "disk": ID,
     "gpu": "GPU-1",
     "gpu_type": "t4",
@@ -51,7 +52,7 @@ def test_every_kind_has_a_text_without_a_whole_id(kind: ProblemKind) -> None:
         (
             ProblemKind.BOX_QUARANTINED,
             "box 01234567-2-0 is quarantined, a later attempt than the record of reservation train (01234567) of ada "
-            "has, and holds 3 t4 of node-1; save what is in it, then: sudo podman rm -f odc-lab-box",
+            "has, and holds 3 t4 of node-1; save what is in it, then: delete odc-lab-box",
         ),
         (
             ProblemKind.STORAGE_LOW,

@@ -18,6 +18,7 @@ from odc.adapters.engine.container import (
     HostPart,
     container_name,
     container_request,
+    delete_command,
     network_request,
     port_of,
 )
@@ -157,10 +158,12 @@ class BoxMaker:
             if found is None:
                 raise
             return found if found.address else replace(found, address=address)
+        container = container_name(self._options.cloud, spec.name)
         return BoxSeen(
             name=spec.name,
             uid=str(answer["Id"]),
-            container=container_name(self._options.cloud, spec.name),
+            container=container,
+            delete_command=delete_command(container),
             node=spec.node,
             gpu_type=spec.gpu_type,
             gpus=spec.gpus,

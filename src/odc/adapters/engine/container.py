@@ -103,6 +103,11 @@ def container_name(cloud: str, name: BoxName) -> str:
     return f"odc-{cloud}-{name}"
 
 
+def delete_command(container: str) -> str:
+    """What an operator types to delete a box that no record of ODC knows."""
+    return f"sudo podman rm -f {container}"
+
+
 def network_name(cloud: str, reservation_id: str, attempt: int) -> str:
     """The engine's name of an attempt's network."""
     return f"odc-{cloud}-{reservation_id}-{attempt}"

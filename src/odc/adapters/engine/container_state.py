@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from odc.adapters.engine.container import container_name
+from odc.adapters.engine.container import container_name, delete_command
 from odc.domain.box import SSH, BoxName, BoxSeen, BoxState, MemoryKills
 
 _EXITS = {
@@ -46,10 +46,12 @@ def box_seen(entry: Mapping[str, Any], kills: MemoryKills | None = None) -> BoxS
         return None
     state = _STATES.get(str(entry.get("State", "")).lower(), BoxState.CREATED)
     code = int(entry.get("ExitCode", 0)) if state is BoxState.EXITED else None
+    container = container_name(labels["odc.cloud"], name)
     return BoxSeen(
         name=name,
         uid=str(entry["Id"]),
-        container=container_name(labels["odc.cloud"], name),
+        container=container,
+        delete_command=delete_command(container),
         node=node,
         gpu_type=gpu_type,
         gpus=tuple(gpu for gpu in gpus.split(",") if gpu),

@@ -243,6 +243,7 @@ class MemoryCluster:
             name=box.name,
             uid=box.uid,
             container=f"box-{box.name}",
+            delete_command=f"delete box-{box.name}",
             node=box.spec.node,
             gpu_type=box.spec.gpu_type,
             gpus=box.spec.gpus,

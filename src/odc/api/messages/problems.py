@@ -19,6 +19,7 @@ class ProblemView(Problem, frozen=True, kw_only=True):
         node: name of the node.
         box: `<reservation id>-<attempt>-<rank>`.
         container: name of a container, as the engine knows it.
+        command: of the cluster's own tools, which ends the problem; empty if there is none.
         disk: id of the disk.
         gpu: identity of the GPU.
         gpu_type: the type.

@@ -20,6 +20,7 @@ from tests.world import ADA, BEN, World
 from tests.writers import Say, dies_at
 
 from odc.adapters.dynamodb.state_store import DynamoStateStore
+from odc.adapters.memory.clock import VirtualClock
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.domain.access import Principal
 from odc.domain.errors import Conflict, OdcError
@@ -158,6 +159,13 @@ def ask(_say: Say, address: str, uid: int, request_ids: list[str], fields: dict[
     return answers
 
 
+class PausingClock(VirtualClock):
+    """Its pauses are real: other processes write meanwhile."""
+
+    def pause(self, length: timedelta) -> None:
+        time.sleep(length.total_seconds())
+
+
 def _caller(uid: int) -> Principal:
     """The user of this uid; those of the control plane's own users have their logins."""
     return next(
@@ -167,7 +175,7 @@ def _caller(uid: int) -> Principal:
 
 def _world(store: Store, caller: Principal) -> World:
     """A control plane over the store; the cluster is this process's own, so that only the records are shared."""
-    world = World(store=store)
+    world = World(store=store, clock=PausingClock())
     world.send(SetOwnKeys(keys=(KEY,)), caller)
     return world
 

@@ -177,9 +177,10 @@ class World:
         store: Any = None,
         images: tuple[str, ...] | None = None,
         ports: tuple[int, int] = (30000, 31999),
+        clock: VirtualClock | None = None,
         **policy: Any,
     ) -> None:
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.store = store or MemoryStateStore(MAX_ITEMS)
         self.cluster = MemoryCluster(tuple(nodes) or (a_node("node-1"),), images, ports)
         self.blobs = MemoryBlobStore()

@@ -35,6 +35,12 @@ def test_one_boot_has_one_id(clock: Clock) -> None:
     assert clock.boot_id() == clock.boot_id() != ""
 
 
+def test_a_pause_returns_when_so_much_time_has_passed(clock: Clock) -> None:
+    before = clock.since_boot()
+    clock.pause(timedelta(milliseconds=20))
+    assert timedelta(milliseconds=20) <= clock.since_boot() - before < timedelta(seconds=10)
+
+
 def test_the_system_tells_the_machines_own_times() -> None:
     clock = SystemClock()
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=10)

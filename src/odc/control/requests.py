@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from datetime import timedelta
 
 import msgspec
@@ -40,10 +39,10 @@ from odc.domain.user import User
 MAX_TRIES = 12
 REQUEST_RETENTION = timedelta(days=1)
 """How long a request is kept with its answer; then the passes delete it."""
-FIRST_BACKOFF_S = 0.002
+FIRST_BACKOFF = timedelta(milliseconds=2)
 """Upper bound of the first delay after a conflict. It doubles with each conflict, and each delay is random below it, so
 that the same writers do not collide again."""
-MAX_BACKOFF_S = 0.05
+MAX_BACKOFF = timedelta(milliseconds=50)
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,7 +107,8 @@ class Requests:
             try:
                 return self._once(caller, request, row)
             except Conflict:
-                time.sleep(random.uniform(0, min(FIRST_BACKOFF_S * 2**tries, MAX_BACKOFF_S)))  # noqa: S311  # no secret
+                longest = min(FIRST_BACKOFF * 2**tries, MAX_BACKOFF)
+                self._ports.clock.pause(random.random() * longest)  # noqa: S311  # no secret
         raise Conflict("too many others change the same things at this moment", ("again", "the same command"))
 
     def _once(self, caller: Principal, request: Request, row: RequestRecord) -> Answer:

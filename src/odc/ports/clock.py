@@ -1,4 +1,4 @@
-"""The time, on two clocks that should agree."""
+"""The time, on two clocks that should agree, and a pause."""
 
 from __future__ import annotations
 
@@ -17,3 +17,6 @@ class Clock(Protocol):
 
     def boot_id(self) -> str:
         """Another string after each boot."""
+
+    def pause(self, length: timedelta) -> None:
+        """Let this much time pass before it returns. For pauses of milliseconds: nothing ends one early."""

@@ -6,10 +6,12 @@ Rows 10 and 47 of docs/survives.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from tests.world import ADA, BEN, HOUR, MINUTE, Fuse, World
 
+from odc.control.requests import MAX_BACKOFF, MAX_TRIES
 from odc.domain.errors import OdcError
 from odc.domain.requests import SetOwnKeys
 from odc.domain.reservation import EndReason, State
@@ -99,6 +101,9 @@ def test_a_request_that_is_always_too_late_is_told_to_come_again_and_changes_not
             return getattr(world.store, name)
 
     world.build(lambda port, adapter: Unlucky() if port == "store" else adapter)
+    before = world.clock.since_boot()
     with pytest.raises(OdcError):
         world.ask()
     assert world.all() == []
+    # It pauses after each conflict.
+    assert timedelta(0) < world.clock.since_boot() - before <= MAX_TRIES * MAX_BACKOFF

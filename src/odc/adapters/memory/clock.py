@@ -1,4 +1,4 @@
-"""A clock that moves only when a test moves it."""
+"""A clock that moves only when a test moves it, or when what is tested pauses."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class VirtualClock:
             self._now += by
             self._since_boot += by
             return self._now
+
+    def pause(self, length: timedelta) -> None:
+        """Let that time pass at once."""
+        self.advance(length)
 
     def jump(self, by: timedelta) -> datetime:
         """Set the wall clock forwards or backwards while no time passes."""

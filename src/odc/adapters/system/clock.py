@@ -21,3 +21,7 @@ class SystemClock:
     def boot_id(self) -> str:
         """The kernel's own."""
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def pause(self, length: timedelta) -> None:
+        """Sleep."""
+        time.sleep(length.total_seconds())

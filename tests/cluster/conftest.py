@@ -34,10 +34,15 @@ class Namespace:
         return str(api.request(self.layout, f"{self._path('pods')}/{pod}/log"))
 
     def wait_for_phase(self, pod: str, phase: str) -> Any:
-        return eventually(
-            f"pod {pod} is {phase}",
-            lambda: (found := self.get("pods", pod))["status"].get("phase") == phase and found,
-        )
+        """The pod in this phase. One that has ended in another phase fails at once, with its log."""
+
+        def found() -> Any:
+            now = self.get("pods", pod)
+            reached = now["status"].get("phase")
+            assert reached == phase or reached not in ("Succeeded", "Failed"), f"{pod} is {reached}: {self.log(pod)}"
+            return reached == phase and now
+
+        return eventually(f"pod {pod} is {phase}", found)
 
     def _path(self, kind: str) -> str:
         return f"/api/v1/namespaces/{self.name}/{kind}"

@@ -96,7 +96,7 @@ def start_scheduler(layout: Layout) -> None:
 
 
 def start_dns(layout: Layout) -> None:
-    """Start the DNS server of pods; it waits for the API server."""
+    """Start the DNS server of pods, which knows no names outside the cluster; it waits for the API server."""
     path = layout.state / "Corefile"
     path.write_text(
         f"""{DOMAIN} in-addr.arpa {{
@@ -107,6 +107,12 @@ def start_dns(layout: Layout) -> None:
         kubeconfig {layout.kubeconfigs}/dns
         endpoint_pod_names
         ttl 1
+    }}
+}}
+. {{
+    bind {layout.address}
+    template ANY ANY {{
+        rcode NXDOMAIN
     }}
 }}
 """

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +67,6 @@ def _start(layout: Layout) -> None:
     (layout.state / "programs.json").write_text(json.dumps(programs.program_path()))
     certificates.create(layout)
     network.create(layout)
-    control_plane.start_etcd(layout)
-    control_plane.start_apiserver(layout)
     archive.write_image(
         layout.state / "pause.tar", node.PAUSE_IMAGE, {"/pause": programs.pause_program()}, {}, ["/pause"]
     )
@@ -76,13 +74,14 @@ def _start(layout: Layout) -> None:
         node.prepare(each)
     with ThreadPoolExecutor() as pool:
         nodes = pool.map(start_node, layout.nodes)
-        start_rest(layout)
+        start_control_plane(layout)
         list(nodes)
     wait_until_ready(layout)
 
 
-def start_rest(layout: Layout) -> None:
-    """Wait for the API server, then start what needs it."""
+def start_control_plane(layout: Layout) -> None:
+    """Start those of its processes that do not run, also those that have ended because the API server was down."""
+    _start_ended(layout, {"etcd": control_plane.start_etcd, "apiserver": control_plane.start_apiserver})
 
     def is_ready() -> bool:
         for part in ("etcd", "apiserver"):
@@ -90,9 +89,18 @@ def start_rest(layout: Layout) -> None:
         return api.is_ready(layout)
 
     eventually("the API server is ready", is_ready, READY_S)
-    control_plane.start_controller_manager(layout)
-    control_plane.start_scheduler(layout)
-    control_plane.start_dns(layout)
+    rest = {
+        "controller-manager": control_plane.start_controller_manager,
+        "scheduler": control_plane.start_scheduler,
+        "dns": control_plane.start_dns,
+    }
+    _start_ended(layout, rest)
+
+
+def _start_ended(layout: Layout, parts: Mapping[str, Callable[[Layout], None]]) -> None:
+    for part, start in parts.items():
+        if not processes.is_alive(layout, part):
+            start(layout)
 
 
 def wait_until_ready(layout: Layout) -> None:

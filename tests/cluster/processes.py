@@ -76,14 +76,14 @@ def find(layout: Layout, part: str, program: str) -> list[int]:
     return found
 
 
-def stop(layout: Layout, part: str, program: str, number: int = signal.SIGTERM) -> None:
+def stop(layout: Layout, part: str, program: str, number: int = signal.SIGKILL) -> None:
     """End the process of a part and wait until it is gone. Those that it has started live on.
 
     Args:
         layout: of the cluster.
         part: as at its start.
         program: the name of its executable file.
-        number: the signal.
+        number: the signal. After SIGTERM the API server goes on for a minute, until its watches end.
     """
     for pid in find(layout, part, program):
         with suppress(ProcessLookupError):

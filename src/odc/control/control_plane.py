@@ -43,11 +43,11 @@ class ControlPlane:
         self.ports = ports
         self.policy = policy
         self.status = StatusRecords(ports)
-        sweeps = Sweeps(ports.leases, ports.clock)
+        self._lease = PassLease(ports.leases, ports.clock)
+        sweeps = Sweeps(ports.leases, ports.clock, self._lease)
         authorizer = Authorizer(ports.store, ports.history)
         self.requests = Requests(ports, policy, self.status, sweeps, authorizer)
         self.queries = Queries(ports, policy, self.status, authorizer)
-        self._lease = PassLease(ports.leases, ports.clock)
         self.reconciler = Reconciler(ports, policy, self.status, sweeps, runner, self._lease)
 
     def pass_loop(self, holder: str) -> PassLoop:

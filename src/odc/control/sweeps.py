@@ -1,7 +1,8 @@
 """Work that is done from time to time, by one process for all: when it is due is recorded, as a lease.
 
 A process that starts does not repeat what another one has just done, and one that lives for months does it again and
-again. The leases are an optimisation: every sweep may run twice.
+again. The leases are an optimisation: every sweep may run twice. So none is taken for a sweep whose interval is shorter
+than the lease of passes while this process has that one: no other process does it meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 
+from odc.control.lease import DURATION, PassLease
 from odc.ports.clock import Clock
 from odc.ports.leases import Leases
 
@@ -21,9 +23,10 @@ RETRY = timedelta(seconds=1)
 class Sweeps:
     """When each sweep is due. May be used by several threads at once."""
 
-    def __init__(self, leases: Leases, clock: Clock) -> None:
+    def __init__(self, leases: Leases, clock: Clock, lease: PassLease) -> None:
         self._leases = leases
         self._clock = clock
+        self._lease = lease
         # By name, since boot: when it is due as far as this process knows, and when it is worth asking for one that
         # another process has taken. Saves the question in most passes.
         self._due: dict[str, timedelta] = {}
@@ -43,8 +46,9 @@ class Sweeps:
         since_boot = self._clock.since_boot()
         if since_boot < max(self._due.get(name, timedelta(0)), self._ask_again.get(name, timedelta(0))):
             return False
+        is_alone = interval < DURATION and self._lease.leads
         # A new holder each time: the lease is not renewed but taken again when it has expired.
-        if now is not None and not self._leases.acquire_lease(name, uuid.uuid4().hex, now, interval):
+        if now and not is_alone and not self._leases.acquire_lease(name, uuid.uuid4().hex, now, interval):
             self._ask_again[name] = since_boot + RETRY
             return False
         self._due[name] = since_boot + interval

@@ -135,7 +135,7 @@ def test_a_check_of_the_host_is_dropped_if_another_process_led_after_it_was_coll
 def test_a_check_of_the_host_counts_while_its_process_keeps_the_lease() -> None:
     first, second = two_processes()
     a_check_that_found_a_fault(first)
-    first.world.clock.advance(lease.DURATION - SECOND)
+    first.world.clock.advance(lease.DURATION - host_monitor.INTERVAL - SECOND)
     first.loop.run_once()
     assert blocked(second.world) == "the firewall's rules are gone"
 
@@ -254,3 +254,22 @@ def test_a_lease_that_is_renewed_in_time_keeps_its_epoch_and_a_gap_begins_anothe
     assert lease.PassLease(world.store, world.clock).acquire("b")
     assert not held.acquire("a")
     assert not held.holds(held.epoch)
+
+
+def test_a_lease_is_asked_for_again_when_the_wall_clock_says_that_it_has_expired() -> None:
+    world = World()
+    held, other = (lease.PassLease(world.store, world.clock) for _ in range(2))
+    assert held.acquire("a")
+    world.clock.jump(lease.DURATION)
+    assert other.acquire("b")
+    assert not held.keep()
+    assert not held.holds(0)
+
+
+def test_a_lease_that_another_process_has_is_asked_for_in_every_pass() -> None:
+    world = World()
+    held, other = (lease.PassLease(world.store, world.clock) for _ in range(2))
+    assert other.acquire("b")
+    assert not held.acquire("a")
+    world.store.expire_lease(lease.NAME)
+    assert held.acquire("a")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,8 @@ from tests.world import HOUR, MINUTE, OPERATOR, SECOND, Fuse, World, spec_of
 
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.control.context import ClusterStatus, StorageStatus
+from odc.control.lease import PassLease
+from odc.control.pass_loop import PassLoop
 from odc.control.status_records import StatusRecords
 from odc.control.stored_documents import StoredDocuments
 from odc.control.sweeps import RETRY, Sweeps
@@ -20,7 +23,7 @@ from odc.domain.box import BoxName
 from odc.domain.document import MAX_BODY, Document
 from odc.domain.errors import ProviderUnavailable
 from odc.domain.problem import ProblemKind
-from odc.domain.records import MAX_ITEMS, Change
+from odc.domain.records import MAX_ITEMS, Change, ClockAnchor
 from odc.domain.requests import AcceptClock
 from odc.domain.reservation import State
 from odc.domain.status_documents import NODES, HostRecord, from_parts
@@ -33,10 +36,25 @@ class Recording(MemoryStateStore):
     def __init__(self) -> None:
         super().__init__(most_items=MAX_ITEMS)
         self.changes: list[Change] = []
+        self.writes: Counter[str] = Counter()
 
     def commit(self, change: Change) -> None:
         super().commit(change)
         self.changes.append(change)
+        self.writes["commit"] += 1
+
+    def acquire_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> bool:
+        granted = super().acquire_lease(name, holder, now, length)
+        self.writes[f"lease {name}"] += granted
+        return granted
+
+    def expire_lease(self, name: str) -> None:
+        self.writes[f"end of lease {name}"] += 1
+        super().expire_lease(name)
+
+    def swap_clock_anchor(self, anchor: ClockAnchor | None) -> ClockAnchor | None:
+        self.writes["clock anchor"] += anchor is not None
+        return super().swap_clock_anchor(anchor)
 
     def documents(self) -> list[str]:
         """The names of the documents that were written since the last call."""
@@ -79,6 +97,23 @@ def test_quiet_passes_write_nothing_however_long_they_go_on() -> None:
     world.pass_time(HOUR, step=MINUTE)
     assert store.documents() == []
     assert store.changes == []
+
+
+def test_an_idle_daemon_writes_its_lease_four_times_a_minute_and_hardly_anything_else() -> None:
+    world, store, _ = recorded()
+    world.reserve(hours=8.0, disk="proj")
+    daemon = world.plane.pass_loop("this")
+    run_for(daemon, world, 2 * MINUTE)
+    store.writes.clear()
+    run_for(daemon, world, HOUR)
+    assert +store.writes == {"lease passes": 240, "clock anchor": 60, "lease pruning": 6, "lease leftovers": 6}
+
+
+def run_for(daemon: PassLoop, world: World, length: timedelta) -> None:
+    """Let it run its passes for so long."""
+    end = world.clock.since_boot() + length
+    while world.clock.since_boot() < end:
+        world.clock.advance(daemon.run_once())
 
 
 def test_a_node_that_falls_silent_is_written_once_with_the_time() -> None:
@@ -196,9 +231,14 @@ def test_a_store_that_does_not_answer_is_an_error_and_not_an_empty_cloud() -> No
         _ = world.status.current
 
 
+def a_process(world: World) -> Sweeps:
+    """The sweeps of a process that does not have the lease of passes."""
+    return Sweeps(world.store, world.clock, PassLease(world.store, world.clock))
+
+
 def test_a_sweep_is_done_by_one_process_in_each_interval_and_again_afterwards() -> None:
     world = World()
-    one, other = (Sweeps(world.store, world.clock) for _ in range(2))
+    one, other = (a_process(world) for _ in range(2))
 
     def takers() -> list[bool]:
         return [sweeps.take("pruning", 10 * MINUTE, world.clock.now()) for sweeps in (one, other)]
@@ -216,7 +256,7 @@ def test_a_sweep_is_done_by_one_process_in_each_interval_and_again_afterwards() 
 
 def test_a_sweep_goes_by_each_process_alone_while_the_clock_cannot_be_trusted() -> None:
     world = World()
-    one, other = (Sweeps(world.store, world.clock) for _ in range(2))
+    one, other = (a_process(world) for _ in range(2))
     assert one.take("storage", MINUTE, None)
     assert other.take("storage", MINUTE, None)
     assert not one.take("storage", MINUTE, None)

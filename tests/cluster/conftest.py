@@ -39,7 +39,8 @@ class Namespace:
         def found() -> Any:
             now = self.get("pods", pod)
             reached = now["status"].get("phase")
-            assert reached == phase or reached not in ("Succeeded", "Failed"), f"{pod} is {reached}: {self.log(pod)}"
+            ended = reached in ("Succeeded", "Failed")
+            assert reached == phase or not ended, f"{pod} is {reached}: {now['status']}\n{self.log(pod)}"
             return reached == phase and now
 
         return eventually(f"pod {pod} is {phase}", found)

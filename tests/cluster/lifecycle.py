@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster import api, archive, certificates, cgroups, control_plane, network, node, processes, programs
+from tests.cluster import api, archive, certificates, cgroups, control_plane, gpus, network, node, processes, programs
 from tests.cluster.layout import Layout, Node
 from tests.waiting import eventually
 
@@ -59,6 +59,7 @@ def start_node(each: Node) -> None:
     node.load_image(each, Layout(each.cluster).state / "pause.tar")
     node.start_kubelet(each)
     node.start_proxy(each)
+    gpus.start(each)
 
 
 def _start(layout: Layout) -> None:
@@ -72,6 +73,7 @@ def _start(layout: Layout) -> None:
     )
     for each in layout.nodes:
         node.prepare(each)
+        gpus.prepare(each)
     with ThreadPoolExecutor() as pool:
         nodes = pool.map(start_node, layout.nodes)
         start_control_plane(layout)
@@ -113,7 +115,7 @@ def wait_until_ready(layout: Layout) -> None:
 
 
 def _is_ready(layout: Layout) -> bool:
-    of_nodes = [f"{name}-{each.number}" for each in layout.nodes for name in ("kubelet", "proxy")]
+    of_nodes = [f"{name}-{each.number}" for each in layout.nodes for name in ("kubelet", "proxy", "gpus")]
     for part in (*control_plane.PARTS, *of_nodes):
         processes.check_running(layout, part)
     return api.is_ready(layout) and is_up(layout)

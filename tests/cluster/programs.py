@@ -74,6 +74,7 @@ GROUPS = (
     Group("runc", environment=(("CGO_ENABLED", "1"),), flags=("-trimpath", "-buildvcs=false", "-tags=seccomp")),
     Group("dns"),
     Group("csi"),
+    Group("gpus"),
 )
 
 

@@ -12,6 +12,7 @@ from tests.unit.cli.screen import ID, a_box, a_view
 
 from odc.api.messages.reservations import ReservationView, SshView
 from odc.cli import ssh_files, ssh_identities, ssh_include, ssh_names, ssh_settings
+from odc.domain.status import Status
 
 HERE = "unix:///run/odc/odc.sock"
 LATER = 1e11
@@ -98,15 +99,20 @@ def options_in(folder: Path) -> set[str]:
 
 
 def test_a_name_without_a_box_yet_says_how_to_wait_for_it(tmp_path: Path) -> None:
-    planned = on_this_machine(0, boxes=(a_box(ssh=None),))
-    ssh_files.sync(tmp_path, (planned,), HERE, LATER)
-    told = "train had no box when this was written; to wait for it: gpu-dev connect train\n"
+    # Its port may be open before its server answers.
+    planned = on_this_machine(30122, state=Status.PREPARING)
+    rules = ssh_files.NameRules(current=HERE)
+    ssh_files.sync(tmp_path, (planned,), HERE, LATER, rules=rules)
+    assert ssh_files.find_offline(tmp_path, HERE, "train") is None
+    told = "train was not ready when this was written; to wait for it: gpu-dev connect train\n"
     assert ssh_says(tmp_path, "train") == ssh_says(tmp_path, "train-0") == told
     # So that what ssh makes of the entry is known before the box is there.
     before = options_in(tmp_path)
-    ssh_files.rewrite(tmp_path, on_this_machine(30122), (planned,), HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
+    ssh_files.rewrite(tmp_path, on_this_machine(30122), HERE, ssh_identities.NONE, rules)
     assert options_in(tmp_path) == before
     assert port_of(tmp_path, "train") == 30122
+    ssh_files.sync(tmp_path, (planned,), HERE, LATER)
+    assert ssh_says(tmp_path, "train") == told.replace("gpu-dev", f"gpu-dev --endpoint {HERE}", 1)
 
 
 def test_an_entry_that_is_written_again_brings_no_ended_one_back(tmp_path: Path) -> None:
@@ -114,8 +120,7 @@ def test_an_entry_that_is_written_again_brings_no_ended_one_back(tmp_path: Path)
     ended = on_this_machine(30123, id=OTHER_ID, name="other")
     ssh_files.sync(tmp_path, (planned, ended), HERE, LATER)
     ssh_files.sync(tmp_path, (planned,), HERE, LATER)
-    views = (planned, ended)
-    ssh_files.rewrite(tmp_path, on_this_machine(30122), views, HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
+    ssh_files.rewrite(tmp_path, on_this_machine(30122), HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
     assert [path.name for path in ssh_names.entries(tmp_path)] == [ssh_files.config_path(tmp_path, ID).name]
 
 

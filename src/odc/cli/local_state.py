@@ -6,6 +6,7 @@ Commands that write them call this module; queries are in `reservation_lookup.py
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -93,22 +94,31 @@ def update_ssh_files(session: Session, views: Sequence[ReservationView], facts: 
     return _written(session, write)
 
 
-def update_entry(session: Session, view: ReservationView, views: Sequence[ReservationView], facts: EntryFacts) -> None:
+def update_entry(session: Session, view: ReservationView, facts: EntryFacts) -> None:
     """Write the entry of one reservation again, whose boxes have got an address, and the cached list.
 
     Args:
         session: the command's.
         view: the reservation.
-        views: all of the user's live reservations, with it.
         facts: what its entry was made of.
     """
 
     def write() -> None:
         rules = ssh_files.NameRules(facts.own, session.current_endpoint)
-        ssh_files.rewrite(session.folder, view, views, session.endpoint, facts.keys, rules)
+        ssh_files.rewrite(session.folder, view, session.endpoint, facts.keys, rules)
 
     if _written(session, write):
-        cache_list(session, views)
+        cache_view(session, view)
+
+
+def cache_view(session: Session, view: ReservationView) -> None:
+    """Replace one reservation in the cached list; the others stay as they were read last, and so does its time."""
+    found = find_cached(session)
+    if found is None:
+        return
+    cache_list(session, [view if other.id == view.id else other for other in found[1]])
+    with contextlib.suppress(OSError):
+        os.utime(session.folder / FILE, (found[0].timestamp(),) * 2)
 
 
 def _written(session: Session, write: Callable[[], None]) -> bool:

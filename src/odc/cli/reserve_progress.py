@@ -36,7 +36,6 @@ class LocalFilesWriter:
     session: Session
     name: str = ""
     _facts: local_state.EntryFacts | None = field(default=None, init=False)
-    _views: tuple[ReservationView, ...] = field(default=(), init=False)
     _named: tuple[object, ...] = field(default=(), init=False)
     _written: tuple[object, ...] = field(default=(), init=False)
 
@@ -49,21 +48,19 @@ class LocalFilesWriter:
         if not ssh_files.has_boxes(view):
             return
         named = (view.attempt, view.name)
-        written = (*named, *((box.name, box.ssh) for box in view.boxes))
+        written = (*named, view.state, *((box.name, box.ssh) for box in view.boxes))
         is_new = written != self._written
         if named != self._named or (is_new and self._facts is None):
             self._facts = None
-            self._views = self.session.client().reservations().reservations
+            views = self.session.client().reservations().reservations
             with contextlib.suppress(OSError, InvalidRequest):  # what writes the files reports it
-                self._facts = local_state.read_facts(self.session, self._views)
-            local_state.update(self.session, self._views, self._facts)
+                self._facts = local_state.read_facts(self.session, views)
+            local_state.update(self.session, views, self._facts)
             self.name = ssh_setup.ssh_name(self.session, view)
+        elif is_new and self._facts is not None:
+            local_state.update_entry(self.session, view, self._facts)
         else:
-            self._views = tuple(view if other.id == view.id else other for other in self._views)
-            if is_new and self._facts is not None:
-                local_state.update_entry(self.session, view, self._views, self._facts)
-            else:
-                local_state.cache_list(self.session, self._views)
+            local_state.cache_view(self.session, view)
         self._named, self._written = named, written
 
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from odc.api.messages.reservations import BoxView, ReservationView, SshView
 from odc.cli.ssh_probe import is_loopback
-from odc.domain.commands import gpu_dev
 from odc.domain.names import short
+from odc.domain.status import Status
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*", re.ASCII)
 QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
-_NOWHERE = SshView(host="not-ready.invalid", port=22, user="dev", command="")
-"""Where a box is that is not made yet. No name ends in `.invalid` (RFC 2606)."""
+NOWHERE = "not-ready.invalid"
+"""The host of a box that is not ready yet. No name ends in `.invalid` (RFC 2606)."""
 _SOCKET_LENGTH = 90
 """Characters of a ControlPath: 108 for a socket's address, less what ssh appends while it makes one."""
 
@@ -59,11 +60,23 @@ def alias(name: str, view_id: str) -> str:
     return f"{name}.{short(view_id)}"
 
 
+class Cloud(NamedTuple):
+    """The cloud of a box.
+
+    Attributes:
+        here: it is on this machine, and so are its loopback addresses.
+        program: `gpu-dev` as it is typed for it.
+    """
+
+    here: bool
+    program: str
+
+
 def block(
-    view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str, here: bool = True
+    view: ReservationView, box: BoxView, known: Path, names: tuple[str, ...], last_lines: str, cloud: Cloud
 ) -> str:
-    """Return the block of a box; empty if ssh could misread a value. That of a box that is not made yet refuses to
-    connect.
+    """Return the block of a box; empty if ssh could misread a value. That of a box that is not ready yet refuses to
+    connect: its port may be open and answer nothing.
 
     Args:
         view: its reservation.
@@ -71,9 +84,10 @@ def block(
         known: the file with the pinned host key.
         names: how ssh shall know it.
         last_lines: the lines that depend on the user: the keys to try, and newer options to override.
-        here: the cloud is on this machine, and so are its loopback addresses.
+        cloud: of the box.
     """
-    ssh = box.ssh or _NOWHERE
+    ready = box.ssh if view.state is Status.ACTIVE else None
+    ssh = ready or SshView(host=NOWHERE, port=22, user="dev", command="")
     if not all(WORD.fullmatch(word) for word in (view.name, box.name, ssh.host, ssh.user)):
         return ""
     kind = view.host_key.split()[0]
@@ -87,7 +101,8 @@ def block(
         f"  HostKeyAlgorithms {algorithms}\n"
         f"  UserKnownHostsFile {quoted(known)}\n"
         f"  ControlPath {_control_path(known.parent, view, box)}\n"
-        f"{'' if box.ssh else _not_ready(view.name, here)}{_FIXED}{_no_detour(ssh.host) if here else ''}{last_lines}"
+        f"{'' if ready else _not_ready(view.name, cloud)}{_FIXED}"
+        f"{_no_detour(ssh.host) if cloud.here else ''}{last_lines}"
     )
 
 
@@ -99,12 +114,12 @@ def _control_path(folder: Path, view: ReservationView, box: BoxView) -> str:
     return quoted(path) if len(str(path)) <= _SOCKET_LENGTH else "none"
 
 
-def _not_ready(name: str, here: bool) -> str:
+def _not_ready(name: str, cloud: Cloud) -> str:
     """Return the lines that refuse to connect. They set the same options as those of a box that is there, so that what
     ssh makes of the entry can be asked before.
     """
-    text = f"{name} had no box when this was written; to wait for it: " + gpu_dev(f"connect {name}")
-    bind = "  BindAddress 0.0.0.0\n" if here else ""
+    text = f"{name} was not ready when this was written; to wait for it: {cloud.program} connect {name}"
+    bind = "  BindAddress 0.0.0.0\n" if cloud.here else ""
     return f"  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n{bind}  LogLevel QUIET\n"
 
 

@@ -30,6 +30,7 @@ from odc.host import write_atomically
 SUFFIX = ssh_names.SUFFIX
 KNOWN = "-known_hosts"
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9@:/._-]+", re.ASCII)
 _CLOCK_TICK_S = 0.01
 _REACHABLE = (Status.PREPARING, Status.ACTIVE)
 Own = Callable[[Sequence[str]], Collection[str]]
@@ -88,7 +89,8 @@ def sync(
     wanted: dict[str, str] = {}
     shown = list(filter(has_boxes, views))
     for view in shown:
-        wanted |= _files(folder, view, identities.lines, rules.own, endpoint, _others(view, shown))
+        others = [other.name for other in shown if other.name != view.name]
+        wanted |= _files(folder, view, identities.lines, rules, endpoint, others)
     folder.mkdir(mode=0o700, exist_ok=True)
     _write(folder, wanted, identities)
     for path in ssh_names.entries(folder):
@@ -99,33 +101,26 @@ def sync(
     _follow_entries(folder, rules)
 
 
-def rewrite(
-    folder: Path,
-    view: ReservationView,
-    views: Iterable[ReservationView],
-    endpoint: str,
-    identities: Identities,
-    rules: NameRules,
-) -> None:
-    """Write the files of one reservation again, whose boxes have got an address since `sync`. The files of others stay:
-    they may have ended since.
+def rewrite(folder: Path, view: ReservationView, endpoint: str, identities: Identities, rules: NameRules) -> None:
+    """Write the files of one reservation again, whose boxes have got an address since `sync`. The files of others stay
+    as other commands have left them: reservations may have begun and ended since.
 
     Args:
         folder: `~/.gpu-dev`.
         view: the reservation.
-        views: those of `sync`.
         endpoint: of the cloud.
         identities: as for `sync`.
         rules: as for `sync`.
     """
-    others = _others(view, filter(has_boxes, views))
-    _write(folder, _files(folder, view, identities.lines, rules.own, endpoint, others), identities)
+    here = [path for path in ssh_names.entries(folder) if is_of(path, endpoint)]
+    others = [ssh_names.name_of(path) for path in here if path != config_path(folder, view.id)]
+    _write(folder, _files(folder, view, identities.lines, rules, endpoint, others), identities)
     _follow_entries(folder, rules)
 
 
-def _others(view: ReservationView, views: Iterable[ReservationView]) -> list[str]:
-    """Return the names of the other reservations."""
-    return [other.name for other in views if other.name != view.name]
+def _program(endpoint: str, current: str) -> str:
+    """Return `gpu-dev` as it is typed for this cloud, as far as its endpoint is plain words."""
+    return f"gpu-dev --endpoint {endpoint}" if endpoint != current and _PLAIN.fullmatch(endpoint) else "gpu-dev"
 
 
 def _follow_entries(folder: Path, rules: NameRules) -> None:
@@ -139,7 +134,7 @@ def _follow_entries(folder: Path, rules: NameRules) -> None:
 
 def write_entry(folder: Path, view: ReservationView, endpoint: str, identities: Identities) -> None:
     """Write the files of one reservation into any folder, where the user's own cannot be written to."""
-    _write(folder, _files(folder, view, identities.lines, _none, endpoint), identities)
+    _write(folder, _files(folder, view, identities.lines, ANY_NAME, endpoint), identities)
 
 
 def _write(folder: Path, wanted: dict[str, str], identities: Identities) -> None:
@@ -179,7 +174,7 @@ def is_of(path: Path, endpoint: str) -> bool:
 
 
 def _files(
-    folder: Path, view: ReservationView, last_lines: str, own: Own, endpoint: str, others: Sequence[str] = ()
+    folder: Path, view: ReservationView, last_lines: str, rules: NameRules, endpoint: str, others: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return file name to text, of one reservation; empty if its values are not plain words.
 
@@ -192,13 +187,14 @@ def _files(
         return {}
     context = ssh_names.context_of(endpoint)
     plain = dict.fromkeys([view.name, *(box.name for box in view.boxes)])
-    users = set(own([*plain, *(f"{name}.{context}" for name in plain)]))
+    users = set(rules.own([*plain, *(f"{name}.{context}" for name in plain)]))
     known = folder / f"{short(view.id)}{KNOWN}"
+    cloud = ssh_entry.Cloud(is_local(endpoint), _program(endpoint, rules.current))
     blocks = []
     for box in view.boxes:
         named = (view.name, box.name) if box.rank == 0 else (box.name,)
         names = tuple(host for name in named for host in _hosts(name, context, view.id, others, users))
-        blocks.append(ssh_entry.block(view, box, known, names, last_lines, is_local(endpoint)))
+        blocks.append(ssh_entry.block(view, box, known, names, last_lines, cloud))
     if not all(blocks):
         return {}
     return {
@@ -228,8 +224,9 @@ def options_of(path: Path) -> list[str]:
 
 
 def files_of(folder: Path, endpoint: str) -> list[Path]:
-    """Return the files of a cloud's reservations, even while its daemon does not answer."""
-    return [path for path in ssh_names.entries(folder) if is_of(path, endpoint)]
+    """Return the files of a cloud's reservations that have boxes, even while its daemon does not answer."""
+    here = (path for path in ssh_names.entries(folder) if is_of(path, endpoint))
+    return [path for path in here if ssh_entry.NOWHERE not in ssh_names.text_of(path)]
 
 
 def names_of(folder: Path, endpoint: str) -> list[str]:

@@ -115,13 +115,15 @@ def test_a_name_without_a_box_yet_says_how_to_wait_for_it(tmp_path: Path) -> Non
     assert ssh_says(tmp_path, "train") == told.replace("gpu-dev", f"gpu-dev --endpoint {HERE}", 1)
 
 
-def test_an_entry_that_is_written_again_brings_no_ended_one_back(tmp_path: Path) -> None:
-    planned = on_this_machine(0, boxes=(a_box(ssh=None),))
-    ended = on_this_machine(30123, id=OTHER_ID, name="other")
-    ssh_files.sync(tmp_path, (planned, ended), HERE, LATER)
+def test_an_entry_that_is_written_again_leaves_the_names_of_later_ones(tmp_path: Path) -> None:
+    planned = on_this_machine(1, state=Status.PREPARING)
+    other = on_this_machine(2, id=OTHER_ID, name="train-0")
     ssh_files.sync(tmp_path, (planned,), HERE, LATER)
-    ssh_files.rewrite(tmp_path, on_this_machine(30122), HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
-    assert [path.name for path in ssh_names.entries(tmp_path)] == [ssh_files.config_path(tmp_path, ID).name]
+    # Another command, while the first one waits.
+    ssh_files.sync(tmp_path, (planned, other), HERE, LATER)
+    ssh_files.rewrite(tmp_path, on_this_machine(1), HERE, ssh_identities.NONE, ssh_files.ANY_NAME)
+    assert (port_of(tmp_path, "train"), port_of(tmp_path, "train-0")) == (1, 2)
+    assert "train-0" not in ssh_names.hosts_in(ssh_files.config_path(tmp_path, ID))
 
 
 def test_a_name_in_two_clouds_leads_into_neither_and_both_have_another(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _not_ready(name: str, cloud: Cloud) -> str:
     """
     text = f"{name} was not ready when this was written; to wait for it: {cloud.program} connect {name}"
     bind = "  BindAddress 0.0.0.0\n" if cloud.here else ""
-    return f"  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n{bind}  LogLevel QUIET\n"
+    return f"{_refuse(text)}{bind}"
 
 
 def _no_detour(host: str) -> str:
@@ -140,4 +140,9 @@ def refusal(name: str, others: Sequence[str]) -> str:
     """
     instead = " or ".join(f"ssh {other}" for other in others)
     text = f"{name} is the name of {len(others)} reservations in different clouds: {instead}"
-    return f"Host {name}\n  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n  ControlPath none\n  LogLevel QUIET\n"
+    return f"Host {name}\n{_refuse(text)}  ControlPath none\n"
+
+
+def _refuse(text: str) -> str:
+    """Return the lines by which ssh prints a text of plain words instead of connecting."""
+    return f"  ProxyCommand sh -c 'echo \"{text}\" >&2; exit 1'\n  LogLevel QUIET\n"

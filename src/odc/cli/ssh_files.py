@@ -32,7 +32,7 @@ KNOWN = "-known_hosts"
 _KEY = re.compile(r"ssh-[a-z0-9-]+ [A-Za-z0-9+/=]+", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9@:/._-]+", re.ASCII)
 _CLOCK_TICK_S = 0.01
-_REACHABLE = (Status.PREPARING, Status.ACTIVE)
+_HAVE_BOXES = (Status.PREPARING, Status.ACTIVE)
 Own = Callable[[Sequence[str]], Collection[str]]
 
 
@@ -62,7 +62,7 @@ ANY_NAME = NameRules()
 
 def has_boxes(view: ReservationView) -> bool:
     """Whether the reservation has boxes of the user's: they are there, or are being made."""
-    return bool(view.mine and view.state in _REACHABLE and view.boxes and view.host_key)
+    return bool(view.mine and view.state in _HAVE_BOXES and view.boxes and view.host_key)
 
 
 def sync(

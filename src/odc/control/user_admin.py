@@ -199,13 +199,7 @@ class Users:
         ends = [events.of_user(one, EventKind.MOVED, told) for one in (user.principal, principal)]
         moved = _with_disk_events(moved, user, _named(fresh), events)
         changes = _given_away(user, principal, (fresh,), moved, tuple(ends))
-        named = [
-            f"{old.name} as {new.name}" if old.name != new.name else new.name
-            for old, new in zip(disks, given, strict=True)
-        ]
-        answer = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had"
-        answer += f"; disks: {', '.join(named)}" if named else ""
-        answer += f"; reservations: {', '.join(record.name for record in live)}" if live else ""
+        answer = f"{login} (uid {uid}) has what {user.name} ({user.principal}) had" + _what_moved(disks, given, live)
         return changes, answer if fresh.keys else f"{answer}. {login} has no SSH key yet"
 
     def _login(self, to: str) -> tuple[int, str]:
@@ -261,6 +255,15 @@ class Users:
 
 def _named(user: User) -> str:
     return f"{user.name} ({user.principal})"
+
+
+def _what_moved(disks: Sequence[Disk], given: Sequence[Disk], live: Sequence[Reservation]) -> str:
+    """Return the disks, with their new names where these differ, and the reservations, to be added to a sentence."""
+    named = [
+        old.name if old.name == new.name else f"{old.name} as {new.name}" for old, new in zip(disks, given, strict=True)
+    ]
+    text = f"; disks: {', '.join(named)}" if named else ""
+    return text + (f"; reservations: {', '.join(record.name for record in live)}" if live else "")
 
 
 def _with_disk_events(changes: Sequence[Change], user: User, to: str, events: OperatorEvents) -> list[Change]:

@@ -30,7 +30,7 @@ from odc.adapters.memory.cluster import MemoryCluster
 from odc.adapters.sql.state_store import SqlStateStore
 from odc.api.long_poll import WakeListener
 from odc.control.context import Policy
-from odc.control.reconcile import IDLE_INTERVAL
+from odc.control.pass_loop import IDLE_INTERVAL
 from odc.domain.box import BoxName, BoxSpec
 from odc.domain.node import Node
 from odc.domain.promise import ready_by

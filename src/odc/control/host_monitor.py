@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 TASK_KEY = "host"
 INTERVAL = timedelta(seconds=4)
-"""Shorter than the interval of idle passes (`reconcile.IDLE_INTERVAL`), so that each of them starts a check."""
+"""Shorter than the interval of idle passes (`pass_loop.IDLE_INTERVAL`), so that each of them starts a check."""
 FOLLOW_UP_DELAY = timedelta(seconds=1)
 """The pause after a check that found a problem."""
 MAX_BOXES_PER_CHECK = 32

@@ -12,6 +12,9 @@ from odc.domain.errors import ProviderError
 
 log = logging.getLogger(__name__)
 
+IDLE_INTERVAL = timedelta(seconds=5)
+"""Time between two passes when nothing is due and nothing wakes one. Boxes are only seen by listing them,
+so this is also how late a box that stopped by itself is noticed."""
 RETRY_INTERVAL = timedelta(seconds=1)
 """Pause after a pass that failed, or that another process has the lease for."""
 MIN_PAUSE = timedelta(milliseconds=1)
@@ -73,5 +76,7 @@ class PassLoop:
             log.warning("pass failed", extra={"reason": error.message})
             self._reconciler.note_failure(error.message)
             return RETRY_INTERVAL
+        if report.due is None:
+            return IDLE_INTERVAL
         # At least a little: a time that is due but has no effect must not make a busy loop.
-        return max(report.next_due - self._ports.clock.now(), MIN_PAUSE)
+        return max(min(report.due - self._ports.clock.now(), IDLE_INTERVAL), MIN_PAUSE)

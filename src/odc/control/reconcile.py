@@ -2,8 +2,8 @@
 
 Control is level-triggered, as in a Kubernetes controller. A pass never depends on a message about what changed: it
 lists everything that exists, compares it with the records, and takes the next step of each reservation. A wake-up only
-makes the next pass come sooner. So a lost wake-up costs at most `IDLE_INTERVAL`, and a daemon that starts after a crash
-needs no special recovery: its first pass is a pass like any other.
+makes the next pass come sooner. So a lost wake-up costs at most `pass_loop.IDLE_INTERVAL`, and a daemon that starts
+after a crash needs no special recovery: its first pass is a pass like any other.
 
 **The steps of a pass, in this order**
 
@@ -59,7 +59,7 @@ planned times, not from the moment when a pass noticed something: a late pass mu
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -93,9 +93,6 @@ log = logging.getLogger(__name__)
 
 LEFTOVERS_INTERVAL = timedelta(minutes=10)
 """Time between two clean-ups of what attempts have left whose process died."""
-IDLE_INTERVAL = timedelta(seconds=5)
-"""Time between two passes when nothing is due and nothing wakes one. Boxes are only seen by listing them,
-so this is also how late a box that stopped by itself is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +102,14 @@ class PassReport:
     Attributes:
         committed: transactions written.
         lost: transactions dropped because another writer was first.
-        next_due: when there is something to do at the latest, even if nothing wakes the next pass.
+        due: when a reservation or a task needs the next pass, even if nothing wakes one: at once if this pass has
+            written something; None if nothing is known to need one. What changes by itself, such as a box that stops,
+            is only seen by passes from time to time.
     """
 
     committed: int
     lost: int
-    next_due: datetime
+    due: datetime | None
 
 
 class Reconciler:
@@ -161,11 +160,11 @@ class Reconciler:
             # Wakes clients that wait for a change, and the next pass: a committed change may allow the next step at
             # once.
             self._ports.wake.notify(changed)
-        next_due = min(_next_due(seen, plans.values()), seen.now + self._storage.due_in)
-        again_in = self._collector.due_in()
-        if again_in is not None:
-            next_due = min(next_due, seen.now + again_in)
-        return PassReport(committed=committed, lost=lost, next_due=next_due)
+        due = [at for at in _due_times(seen, plans.values(), self._policy) if at > seen.now]
+        pauses = (self._storage.due_in, self._collector.due_in())
+        due += [seen.now + pause for pause in pauses if pause is not None]
+        due += [seen.now] if committed else []
+        return PassReport(committed=committed, lost=lost, due=min(due, default=None))
 
     def reconcile_with_tasks(self, budget: timedelta) -> PassReport:
         """Run one pass and its tasks, and apply their outcomes: for a process that ends afterwards.
@@ -184,9 +183,7 @@ class Reconciler:
         report = self.reconcile_once()
         while (left := end - self._ports.clock.since_boot()) > timedelta(0) and self._runner.join(left):
             more = self.reconcile_once()
-            report = PassReport(
-                committed=report.committed + more.committed, lost=report.lost + more.lost, next_due=more.next_due
-            )
+            report = PassReport(committed=report.committed + more.committed, lost=report.lost + more.lost, due=more.due)
         return report
 
     def note_failure(self, why: str) -> None:
@@ -271,13 +268,21 @@ def _boxes_to_probe(seen: Observation, status: ClusterStatus) -> list[BoxSeen]:
     return [box for box in boxes if box.uid in active and box.state is BoxState.RUNNING]
 
 
-def _next_due(seen: Observation, plans: Iterable[PlannedPool]) -> datetime:
-    """Return when a reservation needs a pass at the latest, by its record or its slot."""
-    latest = seen.now + IDLE_INTERVAL
-    faults = filter(None, map(attrgetter("fault"), seen.stored.reservations))
-    times = [fault.next_try for fault in faults]
-    times += [r.expires_at for r in seen.all_placed if r.state is State.ACTIVE and r.expires_at is not None]
+def _due_times(seen: Observation, plans: Iterable[PlannedPool], policy: Policy) -> Iterator[datetime]:
+    """Yield when reservations need a pass, by their records and slots; also times that have passed."""
+    yield from (fault.next_try for fault in filter(None, map(attrgetter("fault"), seen.stored.reservations)))
+    for record in seen.all_placed:
+        yield from _limits_of(record, policy)
     for planned in plans:
-        if planned.earliest is not None and planned.earliest < latest:
-            times += [slot.start for slot in planned.slots.values() if slot.start < latest]
-    return min((due for due in times if seen.now < due < latest), default=latest)
+        if planned.earliest is not None and planned.earliest > seen.now:
+            yield planned.earliest
+        elif planned.earliest is not None:
+            yield from (slot.start for slot in planned.slots.values())
+
+
+def _limits_of(record: Reservation, policy: Policy) -> Iterator[datetime]:
+    """Yield the times until which a placed reservation may stay as it is."""
+    if record.state is State.ACTIVE and record.expires_at is not None:
+        yield record.expires_at
+    if record.state is State.ACTIVE and record.missing_since is not None:
+        yield record.missing_since + policy.missing

@@ -98,9 +98,9 @@ class StorageMaintenance:
         self._status = found if isinstance(found, StorageStatus) else stored
 
     @property
-    def due_in(self) -> timedelta:
-        """Return how long until the next round should start."""
-        return self._sweeps.due_in(STORAGE, INTERVAL)
+    def due_in(self) -> timedelta | None:
+        """Return how long until a round that was asked for should start; None if none was."""
+        return self._sweeps.asked_in(STORAGE)
 
     def start_if_due(self, runner: Runner, now: datetime | None, epoch: int) -> None:
         """Start a round unless one runs or was done lately, by this process or another one.

@@ -31,6 +31,7 @@ class Sweeps:
         # another process has taken. Saves the question in most passes.
         self._due: dict[str, timedelta] = {}
         self._ask_again: dict[str, timedelta] = {}
+        self._asked: set[str] = set()
 
     def take(self, name: str, interval: timedelta, now: datetime | None) -> bool:
         """Whether this process should do the sweep now. Then no process does it again until the interval is over.
@@ -52,6 +53,7 @@ class Sweeps:
             self._ask_again[name] = since_boot + RETRY
             return False
         self._due[name] = since_boot + interval
+        self._asked.discard(name)
         return True
 
     def ask(self, name: str, delay: timedelta = timedelta(0)) -> None:
@@ -62,10 +64,13 @@ class Sweeps:
         """
         self._leases.expire_lease(name)
         self._due[name] = self._clock.since_boot() + delay
+        self._asked.add(name)
         self._ask_again.pop(name, None)
 
-    def due_in(self, name: str, interval: timedelta) -> timedelta:
-        """How long until the sweep is due, as far as this process knows; else the interval."""
-        left = self._due.get(name, timedelta(0)) - self._clock.since_boot()
+    def asked_in(self, name: str) -> timedelta | None:
+        """How long until a sweep is due that this process has asked for; None if there is none."""
+        if name not in self._asked:
+            return None
+        left = self._due[name] - self._clock.since_boot()
         # One that is due and was not taken is at work, here or in another process.
-        return left if left > timedelta(0) else interval
+        return left if left > timedelta(0) else None

@@ -38,7 +38,7 @@ def test_the_pass_asks_to_be_called_at_the_end_and_not_after_it() -> None:
     world = World()
     record = world.reserve()
     world.clock.advance(HOUR - 2 * SECOND)
-    assert world.pass_once().next_due == record.expires_at
+    assert world.pass_once().due == record.expires_at
 
 
 def test_a_fault_that_waits_does_not_hide_the_end() -> None:
@@ -48,7 +48,7 @@ def test_a_fault_that_waits_does_not_hide_the_end() -> None:
     world.cluster.faults.add("start_box", ProviderUnavailable("busy"), 10**9)
     world.pass_time(HOUR - 2 * SECOND, step=10 * MINUTE)
     assert world.get(record).fault is not None
-    assert world.pass_once().next_due == record.expires_at
+    assert world.pass_once().due == record.expires_at
 
 
 @pytest.mark.prompt_lists("counts how often the cluster is asked")

@@ -249,9 +249,11 @@ def test_a_sweep_is_done_by_one_process_in_each_interval_and_again_afterwards() 
     assert takers() == [False, False]
     world.clock.advance(RETRY)
     assert takers() == [True, False]
-    other.ask("pruning")
+    other.ask("pruning", SECOND)
+    assert other.asked_in("pruning") == SECOND
+    world.clock.advance(SECOND)
     assert other.take("pruning", 10 * MINUTE, world.clock.now())
-    assert other.due_in("pruning", HOUR) == 10 * MINUTE
+    assert other.asked_in("pruning") is None
 
 
 def test_a_sweep_goes_by_each_process_alone_while_the_clock_cannot_be_trusted() -> None:

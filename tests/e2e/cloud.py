@@ -268,6 +268,8 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         "disk_file_gib": 6,
         **settings,
     }
+    # Disks of all tests of a run are kept, more than one user may have by default.
+    values["limits"] = {"disks_per_user": 1000, **values.get("limits", {})}
     tables = {key: values.pop(key) for key in ("limits", "snapshots") if key in values}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for title, table in tables.items():

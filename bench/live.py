@@ -42,6 +42,7 @@ from odc.domain.node import Node
 from odc.domain.requests import Cancel, Reserve, SetOwnKeys
 from odc.domain.reservation import State
 from odc.domain.resources import Capacity
+from odc.entrypoints.bootstrap.run_cloud import prepare_interpreter
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPjN5Xh8mYv1b4uJx3m2o9c0p7q6r5s4t3u2v1w0x9y8 bench"
 EACH = 10
@@ -195,6 +196,7 @@ def read_once(database: Path) -> float:
 
 def main(number: int, folder: Path) -> None:
     """Measure and print."""
+    prepare_interpreter()
     daemon = BenchedDaemon(folder, nodes_for(number))
     daemon.server.start()
     daemon.fill(number)

@@ -27,6 +27,7 @@ from odc.control.queries import Queries
 from odc.control.status_records import StatusRecords
 from odc.domain.access import Principal
 from odc.domain.reservation import Reservation, State
+from odc.entrypoints.bootstrap.run_cloud import prepare_interpreter
 
 TURNS = 11
 PAGE = 100
@@ -82,6 +83,7 @@ class Questions:
 
 def main(folder: Path) -> None:
     """Measure and print."""
+    prepare_interpreter()
     queue = LongQueue(folder)
     plane = queue.daemon.plane
     waiting = [r for r in queue.daemon.store.observe().reservations if r.state is State.QUEUED]

@@ -38,6 +38,7 @@ from odc.domain.records import Change
 from odc.domain.reservation import EndReason, Place, Reservation, Secrets, Spec, State
 from odc.domain.resources import share_of
 from odc.domain.user import User
+from odc.entrypoints.bootstrap.run_cloud import prepare_interpreter
 
 NODES, LIVE, QUEUED = 1250, 1000, 10_000
 USERS = 100
@@ -257,6 +258,7 @@ async def watch(queue: LongQueue) -> dict[str, int]:
 
 def main(folder: Path) -> None:
     """Measure and print."""
+    prepare_interpreter()
     queue = LongQueue(folder)
     database = folder / "odc.db"
     took: dict[str, list[float]] = {"floor": [], "quiet": [], "arrival": [], "early_end": []}

@@ -29,8 +29,8 @@ class FoundGpu:
     island: str = ""
 
 
-class Needs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a request needs of its nodes, in addition to units of its type.
+class Needs(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a request needs of its nodes, in addition to units of its type. Part of no cycle, so without `gc`.
 
     A record with an unknown need cannot be read: to ignore the need would be wrong.
 

@@ -2,6 +2,9 @@
 
 The spec is stored once and never changes. What changes is in the record around it, under a version number that
 every write compares. State changes go through `lifecycle.py` only.
+
+`gc=False`: a frozen record refers to nothing that could refer to it, so it is part of no cycle, and the garbage
+collector need not go through the fields of thousands of records.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ class EndReason(StrEnum):
     FAILED = "failed"
 
 
-class Spec(msgspec.Struct, frozen=True, kw_only=True):
+class Spec(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """The request of a reservation.
 
     Attributes:
@@ -82,7 +85,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         return timedelta(hours=self.hours)
 
 
-class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
+class SlotRecord(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """The planned start and nodes of a queued reservation. An estimate is not a promise."""
 
     start: Instant
@@ -90,7 +93,7 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
     estimate: bool = False
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Place(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """The place of one box of the current attempt, and what the box got there.
 
     Attributes:
@@ -123,7 +126,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             msgspec.structs.force_setattr(self, "first_version_port", 0)
 
 
-class Phase(msgspec.Struct, frozen=True, kw_only=True):
+class Phase(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One step of getting ready or of ending, and how long it took."""
 
     name: str
@@ -211,7 +214,7 @@ class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: int = 0
 
 
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+class Reservation(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """One reservation's record.
 
     Attributes:

@@ -16,18 +16,36 @@ ATTEMPT_S = 5.0
 def request(layout: Layout, path: str, method: str = "GET", body: object = None) -> Any:
     """The answer, decoded; text that is not JSON as it is.
 
+    Args:
+        layout: of the cluster.
+        path: with the query.
+        method: of HTTP. PATCH merges.
+        body: is sent as JSON; bytes are YAML.
+
     Raises:
         OSError: the server cannot be reached, or answers with an error (`urllib.error.HTTPError`).
     """
     kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    kind = "application/yaml" if isinstance(body, bytes) else kind
     headers = {"Authorization": f"Bearer {_token(layout)}", "Content-Type": kind}
-    data = None if body is None else json.dumps(body).encode()
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     asked = urllib.request.Request(f"{layout.api}{path}", data, headers, method=method)
     context = ssl.create_default_context(cafile=str(layout.certificates / "ca.crt"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     with opener.open(asked, timeout=ATTEMPT_S) as answer:
         text = answer.read().decode()
     return json.loads(text) if text.startswith(("{", "[")) else text
+
+
+def exists(layout: Layout, path: str) -> bool:
+    """Whether there is an object at this path."""
+    try:
+        request(layout, path)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return False
+        raise
+    return True
 
 
 def is_ready(layout: Layout) -> bool:

@@ -6,14 +6,15 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.error import HTTPError
 
 import pytest
-from tests.cluster import api, archive, lifecycle, node
+from tests.cluster import api, archive, disks, lifecycle, node
 from tests.cluster.layout import Layout, default_number
 from tests.waiting import eventually
 
 SHELL_IMAGE = "odc.test/shell:1"
+GROUPS = {"volumesnapshots": "apis/snapshot.storage.k8s.io/v1"}
+"""The path of kinds that are not of the core group."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Namespace:
 
     def get(self, kind: str, name: str) -> Any:
         return api.request(self.layout, f"{self._path(kind)}/{name}")
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object and wait until it is gone."""
+        path = f"{self._path(kind)}/{name}"
+        api.request(self.layout, path, "DELETE")
+        eventually(f"{kind}/{name} is gone", lambda: not api.exists(self.layout, path))
 
     def log(self, pod: str) -> str:
         return str(api.request(self.layout, f"{self._path('pods')}/{pod}/log"))
@@ -46,7 +53,7 @@ class Namespace:
         return eventually(f"pod {pod} is {phase}", found)
 
     def _path(self, kind: str) -> str:
-        return f"/api/v1/namespaces/{self.name}/{kind}"
+        return f"/{GROUPS.get(kind, 'api/v1')}/namespaces/{self.name}/{kind}"
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +63,9 @@ def cluster() -> Iterator[Layout]:
     running = lifecycle.is_up(layout)
     if not running:
         lifecycle.up(layout)
+    # A test that was killed may have left faults.
+    disks.set_faults(layout, {})
+    disks.start(layout)
     path = layout.state / "shell.tar"
     archive.shell_image(path, SHELL_IMAGE)
     for each in layout.nodes:
@@ -72,17 +82,8 @@ def namespace(cluster: Layout) -> Iterator[Namespace]:
     api.request(cluster, "/api/v1/namespaces", "POST", {"metadata": {"name": name}})
     made = Namespace(cluster, name)
     # Pods are refused before the controllers have created it.
-    eventually("the namespace has its service account", lambda: _exists(cluster, f"{name}/serviceaccounts/default"))
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    eventually("the namespace has its service account", lambda: api.exists(cluster, account))
     yield made
     api.request(cluster, f"/api/v1/namespaces/{name}", "DELETE")
-    eventually(f"namespace {name} is gone", lambda: not _exists(cluster, name))
-
-
-def _exists(layout: Layout, path: str) -> bool:
-    try:
-        api.request(layout, f"/api/v1/namespaces/{path}")
-    except HTTPError as error:
-        if error.code == 404:
-            return False
-        raise
-    return True
+    eventually(f"namespace {name} is gone", lambda: not api.exists(cluster, f"/api/v1/namespaces/{name}"))

@@ -15,7 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster import api, archive, certificates, cgroups, control_plane, gpus, network, node, processes, programs
+from tests.cluster import (
+    api,
+    archive,
+    certificates,
+    cgroups,
+    control_plane,
+    disks,
+    gpus,
+    network,
+    node,
+    processes,
+    programs,
+)
 from tests.cluster.layout import Layout, Node
 from tests.waiting import eventually
 
@@ -60,6 +72,7 @@ def start_node(each: Node) -> None:
     node.start_kubelet(each)
     node.start_proxy(each)
     gpus.start(each)
+    disks.start_on(each)
 
 
 def _start(layout: Layout) -> None:
@@ -74,10 +87,13 @@ def _start(layout: Layout) -> None:
     for each in layout.nodes:
         node.prepare(each)
         gpus.prepare(each)
+    disks.prepare(layout)
     with ThreadPoolExecutor() as pool:
         nodes = pool.map(start_node, layout.nodes)
         start_control_plane(layout)
+        disks.define(layout)
         list(nodes)
+        disks.start(layout)
     wait_until_ready(layout)
 
 
@@ -115,10 +131,10 @@ def wait_until_ready(layout: Layout) -> None:
 
 
 def _is_ready(layout: Layout) -> bool:
-    of_nodes = [f"{name}-{each.number}" for each in layout.nodes for name in ("kubelet", "proxy", "gpus")]
-    for part in (*control_plane.PARTS, *of_nodes):
+    of_nodes = [f"{name}-{each.number}" for each in layout.nodes for name in ("kubelet", "proxy", "gpus", "disks")]
+    for part in (*control_plane.PARTS, *disks.PARTS, *of_nodes):
         processes.check_running(layout, part)
-    return api.is_ready(layout) and is_up(layout)
+    return api.is_ready(layout) and is_up(layout) and disks.is_ready(layout)
 
 
 def _remove(layout: Layout) -> None:

@@ -67,14 +67,16 @@ class Group:
         return CACHE / f"{self.name}-{digest.hexdigest()[:16]}"
 
 
+CSI = Group("csi")
 GROUPS = (
     Group("kubernetes", variables=(f"k8s.io/component-base/version.gitVersion={KUBERNETES}",)),
     Group("containerd"),
     # Without seccomp every pod fails: the runtime's default profile needs it.
     Group("runc", environment=(("CGO_ENABLED", "1"),), flags=("-trimpath", "-buildvcs=false", "-tags=seccomp")),
     Group("dns"),
-    Group("csi"),
+    CSI,
     Group("gpus"),
+    Group("disks"),
 )
 
 
@@ -134,7 +136,7 @@ def _build_group(group: Group, target: Path) -> None:
     source = SOURCES / group.name
     environment = {**os.environ, **dict(group.environment), "GOWORK": "off"}
     _run(group.name, [*group.command, "-o", f"{target}/", "tool"], source, environment)
-    if group.name == "csi":
+    if group == CSI:
         downloaded = _run(group.name, ["go", "mod", "download", "-json", SNAPSHOT_CRDS], source, environment)
         definitions = Path(json.loads(downloaded)["Dir"], "config", "crd")
         shutil.copytree(definitions, target / "crd", copy_function=shutil.copyfile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +47,12 @@ def test_a_command_of_the_operator_loads_nothing_that_only_the_daemon_needs(ada:
     loaded = set(IMPORTED.findall(done.err))
     assert "odc.entrypoints.bootstrap.local" in loaded
     assert not {name.partition(".")[0] for name in loaded} & {"litestar", "sqlalchemy", "uvicorn"}
+
+
+@pytest.mark.parametrize("program", ["gpu_dev", "odc"])
+def test_an_interrupt_during_the_imports_ends_silently(tmp_path: Path, program: str) -> None:
+    # Stands for a module that is being imported at the moment of Ctrl+C.
+    (tmp_path / "click.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    command = [sys.executable, "-m", f"odc.entrypoints.{program}", "--version"]
+    done = subprocess.run(command, env={"PYTHONPATH": f"{tmp_path}:{SOURCE}"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

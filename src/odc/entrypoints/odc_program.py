@@ -1,0 +1,64 @@
+"""The program of `odc`: reads the environment, chooses the backend, runs a command, and ends with its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from odc.cli.ascii import fit_streams
+from odc.entrypoints.process_environment import clean_own, started_with
+from odc.operator.backend import Backend
+from odc.operator.commands import run
+from odc.operator.invocation import Program
+from odc.operator.settings import Settings
+
+ENDED = 143
+SERVER = ("sqlalchemy", "litestar", "uvicorn")
+"""What only the daemon imports, but no command of the operator does without."""
+
+
+def main() -> None:
+    """Run one command and end the process with its exit code."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(ENDED)
+
+    ignored = clean_own(os.environ)
+    # A command that is ended by `kill` must clean up too; the daemon has its own signal handling.
+    signal.signal(signal.SIGTERM, end)
+    if "serve" not in sys.argv[1:]:
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, end)
+        fit_streams(started_with())  # the daemon's log is not restricted to ASCII
+    program = Program(
+        make_backend=_make_backend,
+        serve=_serve,
+        ignored=tuple(ignored),
+        settings_file=os.environ.get("ODC_CONFIG", ""),
+    )
+    sys.exit(run(sys.argv[1:], program))
+
+
+def _make_backend(settings: Settings) -> Backend:
+    """Return the backend, imported only now: the client-only installation has none, and `odc` reports that when one is
+    needed.
+
+    Raises:
+        ModuleNotFoundError: it is such an installation.
+    """
+    for name in SERVER:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    from odc.entrypoints.bootstrap import LocalBackend
+
+    return LocalBackend(settings, dict(os.environ))
+
+
+def _serve(settings: Settings, file: Path | None) -> None:
+    from odc.entrypoints.bootstrap import LocalBackend
+    from odc.entrypoints.bootstrap.machine import serve
+
+    serve(settings, LocalBackend(settings, dict(os.environ)), file)

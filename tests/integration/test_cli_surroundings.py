@@ -250,3 +250,25 @@ def test_what_cannot_be_read_or_written_ends_with_a_word_and_a_code(ada: Person,
     assert done.code == code, done
     assert "Traceback" not in done.err
     assert code == 0 or "2>" in line or done.err.startswith(("error: ", '{"error"')), done
+
+
+@pytest.mark.parametrize("command", ["list", "list --json", "show one --json", "status", "--help", "completion bash"])
+def test_an_answer_that_cannot_be_written_names_standard_output(ada: Person, command: str) -> None:
+    done = ada.run("bash", "-c", f"gpu-dev {command} >/dev/full")
+    assert done.code == 1
+    assert "standard output cannot be written: No space left on device" in done.err
+
+
+@pytest.mark.parametrize("option", ["--wait", "--no-wait", "--json"])
+def test_a_reservation_is_named_when_the_answer_cannot_be_written(ada: Person, option: str) -> None:
+    words = f"gpu-dev reserve -t t4 -g 1 -h 1 -n full --disk none {option} >/dev/full"
+    done = ada.run("bash", "-c", words)
+    view = ada.view("full")
+    assert done.code == 1
+    message = f"reserved full ({view['id'][:8]}), but standard output cannot be written: No space left on device"
+    assert all(text in done.err for text in (message, "gpu-dev show full", "gpu-dev cancel full")), done.err
+    done = ada.run("bash", "-c", "gpu-dev cancel full >/dev/full")
+    assert done.code == 1
+    assert f"cancelled full ({view['id'][:8]}), but standard output cannot be written" in done.err
+    assert ada.view("full")["state"] in {"ending", "cancelled"}
+    ada.until("full", "cancelled")

@@ -159,6 +159,7 @@ def _cancel_each(
     for number, view in enumerate(views):
         try:
             ended.append(_cancel_one(session, view))
+            session.record_done(f"cancelled {reservation_lookup.listed(ended)}", ("see them", gpu_dev("list --all")))
         except ProviderUnavailable as error:
             # The daemon does not answer: every further request would wait for the same timeout.
             return ended, [*failed, *((left, error) for left in views[number:])]

@@ -144,6 +144,7 @@ def set_(session: Session, key: str, value: str, as_json: bool) -> None:
         meant = f"; did you mean {near}?" if near else f"; there are {', '.join(setters)}"
         raise InvalidRequest(f"no setting {key!r}{meant}", ("for example", gpu_dev("config set github_user NAME")))
     told = setters[key](session, value)
+    session.record_done(f"set {key}", ("see it", gpu_dev("config show")))
     if key != "endpoint":
         local_state.sync(session)
     session.output.json({"key": key, "value": value, "message": told}) if as_json else session.output.line(told)

@@ -33,6 +33,8 @@ class Session:
         endpoint_typed: from the command line; empty if it was not given.
         endpoint_variable: from the environment; empty if it is not set.
         as_json: errors are JSON too.
+        done: what the command has changed already, in words such as `reserved train`; empty for nothing.
+        done_hints: how to see or undo it.
     """
 
     home: Path
@@ -43,6 +45,8 @@ class Session:
     endpoint_typed: str = ""
     endpoint_variable: str = ""
     as_json: bool = False
+    done: str = ""
+    done_hints: tuple[Hint, ...] = ()
     _client: Client | None = field(default=None, repr=False)
     _noted: set[str] = field(default_factory=set, repr=False)
 
@@ -96,6 +100,10 @@ class Session:
         if text not in self._noted:
             self._noted.add(text)
             self.output.note(text)
+
+    def record_done(self, what: str, *hints: tuple[str, str]) -> None:
+        """Record what the command has changed: an error that follows, such as of a full disk, says it."""
+        self.done, self.done_hints = what, tuple(Hint(*hint) for hint in hints)
 
     def client(self) -> Client:
         """The connection to the daemon; created on first use."""

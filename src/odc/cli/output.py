@@ -25,6 +25,8 @@ _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.valu
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 GAP = "  "
 NO_GPUS = "(no GPUs)"
+STANDARD_OUTPUT = "standard output"
+"""The file name in errors of writing the answer."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,8 @@ class Output:
     operator: Callable[[], str] = lambda: "odc"
 
     def line(self, text: str = "") -> None:
-        """Print one line of the answer."""
-        self.out.write("".join(f"{fit(part, self.out)}\n" for part in self._wrapped(text)))
-        self.out.flush()
+        """Print one line of the answer. Raises OSError, with `STANDARD_OUTPUT` as the file's name."""
+        self._write("".join(f"{fit(part, self.out)}\n" for part in self._wrapped(text)))
 
     def lines(self, texts: Iterable[str]) -> None:
         """Print several lines."""
@@ -87,10 +88,16 @@ class Output:
             self.err.flush()
 
     def json(self, value: object) -> None:
-        """Print the answer as JSON."""
+        """Print the answer as JSON. Raises OSError as `line` does."""
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-        self.out.write(_json_for(self.out, text) + "\n")
-        self.out.flush()
+        self._write(_json_for(self.out, text) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from error
 
     def paint(self, text: str, colour: str) -> str:
         """Return the text in a colour if colours are on."""
@@ -130,8 +137,7 @@ class Output:
             rows += needed
         # One write, each line over the old one: the screen never flickers.
         drawn = "".join(f"{fit(text, self.out)}{self._rest_away(text)}\n" for text in (*shown, footer))
-        self.out.write((f"\x1b[{before}F" if before else "") + drawn + "\x1b[J")
-        self.out.flush()
+        self._write((f"\x1b[{before}F" if before else "") + drawn + "\x1b[J")
         return rows + self._rows(footer)
 
     def clear(self) -> int:

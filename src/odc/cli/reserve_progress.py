@@ -75,9 +75,12 @@ def show_progress(session: Session, view: ReservationView, wait: bool, as_json: 
 
     Raises:
         ProviderUnavailable: the daemon does not answer any more; the reservation stays.
+        OSError: the answer cannot be written; the reservation stays.
         SystemExit: 130 if the user interrupted, 1 if the reservation has ended.
     """
     output = session.output
+    ways = ("see it", gpu_dev(f"show {view.name}")), ("cancel it", gpu_dev(f"cancel {view.name}"))
+    session.record_done(f"reserved {screens.title(view)}", *ways)
     writer = LocalFilesWriter(session)
     try:
         view = _planned(session, view)

@@ -14,7 +14,7 @@ from odc.cli.context import Session
 from odc.cli.home import choose_home, home_of_account
 from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
-from odc.cli.output import standard_output
+from odc.cli.output import STANDARD_OUTPUT, standard_output
 from odc.cli.times import clock, local_now
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
@@ -92,19 +92,23 @@ def run(session: Session, arguments: list[str], note: str = "") -> int:
         _give_up(sys.stdout)
         return 0
     except OSError as error:
-        refused = _refused_by_host(error)
+        refused = _refused_by_host(session, error)
         _tell(session, refused)
         return exit_code(refused)
 
 
-def _refused_by_host(error: OSError) -> ProviderRefused:
-    """Return the error for a call that the operating system refused."""
+def _refused_by_host(session: Session, error: OSError) -> ProviderRefused:
+    """Return the error for a call that the operating system refused; it says what the command has done before."""
     from odc.cli.current_folder import refused_without_folder
 
     if gone := refused_without_folder(error):
         return gone
-    place = error.filename or ("this machine" if _can_be_written() else "the answer could not be written")
-    return ProviderRefused(f"{place}: {error.strerror or error}")
+    done = f"{session.done}, but " if session.done else ""
+    place = error.filename or ("this machine" if _can_be_written() else STANDARD_OUTPUT)
+    if place == STANDARD_OUTPUT:
+        _give_up(sys.stdout)
+        place += " cannot be written"
+    return ProviderRefused(f"{done}{place}: {error.strerror or error}", *session.done_hints)
 
 
 def _command(session: Session, arguments: list[str]) -> int:
@@ -134,12 +138,11 @@ def _tell(session: Session, error: OdcError) -> None:
 
 
 def _can_be_written() -> bool:
-    """Whether standard output accepts the buffered output; otherwise the output is discarded."""
+    """Whether standard output accepts the buffered output."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        _give_up(sys.stdout)
         return False
     return True
 

@@ -52,6 +52,19 @@ def own_image(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["podman", "image", "rm", "-f", name], check=True, capture_output=True)
 
 
+def test_commands_that_are_shown_name_the_settings_file_of_the_environment(config: Path) -> None:
+    environment = {"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"], "ODC_CONFIG": config.name}
+    told = {
+        command: subprocess.run(
+            [*ODC, *command.split()], env=environment, cwd=config.parent, capture_output=True, text=True
+        )
+        for command in ("doctor", "down --all", "--config other.toml down")
+    }
+    assert f"run: sudo odc --config {config} up\n" in told["doctor"].stdout
+    assert f" --config {config} down --all --yes\n" in told["down --all"].stderr
+    assert "other.toml" in told["--config other.toml down"].stderr  # what is typed wins
+
+
 @pytest.mark.parametrize("keys", [ENTER, "n" + ENTER, "q" + ENTER + ENTER], ids=["enter", "n", "q"])
 def test_enter_and_no_end_nothing_and_only_yes_goes_on(root: Person, config: Path, keys: str) -> None:
     with terminal(root, *ODC, "--config", str(config), "down", "--all", PYTHONPATH=str(SOURCE)) as screen:

@@ -27,19 +27,24 @@ def main() -> None:
         raise SystemExit(ENDED)
 
     ignored = clean_own(os.environ)
+    sys.argv[1:1] = _settings_file_words(sys.argv[1:], os.environ.get("ODC_CONFIG", ""))
     # A command that is ended by `kill` must clean up too; the daemon has its own signal handling.
     signal.signal(signal.SIGTERM, end)
     if "serve" not in sys.argv[1:]:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGHUP, end)
         fit_streams(started_with())  # the daemon's log is not restricted to ASCII
-    program = Program(
-        make_backend=_make_backend,
-        serve=_serve,
-        ignored=tuple(ignored),
-        settings_file=os.environ.get("ODC_CONFIG", ""),
-    )
-    sys.exit(run(sys.argv[1:], program))
+    sys.exit(run(sys.argv[1:], Program(make_backend=_make_backend, serve=_serve, ignored=tuple(ignored))))
+
+
+def _settings_file_words(arguments: list[str], named: str) -> list[str]:
+    """Return the option that names the settings file of the environment; none if one was typed.
+
+    As an option it is also in the commands that `odc` shows: sudo drops the variable, and without the option they would
+    act on the cloud of the usual file.
+    """
+    is_typed = any(word == "--config" or word.startswith("--config=") for word in arguments)
+    return ["--config", str(Path(named).absolute())] if named and not is_typed else []
 
 
 def _make_backend(settings: Settings) -> Backend:

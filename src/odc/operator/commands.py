@@ -34,10 +34,7 @@ INTERRUPTED = 130
 @click.pass_context
 def group(ctx: click.Context, file: Path | None) -> None:
     """Run a cloud that lends this machine's GPUs."""
-    program: Program = ctx.obj
-    if file is None and program.settings_file:
-        file = Path(program.settings_file)
-    ctx.obj = Invocation(program, file.absolute() if file else None)
+    ctx.obj = Invocation(ctx.obj, file.absolute() if file else None)
 
 
 def _simulated(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:

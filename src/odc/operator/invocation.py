@@ -36,13 +36,11 @@ class Program:
         make_backend: for a set of settings.
         serve: runs the daemon until it is stopped, with settings and their file; None for the usual file.
         ignored: inherited variables that are not used, described for the operator.
-        settings_file: the file named by the environment; empty if it names none.
     """
 
     make_backend: MakeBackend
     serve: Callable[[Settings, Path | None], None]
     ignored: tuple[str, ...] = ()
-    settings_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,21 +168,21 @@ def status_lines(status: StatusView, output: Output) -> list[str]:
 
 
 def _type_table(types: Sequence[TypeView], output: Output) -> list[str]:
-    """Return a row for each type. FREE and the columns up to CORDONED add up to TOTAL; of these, columns of zeros are
-    left out.
+    """Return a row for each type. FREE and the columns up to UNAVAILABLE add up to TOTAL; CORDONED counts some of them
+    again. Of all these, columns of zeros are left out, except FREE.
     """
     rest = {
         "HELD": [view.held for view in types],
         "QUARANTINED": [view.quarantined for view in types],
         "OTHERS": [view.held_by_others for view in types],
         "UNAVAILABLE": [view.unavailable for view in types],
+        "CORDONED": [view.cordoned for view in types],
     }
     columns = {
         "TYPE": [view.name for view in types],
         "TOTAL": [view.total for view in types],
         "FREE": [view.free for view in types],
         **{title: counts for title, counts in rest.items() if any(counts)},
-        "CORDONED": [view.cordoned for view in types],
         "LIVE": [view.live for view in types],
         "QUEUED": [view.queued for view in types],
     }

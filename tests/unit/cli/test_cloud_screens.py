@@ -177,8 +177,8 @@ def test_status_shows_types_nodes_and_what_is_odd() -> None:
         warnings=("the clock jumped",),  # as a server of 0.1.0 sends them
     )
     assert cloud_screens.status_lines(view, an_output(80)) == [
-        "TYPE  TOTAL  FREE  CORDONED  LIVE  QUEUED",
-        "h100  16     6     0         2     1",
+        "TYPE  TOTAL  FREE  LIVE  QUEUED",
+        "h100  16     6     2     1",
         "",
         "NODE    TYPE  FREE  BOXES  STATE",
         "node-1  h100  0/8   1      cordoned",
@@ -190,11 +190,11 @@ def test_status_shows_types_nodes_and_what_is_odd() -> None:
 
 
 def test_status_shows_who_has_the_gpus_that_are_not_free() -> None:
-    mixed = a_type(free=1, held=8, quarantined=2, unavailable=5)
+    mixed = a_type(free=1, held=8, quarantined=2, unavailable=5, cordoned=8)
     view = StatusView(now=NOW, types=(mixed, a_type("a100", total=8, free=4, held=4, live=1, queued=0)), nodes=())
     assert cloud_screens.status_lines(view, an_output(80))[:3] == [
         "TYPE  TOTAL  FREE  HELD  QUARANTINED  UNAVAILABLE  CORDONED  LIVE  QUEUED",
-        "h100  16     1     8     2            5            0         2     1",
+        "h100  16     1     8     2            5            8         2     1",
         "a100  8      4     4     0            0            0         1     0",
     ]
 

@@ -20,6 +20,7 @@ from odc.domain.errors import Conflict, InvariantError, PlaceTaken, ProviderRefu
 from odc.domain.node import Node
 from odc.domain.records import Change
 from odc.domain.reservation import Phase, Place, Reservation, State
+from odc.domain.storage import gib_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class BoxStart:
         return ""
 
     def _disk_size(self) -> str:
-        return f"{self._disk.size_bytes / 2**30:g} GiB" if self._disk else ""
+        return gib_text(self._disk.size_bytes) if self._disk else ""
 
     def _attach(self) -> str:
         self._guard.check_lease()

@@ -79,6 +79,12 @@ def test_a_phase_that_takes_longer_than_its_limit_ends_the_attempt_and_is_named(
     assert ended.under_way is None
 
 
+def test_the_phase_of_the_disk_names_its_size_as_screens_do() -> None:
+    world = World(disk_bytes=53_117_440_000)  # as much as the storage has, not a round number
+    record = world.reserve(disk="proj")
+    assert [(done.name, done.detail) for done in record.phases][:1] == [("disk", "49 GiB")]
+
+
 @pytest.mark.parametrize("phase", StartPhase)
 def test_a_start_that_waits_for_its_node_or_image_names_the_phase_and_its_time(phase: StartPhase) -> None:
     world = World()

@@ -14,6 +14,7 @@ _TO_PASTE = re.compile(
 )
 _WORD = re.compile(r"\([^()]{1,24}\)\S*|\S+")
 _LABEL_AND_FACT = 3
+_OF_A_HISTORY = re.compile(r"\d\d:\d\d:\d\d {2,}\S+ {2,}")
 INDENT = 2
 
 
@@ -25,8 +26,9 @@ def plain(text: str) -> str:
 def wrap_line(text: str, width: int) -> list[str]:
     """Return the text as lines of at most this width, as far as its words and commands allow.
 
-    What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it;
-    a headline of several facts continues a step to the right. A fact that has room on a line of its own is not broken.
+    What follows a gap in the line, such as a fact behind its name, continues under itself where there is room for it,
+    and so does an event of a history behind its time and its actor; a headline of several facts continues a step to the
+    right. A fact that has room on a line of its own is not broken.
     """
     if len(plain(text)) <= width:
         return [text]
@@ -36,6 +38,8 @@ def wrap_line(text: str, width: int) -> list[str]:
     if len(parts) == _LABEL_AND_FACT or (indent and len(parts) > 1):
         column = indent + len(plain(parts[0] + parts[1]))
         margin = column if column <= width // 2 else margin
+    elif (start := _OF_A_HISTORY.match(plain(text))) and start.end() <= width // 2:
+        margin = start.end()
     lines = [" " * indent]
     for gap, part in zip(["", *parts[1::2]], parts[::2], strict=True):
         for number, word in enumerate(_words(part, width - margin)):

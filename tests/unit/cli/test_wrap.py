@@ -19,6 +19,17 @@ def test_a_fact_goes_on_below_itself() -> None:
     ]
 
 
+def test_the_text_of_a_history_goes_on_below_itself() -> None:
+    assert wrap_line("08:18:16  odc  placed on h100-node-1 (1 GPU); SSH answers at the latest 08:21", 60) == [
+        "08:18:16  odc  placed on h100-node-1 (1 GPU); SSH answers at",
+        "               the latest 08:21",
+    ]
+    assert wrap_line("08:18:17  someone  SSH answers, 0.6 s after the request; ends 09:18", 60) == [
+        "08:18:17  someone  SSH answers, 0.6 s after the request;",
+        "                   ends 09:18",
+    ]
+
+
 def test_each_fact_of_a_line_is_whole() -> None:
     assert wrap_line("  ssh       ssh train        ssh dev@127.0.0.1 -p 35968", 40) == [
         "  ssh       ssh train",

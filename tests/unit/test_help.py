@@ -9,7 +9,8 @@ from odc.cli.main import main as users_program
 from odc.cli.reference import commands
 from odc.operator.commands import group as operators_program
 
-WIDTH = 80
+WIDTH = 78
+"""Click leaves two of the 80 columns empty."""
 
 
 def helps(program: click.Command, name: str) -> dict[str, str]:

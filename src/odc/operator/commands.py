@@ -53,7 +53,7 @@ simulate_option = click.option(
 disks_option = click.option("--disks", type=click.Path(path_type=str), help="Folder of the users' disks.")
 
 
-@group.command()
+@group.command(short_help="Start the cloud, now and at every boot.")
 @simulate_option
 @disks_option
 @click.pass_obj
@@ -91,7 +91,7 @@ def down(call: Invocation, everything: bool, yes: bool) -> None:
     stopping.down(settings, call.program.make_backend, call.file, everything, say)
 
 
-@group.command()
+@group.command(short_help="Run the daemon in the foreground.")
 @simulate_option
 @disks_option
 @click.pass_obj
@@ -111,7 +111,7 @@ def serve(call: Invocation, simulate: str | None, disks: str | None) -> None:
         raise
 
 
-@group.command()
+@group.command(short_help="Check what the cloud needs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def doctor(call: Invocation, as_json: bool) -> None:
@@ -214,8 +214,8 @@ def run(arguments: list[str], program: Program) -> int:
     except OdcError as error:
         return failed(error)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
         return failed(as_ours(error))
     except ModuleNotFoundError as error:

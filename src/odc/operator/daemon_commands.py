@@ -60,7 +60,12 @@ def _over_by_the_clock(client: Client) -> list[str]:
     return [f"{view.name or view.id[:8]} of {view.owner}" for view in over]
 
 
-@click.group(cls=SubcommandGroup, program=odc, replacements=USER_REPLACEMENTS)
+@click.group(
+    cls=SubcommandGroup,
+    program=odc,
+    replacements=USER_REPLACEMENTS,
+    short_help="List, move and forget recorded users.",
+)
 def user() -> None:
     """Who is recorded as a user, and what becomes of those who leave."""
 
@@ -110,7 +115,9 @@ def user_move(call: Invocation, who: str, to: str, yes: bool) -> None:
     move(call.settings(), who, to, yes, say)
 
 
-@click.group(cls=SubcommandGroup, program=odc, replacements=DISK_REPLACEMENTS)
+@click.group(
+    cls=SubcommandGroup, program=odc, replacements=DISK_REPLACEMENTS, short_help="List, prune and recover disks."
+)
 def disk() -> None:
     """The disk storage: who takes what, and deleting older snapshots."""
 

@@ -83,6 +83,7 @@ def test_words_of_other_tools_are_answered_with_the_command(ada: Person, typed: 
     [("list", "config show"), ("get", "config show"), ("unset", "config set SETTING ''"), ("shwo", "config show")],
 )
 def test_words_of_other_tools_for_settings_are_answered_with_the_command(ada: Person, typed: str, meant: str) -> None:
+    assert ada.gpu_dev("help", "config", typed).err == ada.gpu_dev("config", typed).err
     done = ada.gpu_dev("config", typed, "ssh_key")
     assert (done.code, done.out) == (2, "")
     first, way = done.err.splitlines()[:2]

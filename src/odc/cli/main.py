@@ -119,7 +119,9 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     context = ctx.parent or ctx
     command: click.Command = main
     for word in words:
-        found = command.get_command(context, word) if isinstance(command, click.Group) else None
+        found = None
+        if isinstance(command, click.Group):
+            found = command.resolve_command(context, [word])[1]  # refuses a word with what is meant
         if found is None:
             raise InvalidRequest(f"no command {' '.join(words)!r}", ("the commands", gpu_dev("help")))
         command = found

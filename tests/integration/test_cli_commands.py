@@ -84,6 +84,7 @@ def test_an_endpoint_is_checked_when_it_is_set_and_named_when_it_fails(ada: Pers
     assert told.code == 0
     assert "there is no ODC daemon on /nowhere/odc.sock" in told.err
     assert "As it was before: gpu-dev config set endpoint ''" in told.err
+    assert f"Not in effect while GPU_DEV_ENDPOINT is set, to unix://{ada.socket}" in told.err
     by_file = ada.gpu_dev("list", GPU_DEV_ENDPOINT="")
     assert by_file.code == 1
     assert f"endpoint from {ada.home}/.gpu-dev/config.toml   gpu-dev config set endpoint ''" in by_file.err

@@ -209,6 +209,8 @@ def _set_endpoint(session: Session, value: str) -> str:
             session.output.note(f"It is kept, but {error.message}.")
             session.output.note("As it was before: " + gpu_dev(f"config set endpoint {before}"))
     write_setting(session.folder, "endpoint", value)
+    if session.endpoint_variable:
+        session.output.note(f"Not in effect while GPU_DEV_ENDPOINT is set, to {session.endpoint_variable}")
     return f"endpoint: {value}" if value else "the usual endpoint"
 
 

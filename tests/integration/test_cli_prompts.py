@@ -61,8 +61,8 @@ def test_a_wrong_answer_is_explained_in_full_and_stays_to_be_changed(ada: Person
     with terminal(ada, "gpu-dev", "reserve", "--no-wait", columns=columns) as screen:
         to_new_disk(screen)
         screen.type("My Project" + ENTER)
-        told = screen.expect("none\n? Name of the new disk? My Project")
-        assert "none of all, localhost, none" in re.sub(r"\s+", " ", told)
+        told = screen.expect("'none'\n? Name of the new disk? My Project")
+        assert "and not 'all' or 'localhost' or 'none'" in re.sub(r"\s+", " ", told)
         screen.type(BACK * 10 + "my-project" + ENTER)
         screen.answer("Reserve it?", "y" + ENTER)
         assert screen.ended() == 0

@@ -163,7 +163,7 @@ class RequestHandlers:
     def accept_clock(self, _: Principal, __: AcceptClock) -> Effect:
         """Record both clocks as they are now; from then on they are compared with that."""
         change = Change(clock_anchor=anchor_now(self._ports.clock))
-        return Effect(change=change, answer="the clock is accepted; reservations end by it again", sweeps=NAMES)
+        return Effect(change=change, answer="the clock is accepted; reservations end by it", sweeps=NAMES)
 
     def end_all(self, caller: Principal, _: EndAll) -> Effect:
         """End every live reservation, several in each transaction. The answer counts those that were live before."""

@@ -38,7 +38,7 @@ def check_name(name: str, what: str) -> str:
     if not _LABEL.fullmatch(name) or name in _RESERVED:
         raise InvalidRequest(
             f"{what} name {cut(name)!r} is not allowed: use 1 to 40 of a-z, 0-9 and '-', "
-            f"no '-' at the ends, and none of {', '.join(sorted(_RESERVED))}"
+            f"no '-' at the ends, and not {' or '.join(map(repr, sorted(_RESERVED)))}"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""`odc backup` and `odc restore`: the records in a file. Disks are not in it: they lie in their own folder."""
+"""`odc backup` and `odc restore`: the records in a file. Disks are not in it: they are in their own folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def back_up(settings: Settings, backend: Backend, target: Path, say: Say) -> Non
         raise exists from error
     except OSError as error:
         raise ProviderRefused(f"{target} cannot be written: {error.strerror or error}") from error
-    say(f"All records are in {target}. Disks are not: they lie in {settings.disks_folder}")
+    say(f"All records are in {target}. It has no disks: they are in {settings.disks_folder}")
 
 
 def _flush(path: Path) -> None:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.screen import ID, a_box, a_view
+from tests.unit.cli.screen import ID, NOW, a_box, a_view, an_output
 
 from odc.api.messages.reservations import ReservationView, SshView
-from odc.cli import ssh_files, ssh_identities, ssh_include, ssh_names, ssh_settings
+from odc.cli import ssh_files, ssh_identities, ssh_include, ssh_names, ssh_settings, ssh_setup
+from odc.cli.context import Session
 from odc.domain.status import Status
 
 HERE = "unix:///run/odc/odc.sock"
@@ -307,6 +308,13 @@ def test_a_host_that_only_the_machine_names_is_the_users(tmp_path: Path) -> None
     found = ssh_settings.machine_hosts(path, ["prod", "train", "tune", "10.0.0.2"])
     assert {name: place.line for name, place in found.items()} == {"prod": 3}
     assert ssh_settings.machine_hosts(tmp_path / "none", ["prod"]) == {}
+
+
+def test_the_hosts_of_this_machine_are_asked_for_a_users_own(tmp_path: Path) -> None:
+    session = Session(home=tmp_path, output=an_output(), now=lambda: NOW, account_home=tmp_path)
+    found = ssh_setup.own_hosts(session, ["localhost", "train"])
+    assert list(found) == ["localhost"]
+    assert found["localhost"].startswith("/etc/hosts:")
 
 
 def key_at(path: Path, kind: str = "ed25519") -> str:

@@ -41,6 +41,13 @@ def test_a_new_home_gets_the_shell_files(root: Root) -> None:
     assert os.access(root.home / ".venv/bin/pip", os.X_OK)
 
 
+def test_a_temporary_home_is_its_owners_alone(root: Root) -> None:
+    root.put("run/odc/disk_id", "")
+    root.home.chmod(0o777)
+    assert root.run("setup").returncode == 0
+    assert root.home.stat().st_mode & 0o777 == 0o755
+
+
 def test_setting_up_fifty_times_leaves_the_same_files(root: Root) -> None:
     root.put("run/odc/ca.crt", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
     root.put("etc/ssl/certs/ca-certificates.crt", "the system's\n")

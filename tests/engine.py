@@ -243,7 +243,7 @@ def _build(cloud: str, state: Path, service: EngineService, simulate: str, neste
         nodes=nodes,
         options=options,
         cluster=EngineCluster(api, nodes, options),
-        keys=_make_keys(state / "keys"),
+        keys=make_keys(state / "keys"),
     )
 
 
@@ -254,7 +254,7 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _make_keys(folder: Path) -> Keys:
+def make_keys(folder: Path) -> Keys:
     folder.mkdir(mode=0o700)
     for name in ("user", "host"):
         subprocess.run(

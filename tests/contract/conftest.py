@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.builders import an_id
+from tests.cluster.conftest import cluster
 from tests.dynamodb import new_table, private_dynamodb
 from tests.postgres import private_postgres
 from tests.records import Records
@@ -17,6 +18,8 @@ from tests.storage import MIB, MemoryStorage, Storage, btrfs_mount, btrfs_storag
 
 from odc.adapters.memory.state_store import MemoryStateStore
 from odc.adapters.sql.state_store import SqlStateStore
+
+__all__ = ["cluster"]
 
 ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 ADAPTERS.append(pytest.param("dynamodb", marks=pytest.mark.dynamodb))

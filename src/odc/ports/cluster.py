@@ -35,15 +35,17 @@ class Cluster(Protocol):
 
         Returns:
             What it got: its uid, node, address, ports, and GPUs where they are known. If a box of this name is there,
-            it is returned as it is, with its own ports.
+            it is returned as it is, with its own ports; one that has ended and that the cluster cannot start again is
+            replaced.
 
         Raises:
-            PlaceTaken: there are no free ports for it. Nothing was made.
-            ProviderRefused: the image does not exist, or the node cannot make such a box, with the reason.
+            PlaceTaken: there are no free ports for it. It is not complete; it may be made again.
+            ProviderRefused: the image does not exist, or the node cannot make such a box, with the reason. Where only
+                the node can know that, `start_box` raises it.
         """
 
     def start_box(self, name: BoxName, uid: str) -> StartWait | None:
-        """Start the box that was made. A running box is not changed.
+        """Start the box that was made. A running box is not changed, nor one that the cluster starts again by itself.
 
         It does not wait: a box whose node has to be added first, or whose node has to fetch the image, runs later. It
         is called again until it returns None, by this process or by another. The control plane limits the time of each
@@ -53,7 +55,8 @@ class Cluster(Protocol):
             None if the box runs; otherwise what it waits for. Such a box is listed as created.
 
         Raises:
-            PlaceTaken: something else took its ports after it was made. A box that is made again gets others.
+            PlaceTaken: something else took its ports, or the room on its node, after it was made. A box that is made
+                again gets others.
             ProviderRefused: there is no box of this name and uid, or it cannot start, with the reason.
         """
 
@@ -61,7 +64,7 @@ class Cluster(Protocol):
         """Whether an SSH server answers at the box's port now. Waits less than a second.
 
         Raises:
-            ProviderRefused: the box has exited, with its exit message: it will not answer.
+            ProviderRefused: the box has exited, with its exit message: it will not answer until it is started again.
         """
 
     def write_files(self, name: BoxName, files: Mapping[str, bytes]) -> None:
@@ -85,7 +88,10 @@ class Cluster(Protocol):
         """
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
-        """Delete the networks and files of the attempts up to this one. Those of later attempts stay."""
+        """Delete the networks and files of the attempts up to this one. Those of later attempts stay.
+
+        A cluster may delete those of a box that has ended by itself.
+        """
 
     def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
         """Check the host's setup for running boxes, and restore missing parts. May take seconds; called by one task at

@@ -28,8 +28,8 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2
-	$(PY) -m pytest $(REAL) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
-	$(PY) -m pytest $(REAL) -m alone
+	$(PY) -m pytest $(REAL) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not kubernetes"
+	$(PY) -m pytest $(REAL) -m "alone and not kubernetes"
 
 test-quick: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2 -m "not cold"

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.small_cloud import small_cloud
 
 from odc.api.client import Client
-from odc.operator.host_claims import claim_of, claimed, keep_claim, one_start
+from odc.operator.host_claims import check_claim, claim_of, claimed, keep_claim, one_start
 from odc.operator.settings import Settings
 
 TALK = """
@@ -96,6 +98,15 @@ def test_a_deleted_note_of_what_a_cloud_has_is_written_again(tmp_path: Path) -> 
     folder.rmdir()
     assert keep_claim(settings, (), folder)
     assert str(claim_of(settings).socket) in next(folder.glob("*.json")).read_text()
+
+
+def test_a_cloud_without_a_network_of_its_own_is_in_nobody_s_way(tmp_path: Path) -> None:
+    ours = Settings(cloud="ours", state=str(tmp_path / "ours"), socket=str(tmp_path / "ours.sock"))
+    other = Settings(cloud="other", state=str(tmp_path / "other"), socket=str(tmp_path / "other.sock"))
+    claim = replace(claim_of(other), network="", ports=(0, 0), listen="", disks="", ids=(0, 0))
+    other.state_folder.mkdir()
+    (tmp_path / "other.json").write_bytes(msgspec.json.encode(claim))
+    check_claim(ours, (), tmp_path)
 
 
 START = """

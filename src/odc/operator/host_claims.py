@@ -234,5 +234,7 @@ def _same_ports(ours: Claim, other: Claim) -> bool:
 
 
 def _overlap(ours: str, other: str) -> bool:
+    if not (ours and other):
+        return False
     first, second = ipaddress.ip_network(ours), ipaddress.ip_network(other)
     return first.version == second.version and first.overlaps(second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from tests.e2e.cloud import Cloud, Person, destroy, make_cloud, processes_of
 from tests.e2e.operated import left_of, reserve, stranger
 from tests.image import IMAGE
 from tests.waiting import eventually
+
+from odc.operator.daemon_state import only_one
+from odc.operator.host_claims import one_command
+from odc.operator.settings import Settings
 
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
@@ -266,3 +271,47 @@ def test_a_settings_file_that_cannot_work_is_refused_by_name_and_nothing_is_star
         assert words in done.stderr
     assert str(config) in done.stderr or "--simulate" in done.stderr
     assert list(tmp_path.iterdir()) == [config]
+
+
+def test_up_waits_for_a_down_that_runs_and_starts_the_cloud_again(spare: Cloud) -> None:
+    odc = [str(spare.bin / "odc"), "--config", str(spare.config)]
+    for stop in (("down",), ("down", "--all", "--yes")):
+        stopping = subprocess.Popen([*odc, *stop], stdout=subprocess.PIPE, text=True)
+        starting = subprocess.Popen([*odc, "up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        stopped, started = (process.communicate(timeout=120)[0] for process in (stopping, starting))
+        assert (stopping.returncode, starting.returncode) == (0, 0), stopped + started
+        # Whichever came first, the other one waited for it.
+        assert spare.is_ready() == ("It is up already." not in started)
+        spare.odc("up")
+
+
+def test_up_starts_the_cloud_again_when_the_daemon_was_ending(spare: Cloud) -> None:
+    spare.odc("down")
+    command = [str(spare.bin / "odc"), "--config", str(spare.config), "up"]
+    with only_one(spare.state):  # as a daemon that does not answer any more
+        starting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert starting.stdout is not None
+        assert starting.stdout.readline() == "It is up already.\n"
+    said = starting.communicate(timeout=120)[0]
+    assert starting.returncode == 0, said
+    assert spare.is_ready()
+
+
+@pytest.mark.parametrize("command", ["up", "down", "down --all --yes", "rename NAME", "restore FILE"])
+def test_commands_that_start_stop_or_replace_a_cloud_wait_for_each_other(
+    spare: Cloud, tmp_path: Path, command: str
+) -> None:
+    backup = tmp_path / "records.db"
+    spare.odc("backup", str(backup))
+    if command != "down":
+        spare.odc("down", "--all", "--yes")
+    words = command.replace("NAME", spare.name).replace("FILE", str(backup)).split()
+    odc = [str(spare.bin / "odc"), "--config", str(spare.config)]
+    with one_command("up", Settings(state=str(spare.state)), print):
+        waiting = subprocess.Popen([*odc, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == f"Waiting for odc up (process {os.getpid()}) to finish.\n"
+        assert spare.is_ready() == (command == "down")
+    said = waiting.communicate(timeout=120)[0]
+    assert waiting.returncode == 0, said
+    assert spare.is_ready() == (command == "up")

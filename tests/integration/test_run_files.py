@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.small_cloud import small_cloud
 
 from odc.api.client import Client
-from odc.operator.host_claims import check_claim, claim_of, claimed, keep_claim, one_start
+from odc.operator.host_claims import check_claim, claim_of, claimed, keep_claim, one_command
 from odc.operator.settings import Settings
 
 TALK = """
@@ -109,14 +109,14 @@ def test_a_cloud_without_a_network_of_its_own_is_in_nobody_s_way(tmp_path: Path)
     check_claim(ours, (), tmp_path)
 
 
-START = """
+COMMAND = """
 import sys, time
 from pathlib import Path
-from odc.operator.host_claims import one_start
+from odc.operator.host_claims import one_command
 from odc.operator.settings import Settings
-state, folder, log = sys.argv[1:]
+command, state, folder, log = sys.argv[1:]
 for _ in range(40):
-    with one_start(Settings(cloud="noted", state=state), lambda text: None, Path(folder)):
+    with one_command(command, Settings(cloud="noted", state=state), lambda text: None, Path(folder)):
         with open(log, "a", buffering=1) as file:
             file.write("begin\\n")
             time.sleep(0.001)
@@ -124,24 +124,24 @@ for _ in range(40):
 """
 
 
-def test_starts_of_one_cloud_never_overlap_and_leave_no_lock(tmp_path: Path) -> None:
+def test_commands_of_one_cloud_never_overlap_and_leave_no_lock(tmp_path: Path) -> None:
     folder, log = tmp_path / "clouds", tmp_path / "log"
-    words = [sys.executable, "-c", START, str(tmp_path / "state"), str(folder), str(log)]
-    starts = [subprocess.Popen(words) for _ in range(3)]
+    words = [str(tmp_path / "state"), str(folder), str(log)]
+    starts = [subprocess.Popen([sys.executable, "-c", COMMAND, command, *words]) for command in ("up", "up", "down")]
     assert [start.wait(60) for start in starts] == [0, 0, 0]
     assert log.read_text() == "begin\nend\n" * 120
     assert list(folder.iterdir()) == []
 
 
-def test_a_lock_that_a_killed_start_has_left_goes_and_one_that_is_held_stays(tmp_path: Path) -> None:
+def test_a_lock_that_a_killed_command_has_left_goes_and_one_that_is_held_stays(tmp_path: Path) -> None:
     settings = Settings(cloud="noted", state=str(tmp_path / "state"), socket=str(tmp_path / "s"))
     folder = tmp_path / "clouds"
     folder.mkdir()
-    (folder / "0123456789abcdef.up").touch()
-    with one_start(settings, print, folder), claimed(settings, (), folder):
-        [lock] = folder.glob("*.up")
+    (folder / "0123456789abcdef.command").touch()
+    with one_command("up", settings, print, folder), claimed(settings, (), folder):
+        [lock] = folder.glob("*.command")
         assert lock.stem != "0123456789abcdef"
-    assert list(folder.glob("*.up")) == []
+    assert list(folder.glob("*.command")) == []
 
 
 def test_a_deleted_or_replaced_socket_is_made_again_and_who_is_connected_goes_on(tmp_path: Path) -> None:

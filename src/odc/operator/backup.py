@@ -15,6 +15,7 @@ from odc.domain.paging import all_pages
 from odc.domain.problem_text import wording
 from odc.operator.backend import Backend, Say
 from odc.operator.daemon_state import only_one
+from odc.operator.host_claims import one_command
 from odc.operator.settings import Settings
 
 
@@ -67,7 +68,7 @@ def restore(settings: Settings, backend: Backend, source: Path, made_by: str, sa
     """
     if settings.database:
         raise InvalidRequest("these records lie in PostgreSQL", ("use it", "pg_restore"))
-    with only_one(settings.state_folder):
+    with one_command("restore", settings, say), only_one(settings.state_folder):
         kept = backend.records.restore(source, made_by)
     say(f"The records are those of {source}.")
     if kept:

@@ -61,14 +61,14 @@ def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
     """Start the cloud, now and at every boot; wait until it is ready. Options are written to the settings file."""
     need_root()
     from odc.operator import up as starting
-    from odc.operator.host_claims import one_start
+    from odc.operator.host_claims import one_command
 
     given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
     options = {name: value for name, value in given.items() if value is not None}
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")
     # Read again once the lock is held: an `odc up` that ran at the same time may have changed the file.
-    with one_start(call.settings(**options), say):
+    with one_command("up", call.settings(**options), say):
         settings = call.root_settings(options)
         starting.up(settings, call.program.make_backend(settings), call.file, options, say)
 
@@ -140,7 +140,7 @@ def rename(call: Invocation, name: str) -> None:
     from odc.operator import rename as renaming
 
     settings = read_settings(call.file)
-    old = renaming.rename(settings, name, call.program.make_backend)
+    old = renaming.rename(settings, name, call.program.make_backend, say)
     say(f'The cloud "{old}" is called "{name}" now. Its records and disks are as they were.')
     if settings.cloud == name:
         say("Next: " + odc("up"))

@@ -19,9 +19,9 @@ from odc.domain.errors import ProviderError, ProviderUnavailable
 from odc.host import poll_until
 from odc.operator import systemd
 from odc.operator.backend import Backend, MakeBackend, Say
-from odc.operator.daemon_state import daemon_pid, running_settings
+from odc.operator.daemon_state import daemon_pid, only_one, running_settings
 from odc.operator.hints import gpu_dev
-from odc.operator.host_claims import forget_claim, is_alone
+from odc.operator.host_claims import forget_claim, is_alone, one_command
 from odc.operator.settings import Settings
 from odc.operator.up import started, wait_until_ready
 from odc.ports.cluster import Cluster
@@ -50,6 +50,13 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
     if not state.is_dir():
         say(f"There is no cloud in {state}.")
         return
+    with one_command("down", settings, say):
+        _down(settings, make_backend, file, everything, say)
+
+
+def _down(settings: Settings, make_backend: MakeBackend, file: Path | None, everything: bool, say: Say) -> None:
+    """See `down`; no other command starts or stops the cloud meanwhile."""
+    state = settings.state_folder
     was_up = daemon_pid(state) is not None
     ours = _settings_of(settings, was_up)
     backend = make_backend(ours)
@@ -57,8 +64,9 @@ def down(settings: Settings, make_backend: MakeBackend, file: Path | None, every
         _end_reservations(ours, backend, file, was_up, say)
     _stop_daemon(ours)
     if everything:
-        _end_strays(ours, backend, say)
-        _leave_nothing(ours, backend)
+        with only_one(state):  # an `odc serve` that is typed now must not find half of what it needs
+            _end_strays(ours, backend, say)
+            _leave_nothing(ours, backend)
         say("Everything is down. Records and disks are kept.")
     elif was_up:
         say("The daemon is down; boxes go on. Start it again: " + odc("up"))

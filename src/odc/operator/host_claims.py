@@ -22,7 +22,7 @@ from odc.host import locked, write_atomically
 from odc.operator.settings import EVERYWHERE, Settings
 
 FOLDER = Path("/run/odc/clouds")
-START_PATIENCE_S = 0.2
+COMMAND_PATIENCE_S = 0.2
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,25 +98,29 @@ def claimed(settings: Settings, gpus: Collection[str] = (), folder: Path = FOLDE
 
 
 @contextlib.contextmanager
-def one_start(settings: Settings, say: Callable[[str], None], folder: Path = FOLDER) -> Iterator[None]:
-    """Hold the lock of this cloud's `odc up`; a second one waits until the first has ended.
+def one_command(command: str, settings: Settings, say: Callable[[str], None], folder: Path = FOLDER) -> Iterator[None]:
+    """Hold the lock of the commands that start, stop or replace this cloud; a second one waits until the first has
+    ended. The daemon itself does not take it, since `odc up` starts one.
 
     Args:
+        command: which of them takes it: `up`, `down`, `rename` or `restore`.
         settings: of the cloud.
         say: called with the reason if it has to wait.
         folder: of the machine's claims.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path = _file(settings.state_folder, folder).with_suffix(".up")
+    path = _file(settings.state_folder, folder).with_suffix(".command")
     while True:
         with contextlib.ExitStack() as held:
             try:
-                descriptor = held.enter_context(locked(path, START_PATIENCE_S))
+                descriptor = held.enter_context(locked(path, COMMAND_PATIENCE_S))
             except BlockingIOError:
-                say("This cloud is being started already; waiting until that has ended.")
+                say(_waiting_for(path))
                 descriptor = held.enter_context(locked(path))
             if not _is_at(path, descriptor):
-                continue  # its holder has removed it meanwhile: a later start locks another file
+                continue  # its holder has removed it meanwhile: a later command locks another file
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"odc {command} (process {os.getpid()})".encode(), 0)
             try:
                 yield
             finally:
@@ -160,6 +164,14 @@ def _file(state: Path, folder: Path) -> Path:
     return folder / f"{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}.json"
 
 
+def _waiting_for(lock: Path) -> str:
+    try:
+        holder = lock.read_text()
+    except OSError:
+        holder = ""
+    return f"Waiting for {holder or 'another odc command'} to finish."
+
+
 def _is_at(path: Path, descriptor: int) -> bool:
     """Whether the path leads to the open file, and not to another one or to nothing."""
     try:
@@ -169,11 +181,11 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _forget_deleted(folder: Path) -> None:
-    """Remove the claims of clouds whose state folder was deleted, and the locks that killed starts have left."""
+    """Remove the claims of clouds whose state folder was deleted, and the locks that killed commands have left."""
     for path, claim in _claims(folder):
         if not Path(claim.state).is_dir():
             path.unlink(missing_ok=True)
-    for path in folder.glob("*.up"):
+    for path in folder.glob("*.command"):
         with contextlib.suppress(BlockingIOError), locked(path, 0) as descriptor:
             if _is_at(path, descriptor):
                 path.unlink(missing_ok=True)

@@ -7,19 +7,21 @@ from msgspec.structs import replace
 from odc.domain.commands import odc
 from odc.domain.errors import InvalidRequest, ProviderRefused
 from odc.domain.names import check_name
-from odc.operator.backend import Backend, MakeBackend
+from odc.operator.backend import Backend, MakeBackend, Say
 from odc.operator.daemon_state import daemon_pid, only_one
+from odc.operator.host_claims import one_command
 from odc.operator.ownership import note_owner, owner_of
 from odc.operator.settings import Settings
 
 
-def rename(settings: Settings, new: str, make_backend: MakeBackend) -> str:
+def rename(settings: Settings, new: str, make_backend: MakeBackend, say: Say) -> str:
     """Rename the cloud of a state folder. Repeatable; the new name takes effect when one file is replaced.
 
     Args:
         settings: name the state folder; their `cloud` may be the old or the new name.
         new: the new name.
         make_backend: for the settings with the old name.
+        say: called with the reason if it has to wait for another command.
 
     Returns:
         The old name.
@@ -33,11 +35,12 @@ def rename(settings: Settings, new: str, make_backend: MakeBackend) -> str:
     old = owner_of(state)
     if old is None:
         raise InvalidRequest(f"there is no cloud in {state}, so there is nothing to rename")
-    if daemon_pid(state) is not None:
-        raise ProviderRefused(f'the cloud "{old}" is up; boxes carry its name', _end_it(old))
-    with only_one(state):
-        _check_nothing_left(make_backend(replace(settings, cloud=old)), old)
-        note_owner(state, new)
+    with one_command("rename", settings, say):
+        if daemon_pid(state) is not None:
+            raise ProviderRefused(f'the cloud "{old}" is up; boxes carry its name', _end_it(old))
+        with only_one(state):
+            _check_nothing_left(make_backend(replace(settings, cloud=old)), old)
+            note_owner(state, new)
     return old
 
 

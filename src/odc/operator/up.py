@@ -53,17 +53,9 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
         say(f"An earlier start was killed before the cloud was ready. It wrote {left} to {file or DEFAULT_FILE}.")
     before = backend.kernel_limits()
     if daemon_pid(settings.state_folder) is not None:
-        running = running_settings(settings.state_folder) or settings
-        say("It is up already.")
-        # Settings that the next start would refuse are refused now: the advice below stops the daemon first.
-        backend.check_immutable(running)
-        if settings.box_id_base != running.box_id_base:
-            backend.check_ids()
-        _say_differences(settings, running, options, say)
-        since = _size(log_file(running))
-        health = wait_until_ready(running, since, lambda: daemon_pid(settings.state_folder) is None)
-        _say_ready(running, health, say)
-        return
+        if _say_running(settings, backend, options, say):
+            return
+        say("The daemon has ended meanwhile; it is started again.")
     check_before_start(settings, backend)
     if is_served(Path(settings.socket)):
         text = f"another server answers on {settings.socket}"
@@ -82,6 +74,27 @@ def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping
     if limits.low < before.low and limits.raised:
         say(limits.text + ": see " + odc("doctor"))
     _say_ready(settings, health, say)
+
+
+def _say_running(settings: Settings, backend: Backend, options: Mapping[str, str], say: Say) -> bool:
+    """Report a cloud that is up already; return False if its daemon has ended before it was ready, as when it was being
+    stopped by a signal.
+    """
+    running = running_settings(settings.state_folder) or settings
+    say("It is up already.")
+    # Settings that the next start would refuse are refused now: the advice below stops the daemon first.
+    backend.check_immutable(running)
+    if settings.box_id_base != running.box_id_base:
+        backend.check_ids()
+    _say_differences(settings, running, options, say)
+    try:
+        health = wait_until_ready(running, _size(log_file(running)), lambda: daemon_pid(settings.state_folder) is None)
+    except ProviderError:
+        if daemon_pid(settings.state_folder) is None:
+            return False
+        raise
+    _say_ready(running, health, say)
+    return True
 
 
 @contextlib.contextmanager

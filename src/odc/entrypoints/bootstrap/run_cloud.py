@@ -60,7 +60,7 @@ class Cloud:
 
         Args:
             status: the cluster as the last pass observed it.
-            has_begun: passes run since this process has started.
+            has_begun: passes run since this process has started, and it is not being stopped.
             caller: who asks; users do not see the names of others' reservations.
         """
         problems = visible_problems(status.problems, caller)
@@ -125,7 +125,11 @@ def run_cloud(
     runner = ThreadRunner(cloud.ports.wake.notify)
     plane = ControlPlane(cloud.ports, cloud.policy, runner)
     loop = plane.pass_loop(holder)
-    server = make_server(build_app(plane, lambda caller: cloud.health(plane.status.current, loop.has_begun, caller)))
+
+    def health(caller: Principal) -> Health:
+        return cloud.health(plane.status.current, loop.has_begun and not stop.is_set(), caller)
+
+    server = make_server(build_app(plane, health))
     passes = threading.Thread(target=_passes, args=(loop, stop), name="passes", daemon=True)
     server.start()
     passes.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,10 @@ CLUSTER = "ODC_CLUSTER_STATE"
 """In the environment of every process of a cluster: its state folder."""
 PART = "ODC_CLUSTER_PART"
 """What the process is: `kubelet-1`, `etcd`."""
+EXECUTING_S = 0.002
+"""The pause between two looks at a process that executes a program."""
+NO_PLACE = ["0", "0"]
+"""Of an environment that the kernel has not set up yet."""
 
 
 def start(layout: Layout, part: str, command: Sequence[str], node: Node | None = None) -> None:
@@ -120,8 +125,33 @@ def _marked(layout: Layout, part: str = "") -> Iterator[int]:
         wanted.add(f"{PART}={part}".encode())
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if wanted <= set(path.read_bytes().split(b"\0")):
+            if wanted <= set(_environment(path).split(b"\0")):
                 yield int(path.parent.name)
+
+
+def _environment(path: Path) -> bytes:
+    """The environment of a process. While it executes a program it has none for a moment: that moment is waited for."""
+    if found := path.read_bytes():
+        return found
+    while True:
+        before = _place_of_environment(path.parent)
+        if found := path.read_bytes():
+            return found
+        if before != NO_PLACE and before == _place_of_environment(path.parent):
+            return b""
+        time.sleep(EXECUTING_S)
+
+
+def _place_of_environment(process: Path) -> list[str]:
+    """Where it is in the process's memory, which is another place for each program.
+
+    Source: proc_pid_stat(5), fields 50 and 51.
+
+    Raises:
+        OSError: the process has ended, or is the kernel's.
+    """
+    (process / "exe").readlink()
+    return (process / "stat").read_text().rpartition(")")[2].split()[47:49]
 
 
 def check_running(layout: Layout, part: str) -> None:

@@ -61,3 +61,12 @@ def test_it_starts_after_its_starter_was_killed(layout: Layout, after_s: float) 
     starter.wait()
     lifecycle.up(layout)
     assert lifecycle.is_up(layout)
+
+
+def test_a_process_is_alive_while_it_executes_another_program(layout: Layout, tmp_path: Path) -> None:
+    script = tmp_path / "executes"
+    script.write_text('[ "$1" = 0 ] || exec sh "$0" $(($1 - 1))\nexec sleep 60\n')
+    layout.logs.mkdir(parents=True)
+    processes.start(layout, "executes", ["sh", str(script), "2000"])
+    while not processes.find(layout, "executes", "sleep"):
+        assert processes.is_alive(layout, "executes")

@@ -35,6 +35,53 @@ def test_a_box_without_its_own_disk_does_not_start(root: Root, marker: str | Non
     assert root.look() == before
 
 
+@pytest.mark.parametrize("folder", ["", "lost+found", ".odc-disk.new"])
+def test_a_box_marks_a_disk_that_none_has_used(root: Root, folder: str) -> None:
+    empty(root)
+    (root.home / folder).mkdir(exist_ok=True)
+    root.run("run", ODC_MARKER="new")
+    assert (root.home / ".odc-disk").read_text() == "d-1\n"
+    assert not (root.home / ".odc-disk.new").exists()
+
+
+def test_a_used_disk_that_is_empty_is_never_used_again(root: Root) -> None:
+    empty(root)
+    done = root.run("run", ODC_MARKER="lost")
+    assert (done.returncode, list(root.home.iterdir())) == (78, [])
+    assert "no marker, expected d-1" in done.stderr
+
+
+@pytest.mark.parametrize("marker", ["nothing", "an empty file", "a link", "a folder"])
+def test_a_marker_that_a_user_has_removed_is_written_again(root: Root, marker: str, tmp_path: Path) -> None:
+    place = root.home / ".odc-disk"
+    place.unlink()
+    root.put("home/dev/notes", "mine\n")
+    (tmp_path / "victim").write_text("")
+    if marker == "an empty file":
+        place.touch()
+    elif marker == "a link":
+        place.symlink_to(tmp_path / "victim")
+    elif marker == "a folder":
+        (place / "inner").mkdir(parents=True)
+    root.run("run", ODC_MARKER="lost")
+    assert (place.read_text(), place.is_symlink()) == ("d-1\n", False)
+    assert (root.home / "notes").read_text() == "mine\n"
+    assert (tmp_path / "victim").read_text() == ""
+    assert marker != "a folder" or len(list(root.home.glob(".odc-disk.*/inner"))) == 1
+
+
+@pytest.mark.parametrize("word", ["new", "lost"])
+def test_a_box_never_marks_another_disk(root: Root, word: str) -> None:
+    root.put("home/dev/.odc-disk", "d-2\n")
+    assert root.run("run", ODC_MARKER=word).returncode == 78
+    assert (root.home / ".odc-disk").read_text() == "d-2\n"
+
+
+def empty(root: Root) -> None:
+    shutil.rmtree(root.home)
+    root.home.mkdir()
+
+
 def test_a_new_home_gets_the_shell_files(root: Root) -> None:
     assert root.run("setup").returncode == 0
     assert (root.home / ".zshrc").read_text() == 'ZSH_THEME="robbyrussell"\nplugins=(git)\n'

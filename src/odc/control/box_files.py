@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from odc.control.context import Policy
-from odc.domain.box import HOME, BoxMount, BoxName, BoxSpec
+from odc.domain.box import BoxMount, BoxName, BoxSpec
 from odc.domain.disk import Disk
 from odc.domain.node import Node
 from odc.domain.reservation import Place, Reservation
@@ -52,7 +52,7 @@ def resources_of(record: Reservation, place: Place, node: Node) -> BoxResources:
 
 
 def box_spec(
-    record: Reservation, rank: int, node: Node, home: str | None, files: dict[str, bytes], policy: Policy
+    record: Reservation, rank: int, node: Node, home: BoxMount | None, files: dict[str, bytes], policy: Policy
 ) -> BoxSpec:
     """Return the specification of the box of this rank.
 
@@ -60,7 +60,7 @@ def box_spec(
         record: placed.
         rank: which box.
         node: where it goes, as seen now.
-        home: the handle of the attached volume; None for a temporary home.
+        home: the attached volume; None for a temporary home.
         files: from `box_files`.
         policy: the operator's.
     """
@@ -74,7 +74,7 @@ def box_spec(
         gpu_type=record.spec.gpu_type,
         units=record.spec.units,
         resources=resources_of(record, place, node),
-        mounts=() if home is None else (BoxMount(target=HOME, handle=home),),
+        mounts=() if home is None else (home,),
         files=files,
         id_base=place.id_base,
     )

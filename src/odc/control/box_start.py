@@ -14,7 +14,7 @@ from odc.control.orphaned_disks import label_of
 from odc.control.owner_keys import OwnerKeys
 from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
-from odc.domain.box import BoxSeen, BoxSpec, StartPhase
+from odc.domain.box import HOME, BoxMount, BoxSeen, BoxSpec, StartPhase
 from odc.domain.disk import Disk
 from odc.domain.errors import Conflict, InvariantError, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.node import Node
@@ -53,7 +53,7 @@ class BoxStart:
         self._nodes = nodes
         self._disk: Disk | None = None
         self._access: BoxAccess | None = None
-        self._home: str | None = None
+        self._home: BoxMount | None = None
         self._made: list[BoxSeen] = []
         self._waiting: list[BoxSeen] = []
         self._silent: list[BoxSeen] = []
@@ -105,7 +105,7 @@ class BoxStart:
         self._guard.check(self._record)
         if attachment is None:
             return "its volume is being attached"
-        self._home = attachment.handle
+        self._home = BoxMount(target=HOME, handle=attachment.handle, is_new=not disk.made)
         return ""
 
     def _create(self, disk: Disk) -> bool:
@@ -245,7 +245,12 @@ def find_host_key(ports: Ports, record: Reservation) -> str:
 
 
 def specs_of(
-    record: Reservation, nodes: tuple[Node, ...], access: BoxAccess, disk: Disk | None, home: str | None, policy: Policy
+    record: Reservation,
+    nodes: tuple[Node, ...],
+    access: BoxAccess,
+    disk: Disk | None,
+    home: BoxMount | None,
+    policy: Policy,
 ) -> list[BoxSpec]:
     """Return the specifications of the attempt's boxes, in rank order.
 
@@ -254,7 +259,7 @@ def specs_of(
         nodes: as seen now.
         access: the keys of the boxes' SSH servers.
         disk: the home; None for a temporary one.
-        home: the handle of the attached volume; None for a temporary home.
+        home: the attached volume; None for a temporary home.
         policy: the operator's.
 
     Raises:

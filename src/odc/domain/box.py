@@ -91,11 +91,13 @@ class BoxMount(msgspec.Struct, frozen=True, kw_only=True):
         target: the folder in the box.
         handle: of the attached volume, as `Volumes.attach` returns it.
         read_only: whether the box may not write to it.
+        is_new: no box has used it yet, so that it may be empty.
     """
 
     target: str
     handle: str
     read_only: bool = False
+    is_new: bool = False
 
 
 class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,7 +139,7 @@ def _container(options: KubernetesOptions, spec: BoxSpec) -> dict[str, Any]:
         "imagePullPolicy": options.pull_policy,
         "command": [_PROGRAM_PATH, "run"],
         "workingDir": "/",
-        "env": [{"name": "ODC_GRACE", "value": str(options.grace_s)}],
+        "env": [{"name": name, "value": value} for name, value in _environment(options, spec).items()],
         "ports": [{"name": name, "containerPort": port} for name, port in spec.ports.items()],
         "resources": _resources(options, spec),
         "securityContext": {"runAsUser": 0, "capabilities": {"add": ["AUDIT_WRITE"], "drop": ["NET_RAW", "MKNOD"]}},
@@ -149,6 +149,13 @@ def _container(options: KubernetesOptions, spec: BoxSpec) -> dict[str, Any]:
         "readinessProbe": {**greets, "periodSeconds": 20},
         "volumeMounts": mounts,
     }
+
+
+def _environment(options: KubernetesOptions, spec: BoxSpec) -> dict[str, str]:
+    """Return the settings of `odc-box`. Nothing but the box writes to a claim, so the box writes its marker too."""
+    home = next((mount for mount in spec.mounts if mount.target == HOME), None)
+    marker = {} if home is None else {"ODC_MARKER": "new" if home.is_new else "lost"}
+    return {"ODC_GRACE": str(options.grace_s), **marker}
 
 
 def _has_home(spec: BoxSpec) -> bool:

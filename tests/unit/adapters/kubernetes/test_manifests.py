@@ -90,6 +90,15 @@ def test_a_home_is_a_claim_or_temporary() -> None:
     assert at_home(claimed) == {"persistentVolumeClaim": {"claimName": "disk-1"}}
 
 
+@pytest.mark.parametrize(("is_new", "marker"), [(True, "new"), (False, "lost")])
+def test_a_box_is_told_whether_it_may_mark_an_empty_disk(is_new: bool, marker: str) -> None:
+    claimed = replace(SPEC, mounts=(BoxMount(target=HOME, handle="disk-1", is_new=is_new),))
+    (container,) = pod(claimed)["containers"]
+    assert {"name": "ODC_MARKER", "value": marker} in container["env"]
+    (container,) = pod(SPEC)["containers"]
+    assert [one["name"] for one in container["env"]] == ["ODC_GRACE"]
+
+
 def test_what_belongs_to_a_box_is_deleted_with_its_pod() -> None:
     for made in (manifests.secret(OPTIONS, SPEC, "u1"), manifests.service(OPTIONS, SPEC, "u1")):
         (owner,) = made["metadata"]["ownerReferences"]

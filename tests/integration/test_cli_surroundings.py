@@ -272,3 +272,10 @@ def test_a_reservation_is_named_when_the_answer_cannot_be_written(ada: Person, o
     assert f"cancelled full ({view['id'][:8]}), but standard output cannot be written" in done.err
     assert ada.view("full")["state"] in {"ending", "cancelled"}
     ada.until("full", "cancelled")
+
+
+def test_a_setting_is_named_when_the_answer_cannot_be_written(ada: Person) -> None:
+    done = ada.run("bash", "-c", "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub >/dev/full")
+    assert done.code == 1
+    assert "set ssh_key, but standard output cannot be written: No space left on device" in done.err
+    assert "gpu-dev config show" in done.err

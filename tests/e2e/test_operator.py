@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -295,6 +299,40 @@ def test_up_starts_the_cloud_again_when_the_daemon_was_ending(spare: Cloud) -> N
     said = starting.communicate(timeout=120)[0]
     assert starting.returncode == 0, said
     assert spare.is_ready()
+
+
+@contextmanager
+def suspended(cloud: Cloud) -> Iterator[None]:
+    """Its daemon does not run."""
+    daemon = cloud.daemon_pid()
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGCONT)
+
+
+def test_a_suspended_daemon_is_named_with_the_commands_that_restart_it(spare: Cloud) -> None:
+    odc = f"odc --config {spare.config}"
+    with suspended(spare):
+        began = time.monotonic()
+        refused = spare.odc("up", check=False)
+        assert time.monotonic() - began < 15
+        assert f"error: the ODC daemon is running but does not answer on {spare.socket}\n" in refused.err
+        assert f"restart it   {odc} down && {odc} up\n" in refused.err
+        began = time.monotonic()
+        assert f"run: sudo {odc} down && sudo {odc} up\n" in spare.odc("doctor", check=False).out
+        assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("command", ["down", "down --all --yes"])
+def test_a_suspended_daemon_is_stopped_by_down(spare: Cloud, dora: Person, command: str) -> None:
+    reserve(dora, "on")
+    with suspended(spare):
+        spare.odc(*command.split())
+    assert not spare.is_ready()
+    assert bool(spare.boxes()) == (command == "down")
 
 
 @pytest.mark.parametrize("command", ["up", "down", "down --all --yes", "rename NAME", "restore FILE"])

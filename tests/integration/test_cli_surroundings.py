@@ -21,7 +21,9 @@ from tests.e2e.terminal import CTRL_C, DOWN, ENTER, SPACE, terminal
 from tests.small_cloud import SmallCloud
 from tests.someone import SOURCE, someone
 
+from odc.api.client import Client
 from odc.cli.home import choose_home
+from odc.domain.errors import ProviderUnavailable
 
 ASCII: dict[str, Any] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
@@ -203,9 +205,24 @@ def test_a_cloud_that_is_slow_to_answer_is_waited_for_with_words(ada: Person, tm
         silent.bind(str(tmp_path / "silent.sock"))
         silent.listen()
         with terminal(ada, "gpu-dev", "--endpoint", f"{tmp_path}/silent.sock", "list") as screen:
-            screen.answer("Waiting for the ODC daemon to answer.", CTRL_C)
+            screen.expect("Waiting for the ODC daemon to answer.")
+            how = "sudo odc --config FILE down && sudo odc --config FILE up"
+            screen.answer(f"If this goes on, restart it (boxes go on):\n  {how}", CTRL_C)
             assert screen.ended() == 130
             assert "Traceback" not in screen.screen.text
+
+
+def test_a_query_gives_up_on_a_daemon_that_accepts_connections_and_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen(0)
+        client = Client(str(tmp_path / "silent.sock"), timeout_s=0.2)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(str(tmp_path / "silent.sock"))
+            for _ in range(2):  # the second time the queue of connections is full
+                with pytest.raises(ProviderUnavailable, match="is running but does not answer on") as refused:
+                    client.me()
+                assert refused.value.hints[0].label == "restart it"
 
 
 def test_without_a_home_in_the_environment_the_machines_word_counts() -> None:

@@ -42,8 +42,11 @@ from odc.domain.requests import (
     SetOwnKeys,
 )
 
-TIMEOUT_S = 40.0
+QUERY_LIMIT_S = 15.0
+REQUEST_LIMIT_S = 40.0
+"""How long an answer may take; for a request, the server may ask GitHub first."""
 SLOW_S = 1.0
+STUCK_S = 5.0
 SEND_TRIES = 3
 PAGE_ITEMS = 500
 """Reservations that are read at once; also the most ended ones that are read for a list."""
@@ -60,19 +63,21 @@ class Client:
     def __init__(
         self,
         endpoint: str,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         endpoint_hints: tuple[Hint, ...] = (),
         offline_hints: Callable[[], tuple[Hint, ...]] = tuple,
-        on_slow: Callable[[], None] | None = None,
+        on_slow: Callable[[tuple[Hint, ...]], None] | None = None,
     ) -> None:
         """Prepare a client; it connects with the first request.
 
         Args:
             endpoint: the daemon's address.
-            timeout_s: how long an answer may take.
+            timeout_s: how long an answer may take; None for `QUERY_LIMIT_S` or `REQUEST_LIMIT_S`. The time that a query
+                asks the server to wait is added.
             endpoint_hints: hints about the endpoint, for errors when nothing answers there.
             offline_hints: returns what can be done while nothing answers; called only then.
-            on_slow: called, by another thread, when an answer that nobody expects to wait for takes over a second.
+            on_slow: called, by another thread, when an answer that nobody expects to wait for takes over a second, and
+                again after five, with hints on how to make a daemon answer that does not.
 
         Raises:
             InvalidRequest: the endpoint is malformed, or of a kind that this version cannot connect to.
@@ -208,16 +213,17 @@ class Client:
 
     def _ask(self, method: str, path: str, kind: type[View], body: bytes | None = None, expected_s: float = 0) -> View:
         self.asked_at = time.time()
+        limit_s = self._timeout_s or (QUERY_LIMIT_S if body is None else REQUEST_LIMIT_S)
         try:
             with self._notifying_when_slow(expected_s):
-                status, raw = self._paced(method, path, body)
+                status, raw = self._paced(method, path, body, limit_s + expected_s)
         except PermissionError as error:
             raise ProviderUnavailable(
                 f"you may not connect to {self._connector.address}", *self._endpoint_hints, *self._offline_hints()
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            hints = (*self._connector.start_hints(), *self._endpoint_hints, *self._offline_hints())
+            hints = (*self._connector.away_hints(error), *self._endpoint_hints, *self._offline_hints())
             raise ProviderUnavailable(self._connector.why_away(error), *hints) from error
         if status != 200:
             raise error_of(raw, status)
@@ -231,32 +237,45 @@ class Client:
         if self._on_slow is None:
             yield
             return
-        timer = threading.Timer(expected_s + SLOW_S, self._on_slow)
-        timer.daemon = True
-        timer.start()
+        answered = threading.Event()
+        threading.Thread(target=self._notify, args=(self._on_slow, answered, expected_s), daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            answered.set()
 
-    def _paced(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def _notify(
+        self, on_slow: Callable[[tuple[Hint, ...]], None], answered: threading.Event, expected_s: float
+    ) -> None:
+        if answered.wait(expected_s + SLOW_S):
+            return
+        on_slow(())
+        if not answered.wait(STUCK_S - SLOW_S):
+            on_slow(self._connector.away_hints(TimeoutError()))
+
+    def _paced(self, method: str, path: str, body: bytes | None, limit_s: float) -> tuple[int, bytes]:
         """Return the answer; a request that the server asks to send later is repeated then, for a limited time."""
         end = time.monotonic() + PATIENCE_S
         while True:
-            status, raw, retry_after_s = self._exchange(method, path, body)
+            status, raw, retry_after_s = self._exchange(method, path, body, limit_s)
             if status != TOO_OFTEN or not retry_after_s or time.monotonic() + retry_after_s > end:
                 return status, raw
             time.sleep(retry_after_s)
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes, float]:
+    def _exchange(self, method: str, path: str, body: bytes | None, limit_s: float) -> tuple[int, bytes, float]:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if self._connection is not None:
+            self._connection.timeout = limit_s
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(limit_s)
             try:
                 return self._once(self._connection, method, path, body, headers)
+            except TimeoutError:
+                raise
             except (OSError, http.client.HTTPException):
                 # The server has closed the kept connection meanwhile: ask again, once, on a new one.
                 self.close()
-        self._connection = self._connector.connect(self._timeout_s)
+        self._connection = self._connector.connect(limit_s)
         return self._once(self._connection, method, path, body, headers)
 
     @staticmethod

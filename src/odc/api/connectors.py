@@ -42,15 +42,26 @@ class Connector(Protocol):
     def operator_command(self) -> str:
         """Return `odc` as the operator of this cloud types it."""
 
-    def start_hints(self) -> tuple[Hint, ...]:
-        """Return what starts the daemon, or shows why it does not run."""
+    def away_hints(self, error: Exception) -> tuple[Hint, ...]:
+        """Return what makes the daemon answer again, or shows why it does not.
+
+        Args:
+            error: what connecting or waiting for the answer raised.
+        """
 
     def why_away(self, error: Exception) -> str:
         """Return the message for a daemon that does not answer.
 
         Args:
-            error: what connecting raised.
+            error: what connecting or waiting for the answer raised.
         """
+
+
+def is_hung(error: BaseException | None) -> bool:
+    """Whether this error of a connection means that a daemon runs and does not answer, as when it is suspended: the
+    kernel connects in its place, until the queue is full.
+    """
+    return isinstance(error, TimeoutError | BlockingIOError)
 
 
 def connector_of(endpoint: str, *hints: Hint) -> Connector:
@@ -102,15 +113,22 @@ class UnixConnector:
         """Return `odc` with the cloud's settings file, if one is noted next to the socket."""
         return operator_command(self.address)
 
-    def start_hints(self) -> tuple[Hint, ...]:
-        """Return the command that starts the cloud; without a note, its settings file is left open."""
+    def away_hints(self, error: Exception) -> tuple[Hint, ...]:
+        """Return the command that starts the cloud, or starts it again; without a note, its settings file is left
+        open.
+        """
         odc = self.operator_command()
-        if odc == "odc" and self.address != DEFAULT_SOCKET:
-            return (Hint("start it", "sudo odc --config FILE up"),)
-        return Hint("start it", f"sudo {odc} up"), Hint("look closer", f"{odc} doctor")
+        is_unknown = odc == "odc" and self.address != DEFAULT_SOCKET
+        odc = "odc --config FILE" if is_unknown else odc
+        start = Hint("start it", f"sudo {odc} up")
+        if is_hung(error):
+            start = Hint("restart it", f"sudo {odc} down && sudo {odc} up")
+        return (start,) if is_unknown else (start, Hint("look closer", f"{odc} doctor"))
 
     def why_away(self, error: Exception) -> str:
         """Return the message; without a socket and a cloud known to have it, the address is probably wrong."""
+        if is_hung(error):
+            return f"the ODC daemon is running but does not answer on {self.address}"
         is_unknown = self.address != DEFAULT_SOCKET and self.operator_command() == "odc"
         if isinstance(error, FileNotFoundError) and is_unknown:
             return f"there is no ODC daemon on {self.address}"

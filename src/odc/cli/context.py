@@ -74,9 +74,13 @@ class Session:
             return " (by GPU_DEV_ENDPOINT)"
         return f" (by {self.folder / FILE})" if read_endpoint(self.folder) else ""
 
-    def _note_slow(self) -> None:
+    def _note_slow(self, hints: tuple[Hint, ...]) -> None:
         self.output.progress("")
         self.note_once("Waiting for the ODC daemon to answer.")
+        for hint in hints[:1]:
+            self.note_once(
+                f"It is running but does not answer. If this goes on, {hint.label} (boxes go on): " + hint.command
+            )
 
     def _endpoint_hints(self) -> tuple[Hint, ...]:
         """The source of the daemon's address and how to remove it; empty for the default and for the command line."""

@@ -25,13 +25,15 @@ _DISKS = ("DISK", "USER", "SIZE", "FILES", "SNAPSHOTS", "KEPT", "IN USE BY", "ID
 _GOING = ("SNAPSHOT", "USER", "DISK", "TAKEN", "FILES", "FREES AT LEAST")
 
 
-def read_storage(settings: Settings, keep: int = 1, owner: str = "", disk: str = "") -> StorageView:
-    """Return the storage as the daemon measured it last.
+def read_storage(
+    settings: Settings, keep: int = 1, owner: str = "", disk: str = "", timeout_s: float | None = None
+) -> StorageView:
+    """Return the storage as the daemon measured it last; the time limit is that of `Client`.
 
     Raises:
         OdcError: the ODC daemon does not answer, or the caller is not an operator.
     """
-    client = Client(settings.socket)
+    client = Client(settings.socket, timeout_s=timeout_s)
     try:
         return client.storage(keep, owner, disk)
     finally:

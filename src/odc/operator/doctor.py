@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from odc.api.client import Client
+from odc.api.connectors import is_hung
 from odc.api.problem_views import wordings
 from odc.domain.commands import joined, odc
 from odc.domain.errors import OdcError, ProviderUnavailable
@@ -23,6 +24,8 @@ from odc.operator.host_claims import check_claim
 from odc.operator.preflight import reachable_by_all
 from odc.operator.settings import Settings
 from odc.operator.users import advice, read_users
+
+ANSWER_LIMIT_S = 5.0
 
 
 def examine(settings: Settings, make_backend: MakeBackend) -> tuple[Finding, ...]:
@@ -54,11 +57,13 @@ def examine(settings: Settings, make_backend: MakeBackend) -> tuple[Finding, ...
 
 
 def _daemon(settings: Settings) -> Iterator[Finding]:
-    client = Client(settings.socket, timeout_s=5)
+    client = Client(settings.socket, timeout_s=ANSWER_LIMIT_S)
     try:
         health = client.health()
     except OdcError as error:
-        yield Finding("warn", "daemon", error.message, "run: sudo " + odc("up"))
+        restart = "run: sudo " + odc("down") + " && sudo " + odc("up")
+        is_stuck = is_hung(error.__cause__)
+        yield Finding("warn", "daemon", error.message, restart if is_stuck else "run: sudo " + odc("up"))
         return
     finally:
         client.close()
@@ -84,7 +89,7 @@ def _users(settings: Settings, backend: Backend, running: bool) -> Iterator[Find
     if not running:
         return
     try:
-        users = read_users(settings).users
+        users = read_users(settings, ANSWER_LIMIT_S).users
     except ProviderUnavailable:
         return  # reported by the daemon's own line
     for user in users:
@@ -106,7 +111,7 @@ def _host_claims(settings: Settings, backend: Backend) -> Iterator[Finding]:
 
 def _disk_sizes(settings: Settings) -> Iterator[Finding]:
     with contextlib.suppress(ProviderUnavailable):  # a daemon that does not answer is a finding of its own
-        view = read_storage(settings)
+        view = read_storage(settings, timeout_s=ANSWER_LIMIT_S)
         over = view.sizes_bytes > view.total_bytes > 0
         hint = "fine while they are not full; who uses it: sudo " + odc("disk list") if over else ""
         yield Finding("warn" if over else "ok", "disk sizes", overcommit_text(view), hint)

@@ -58,6 +58,7 @@ def _down(settings: Settings, make_backend: MakeBackend, file: Path | None, ever
     """See `down`; no other command starts or stops the cloud meanwhile."""
     state = settings.state_folder
     was_up = daemon_pid(state) is not None
+    _resume(state)
     ours = _settings_of(settings, was_up)
     backend = make_backend(ours)
     if everything:
@@ -154,6 +155,13 @@ def _end_all(settings: Settings, say: Say) -> None:
         client.close()
 
 
+def _resume(state: Path) -> None:
+    """Let a suspended daemon run: it neither answers nor acts on a signal to end."""
+    if pid := daemon_pid(state):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def _stop_daemon(settings: Settings) -> None:
     """Stop the daemon and wait until it has exited; does nothing if none runs.
 
@@ -167,6 +175,7 @@ def _stop_daemon(settings: Settings) -> None:
         if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
         return pid is None
 
     stopped = poll_until(has_stopped, STOP_LIMIT_S, PAUSE_S)

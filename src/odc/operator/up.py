@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from odc.api.client import Client
+from odc.api.connectors import is_hung
 from odc.api.messages.cloud import Health
 from odc.api.problem_views import wordings
 from odc.api.unix_socket import is_served
@@ -32,6 +33,8 @@ from odc.operator.settings_edit import unfinished, written
 READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 PAUSE_S = 0.05
+ANSWER_LIMIT_S = 3.0
+ANSWER_TRIES = 2
 
 
 def up(settings: Settings, backend: Backend, file: Path | None, options: Mapping[str, str], say: Say) -> None:
@@ -87,6 +90,7 @@ def _say_running(settings: Settings, backend: Backend, options: Mapping[str, str
     if settings.box_id_base != running.box_id_base:
         backend.check_ids()
     _say_differences(settings, running, options, say)
+    _check_answers(running)
     try:
         health = wait_until_ready(running, _size(log_file(running)), lambda: daemon_pid(settings.state_folder) is None)
     except ProviderError:
@@ -95,6 +99,25 @@ def _say_running(settings: Settings, backend: Backend, options: Mapping[str, str
         raise
     _say_ready(running, health, say)
     return True
+
+
+def _check_answers(running: Settings) -> None:
+    """Return at once if the daemon answers, or refuses connections because it is starting or ending.
+
+    Raises:
+        ProviderUnavailable: it accepts connections and does not answer, as when it is suspended.
+    """
+    for _ in range(ANSWER_TRIES):
+        try:
+            _health(running, ANSWER_LIMIT_S)
+        except ProviderError as error:
+            if not is_hung(error.__cause__):
+                return
+            last = error
+        else:
+            return
+    again = ("restart it", odc("down") + " && " + odc("up"))
+    raise ProviderUnavailable(last.message, again, ("its log", f"less {log_file(running)}"))
 
 
 @contextlib.contextmanager
@@ -212,8 +235,8 @@ def wait_until_ready(settings: Settings, since: int, died: Callable[[], bool]) -
     )
 
 
-def _health(settings: Settings) -> Health:
-    client = Client(settings.socket, timeout_s=5)
+def _health(settings: Settings, timeout_s: float = 5.0) -> Health:
+    client = Client(settings.socket, timeout_s=timeout_s)
     try:
         return client.health()
     finally:

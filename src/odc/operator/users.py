@@ -24,13 +24,13 @@ Say = Callable[[str], None]
 _HEAD = ("UID", "NAME", "LOGIN NOW", "DISKS", "RESERVATIONS", "KEYS", "GITHUB")
 
 
-def read_users(settings: Settings) -> UserList:
-    """Return every user with a record.
+def read_users(settings: Settings, timeout_s: float | None = None) -> UserList:
+    """Return every user with a record; the time limit is that of `Client`.
 
     Raises:
         OdcError: the ODC daemon does not answer, or the caller is not an operator.
     """
-    client = Client(settings.socket)
+    client = Client(settings.socket, timeout_s=timeout_s)
     try:
         return client.users()
     finally:

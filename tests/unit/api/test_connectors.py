@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from odc.api.connectors import connector_of, is_local
+from odc.api.connectors import DEFAULT_SOCKET, connector_of, is_local
 from odc.domain.errors import Hint, InvalidRequest
 
 
@@ -12,9 +12,21 @@ from odc.domain.errors import Hint, InvalidRequest
 def test_a_socket_is_an_endpoint_of_this_machine(endpoint: str) -> None:
     connector = connector_of(endpoint)
     assert (connector.address, is_local(endpoint)) == ("/run/odc/lab.sock", True)
-    assert connector.start_hints() == (Hint("start it", "sudo odc --config FILE up"),)
+    assert connector.away_hints(FileNotFoundError()) == (Hint("start it", "sudo odc --config FILE up"),)
     assert connector.why_away(FileNotFoundError()) == "there is no ODC daemon on /run/odc/lab.sock"
     assert connector.why_away(ConnectionRefusedError()) == "the ODC daemon does not answer on /run/odc/lab.sock"
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), BlockingIOError()])
+def test_a_daemon_that_accepts_connections_and_does_not_answer_is_restarted(error: OSError) -> None:
+    connector = connector_of(f"unix://{DEFAULT_SOCKET}")
+    assert connector.why_away(error) == f"the ODC daemon is running but does not answer on {DEFAULT_SOCKET}"
+    assert connector.away_hints(error) == (
+        Hint("restart it", "sudo odc down && sudo odc up"),
+        Hint("look closer", "odc doctor"),
+    )
+    elsewhere = connector_of("unix:///run/odc/lab.sock").away_hints(error)
+    assert elsewhere == (Hint("restart it", "sudo odc --config FILE down && sudo odc --config FILE up"),)
 
 
 @pytest.mark.parametrize("endpoint", ["ssh://ada@lab", "https://lab.example:8443", "aws://us-east-2/lab", "SSH://lab"])

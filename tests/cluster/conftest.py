@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.cluster import api, archive, disks, lifecycle, node
 from tests.cluster.layout import Layout, default_number
+from tests.pods import PodCloud, pod_cloud
 from tests.waiting import eventually
 
 SHELL_IMAGE = "odc.test/shell:1"
@@ -87,3 +88,17 @@ def namespace(cluster: Layout) -> Iterator[Namespace]:
     yield made
     api.request(cluster, f"/api/v1/namespaces/{name}", "DELETE")
     eventually(f"namespace {name} is gone", lambda: not api.exists(cluster, f"/api/v1/namespaces/{name}"))
+
+
+@pytest.fixture(scope="module")
+def cloud(cluster: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCloud]:
+    """A cloud for one module."""
+    with pod_cloud(cluster, tmp_path_factory.mktemp("pods")) as made:
+        yield made
+
+
+@pytest.fixture
+def pods(cloud: PodCloud) -> Iterator[PodCloud]:
+    """The module's cloud, without boxes."""
+    yield cloud
+    cloud.forget_everything()

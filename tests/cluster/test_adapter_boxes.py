@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.conftest import SHELL_IMAGE
-from tests.cluster.layout import Layout
-from tests.pods import PodCloud, pod_cloud
+from tests.pods import PodCloud
 from tests.waiting import eventually
 
 from odc.domain.box import BoxMount, BoxSeen, BoxState
 from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
 
 pytestmark = pytest.mark.kubernetes
-
-
-@pytest.fixture(scope="module")
-def made(cluster: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodCloud]:
-    with pod_cloud(cluster, tmp_path_factory.mktemp("pods")) as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def pods(made: PodCloud) -> Iterator[PodCloud]:
-    yield made
-    made.forget_everything()
 
 
 def stranger(pods: PodCloud, name: str, gpus: int, node: str) -> str:

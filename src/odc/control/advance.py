@@ -28,6 +28,7 @@ from odc.control.box_start import Ready
 from odc.control.context import Policy
 from odc.control.disk_end import Cleaned
 from odc.control.memory_kills import note_kills
+from odc.control.new_ports import note_new_ports
 from odc.control.observation import Observation
 from odc.control.steps import Step, Task, TaskName
 from odc.control.task_guard import Superseded
@@ -244,7 +245,8 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
         step = Step(record=replace(record, places=places, under_way=None, fault=None, unreachable=""))
         step.add_event(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
         return step
-    return _config_applied(record, seen) or _note_reachability(record, seen) or _watch_boxes(record, seen, policy)
+    noted = _config_applied(record, seen) or _note_reachability(record, seen) or note_new_ports(record, seen)
+    return noted or _watch_boxes(record, seen, policy)
 
 
 def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
@@ -303,7 +305,7 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     if stopped or record.under_way is not None:
         return _start(TaskName.RESTART, record, seen)
     # Only when all boxes can be written: the digest on the record is for all of them.
-    if len(places) == len(record.places) and _is_config_stale(record, policy):
+    if len(places) == len(record.places) and _is_config_stale(record, seen, policy):
         return _start(TaskName.REFRESH_FILES, record, seen)
     # No step fails now, so an earlier fault is over.
     if record.fault is not None and record.id not in seen.busy:
@@ -311,8 +313,12 @@ def _watch_boxes(record: Reservation, seen: Observation, policy: Policy) -> Step
     return None
 
 
-def _is_config_stale(record: Reservation, policy: Policy) -> bool:
-    """Whether the files of its boxes are older than the record, the owner's keys, or the operator's settings."""
+def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> bool:
+    """Whether the files of its boxes are older than the record, the owner's keys, or the operator's settings, or are
+    lost.
+    """
+    if any(place.uid in seen.host.files_lost for place in record.places):
+        return True
     return record.applied_config != box_config_digest(record, record.owner_keys, policy)
 
 

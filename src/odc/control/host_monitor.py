@@ -83,7 +83,9 @@ class HostMonitor:
         """
         now = self._ports.clock.now()
         recent = tuple((what, at) for what, at in stored.repaired if timedelta(0) <= now - at < REPAIR_SHOWN_FOR)
-        self._record = replace(stored, repaired=recent)
+        # Lost files count for one pass, which starts the task that writes them. The next check comes soon.
+        report = replace(stored.report, files_lost=frozenset())
+        self._record = replace(stored, report=report, repaired=recent)
         if TASK_KEY not in collected.busy:
             # Also without an outcome: that of an earlier epoch of the lease is dropped.
             self._started = None
@@ -112,7 +114,7 @@ class HostMonitor:
             repaired=(),
         )
         self._record = HostRecord(report=report, repaired=tuple(repaired.items()))
-        if found.unreachable or found.repaired or found.blocked:
+        if found.unreachable or found.repaired or found.files_lost or found.blocked:
             self._sweeps.ask(HOST, FOLLOW_UP_DELAY)
 
     def forget_others(self, boxes: Iterable[BoxSeen]) -> None:

@@ -25,6 +25,8 @@ class EventKind(OpenEnum):
     UNREACHABLE = "unreachable"
     """Users cannot reach a reservation's boxes, or a node does not answer."""
     REACHABLE = "reachable"
+    ADDRESS_CHANGED = "address changed"
+    """Users reach its boxes at another address, or at other ports."""
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
     """A user or an operator asked for the end."""

@@ -18,6 +18,7 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
         repaired: parts of the host's setup that were missing and were restored.
         problems: remaining faults of the host.
         blocked: why no box may be started now; empty if boxes may.
+        files_lost: uids of boxes whose files the cluster does not have any more: they are written again.
         missing_image: the image of boxes, if the engine has lost it; empty if it has it.
     """
 
@@ -26,4 +27,5 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     repaired: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
     blocked: str = ""
+    files_lost: frozenset[str] = frozenset()
     missing_image: str = ""

@@ -59,6 +59,8 @@ class ProblemKind(OpenEnum):
     """Rules that isolate boxes were missing or came after others that accept packets, and were restored: detail."""
     FILE_RESTORED = "file_restored"
     """A file that boxes mount had been deleted, and was restored: path."""
+    BOX_OBJECT_RESTORED = "box_object_restored"
+    """An object that belongs to a box had been deleted or changed, and was made again: box, container, detail."""
     FORWARDING_RESTORED = "forwarding_restored"
     """The kernel did not forward packets, and does again."""
     LXCFS_RESTARTED = "lxcfs_restarted"

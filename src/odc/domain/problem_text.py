@@ -189,6 +189,9 @@ _WORDINGS: Mapping[str, Callable[[Problem], Wording]] = {
     K.GPU_DRIVER_HANGS: _gpu_driver_hangs,
     K.ISOLATION_RESTORED: lambda p: Wording(p.detail or "rules that keep boxes apart were missing; they were put back"),
     K.FILE_RESTORED: lambda p: Wording(f"{p.path} had been deleted; it was put back"),
+    K.BOX_OBJECT_RESTORED: lambda p: Wording(
+        f"{p.container}: someone else had deleted or changed an object of this box; it was made again: {p.detail}"
+    ),
     K.FORWARDING_RESTORED: lambda _: Wording(
         "the kernel did not forward packets any more (net.ipv4.ip_forward was 0); it was put back"
     ),

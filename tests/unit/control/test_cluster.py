@@ -11,7 +11,10 @@ from tests.builders import a_node
 from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World
 
 from odc.adapters.memory.cluster import NEVER
+from odc.domain.box import SSH
 from odc.domain.errors import NotFound, ProviderUnavailable
+from odc.domain.event_kind import EventKind
+from odc.domain.host import HostReport
 from odc.domain.problem_text import problem_texts
 from odc.domain.records import Change
 from odc.domain.requests import Cancel
@@ -189,3 +192,33 @@ def test_others_reservations_are_not_found_by_name() -> None:
     world.send(Cancel(reservation="train"), ADA)
     world.settle()
     assert world.get(record).state is State.ENDED
+
+
+def test_files_that_the_cluster_has_lost_are_written_again() -> None:
+    world = World()
+    world.reserve(hours=8.0)
+    (box,) = world.cluster.peek()
+    before = dict(world.cluster.read_files(box.name))
+    world.cluster.write_files(box.name, {"authorized_keys": b"", "env": b""})
+    world.pass_time(MINUTE)
+    assert world.cluster.read_files(box.name)["authorized_keys"] == b""
+    world.cluster.host = HostReport(files_lost=frozenset((box.uid,)))
+    world.pass_time(MINUTE)
+    assert world.cluster.read_files(box.name) == before
+    world.cluster.host = HostReport()
+    world.pass_time(MINUTE)
+    written = world.started.count("files")
+    world.pass_time(MINUTE)
+    assert world.started.count("files") == written
+
+
+def test_other_ports_of_a_running_box_are_recorded_and_told() -> None:
+    world = World()
+    record = world.reserve(hours=8.0)
+    (box,) = world.cluster.peek()
+    world.cluster.change_ports(box.name, {**box.ports, SSH: 31999})
+    world.pass_time(MINUTE)
+    (place,) = world.get(record).places
+    assert place.ports == {**box.ports, SSH: 31999}
+    told = [event for event in world.events(record) if event.kind is EventKind.ADDRESS_CHANGED]
+    assert [event.text for event in told] == [f"SSH of its box on {box.node} is now at {place.address}, port 31999"]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
 
 from odc.adapters.kubernetes import manifests
 from odc.adapters.kubernetes.api import KubernetesApi
+from odc.adapters.kubernetes.box_objects import BoxObjects
 from odc.adapters.kubernetes.box_state import (
     box_name,
     box_seen,
@@ -24,28 +24,29 @@ from odc.adapters.kubernetes.box_state import (
     ending_words,
     is_over,
     ports_of,
-    ports_text,
     runs_never,
     start_wait,
 )
 from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
+from odc.adapters.kubernetes.manifests import BoxObject
 from odc.adapters.kubernetes.nodes import address_of, is_ready, node_of, requests_by_node
 from odc.adapters.kubernetes.objects import KubernetesNode, Named, Pod, RequestingPod, Service
 from odc.adapters.kubernetes.options import KubernetesOptions
-from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, StartWait
+from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState, StartWait
 from odc.domain.errors import PlaceTaken, ProviderRefused
 from odc.domain.host import HostReport
 from odc.domain.node import Node
+from odc.domain.problem import Problem
 
 SHARED_CHECK_S = 60.0
 """How long the objects that all boxes share are taken for present."""
+OBJECTS_CHECK_S = 30.0
+"""The pause between two checks of the Secrets and Services of boxes."""
 NODES_FRESH_S = 2.0
 """A pass lists the nodes right before the boxes."""
 GREETING_LIMIT_S = 0.2
 LEAST_GRACE_S = 1
 """With 0 the API server forgets the pod at once, while its processes may still run."""
-
-Owned = TypeVar("Owned", Named, Service)
 
 
 class KubernetesCluster:
@@ -55,7 +56,8 @@ class KubernetesCluster:
         """Store the arguments; the API server is not called yet."""
         self._api = api
         self._options = options
-        self._shared_until = 0.0
+        self._objects = BoxObjects(api, options)
+        self._shared_until = self._objects_until = 0.0
         self._ready: tuple[float, frozenset[str]] = (-math.inf, frozenset())
         self._delete_command = f"kubectl --context {api.context} --namespace {api.namespace} delete pod"
 
@@ -79,11 +81,15 @@ class KubernetesCluster:
 
     def list_boxes(self) -> tuple[BoxSeen, ...]:
         """Return every box of this cloud, by name."""
+        pods = self._api.list_all(self._api.path("pods"), Pod, labelSelector=manifests.selector(self._options.cloud))
+        return tuple(sorted(self._boxes_of(pods), key=lambda box: box.name))
+
+    def _boxes_of(self, pods: list[Pod]) -> Iterator[BoxSeen]:
         if time.monotonic() - self._ready[0] > NODES_FRESH_S:
             self._known_nodes()
-        pods = self._api.list_all(self._api.path("pods"), Pod, labelSelector=manifests.selector(self._options.cloud))
-        boxes = (box_seen(pod, self._delete_command, self._ready[1]) for pod in pods)
-        return tuple(sorted((box for box in boxes if box is not None), key=lambda box: box.name))
+        for pod in pods:
+            if (box := box_seen(pod, self._delete_command, self._ready[1])) is not None:
+                yield box
 
     def list_remains(self) -> tuple[tuple[str, int], ...]:
         """Return reservation and attempt of every Secret and Service of a box."""
@@ -143,32 +149,10 @@ class KubernetesCluster:
 
     def _complete(self, pod: Pod, spec: BoxSpec) -> Pod:
         """Make what belongs to the pod, and write its ports on it."""
-        uid, name = pod.metadata.uid, pod.metadata.name
-        self._make_owned("secrets", manifests.secret(self._options, spec, uid), uid, Named)
-        service = self._make_owned("services", manifests.service(self._options, spec, uid), uid, Service)
-        ports = {port.name: port.node_port for port in service.spec.ports}
-        marks = {manifests.PORTS: ports_text(ports), manifests.FILES: manifests.digest(spec.files)}
-        return self._api.patch(self._api.path("pods", name), {"metadata": {"uid": uid, "annotations": marks}}, Pod)
-
-    def _make_owned(self, kind: str, body: Mapping[str, Any], uid: str, answer: type[Owned]) -> Owned:
-        """Create an object that belongs to the pod of this uid, unless it is there.
-
-        One that belongs to an earlier pod of this name is deleted: Kubernetes has not come to it yet.
-        """
-        path = self._api.path(kind, body["metadata"]["name"])
-        try:
-            return self._api.create(self._api.path(kind), body, answer)
-        except AlreadyThere:
-            found = self._api.find(path, answer)
-            if found is None:
-                raise
-            if any(owner.uid == uid for owner in found.metadata.owners):
-                return found
-            if found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:
-                raise
-            with suppress(NotThere, Changed):
-                self._api.delete(path, found.metadata.uid)
-            return self._api.create(self._api.path(kind), body, answer)
+        owner = BoxObject(spec.name, pod.metadata.name, pod.metadata.uid)
+        self._objects.make_secret(owner, spec.files)
+        ports = self._objects.make_service(owner, spec.ports)
+        return self._objects.write_ports(owner, ports, **{manifests.FILES: manifests.digest(spec.files)})
 
     def start_box(self, name: BoxName, uid: str) -> StartWait | None:
         """Remove the gate of the pod of this uid; the scheduler, the kubelet and the runtime do the rest."""
@@ -191,7 +175,7 @@ class KubernetesCluster:
             PlaceTaken: someone deleted its Service; its ports may belong to another one by now.
         """
         service = self._api.find(self._api.path("services", pod.metadata.name), Service)
-        ports = {} if service is None else {port.name: port.node_port for port in service.spec.ports}
+        ports = {} if service is None else service.ports()
         if ports != ports_of(pod.metadata.annotations):
             raise PlaceTaken("its Service was deleted or changed, and its node ports with it")
 
@@ -216,8 +200,12 @@ class KubernetesCluster:
         pod = self._find(name)
         if pod is None:
             return
-        with suppress(NotThere):
+        try:
             self._api.patch(self._api.path("secrets", pod.metadata.name), {"data": manifests.secret_data(files)}, Named)
+        except NotThere:
+            # Someone deleted it. The kubelet has kept the files in the box.
+            self._objects.make_secret(BoxObject(name, pod.metadata.name, pod.metadata.uid), files)
+        with suppress(NotThere):
             marks = {manifests.FILES: manifests.digest(files)}
             self._api.patch(self._api.path("pods", pod.metadata.name), {"metadata": {"annotations": marks}}, Named)
 
@@ -244,13 +232,28 @@ class KubernetesCluster:
             self._api.delete_all(self._api.path(kind), f"{mine},{manifests.ATTEMPT} in ({numbers})")
 
     def check_host(self, boxes: Sequence[BoxSeen]) -> HostReport:
-        """Restore the objects that all boxes share, and find the boxes whose SSH server no probe reaches."""
+        """Find the boxes whose SSH server no probe reaches, and restore what someone deleted: the objects that all
+        boxes share, and Services. A Secret is only named: its content comes from the control plane.
+        """
         self._shared_until = 0.0
         self._make_shared()
         pods = self._api.list_all(self._api.path("pods"), Pod, labelSelector=manifests.selector(self._options.cloud))
         ready = {pod.metadata.uid for pod in pods if (found := pod.condition("Ready")) and found.status == "True"}
         lost = {box.uid: "no probe reaches its SSH server" for box in boxes if box.uid not in ready}
-        return HostReport(reachable=frozenset(box.uid for box in boxes if box.uid in ready), unreachable=lost)
+        repaired: tuple[Problem, ...] = ()
+        files_lost: frozenset[str] = frozenset()
+        if time.monotonic() >= self._objects_until:
+            running = [box for box in self._boxes_of(pods) if box.state is BoxState.RUNNING]
+            repaired = tuple(self._objects.restore_services(running))
+            files_lost = frozenset(box.uid for box in self._objects.lost_secrets(running))
+            # What was lost is looked for again at once, until nothing is.
+            self._objects_until = 0.0 if repaired or files_lost else time.monotonic() + OBJECTS_CHECK_S
+        return HostReport(
+            reachable=frozenset(box.uid for box in boxes if box.uid in ready),
+            unreachable=lost,
+            repaired=repaired,
+            files_lost=files_lost,
+        )
 
     def _find(self, name: BoxName) -> Pod | None:
         """Return the pod of the box; None if there is none."""

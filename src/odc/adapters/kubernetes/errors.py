@@ -2,7 +2,7 @@
 
     ProviderError
     ├── ProviderUnavailable
-    │   ├── PlaceTaken      no node port is free
+    │   ├── PlaceTaken      no node port is free, or the one that was asked for is taken
     │   └── Changed         409: the object is not the one that was meant, or changed meanwhile
     └── ProviderRefused
         ├── AlreadyThere    409: an object of this name exists
@@ -19,7 +19,8 @@ import msgspec
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 WORDS_LIMIT = 300
-_PORTS_USED = "provided range is already allocated", "range is full"
+_PORTS_USED = "range is full"
+_PORT_TAKEN = "provided port is already allocated"
 _QUOTA = "exceeded quota"
 _NO_IMAGE = ("not found", "no match for platform", "insufficient_scope", "authorization failed", "invalid reference")
 """Of a registry that has answered. Other failures of a pull, such as of the network, may pass."""
@@ -56,8 +57,10 @@ def error_of(code: int, status: Status) -> ProviderError:
     """
     words = shortened(status.message) or f"HTTP status {code}"
     by_code: dict[int, type[ProviderError]] = {401: ProviderUnavailable, 404: NotThere, 409: Changed}
-    if any(part in status.message for part in _PORTS_USED):
+    if _PORTS_USED in status.message:
         return PlaceTaken("all node ports of the cluster are in use")
+    if _PORT_TAKEN in status.message:
+        return PlaceTaken(f"another Service has the node port: {words}")
     if status.reason == "AlreadyExists":
         return AlreadyThere(f"Kubernetes: {words}")
     if code == 401:

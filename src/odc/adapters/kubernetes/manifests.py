@@ -17,7 +17,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from odc.adapters.kubernetes.options import LABEL, KubernetesOptions
 from odc.domain.box import BOX_PORTS, HOME, SSH, BoxName, BoxSpec
@@ -37,6 +37,20 @@ STARTUP_LIMIT_S = 3600
 """So long the kubelet lets a box be silent before it restarts it; the control plane gives up much earlier."""
 _PROGRAM_PATH = "/usr/local/bin/odc-box"
 _NOT_ALLOWED = re.compile(r"[^a-z0-9]+")
+
+
+class BoxObject(NamedTuple):
+    """The pod to which an object of a box belongs.
+
+    Attributes:
+        name: of the box.
+        pod: the name of its pod, Secret and Service.
+        uid: of the pod.
+    """
+
+    name: BoxName
+    pod: str
+    uid: str
 
 
 def pod_name(spec: BoxSpec) -> str:
@@ -188,14 +202,9 @@ def _volumes(spec: BoxSpec, name: str, program: str) -> list[dict[str, Any]]:
     return volumes
 
 
-def secret(options: KubernetesOptions, spec: BoxSpec, uid: str) -> dict[str, Any]:
-    """Return the Secret with the box's files; it is deleted with the pod of this uid."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": _owned(options, spec, uid),
-        "data": secret_data(spec.files),
-    }
+def secret(options: KubernetesOptions, box: BoxObject, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the Secret with the box's files; it is deleted with the pod."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": _owned(options, box), "data": secret_data(files)}
 
 
 def secret_data(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -214,31 +223,43 @@ def digest(files: Mapping[str, bytes]) -> str:
     return state.hexdigest()
 
 
-def service(options: KubernetesOptions, spec: BoxSpec, uid: str) -> dict[str, Any]:
-    """Return the Service with the box's node ports; it is deleted with the pod of this uid."""
+def service(
+    options: KubernetesOptions, box: BoxObject, ports: Mapping[str, int], outer: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the Service with the box's node ports; it is deleted with the pod.
+
+    Args:
+        options: of the cloud.
+        box: whose Service.
+        ports: name to the port inside the box.
+        outer: name to the node port; the API server chooses those that are not given.
+    """
+    published = [
+        {"name": name, "port": port, "targetPort": port, **({"nodePort": outer[name]} if name in outer else {})}
+        for name, port in ports.items()
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _owned(options, spec, uid),
+        "metadata": _owned(options, box),
         "spec": {
             "type": "NodePort",
-            "selector": identity(options.cloud, spec.name),
+            "selector": identity(options.cloud, box.name),
             # Reachable as soon as the server listens, and also while a box is so busy that a probe fails.
             "publishNotReadyAddresses": True,
             # Only its own node answers, without another hop, and the box sees who connects. An address of all nodes
             # may lead to any of them.
             "externalTrafficPolicy": "Cluster" if options.address else "Local",
-            "ports": [{"name": name, "port": port, "targetPort": port} for name, port in spec.ports.items()],
+            "ports": published,
         },
     }
 
 
-def _owned(options: KubernetesOptions, spec: BoxSpec, uid: str) -> dict[str, Any]:
-    name = pod_name(spec)
+def _owned(options: KubernetesOptions, box: BoxObject) -> dict[str, Any]:
     return {
-        "name": name,
-        "labels": identity(options.cloud, spec.name),
-        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}],
+        "name": box.pod,
+        "labels": identity(options.cloud, box.name),
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": box.pod, "uid": box.uid}],
     }
 
 

@@ -193,6 +193,35 @@ class KubernetesNode(msgspec.Struct):
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
 
+class ContainerPort(msgspec.Struct, rename={"number": "containerPort"}):
+    """A port that a container listens at."""
+
+    name: str
+    number: int
+
+
+class ListeningContainer(msgspec.Struct):
+    """The ports of a container."""
+
+    ports: list[ContainerPort] = []
+
+
+class ListeningSpec(msgspec.Struct):
+    """The part of a pod's specification with its ports."""
+
+    containers: list[ListeningContainer] = []
+
+
+class ListeningPod(msgspec.Struct):
+    """A box's pod with the ports inside the box."""
+
+    spec: ListeningSpec
+
+    def ports(self) -> dict[str, int]:
+        """Name to port."""
+        return {port.name: port.number for container in self.spec.containers for port in container.ports}
+
+
 class ServicePort(msgspec.Struct, rename={"node_port": "nodePort"}):
     """A port of a Service."""
 
@@ -211,3 +240,7 @@ class Service(msgspec.Struct):
 
     metadata: Meta
     spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+
+    def ports(self) -> dict[str, int]:
+        """Name to node port."""
+        return {port.name: port.node_port for port in self.spec.ports}

@@ -281,6 +281,11 @@ class MemoryCluster:
         with self._lock:
             del self._boxes[name]
 
+    def change_ports(self, name: BoxName, ports: Mapping[str, int]) -> None:
+        """The box is reached at other ports now, as when something else has taken them."""
+        with self._lock:
+            self._boxes[name].ports = ports
+
     def exit_box(self, name: BoxName, code: int, message: str = "") -> None:
         """The box's first process ends.
 

@@ -8,6 +8,7 @@ from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere, Stat
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 QUOTA = 'pods "train" is forbidden: exceeded quota: lab, requested: pods=1, used: pods=5, limited: pods=5'
+PORT = 'Service "train" is invalid: spec.ports[0].nodePort: Invalid value: 30501: provided port is already allocated'
 PORTS = "Internal error occurred: failed to allocate a nodePort: range is full"
 
 
@@ -25,6 +26,7 @@ PORTS = "Internal error occurred: failed to allocate a nodePort: range is full"
         (429, Status("too many requests", "TooManyRequests"), ProviderUnavailable),
         (500, Status("etcdserver: request timed out", "InternalError"), ProviderUnavailable),
         (500, Status(PORTS, "InternalError"), PlaceTaken),
+        (422, Status(PORT, "Invalid"), PlaceTaken),
         (503, Status(), ProviderUnavailable),
     ],
 )

@@ -28,6 +28,7 @@ SPEC = BoxSpec(
     resources=share_of(WHOLE, 2, 8),
     files={"name": b"train\n"},
 )
+POD = manifests.BoxObject(SPEC.name, manifests.pod_name(SPEC), "u1")
 
 
 def pod(spec: BoxSpec = SPEC, options: KubernetesOptions = OPTIONS) -> dict[str, Any]:
@@ -100,22 +101,22 @@ def test_a_box_is_told_whether_it_may_mark_an_empty_disk(is_new: bool, marker: s
 
 
 def test_what_belongs_to_a_box_is_deleted_with_its_pod() -> None:
-    for made in (manifests.secret(OPTIONS, SPEC, "u1"), manifests.service(OPTIONS, SPEC, "u1")):
+    for made in (manifests.secret(OPTIONS, POD, SPEC.files), manifests.service(OPTIONS, POD, SPEC.ports, {})):
         (owner,) = made["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", "train-01234567-2-1", "u1")
 
 
 def test_files_are_a_secret_without_folders() -> None:
-    made = manifests.secret(OPTIONS, SPEC, "u1")["data"]
+    made = manifests.secret(OPTIONS, POD, SPEC.files)["data"]
     assert {path: base64.b64decode(text) for path, text in made.items()} == SPEC.files
     with pytest.raises(InvariantError, match="no folders"):
         manifests.secret_data({"a/b": b""})
 
 
 def test_node_ports_lead_to_the_box_on_its_own_node_unless_users_have_one_address_for_all() -> None:
-    assert manifests.service(OPTIONS, SPEC, "u1")["spec"]["externalTrafficPolicy"] == "Local"
+    assert manifests.service(OPTIONS, POD, SPEC.ports, {})["spec"]["externalTrafficPolicy"] == "Local"
     fixed = KubernetesOptions(cloud="lab", program=b"", address="boxes.example.org")
-    assert manifests.service(fixed, SPEC, "u1")["spec"]["externalTrafficPolicy"] == "Cluster"
+    assert manifests.service(fixed, POD, SPEC.ports, {})["spec"]["externalTrafficPolicy"] == "Cluster"
 
 
 def test_another_odc_box_is_another_config_map() -> None:

@@ -29,6 +29,8 @@ LANE = RUN_LANE + RUNS * WORKER
 LANES = tuple(RUN_LANE + RUNS * worker for worker in range(WORKERS))
 """Of all processes of this run."""
 LOCKS = Path("/run/odc-tests")
+RUN_VARIABLE = "ODC_TEST_RUN"
+"""In the environment of everything that a run starts: its id."""
 
 if not 0 <= RUN_LANE < RUNS:
     raise ValueError(f"ODC_TEST_LANE={RUN_LANE}: must be 0 to {RUNS - 1}")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from tests.lane import LOCKS, RUN_LANE
+from tests.lane import LOCKS, RUN_LANE, RUN_VARIABLE
 from tests.loops import is_kept_elsewhere
-from tests.remains import RUN_VARIABLE, Owner, Remain, is_quiet, list_remains, remove, remove_after
+from tests.remains import Owner, Remain, is_quiet, list_remains, remove, remove_after
 
 ROOT = Path(__file__).parent
 OF_THE_ENGINE = ("/run/netns", "/var/lib/containers/storage/overlay")
@@ -53,6 +53,7 @@ class Leftovers:
         try:
             fcntl.flock(self._record, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._record.close()
             self._record = None
             return
         self._record.seek(0)

@@ -19,11 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lane import LANES, RUNS, WORKERS, networks_of, pattern_of
+from tests.cluster import lifecycle
+from tests.cluster.layout import Layout
+from tests.lane import LANES, RUN_VARIABLE, RUNS, WORKERS, networks_of, pattern_of
 from tests.loops import loop_devices
 
-RUN_VARIABLE = "ODC_TEST_RUN"
-"""In the environment of everything that a run starts: its id."""
 ADDRESSED = ("address", "rule", "chain")
 """Kinds that may have nothing but an address to tell whose they are."""
 _OF_ACCOUNT = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.gpu-dev"
@@ -80,7 +80,11 @@ class Owner:
         """Whether this carries a name of its lanes, its folder or its id."""
         if pattern_of(self.lanes).search(remain.text) or _is_in(remain.text, self.folder):
             return True
-        return remain.kind == "process" and bool(self.run) and remain.name in started_by(self.run)
+        if not self.run:
+            return False
+        if remain.kind == "process":
+            return remain.name in started_by(self.run)
+        return remain.kind == "Kubernetes cluster" and self.run in remain.text.split()
 
     def is_addressed_by(self, remain: Remain) -> bool:
         """Whether this is of the network and has an address of its lanes."""
@@ -97,9 +101,10 @@ def list_remains() -> list[Remain]:
 
 
 def is_quiet(remains: Collection[Remain], owner: Owner) -> bool:
-    """Whether nothing but this run uses containers or clouds on the machine."""
+    """Whether nothing but this run uses containers, clouds or test clusters on the machine."""
     others = [remain for remain in remains if not owner.has(remain)]
-    used = any(remain.kind == "container" or remain.name.startswith("/run/odc/clouds/") for remain in others)
+    users = ("Kubernetes cluster", "container")
+    used = any(remain.kind in users or remain.name.startswith("/run/odc/clouds/") for remain in others)
     return not used and not any(_ANY_LANE.search(remain.text) for remain in others)
 
 
@@ -117,7 +122,7 @@ def remove_after(killed: Owner) -> None:
 def remove(remains: Iterable[Remain]) -> None:
     """Take these things away by force; what resists stays."""
     for remain in sorted(remains, key=lambda remain: list(FIND).index(remain.kind)):
-        with suppress(OSError):
+        with suppress(OSError, AssertionError):
             REMOVE[remain.kind](remain.name)
 
 
@@ -166,6 +171,11 @@ def _processes() -> Iterator[tuple[str, str]]:
             words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             if words and path.parent.name not in own:
                 yield path.parent.name, words
+
+
+def _clusters() -> Iterator[tuple[str, str]]:
+    for layout, run in lifecycle.list_all():
+        yield str(layout.number), f"{layout.state} {run}".strip()
 
 
 def _containers() -> Iterator[tuple[str, str]]:
@@ -257,6 +267,7 @@ def _remove_user(name: str) -> None:
 
 
 FIND: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
+    "Kubernetes cluster": _clusters,
     "process": _processes,
     "container": _containers,
     "network": _networks,
@@ -270,6 +281,7 @@ FIND: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "file": _files,
 }
 REMOVE: dict[str, Callable[[str], None]] = {
+    "Kubernetes cluster": lambda name: lifecycle.down(Layout(int(name))),
     "process": lambda name: os.kill(int(name), signal.SIGKILL),
     "container": lambda name: _run("podman", "rm", "-f", "-t", "0", name),
     "network": lambda name: _run("podman", "network", "rm", "-f", name),

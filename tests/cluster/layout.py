@@ -6,9 +6,10 @@ so their ports are the same.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.lane import LANE
 
 CLUSTERS = 256
 API_PORT = 6443
@@ -128,5 +129,5 @@ class Layout:
 
 
 def default_number() -> int:
-    """The number of this checkout's cluster: that of its lane (`tests/lane.py`)."""
-    return int(os.environ.get("ODC_TEST_LANE", "0"))
+    """The number of this process's cluster: its lane."""
+    return LANE

@@ -29,9 +29,9 @@ from tests.cluster import (
     programs,
 )
 from tests.cluster.layout import Layout, Node
+from tests.lane import LOCKS, RUN_VARIABLE
 from tests.waiting import eventually
 
-LOCKS = Path("/run/odc-tests")
 READY_S = 120.0
 
 
@@ -56,6 +56,18 @@ def down(layout: Layout) -> None:
         _remove(layout)
 
 
+def list_all() -> Iterator[tuple[Layout, str]]:
+    """All clusters of the machine, and for each the run of tests that started it; empty for one started by hand.
+
+    A cluster has its state folder from the beginning of its start to the end of its removal.
+    """
+    for path in Path("/var/tmp").glob("odc-cluster-*"):
+        number = path.name.removeprefix("odc-cluster-")
+        if number.isdecimal():
+            layout, run = Layout(int(number)), path / "run"
+            yield layout, run.read_text() if run.exists() else ""
+
+
 def is_up(layout: Layout) -> bool:
     """Whether its API server, nodes and DNS are ready, all of the programs that this checkout names."""
     built = layout.state / "programs.json"
@@ -77,6 +89,7 @@ def start_node(each: Node) -> None:
 
 def _start(layout: Layout) -> None:
     layout.state.mkdir(mode=0o755)
+    (layout.state / "run").write_text(os.environ.get(RUN_VARIABLE, ""))
     layout.logs.mkdir()
     (layout.state / "programs.json").write_text(json.dumps(programs.program_path()))
     certificates.create(layout)

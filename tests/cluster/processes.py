@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.cluster.layout import Layout, Node
 from tests.cluster.programs import program_path
+from tests.lane import RUN_VARIABLE
 from tests.waiting import eventually
 
 CLUSTER = "ODC_CLUSTER_STATE"
@@ -34,6 +35,7 @@ def start(layout: Layout, part: str, command: Sequence[str], node: Node | None =
         node: on which it runs; None for the machine itself.
     """
     environment = {"PATH": program_path(), "HOME": "/", CLUSTER: str(layout.state), PART: part}
+    environment |= {name: value for name, value in os.environ.items() if name == RUN_VARIABLE}
     inside = ["setsid", "--fork", *(entering(node) if node else []), *command]
     with (layout.logs / f"{part}.log").open("ab") as log:
         subprocess.run(inside, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", check=True)

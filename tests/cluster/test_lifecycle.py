@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from tests.cluster import api, cgroups, lifecycle, processes
 from tests.cluster.layout import Layout, default_number
+from tests.lane import RUN_VARIABLE
+from tests.remains import Owner, list_remains, remove, started_by
 
 pytestmark = pytest.mark.kubernetes
 
@@ -61,6 +64,18 @@ def test_it_starts_after_its_starter_was_killed(layout: Layout, after_s: float) 
     starter.wait()
     lifecycle.up(layout)
     assert lifecycle.is_up(layout)
+
+
+def test_what_a_killed_run_left_of_it_is_found_and_removed(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = Owner(run=uuid.uuid4().hex, folder="")
+    monkeypatch.setenv(RUN_VARIABLE, killed.run)
+    lifecycle.up(layout)
+    found = [remain for remain in list_remains() if remain.kind == "Kubernetes cluster" and killed.has(remain)]
+    assert [remain.name for remain in found] == [str(layout.number)]
+    assert started_by(killed.run)
+    remove(found)
+    assert not started_by(killed.run)
+    assert remains(layout) == []
 
 
 def test_a_process_is_alive_while_it_executes_another_program(layout: Layout, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.remains import RUN_VARIABLE, Owner, Remain, is_quiet, started_by
+from tests.lane import RUN_VARIABLE
+from tests.remains import Owner, Remain, is_quiet, started_by
 
 OURS = Owner(run="0123", folder="/var/tmp/pytest-of-root/pytest-1", lanes=(3, 13))
 
@@ -29,6 +30,7 @@ OURS = Owner(run="0123", folder="/var/tmp/pytest-of-root/pytest-1", lanes=(3, 13
         Remain("loop device", "/dev/loop0", "/var/tmp/pytest-of-root/pytest-1/test0/disks.btrfs (deleted)"),
         Remain("rule", "-t nat -D x", "-A POSTROUTING -s 10.93.128.0/28 -j NETAVARK-14D674D9264FE"),
         Remain("address", "podman1", "10.129.32.1/28"),
+        Remain("Kubernetes cluster", "3", "/var/tmp/odc-cluster-3 0123"),
     ],
     ids=str,
 )
@@ -47,6 +49,8 @@ def test_what_carries_a_name_a_folder_or_an_address_of_a_run_is_its_own(remain: 
         Remain("mount", "/m", "/mnt/10.93.128.0 /"),
         Remain("rule", "-t nat -D x", "-A POSTROUTING -s 10.94.0.0/28 -j NETAVARK-14D674D9264FE"),
         Remain("link", "eth0", "eth0"),
+        Remain("Kubernetes cluster", "3", "/var/tmp/odc-cluster-3 01234"),
+        Remain("Kubernetes cluster", "3", "/var/tmp/odc-cluster-3"),
     ],
     ids=str,
 )
@@ -62,6 +66,7 @@ def test_a_machine_with_another_run_or_a_cloud_is_not_quiet() -> None:
     assert is_quiet([Remain("container", "1", "odc-e2e-t030-1"), Remain("link", "eth0", "eth0")], OURS)
     assert not is_quiet([Remain("process", "1", "odc serve /var/tmp/odc-e2e-t050-abcdefgh")], OURS)
     assert not is_quiet([Remain("container", "1", "database")], OURS)
+    assert not is_quiet([Remain("Kubernetes cluster", "3", "/var/tmp/odc-cluster-3")], OURS)
     assert not is_quiet([Remain("file", "/run/odc/clouds/1.json", '/run/odc/clouds/1.json {"cloud": "lab"}')], OURS)
 
 

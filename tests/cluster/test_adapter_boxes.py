@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.cluster.conftest import SHELL_IMAGE
 from tests.pods import PodCloud
 from tests.waiting import eventually
@@ -102,7 +103,7 @@ def test_an_image_without_a_server_is_refused_with_the_words_of_the_box(pods: Po
     assert (listed.state, listed.exit_code) == (BoxState.EXITED, 79)
 
 
-def test_an_evicted_box_is_made_again_with_the_same_name(pods: PodCloud) -> None:
+def test_an_evicted_box_is_made_again_with_the_same_name_and_ports(pods: PodCloud) -> None:
     spec = pods.spec()
     box = pods.start(spec)
     status = {"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}}
@@ -115,12 +116,13 @@ def test_an_evicted_box_is_made_again_with_the_same_name(pods: PodCloud) -> None
 
     def again() -> BoxSeen | None:
         try:
-            return pods.cluster.create_box(spec)
+            return pods.cluster.create_box(replace(spec, kept_ports=box.ports))
         except ProviderUnavailable:
             return None
 
     other = eventually("it is made again", again)
     assert other.uid != box.uid
+    assert (other.replaces, other.ports) == (listed.message, box.ports)
     assert pods.start(spec).uid == other.uid
 
 

@@ -28,8 +28,8 @@ from odc.control.box_start import Ready
 from odc.control.context import Policy
 from odc.control.disk_end import Cleaned
 from odc.control.memory_kills import note_kills
-from odc.control.new_ports import note_new_ports
 from odc.control.observation import Observation
+from odc.control.restarts import note_new_ports, note_restart
 from odc.control.steps import Step, Task, TaskName
 from odc.control.task_guard import Superseded
 from odc.control.task_runner import NotYet, Outcome
@@ -241,10 +241,7 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
     if outcome is not None and outcome.not_yet is not None:
         return _note_under_way(record, outcome.not_yet)
     if outcome is not None:
-        places = outcome.value.places if isinstance(outcome.value, Ready) else record.places
-        step = Step(record=replace(record, places=places, under_way=None, fault=None, unreachable=""))
-        step.add_event(record, seen.now, EventKind.RESTARTED, "its box had stopped and was started again")
-        return step
+        return note_restart(record, outcome.value.places if isinstance(outcome.value, Ready) else record.places, seen)
     noted = _config_applied(record, seen) or _note_reachability(record, seen) or note_new_ports(record, seen)
     return noted or _watch_boxes(record, seen, policy)
 
@@ -323,7 +320,8 @@ def _is_config_stale(record: Reservation, seen: Observation, policy: Policy) -> 
 
 
 def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | None:
-    """Handle a box that is not in a successful list: record it first, and end the reservation if it stays missing.
+    """Handle a box that is not in a successful list: record it first, and if it stays missing, make it again or end the
+    reservation.
 
     One list is not enough evidence to give up a reservation whose box may still run.
     """
@@ -335,6 +333,8 @@ def _missing(record: Reservation, seen: Observation, policy: Policy) -> Step | N
         return Step(record=replace(record, missing_since=seen.now))
     if seen.now - record.missing_since < policy.missing:
         return None
+    if policy.make_again:
+        return _start(TaskName.RESTART, record, seen)
     detail = "its box was removed by someone other than ODC"
     return _end(record, seen, EndReason.FAILED, EndCause.BOX_REMOVED, detail)
 

@@ -74,6 +74,8 @@ def box_spec(
         gpu_type=record.spec.gpu_type,
         units=record.spec.units,
         resources=resources_of(record, place, node),
+        # Of an active reservation, whose owner knows them.
+        kept_ports=place.ports,
         mounts=() if home is None else (home,),
         files=files,
         id_base=place.id_base,

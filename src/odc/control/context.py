@@ -46,6 +46,8 @@ class Policy:
         disk_bytes: size of a new disk.
         grace: how long a box's processes have to end.
         missing: how long a box must be missing from successful lists before it counts as gone.
+        make_again: whether a box that counts as gone is made again in its place, as for a cluster that removes boxes by
+            itself when a node is drained. Otherwise its reservation ends.
         poll: how long a pass waits before it starts a task again that was not through.
         keys_fresh: how old fetched keys may be when a box starts.
         retention: which snapshots are kept, and how much of the storage stays free.
@@ -62,6 +64,7 @@ class Policy:
     disk_bytes: int = 100 * 2**30
     grace: timedelta = timedelta(seconds=30)
     missing: timedelta = timedelta(seconds=30)
+    make_again: bool = False
     poll: timedelta = timedelta(seconds=2)
     keys_fresh: timedelta = timedelta(minutes=1)
     retention: Retention = field(default_factory=Retention)

@@ -114,6 +114,8 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
         units: number of the node's units that it occupies.
         resources: CPU, memory, shared memory.
         ports: those that it publishes. Key: name, value: the port inside the box. The cluster chooses the outer ones.
+        kept_ports: name to the outer port that an earlier box of this name had. Where it can, the cluster gives the
+            same ones.
         mounts: its volumes; without one at `HOME`, its home is temporary.
         files: the files under `/run/odc`; key: path below it, value: content.
         id_base: first host id of the box's range; 0: the range that all boxes of the cloud share.
@@ -128,6 +130,7 @@ class BoxSpec(msgspec.Struct, frozen=True, kw_only=True):
     units: int
     resources: BoxResources
     ports: Mapping[str, int] = BOX_PORTS
+    kept_ports: Mapping[str, int] = {}
     mounts: tuple[BoxMount, ...] = ()
     files: Mapping[str, bytes]
     id_base: int = 0
@@ -168,6 +171,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
         address: where its ports are reached; empty if unknown.
         ports: its published ports. Key: name, value: the port at `address`.
         id_base: first host id of its range; 0: the range that all boxes of the cloud share.
+        replaces: why an earlier box of this name ended for good, where the cluster says it; empty otherwise.
         memory_kills: its processes that the kernel killed for memory; None if that is unknown.
         layer_used_bytes: bytes that it has written outside its home; 0 if unknown.
         layer_bytes: bytes that it may write there; 0 if there is no limit.
@@ -188,6 +192,7 @@ class BoxSeen(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     ports: Mapping[str, int] = {}
     id_base: int = 0
+    replaces: str = ""
     memory_kills: MemoryKills | None = None
     layer_used_bytes: int = 0
     layer_bytes: int = 0

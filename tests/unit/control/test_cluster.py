@@ -205,8 +205,6 @@ def test_files_that_the_cluster_has_lost_are_written_again() -> None:
     world.cluster.host = HostReport(files_lost=frozenset((box.uid,)))
     world.pass_time(MINUTE)
     assert world.cluster.read_files(box.name) == before
-    world.cluster.host = HostReport()
-    world.pass_time(MINUTE)
     written = world.started.count("files")
     world.pass_time(MINUTE)
     assert world.started.count("files") == written
@@ -222,3 +220,36 @@ def test_other_ports_of_a_running_box_are_recorded_and_told() -> None:
     assert place.ports == {**box.ports, SSH: 31999}
     told = [event for event in world.events(record) if event.kind is EventKind.ADDRESS_CHANGED]
     assert [event.text for event in told] == [f"SSH of its box on {box.node} is now at {place.address}, port 31999"]
+
+
+def test_where_the_cluster_removes_boxes_by_itself_a_box_that_is_gone_is_made_again_with_its_ports() -> None:
+    world = World()
+    world.with_policy(make_again=True)
+    record = world.reserve(disk="proj", hours=8.0)
+    world.volumes.write(world.disk("proj").id, "result")
+    (before,) = world.cluster.peek()
+    world.cluster.vanish(before.name)
+    world.pass_time(25 * SECOND)
+    assert world.cluster.peek() == ()
+    world.pass_time(15 * SECOND)
+    (box,) = world.cluster.peek()
+    now = world.get(record)
+    assert (now.state, now.attempt, now.expires_at) == (State.ACTIVE, 1, record.expires_at)
+    assert (now.missing_since, [place.uid for place in now.places]) == (None, [box.uid])
+    assert (box.name, box.ports) == (before.name, before.ports)
+    assert box.uid != before.uid
+    assert any("removed by someone other than ODC, and was made again" in event.text for event in world.events(record))
+
+
+def test_a_box_that_is_made_again_with_other_ports_says_so() -> None:
+    world = World()
+    world.with_policy(make_again=True)
+    record = world.reserve(hours=8.0)
+    (before,) = world.cluster.peek()
+    world.cluster.vanish(before.name)
+    world.cluster.strangers.add(before.ports[SSH])
+    world.pass_time(MINUTE)
+    (box,) = world.cluster.peek()
+    assert world.get(record).places[0].ports == box.ports
+    told = [event.text for event in world.events(record) if event.kind is EventKind.ADDRESS_CHANGED]
+    assert [text.rpartition(" ")[2] for text in told] == [str(box.ports[SSH])]

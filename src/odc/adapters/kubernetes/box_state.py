@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from odc.adapters.kubernetes.errors import IMAGE_TROUBLES, image_refusal, shortened
-from odc.adapters.kubernetes.manifests import ADDRESS, ATTEMPT, GPU_TYPE, NODE, PORTS, RANK, RESERVATION, UNITS
+from odc.adapters.kubernetes.manifests import (
+    ADDRESS,
+    ATTEMPT,
+    GPU_TYPE,
+    NODE,
+    PORTS,
+    RANK,
+    REPLACES,
+    RESERVATION,
+    UNITS,
+)
 from odc.adapters.kubernetes.objects import ContainerStatus, Pod, Terminated
 from odc.domain.box import BoxName, BoxSeen, BoxState, MemoryKills, StartPhase, StartWait
 from odc.domain.errors import PlaceTaken, ProviderRefused
@@ -63,6 +73,7 @@ def box_seen(pod: Pod, command: str, ready_nodes: Set[str] | None = None) -> Box
         message="its node does not answer" if silent else _message(pod, ended),
         address=marks.get(ADDRESS, ""),
         ports=ports_of(marks),
+        replaces=marks.get(REPLACES, ""),
         memory_kills=_memory_kills(pod),
     )
 
@@ -119,8 +130,8 @@ def start_wait(pod: Pod) -> StartWait | None:
     """
     if is_over(pod):
         if pod.status.reason.startswith(_NO_ROOM):
-            raise PlaceTaken(f"its node has no room for it: {_pod_words(pod)}")
-        raise ProviderRefused(f"its pod cannot run again: {_pod_words(pod)}")
+            raise PlaceTaken(f"its node has no room for it: {pod_words(pod)}")
+        raise ProviderRefused(f"its pod cannot run again: {pod_words(pod)}")
     if not pod.spec.node:
         return _waits_for_node(pod)
     status = _container(pod)
@@ -171,13 +182,14 @@ def _state(pod: Pod) -> BoxState:
 
 def _message(pod: Pod, ended: Terminated | None) -> str:
     if is_over(pod):
-        return _pod_words(pod)
+        return pod_words(pod)
     if ended is not None:
         return ending_words(ended)
     return "it is being deleted" if pod.metadata.deleted_at else ""
 
 
-def _pod_words(pod: Pod) -> str:
+def pod_words(pod: Pod) -> str:
+    """Return why a pod never runs again, in the words of Kubernetes or of the box."""
     ended = ending(pod)
     words = [pod.status.reason, shortened(pod.status.message)]
     return ": ".join(word for word in words if word) or (ending_words(ended) if ended else pod.status.phase)

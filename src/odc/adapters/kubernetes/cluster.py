@@ -23,6 +23,7 @@ from odc.adapters.kubernetes.box_state import (
     ending,
     ending_words,
     is_over,
+    pod_words,
     ports_of,
     runs_never,
     start_wait,
@@ -44,6 +45,7 @@ OBJECTS_CHECK_S = 30.0
 """The pause between two checks of the Secrets and Services of boxes."""
 NODES_FRESH_S = 2.0
 """A pass lists the nodes right before the boxes."""
+_STARTED = (BoxState.CREATED, BoxState.RUNNING)
 GREETING_LIMIT_S = 0.2
 LEAST_GRACE_S = 1
 """With 0 the API server forgets the pod at once, while its processes may still run."""
@@ -108,12 +110,13 @@ class KubernetesCluster:
         """Make the box's pod, gated, then its Secret and its Service, which belong to the pod."""
         self._make_shared()
         pod = self._find(spec.name)
+        replaced = ""
         if pod is not None and is_over(pod):
             # Evicted, or refused by the kubelet: this pod never runs again, another one may.
             self._delete(pod, LEAST_GRACE_S)
-            pod = None
+            replaced, pod = pod_words(pod), None
         if pod is None:
-            pod = self._make_pod(spec)
+            pod = self._make_pod(spec, replaced)
         if not ports_of(pod.metadata.annotations):
             pod = self._complete(pod, spec)
         seen = box_seen(pod, self._delete_command)
@@ -132,12 +135,12 @@ class KubernetesCluster:
                 self._api.create(self._api.path(kind), body, Named)
         self._shared_until = time.monotonic() + SHARED_CHECK_S
 
-    def _make_pod(self, spec: BoxSpec) -> Pod:
+    def _make_pod(self, spec: BoxSpec, replaced: str) -> Pod:
         node = self._api.find(f"/api/v1/nodes/{spec.node}", KubernetesNode)
         if node is None:
             raise ProviderRefused(f"there is no node {spec.node}")
         program = str(manifests.program(self._options)["metadata"]["name"])
-        body = manifests.pod(self._options, spec, address_of(node, self._options), program)
+        body = manifests.pod(self._options, spec, address_of(node, self._options), program, replaced)
         try:
             return self._api.create(self._api.path("pods"), body, Pod)
         except AlreadyThere:
@@ -151,7 +154,7 @@ class KubernetesCluster:
         """Make what belongs to the pod, and write its ports on it."""
         owner = BoxObject(spec.name, pod.metadata.name, pod.metadata.uid)
         self._objects.make_secret(owner, spec.files)
-        ports = self._objects.make_service(owner, spec.ports)
+        ports = self._objects.make_service(owner, spec.ports, spec.kept_ports)
         return self._objects.write_ports(owner, ports, **{manifests.FILES: manifests.digest(spec.files)})
 
     def start_box(self, name: BoxName, uid: str) -> StartWait | None:
@@ -243,7 +246,7 @@ class KubernetesCluster:
         repaired: tuple[Problem, ...] = ()
         files_lost: frozenset[str] = frozenset()
         if time.monotonic() >= self._objects_until:
-            running = [box for box in self._boxes_of(pods) if box.state is BoxState.RUNNING]
+            running = [box for box in self._boxes_of(pods) if box.state in _STARTED and box.ports]
             repaired = tuple(self._objects.restore_services(running))
             files_lost = frozenset(box.uid for box in self._objects.lost_secrets(running))
             # What was lost is looked for again at once, until nothing is.

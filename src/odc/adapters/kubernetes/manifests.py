@@ -27,7 +27,7 @@ GATE = f"{LABEL}start"
 CLOUD, RESERVATION, ATTEMPT, RANK = (LABEL + name for name in ("cloud", "reservation", "attempt", "rank"))
 GPU_TYPE, UNITS = f"{LABEL}box-gpu-type", f"{LABEL}box-units"
 COMPONENT, BOX = f"{LABEL}component", "box"
-NODE, ADDRESS, PORTS, FILES = (LABEL + name for name in ("node", "address", "ports", "files"))
+NODE, ADDRESS, PORTS, FILES, REPLACES = (LABEL + name for name in ("node", "address", "ports", "files", "replaces"))
 HEADLESS = "gpu-dev-headless"
 CONTAINER = "box"
 SHORT_ID = 8
@@ -82,7 +82,7 @@ def identity(cloud: str, name: BoxName) -> dict[str, str]:
     return {CLOUD: cloud, RESERVATION: name.reservation_id, ATTEMPT: str(name.attempt), RANK: str(name.rank)}
 
 
-def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str) -> dict[str, Any]:
+def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str, replaced: str = "") -> dict[str, Any]:
     """Return the box's pod, gated.
 
     Args:
@@ -90,6 +90,7 @@ def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str) -
         spec: of the box.
         address: where users reach its ports.
         program: name of the ConfigMap with `odc-box`.
+        replaced: why the pod before it, of the same name, ended for good; empty if there was none.
     """
     name = pod_name(spec)
     labels = {
@@ -101,7 +102,11 @@ def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str) -
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": labels, "annotations": {NODE: spec.node, ADDRESS: address}},
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {NODE: spec.node, ADDRESS: address, REPLACES: replaced},
+        },
         "spec": {
             "hostUsers": False,
             "automountServiceAccountToken": False,

@@ -123,7 +123,7 @@ class MemoryCluster:
                 raise PlaceTaken(self._all_ports_used())
             spec = replace(spec, gpus=spec.gpus or self._given_by_node(spec))
             self._note_collisions(spec)
-            ports = dict(zip(spec.ports, free, strict=False))
+            ports = self._kept_ports(spec) or dict(zip(spec.ports, free, strict=False))
             self._boxes[spec.name] = _Box(spec, uid=uuid.uuid4().hex, ports=ports, files=dict(spec.files))
             self._leftovers.add(spec.name)
             return self._seen(self._boxes[spec.name])
@@ -136,6 +136,11 @@ class MemoryCluster:
         """The first free ports; fewer than `count` if there are no more."""
         used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers
         return list(islice((port for port in self._ports if port not in used), count))
+
+    def _kept_ports(self, spec: BoxSpec) -> dict[str, int]:
+        """The ports that an earlier box of this name had, if all are free; otherwise none."""
+        used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers
+        return dict(spec.kept_ports) if used.isdisjoint(spec.kept_ports.values()) else {}
 
     def _all_ports_used(self) -> str:
         others = len(self.strangers.intersection(self._ports))
@@ -184,6 +189,7 @@ class MemoryCluster:
             if box is not None:
                 self._check_node(box.spec.node)
                 box.files.update(files)
+                self.host = replace(self.host, files_lost=self.host.files_lost - {box.uid})
 
     def end_box(self, name: BoxName, uid: str, grace: timedelta) -> bool:
         """Delete the box of exactly this uid; after `use_grace`, only once its grace is over."""

@@ -37,6 +37,12 @@ class Storage(Protocol):
     blobs: BlobStore
     copies_in_use: bool
     """Whether a snapshot can be taken of a disk in use."""
+    maps_owners: bool
+    """Whether `attach` chooses the range in which owners are seen."""
+    can_shrink: bool
+    """Whether a limit can become smaller."""
+    lists_files: bool
+    """Whether the files of snapshots can be listed."""
 
     def write(self, disk_id: str, path: str, size: int) -> None:
         """A box writes a file of so many bytes."""
@@ -67,7 +73,7 @@ class Storage(Protocol):
 
 
 class MemoryStorage:
-    copies_in_use = True
+    copies_in_use = maps_owners = can_shrink = lists_files = True
 
     def __init__(self) -> None:
         self.blobs: BlobStore = MemoryBlobStore()
@@ -108,6 +114,8 @@ class MemoryStorage:
 
 
 class LocalStorage:
+    maps_owners = can_shrink = lists_files = True
+
     def __init__(self, root: Path, backend: StorageBackend) -> None:
         self.root = root
         self._backend = backend

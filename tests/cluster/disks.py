@@ -31,7 +31,14 @@ TOPOLOGY = f"{DRIVER}/node"
 """The label with which nodes and volumes of the local class say where they are."""
 PROGRAM = "csi-disks"
 SIDECARS = {
-    "provisioner": ["csi-provisioner", "--timeout=10s", "--retry-interval-start=200ms", "--retry-interval-max=2s"],
+    "provisioner": [
+        "csi-provisioner",
+        "--timeout=10s",
+        "--retry-interval-start=200ms",
+        "--retry-interval-max=2s",
+        # A snapshot that was restored keeps a finalizer if it was changed at the same moment; by default for 5 minutes.
+        "--snapshot-orphan-sweep-interval=2s",
+    ],
     "snapshotter": ["csi-snapshotter", "--timeout=10s", "--retry-interval-start=200ms", "--retry-interval-max=2s"],
     "snapshot-controller": ["snapshot-controller", "--retry-interval-start=200ms", "--retry-interval-max=2s"],
 }

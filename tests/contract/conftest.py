@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.builders import an_id
+from tests.claims import ClaimStorage, new_namespace
 from tests.cluster.conftest import cluster
+from tests.cluster.layout import Layout
 from tests.dynamodb import new_table, private_dynamodb
 from tests.postgres import private_postgres
 from tests.records import Records
@@ -25,6 +27,7 @@ ADAPTERS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.pos
 ADAPTERS.append(pytest.param("dynamodb", marks=pytest.mark.dynamodb))
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 VOLUMES = ["memory", pytest.param("folders", marks=AS_ROOT), pytest.param("btrfs", marks=pytest.mark.btrfs)]
+VOLUMES.append(pytest.param("kubernetes", marks=pytest.mark.kubernetes))
 _numbers = itertools.count()
 
 
@@ -70,6 +73,12 @@ def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def claims(cluster: Layout) -> Iterator[tuple[Layout, str]]:
+    with new_namespace(cluster) as namespace:
+        yield cluster, namespace
+
+
 @pytest.fixture(params=VOLUMES)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param == "memory":
@@ -77,6 +86,10 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     elif request.param == "folders":
         with folders_storage(tmp_path / "disks") as found:
             yield found
+    elif request.param == "kubernetes":
+        claims = ClaimStorage(*request.getfixturevalue("claims"))
+        yield claims
+        claims.api.close()
     else:
         root = request.getfixturevalue("btrfs") / str(next(_numbers))
         with btrfs_storage(root) as found:

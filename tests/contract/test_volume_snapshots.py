@@ -22,14 +22,24 @@ from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.ports.volumes import Source
 
 
+def restored(storage: Storage, disk_id: str, snapshot_id: str) -> dict[str, int]:
+    """The files of a volume that is made from the snapshot."""
+    copy = an_id()
+    made(storage.volumes, copy, 64 * MIB, Source(disk_id=disk_id, snapshot_id=snapshot_id))
+    return storage.files(copy)
+
+
 def test_writes_of_the_last_moment_are_in_the_snapshot(storage: Storage, disk: str) -> None:
     attached(storage.volumes, disk, "r-1")
     storage.write(disk, "last", 11)
     storage.volumes.detach(disk, "r-1")
     snapshot = taken(storage.volumes, disk, "r-1")
-    found = listed(storage.volumes, storage.blobs, disk, snapshot.id)
-    assert [(entry.path, entry.kind, entry.size) for entry in found] == [("last", "f", 11)]
     assert snapshot.verified_at is not None
+    if storage.lists_files:
+        found = listed(storage.volumes, storage.blobs, disk, snapshot.id)
+        assert [(entry.path, entry.kind, entry.size) for entry in found] == [("last", "f", 11)]
+    else:
+        assert restored(storage, disk, snapshot.id) == {"last": 11}
 
 
 def test_a_snapshot_stays_as_it_was_while_the_disk_goes_on(storage: Storage, disk: str) -> None:
@@ -38,8 +48,8 @@ def test_a_snapshot_stays_as_it_was_while_the_disk_goes_on(storage: Storage, dis
     storage.write(disk, "f", 2)
     storage.write(disk, "g", 3)
     taken(storage.volumes, disk, "s-1")
-    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "r-1")] == [("f", 1)]
-    assert [(e.path, e.size) for e in listed(storage.volumes, storage.blobs, disk, "s-1")] == [("f", 2), ("g", 3)]
+    assert restored(storage, disk, "r-1") == {"f": 1}
+    assert restored(storage, disk, "s-1") == {"f": 2, "g": 3}
     assert taken(storage.volumes, disk, "r-1") == first, "a complete one is never made again"
 
 
@@ -60,6 +70,8 @@ def test_snapshots_are_listed_in_the_order_in_which_they_were_taken(storage: Sto
 
 
 def test_the_listing_goes_by_path_without_the_marker(storage: Storage, disk: str) -> None:
+    if not storage.lists_files:
+        pytest.skip("this storage lists no files")
     for path in ("b/z", "b/a", "a.txt", "b-c", ".odd name\n"):
         storage.write(disk, path, 1)
     taken(storage.volumes, disk, "r-1")
@@ -86,7 +98,7 @@ def test_a_deleted_snapshot_is_gone_and_the_others_stay(storage: Storage, disk: 
     storage.volumes.delete_snapshot(disk, "r-2")
     storage.volumes.delete_snapshot(disk, "r-2")
     assert snapshot_ids(storage.volumes, disk) == ("r-1", "r-3")
-    assert [entry.path for entry in listed(storage.volumes, storage.blobs, disk, "r-3")] == ["f1", "f2", "f3"]
+    assert restored(storage, disk, "r-3") == {"f1": 5, "f2": 5, "f3": 5}
     assert storage.files(disk) == {"f1": 5, "f2": 5, "f3": 5}
     taken(storage.volumes, disk, "r-4")
     assert snapshot_ids(storage.volumes, disk) == ("r-1", "r-3", "r-4")
@@ -110,27 +122,26 @@ def test_a_volume_is_made_from_a_snapshot_of_another_disk(storage: Storage, disk
     storage.write(disk, "a/work", 5)
     taken(storage.volumes, disk, "r-1")
     storage.write(disk, "a/work", 9)
-    restored = an_id()
-    assert made(storage.volumes, restored, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1")) is True
-    assert storage.files(restored) == {"a/work": 5}
-    attached(storage.volumes, restored, "s-1")
-    storage.write(restored, "a/work", 7)
+    copy = an_id()
+    assert made(storage.volumes, copy, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1")) is True
+    assert storage.files(copy) == {"a/work": 5}
+    attached(storage.volumes, copy, "s-1")
+    storage.write(copy, "a/work", 7)
     assert storage.files(disk) == {"a/work": 9}
-    storage.volumes.detach(restored, "s-1")
-    taken(storage.volumes, restored, "s-1")
-    for disk_id, taken_id, size in ((disk, "r-1", 5), (restored, "s-1", 7)):
-        found = listed(storage.volumes, storage.blobs, disk_id, taken_id)
-        assert [(entry.path, entry.size) for entry in found if entry.kind == "f"] == [("a/work", size)]
+    storage.volumes.detach(copy, "s-1")
+    taken(storage.volumes, copy, "s-1")
+    for disk_id, taken_id, size in ((disk, "r-1", 5), (copy, "s-1", 7)):
+        assert restored(storage, disk_id, taken_id) == {"a/work": size}
 
 
 def test_a_volume_from_a_snapshot_that_does_not_exist_is_refused_and_not_made(storage: Storage, disk: str) -> None:
-    restored = an_id()
+    copy = an_id()
     for source in (disk, an_id()):
         with pytest.raises(ProviderRefused, match="no snapshot r-9"):
-            made(storage.volumes, restored, 64 * MIB, Source(disk_id=source, snapshot_id="r-9"))
+            made(storage.volumes, copy, 64 * MIB, Source(disk_id=source, snapshot_id="r-9"))
     with pytest.raises(ProviderRefused, match="does not exist"):
-        attached(storage.volumes, restored, "s-1")
-    assert made(storage.volumes, restored, 64 * MIB) is True
+        attached(storage.volumes, copy, "s-1")
+    assert made(storage.volumes, copy, 64 * MIB) is True
 
 
 def test_a_deleted_volume_is_gone_and_its_snapshots_stay(storage: Storage, disk: str) -> None:
@@ -142,9 +153,9 @@ def test_a_deleted_volume_is_gone_and_its_snapshots_stay(storage: Storage, disk:
     with pytest.raises(ProviderRefused, match="does not exist"):
         attached(storage.volumes, disk, "s-1")
     assert snapshot_ids(storage.volumes, disk) == ("r-1",)
-    restored = an_id()
-    made(storage.volumes, restored, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1"))
-    assert storage.files(restored) == {"a/work": 5}
+    copy = an_id()
+    made(storage.volumes, copy, 64 * MIB, Source(disk_id=disk, snapshot_id="r-1"))
+    assert storage.files(copy) == {"a/work": 5}
     assert made(storage.volumes, disk, 64 * MIB) is True
     assert storage.files(disk) == {}
 
@@ -177,7 +188,7 @@ def test_a_snapshot_of_a_disk_in_use_is_marked_or_refused_with_the_reason(storag
     assert not last.crash_consistent
     assert storage.volumes.list_snapshots(disk) == (running, last)
     for one, size in ((running, 5), (last, 9)):
-        assert [entry.size for entry in listed(storage.volumes, storage.blobs, disk, one.id)] == [size]
+        assert restored(storage, disk, one.id) == {"work": size}
 
 
 def test_a_disk_that_may_be_in_use_and_is_not_has_a_plain_snapshot(storage: Storage, disk: str) -> None:

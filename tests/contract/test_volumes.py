@@ -47,6 +47,8 @@ def test_attaching_again_for_the_same_holder_gives_the_same_place(storage: Stora
 
 
 def test_attaching_again_with_another_range_of_ids_gives_the_same_place_and_files(storage: Storage, disk: str) -> None:
+    if not storage.maps_owners:
+        pytest.skip("the kubelet maps owners")
     storage.write(disk, "kept", 3)
     place = attached(storage.volumes, disk, "r-1", OTHER_IDS)
     assert storage.id_base(disk, place) == OTHER_IDS
@@ -62,6 +64,8 @@ def test_attaching_again_with_another_range_of_ids_gives_the_same_place_and_file
 
 
 def test_a_volume_in_use_is_not_given_with_another_range_of_ids(storage: Storage, disk: str) -> None:
+    if not storage.maps_owners:
+        pytest.skip("the kubelet maps owners")
     place = attached(storage.volumes, disk, "r-1", OTHER_IDS)
     with storage.in_use(disk, place):
         for other in (OTHER_IDS + 65536, 0):
@@ -144,7 +148,8 @@ def test_what_was_written_is_there_when_the_disk_is_used_again(storage: Storage,
 def test_a_limit_can_be_set_again(storage: Storage, disk: str) -> None:
     storage.write(disk, "f", 5)
     storage.volumes.set_limit(disk, 32 * MIB)
-    assert storage.volumes.measure().disks.get(disk, DiskUse()).limit_bytes in (None, 32 * MIB)
+    smaller = 32 * MIB if storage.can_shrink else 64 * MIB
+    assert storage.volumes.measure().disks.get(disk, DiskUse()).limit_bytes in (None, smaller)
     assert storage.files(disk) == {"f": 5}
 
 
@@ -198,10 +203,11 @@ def test_work_that_takes_longer_is_asked_for_again_until_it_is_through(storage: 
         lambda volumes: volumes.attach(disk, "r-1", NODE),
         lambda volumes: volumes.detach(disk, "r-1"),
         lambda volumes: volumes.snapshot(disk, "r-1"),
-        lambda volumes: volumes.write_listing(disk, "r-1", "listing"),
         lambda volumes: volumes.delete_snapshot(disk, "r-0"),
         lambda volumes: volumes.delete(disk),
     ]
+    if storage.lists_files:
+        calls.append(lambda volumes: volumes.write_listing(disk, "r-1", "listing"))
     for call in calls:
         volumes = storage.impatient()
         answers: list[object] = []
@@ -212,7 +218,8 @@ def test_work_that_takes_longer_is_asked_for_again_until_it_is_through(storage: 
         assert call(storage.volumes), "it is done for every process"
     assert storage.files(restored) == {"work": 5}
     assert snapshot_ids(storage.volumes, disk) == ("r-1",)
-    assert [entry.path for entry in stored_listing(storage.blobs, "listing")] == ["work"]
+    if storage.lists_files:
+        assert [entry.path for entry in stored_listing(storage.blobs, "listing")] == ["work"]
 
 
 def test_two_processes_that_do_the_same_at_once_do_it_once(storage: Storage, disk: str) -> None:
@@ -228,7 +235,8 @@ def test_two_processes_that_do_the_same_at_once_do_it_once(storage: Storage, dis
         assert at_once(lambda volumes: volumes.detach(disk, "r-1")) == [True] * 8
         assert storage.volumes.list_attached() == {}
         assert len(set(at_once(lambda volumes: volumes.snapshot(disk, "r-1")))) == 1
-        at_once(lambda volumes: volumes.write_listing(disk, "r-1", "listing"))
+        if storage.lists_files:
+            at_once(lambda volumes: volumes.write_listing(disk, "r-1", "listing"))
         restored, source = an_id(), Source(disk_id=disk, snapshot_id="r-1")
         at_once(lambda volumes: volumes.create(restored, 64 * MIB, NODE, source))
         assert at_once(lambda volumes: volumes.delete(disk)) == [True] * 8

@@ -1,0 +1,144 @@
+"""Disks on Kubernetes: what its API server, its classes, its driver and other tenants do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.builders import an_id
+from tests.claims import ClaimStorage, new_namespace
+from tests.cluster import api, disks
+from tests.cluster.disks import Fault
+from tests.cluster.layout import Layout
+from tests.storage import MIB, NODE, attached, made, not_later, snapshot_ids, taken
+from tests.waiting import eventually
+
+from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name, snapshot_body
+from odc.adapters.kubernetes.volumes import KubernetesVolumes
+from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.ports.volumes import Source
+
+pytestmark = pytest.mark.kubernetes
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Layout) -> Iterator[str]:
+    with new_namespace(cluster) as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def storage(cluster: Layout, place: str) -> Iterator[ClaimStorage]:
+    found = ClaimStorage(cluster, place)
+    yield found
+    disks.set_faults(cluster, {})
+    found.api.close()
+
+
+def words(call: object) -> str:
+    """Why the call is refused for now; empty: it is not."""
+    try:
+        call()  # type: ignore[operator]
+    except ProviderUnavailable as error:
+        return error.message
+    return ""
+
+
+def test_a_class_that_does_not_exist_is_refused(storage: ClaimStorage) -> None:
+    volumes = KubernetesVolumes(storage.api, storage.cloud, "absent", disks.CLASS)
+    disk_id = an_id()
+    with pytest.raises(ProviderRefused, match="StorageClass absent does not exist"):
+        volumes.create(disk_id, MIB, NODE)
+    assert not api.exists(storage.layout, storage.path("persistentvolumeclaims", claim_name(disk_id)))
+
+
+def test_a_class_whose_volumes_one_node_can_attach_is_refused_once_that_is_seen(storage: ClaimStorage) -> None:
+    volumes = KubernetesVolumes(storage.api, storage.cloud, disks.LOCAL_CLASS, disks.CLASS)
+    disk_id = an_id()
+    with pytest.raises(ProviderRefused, match=disks.TOPOLOGY):
+        not_later(lambda: volumes.create(disk_id, MIB, "node-2"))
+
+
+def test_an_exhausted_quota_is_named_and_measured(storage: ClaimStorage, cluster: Layout) -> None:
+    with new_namespace(cluster) as namespace:
+        limited = ClaimStorage(cluster, namespace)
+        spec = {"hard": {"requests.storage": "100Mi"}}
+        path = limited.path("resourcequotas")
+        api.request(cluster, path, "POST", {"metadata": {"name": "small"}, "spec": spec})
+        eventually("the quota counts", lambda: api.request(cluster, f"{path}/small").get("status", {}).get("used"))
+        made(limited.volumes, an_id(), 64 * MIB)
+        with pytest.raises(ProviderUnavailable, match="quota"):
+            made(limited.volumes, an_id(), 64 * MIB)
+        use = limited.volumes.measure()
+        assert (use.total_bytes, use.free_bytes) == (100 * MIB, 36 * MIB)
+        limited.api.close()
+
+
+def test_nothing_of_another_cloud_in_the_namespace_is_listed_or_touched(storage: ClaimStorage, place: str) -> None:
+    other = ClaimStorage(storage.layout, place)
+    disk_id = an_id()
+    made(other.volumes, disk_id, MIB)
+    attached(other.volumes, disk_id, "r-1")
+    other.volumes.detach(disk_id, "r-1")
+    taken(other.volumes, disk_id, "r-1")
+    assert storage.volumes.list_labels() == ()
+    assert snapshot_ids(storage.volumes, disk_id) == ()
+    assert storage.volumes.delete_snapshot(disk_id, "r-1", keep_last=False)
+    with pytest.raises(ProviderRefused, match="marker"):
+        storage.volumes.delete(disk_id)
+    with pytest.raises(ProviderRefused, match="not made by this cloud"):
+        storage.volumes.create(an_id(), MIB, NODE, Source(disk_id=disk_id, snapshot_id="r-1"))
+    assert snapshot_ids(other.volumes, disk_id) == ("r-1",)
+    other.api.close()
+
+
+def test_a_snapshot_of_a_strangers_claim_with_our_labels_is_never_used(storage: ClaimStorage) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    storage.add_claim("strangers", {CLOUD: storage.cloud, DISK: disk_id})
+    forged = snapshot_body(storage.cloud, disk_id, "r-1", disks.CLASS, in_use=False)
+    forged["spec"]["source"]["persistentVolumeClaimName"] = "strangers"
+    forged["metadata"]["annotations"]["odc.dev/verified-at"] = "2026-01-01T00:00:00+00:00"
+    made_of = api.request(storage.layout, storage.path("volumesnapshots"), "POST", forged)["metadata"]["name"]
+    where = storage.path("volumesnapshots", made_of)
+    eventually("it is ready", lambda: api.request(storage.layout, where).get("status", {}).get("readyToUse"))
+    assert snapshot_ids(storage.volumes, disk_id) == ()
+    with pytest.raises(ProviderRefused, match="not made by this cloud"):
+        storage.volumes.create(an_id(), MIB, NODE, Source(disk_id=disk_id, snapshot_id="r-1"))
+
+
+def test_a_driver_that_refuses_a_snapshot_is_quoted_and_takes_it_later(storage: ClaimStorage) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    disks.set_faults(storage.layout, {"CreateSnapshot": Fault("RESOURCE_EXHAUSTED", "no space for snapshots")})
+    text = eventually("it is told", lambda: words(lambda: storage.volumes.snapshot(disk_id, "r-1")))
+    assert "no space for snapshots" in text
+    assert snapshot_ids(storage.volumes, disk_id) == ()
+    disks.set_faults(storage.layout, {})
+
+    def is_taken() -> bool:
+        return not words(lambda: storage.volumes.snapshot(disk_id, "r-1")) and bool(
+            snapshot_ids(storage.volumes, disk_id)
+        )
+
+    eventually("the snapshot is taken", is_taken)
+
+
+def test_a_volume_that_the_driver_cannot_make_is_explained(storage: ClaimStorage) -> None:
+    disk_id = an_id()
+    disks.set_faults(storage.layout, {"CreateVolume": Fault("INTERNAL", "the rack is on fire")})
+    text = eventually("it is told", lambda: words(lambda: storage.volumes.create(disk_id, MIB, NODE)))
+    assert "the rack is on fire" in text
+
+
+def test_a_claim_that_stays_in_deletion_is_explained(storage: ClaimStorage) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    path = storage.path("persistentvolumeclaims", claim_name(disk_id))
+    api.request(storage.layout, path, "PATCH", {"metadata": {"finalizers": ["odc.test/kept"]}})
+    text = eventually("it is told", lambda: words(lambda: storage.volumes.delete(disk_id)))
+    assert "odc.test/kept" in text
+    with pytest.raises(ProviderRefused, match="being deleted"):
+        attached(storage.volumes, disk_id, "r-1")
+    api.request(storage.layout, path, "PATCH", {"metadata": {"finalizers": None}})
+    assert not_later(lambda: storage.volumes.delete(disk_id))

@@ -21,6 +21,7 @@ import msgspec
 
 from odc.api.connectors import connector_of
 from odc.api.hints import hint_of
+from odc.api.lost_answers import is_lost, with_doubt
 from odc.api.messages.cloud import Availability, Health, StatusView
 from odc.api.messages.requests import Done, Envelope, ErrorView
 from odc.api.messages.reservations import History, ReservationList, ReservationPage, ReservationView
@@ -51,6 +52,8 @@ SEND_TRIES = 3
 PAGE_ITEMS = 500
 """Reservations that are read at once; also the most ended ones that are read for a list."""
 RESEND_DELAY_S = 0.2
+RESEND_LIMIT_S = 20.0
+"""How long a request whose answer was lost is sent again."""
 TOO_OFTEN = 429
 PATIENCE_S = 15.0
 """How long a rate-limited client waits silently before it reports that."""
@@ -136,14 +139,23 @@ class Client:
 
         Raises:
             RequestError: the server refused; nothing was changed.
-            ProviderUnavailable: the server does not answer; whether it acted is unknown.
+            ProviderUnavailable: the server does not answer. If it may have acted, the message says so, and a hint has
+                the command that shows it.
         """
         body = msgspec.json.encode(Envelope(id=uuid.uuid4().hex, request=request))
-        for _ in range(SEND_TRIES - 1):
-            with contextlib.suppress(ProviderUnavailable):
+        began, tries, lost = time.monotonic(), 0, False
+        while True:
+            try:
                 return self._ask("POST", "/v1/requests", answer, body)
+            except ProviderUnavailable as error:
+                tries += 1
+                lost = lost or is_lost(error.__cause__)
+                # A daemon that has ended after it received the request is often back in seconds.
+                if time.monotonic() - began > RESEND_LIMIT_S if lost else tries >= SEND_TRIES:
+                    raise (with_doubt(error, request) if lost else error) from error.__cause__
+            if lost and self._on_slow is not None:
+                self._on_slow(())
             time.sleep(RESEND_DELAY_S)
-        return self._ask("POST", "/v1/requests", answer, body)
 
     def reservations(self, user: str = "me", ended: bool = False, status: str = "") -> ReservationList:
         """Reservations by place in line: every live one that matches, and those of the newest `PAGE_ITEMS` ended ones.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from tests.box_root import Root
+from tests.unit.cli.screen import a_view
+
+from odc.api.messages.storage import DiskView
+from odc.cli.show_screen import disk_text
 
 
 def test_the_greeting_tells_the_name_the_gpus_and_the_end(root: Root) -> None:
@@ -65,6 +70,33 @@ def test_the_greeting_says_when_gpus_are_simulated(root: Root) -> None:
 def test_the_greeting_counts_processors_as_people_do(root: Root) -> None:
     assert "2 x h100   1 CPU, 4.2 GiB" in root.run("motd", ODC_CPUS="1", ODC_MEMORY_GIB="4.2").stdout
     assert "2 x h100   12 CPUs, 4.2 GiB" in root.run("motd", ODC_CPUS="12", ODC_MEMORY_GIB="4.2").stdout
+
+
+GIB = 2**30
+SIZES = (
+    0,
+    1,
+    1023,
+    69_000,
+    2**20,
+    5 * 2**20,
+    GIB // 10 - 1,
+    GIB // 10,
+    300 * 2**20,
+    9 * GIB,
+    10 * GIB - 1,
+    53_100_000_000,
+)
+
+
+@pytest.mark.parametrize("used", SIZES)
+def test_the_greeting_and_gpu_dev_show_tell_the_same_sizes(root: Root, used: int) -> None:
+    size = 53_110_000_000  # 49.46 GiB
+    root.put("run/odc/disk_use", f"{size} {used}\n")
+    disk = DiskView(name="proj", size_bytes=size, used_bytes=used, created_at=datetime.now(UTC))
+    told = disk_text(a_view(disk="proj"), datetime.now(UTC), disk).partition(", ")[2].partition(", no")[0]
+    greeting = root.run("motd").stdout
+    assert f"disk proj, {told if used else '0 of 49 GiB'}\n" in greeting
 
 
 def test_an_end_that_is_not_known_is_not_told(root: Root) -> None:

@@ -18,12 +18,12 @@ from odc.domain.commands import gpu_dev
 from odc.domain.limits import hours_text
 from odc.domain.names import short
 from odc.domain.status import ENDED, BoxStatus, Status
+from odc.domain.storage import gib_text
 
 ALMOST, FULL = 0.8, 0.98
 """Parts of a box's writable layer from which it is called almost full, and full."""
 _SHOWN_HISTORY = 2**20
 """Bytes of snapshots that are worth a word."""
-_UNITS = ("bytes", "KiB", "MiB", "GiB")
 
 
 def show_lines(
@@ -119,7 +119,7 @@ def _layer_facts(box: BoxView) -> list[tuple[str, str]]:
     if not used or not limit or used < ALMOST * limit:
         return []
     full = "full" if used > FULL * limit else "almost full"
-    text = f"{full}: {size_text(used)} of {size_text(limit)} used outside the home; delete files in /tmp or /"
+    text = f"{full}: {gib_text(used)} of {gib_text(limit)} used outside the home; delete files in /tmp or /"
     return [("root disk", text)]
 
 
@@ -184,25 +184,16 @@ def disk_text(view: ReservationView, now: datetime, disk: DiskView | None = None
         return "none: the home is temporary, and lost at the end"
     size = ""
     if disk is not None:
-        total = size_text(disk.size_bytes)
-        used = size_text(disk.used_bytes).removesuffix(total[total.index(" ") :]) if disk.used_bytes else ""
+        total = gib_text(disk.size_bytes)
+        used = gib_text(disk.used_bytes).removesuffix(total[total.index(" ") :]) if disk.used_bytes else ""
         size = f", {used} of {total}" if used else f", {total}"
     if disk is not None and (disk.history_bytes or 0) >= _SHOWN_HISTORY:
-        size += f", {size_text(disk.history_bytes or 0)} more in snapshots"
+        size += f", {gib_text(disk.history_bytes or 0)} more in snapshots"
     fault = f", {disk.fault}" if disk is not None and disk.fault else ""
     if view.snapshot is None:
         return f"{view.disk}{size}, {'new' if view.disk_new else 'no snapshot yet'}{fault}"
     taken = times.clock(view.snapshot.taken_at, now)
     return f"{view.disk}{size}, last snapshot {taken}, {_verified(view.snapshot)}{fault}"
-
-
-def size_text(size_bytes: int) -> str:
-    """`12 GiB`, `0.5 GiB`, `64 KiB`; half of a unit or more counts as that unit."""
-    value, unit = float(size_bytes), 0
-    while value >= 512 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    number = f"{value:.0f}" if value >= 10 or not unit else f"{value:.1f}".removesuffix(".0")
-    return f"{number} {_UNITS[unit]}"
 
 
 def _verified(snapshot: SnapshotView) -> str:
@@ -217,7 +208,7 @@ def ended_lines(view: ReservationView, now: datetime, output: Output) -> list[st
     if view.disk and view.active_at is None and not view.disk_new:
         facts.append(("disk", f"{view.disk} is as it was"))
     elif view.disk and view.snapshot:
-        used = f", {size_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
+        used = f", {gib_text(view.snapshot.used_bytes)}" if view.snapshot.used_bytes else ""
         safe = "is safe" if view.snapshot.verified else "is kept"
         text = f"{view.disk} {safe}: {snapshot_text(view, view.snapshot, now)}, {_verified(view.snapshot)}{used}"
         facts.append(("disk", text))

@@ -38,6 +38,7 @@ from odc.domain.storage import (
     Level,
     StorageUse,
     first_to_go,
+    gib_text,
     has_history,
     is_past_share,
     may_be_past_limits,
@@ -56,7 +57,9 @@ MAX_PROBLEMS = 5
 MAX_ORPHANS = 1000
 """Disks without a record that the status names, so that it fits in one item of every store."""
 DISK_USE_STEPS = 200
-"""The use that is written into a box is rounded up to such a fraction of the disk, so that it is rarely written."""
+"""The use of a disk is written into its box when it has changed by such a fraction of the disk, or is shown as another
+number: boxes and `gpu-dev show` tell the same.
+"""
 
 
 class _Chosen(NamedTuple):
@@ -76,7 +79,7 @@ class StorageMaintenance:
         self._sweeps = sweeps
         self._status = StorageStatus()
         self._problems: dict[str, Problem] = {}
-        self._written_disk_use: dict[str, tuple[bytes, int]] = {}
+        self._written_disk_use: dict[str, tuple[int, str, int, int]] = {}
         self._orphans: tuple[VolumeLabel, ...] = ()
 
     @property
@@ -274,25 +277,19 @@ class StorageMaintenance:
             known = use.disks.get(record.disk_id or "")
             if record.state is not State.ACTIVE or disk is None or known is None or known.live_bytes is None:
                 continue
-            text = _disk_use(disk, known)
-            if self._written_disk_use.get(record.id) == (text, record.version):
+            used = min(known.live_bytes, disk.size_bytes)
+            # A record that changes may have a box that was made again, with the files of its beginning.
+            told = (disk.size_bytes, gib_text(used), used * DISK_USE_STEPS // max(disk.size_bytes, 1), record.version)
+            if self._written_disk_use.get(record.id) == told:
                 continue
             try:
                 for name in box_names(record):
-                    self._ports.cluster.write_files(name, {"disk_use": text})
-                # A record that changes may have a box that was made again, with the files of its beginning.
-                self._written_disk_use[record.id] = (text, record.version)
+                    self._ports.cluster.write_files(name, {"disk_use": f"{disk.size_bytes} {used}\n".encode()})
+                self._written_disk_use[record.id] = told
             except ProviderError as error:
                 log.info("the use of a disk could not be written into its box", extra={"reason": error.message})
         ids = {record.id for record in live}
         self._written_disk_use = {key: text for key, text in self._written_disk_use.items() if key in ids}
-
-
-def _disk_use(disk: Disk, use: DiskUse) -> bytes:
-    """Bytes of the disk and bytes that its files take, rounded: the file is not written for every small change."""
-    step = max(disk.size_bytes // DISK_USE_STEPS, 1)
-    used = -(-(use.live_bytes or 0) // step) * step
-    return f"{disk.size_bytes} {min(used, disk.size_bytes)}\n".encode()
 
 
 def _nearly_full(use: StorageUse, level: Level) -> Problem:

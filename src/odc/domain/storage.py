@@ -212,7 +212,9 @@ def _gain(disk_id: str, record: SnapshotRecord, use: StorageUse) -> int:
 
 
 def gib_text(count: int) -> str:
-    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`, `68 KiB`."""
+    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`, `68 KiB`, `100 bytes`. `size_text` of `odc-box` has the same rules."""
+    if 0 < count < 2**10:
+        return f"{count} bytes"
     if 0 < count < 2**20:
         return f"{count / 2**10:.0f} KiB"
     if count < 2**30 // 10:

@@ -379,14 +379,6 @@ def test_who_one_is() -> None:
     assert "SHA256:abc ssh-ed25519 (GitHub)" in "\n".join(screens.me_lines(bare))
 
 
-@pytest.mark.parametrize(
-    ("size_bytes", "text"),
-    [(100, "100 bytes"), (65536, "64 KiB"), (2**29, "0.5 GiB"), (12 * 2**30, "12 GiB"), (1500 * 2**30, "1500 GiB")],
-)
-def test_sizes_are_read_at_a_glance(size_bytes: int, text: str) -> None:
-    assert show_screen.size_text(size_bytes) == text
-
-
 def test_one_that_expired_ended_at_its_time_and_not_when_its_disk_was_safe() -> None:
     ended = an_ended(ended_at=NOW - timedelta(hours=15))
     assert screens.headline(ended, NOW, an_output()).endswith("expired yesterday 22:04")

@@ -343,6 +343,9 @@ def test_a_box_is_told_how_full_its_disk_is() -> None:
     world.pass_time(MINUTE)
     name = BoxName(record.id, 1, 0)
     assert world.cluster.read_files(name)["disk_use"] == b"%d %d\n" % (100 * GIB, 50 * GIB)
+    world.volumes.write(world.disk("proj").id, "data", 68 * 2**10)
+    world.pass_time(MINUTE)
+    assert world.cluster.read_files(name)["disk_use"] == b"%d %d\n" % (100 * GIB, 68 * 2**10)
 
 
 def test_a_limit_that_somebody_changed_is_set_again() -> None:

@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 REAL := tests/contract tests/integration tests/e2e -q --require podman,postgresql,dynamodb,btrfs,systemd
+CLUSTER := tests/cluster tests/contract tests/e2e -q --require podman,kubernetes
 STAMP := $(VENV)/.installed
 BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 
@@ -27,9 +28,12 @@ check: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 test: $(STAMP)
+	scripts/setup --cluster
+	$(PY) -m tests.cluster build
 	$(PY) -m pytest tests/unit tests/docs -q -n 2
 	$(PY) -m pytest $(REAL) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not kubernetes"
 	$(PY) -m pytest $(REAL) -m "alone and not kubernetes"
+	$(PY) -m pytest $(CLUSTER) -n 2 --dist loadfile --no-loadscope-reorder -m kubernetes
 
 test-quick: $(STAMP)
 	$(PY) -m pytest tests/unit tests/docs -q -n 2 -m "not cold"

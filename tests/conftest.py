@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shorter name than the usual one: the path of a socket may have 107 bytes.
         config.option.basetemp = Path(config.option.basetemp).with_name(worker.removeprefix("gw"))
     elif uses_the_machine(config):
+        # `kill` ends the run as Ctrl+C does: what the tests have made is removed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         config.pluginmanager.register(Balance())
         config.pluginmanager.register(Leftovers())
 

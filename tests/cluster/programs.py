@@ -24,6 +24,8 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / "build"
 CACHE = Path(os.environ.get("ODC_CLUSTER_CACHE", "/var/cache/odc-cluster"))
+GO = "/usr/local/go/bin"
+"""Where Go's own archive is installed; often missing in PATH."""
 KUBERNETES = "v1.34.4"
 """As in build/kubernetes/go.mod."""
 SNAPSHOT_CRDS = "github.com/kubernetes-csi/external-snapshotter/client/v8"
@@ -131,10 +133,11 @@ def _build(name: str, folder: Path, build: Callable[[Path], None], say: Callable
 
 
 def _build_group(group: Group, target: Path) -> None:
-    if shutil.which("go") is None:
+    path = f"{os.environ.get('PATH', os.defpath)}:{GO}"
+    if shutil.which("go", path=path) is None:
         raise BuildError(f"cannot build {group.name}: go is not installed")
     source = SOURCES / group.name
-    environment = {**os.environ, **dict(group.environment), "GOWORK": "off"}
+    environment = {**os.environ, **dict(group.environment), "GOWORK": "off", "PATH": path}
     _run(group.name, [*group.command, "-o", f"{target}/", "tool"], source, environment)
     if group == CSI:
         downloaded = _run(group.name, ["go", "mod", "download", "-json", SNAPSHOT_CRDS], source, environment)

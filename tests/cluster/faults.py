@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from tests.cluster import api, lifecycle, node, processes
 from tests.cluster.layout import Layout, Node
 from tests.waiting import eventually
+
+AT_ONCE = timedelta(0)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from odc.domain import lifecycle
 from odc.domain.box import BoxState
 from odc.domain.disk import Disk
 from odc.domain.disk_history import with_new_snapshot
-from odc.domain.errors import PlaceTaken, ProviderRefused
+from odc.domain.errors import BoxGone, PlaceTaken, ProviderRefused
 from odc.domain.event_kind import EventKind
 from odc.domain.reservation import EndReason, GivenUp, Reservation, State, UnderWay
 from odc.domain.status import EndCause
@@ -88,8 +88,8 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
     outcome = _outcome(record, seen, TaskName.PREPARE)
     if outcome is not None and isinstance(outcome.value, Ready):
         return _become_active(record, outcome.value, seen)
-    if outcome is not None and isinstance(outcome.error, ProviderRefused):
-        return _end(record, seen, EndReason.FAILED, EndCause.REFUSED, outcome.error.message)
+    if outcome is not None and (refusal := _refusal(outcome, policy)) is not None:
+        return _end(record, seen, EndReason.FAILED, EndCause.REFUSED, refusal)
     # Not through is as good as failed here.
     failed = outcome is not None
     # Another program has the port or the GPU. Retrying in the same place would fail again.
@@ -105,6 +105,13 @@ def _preparing(record: Reservation, seen: Observation, policy: Policy) -> Step |
     if outcome is not None and outcome.not_yet is not None:
         return _note_under_way(record, outcome.not_yet)
     return _start(TaskName.PREPARE, record, seen)
+
+
+def _refusal(outcome: Outcome, policy: Policy) -> str | None:
+    """Return why the task can never succeed; None if it may. A box that the cluster has removed can be made again."""
+    if policy.make_again and isinstance(outcome.error, BoxGone):
+        return None
+    return outcome.error.message if isinstance(outcome.error, ProviderRefused) else None
 
 
 def _become_active(record: Reservation, ready: Ready, seen: Observation) -> Step:
@@ -233,8 +240,8 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
     if record.expires_at is not None and not seen.frozen and seen.now >= record.expires_at:
         return _end(record, seen, EndReason.EXPIRED, EndCause.EXPIRED)
     outcome = _outcome(record, seen, TaskName.RESTART)
-    if outcome is not None and isinstance(outcome.error, ProviderRefused):
-        detail = f"its box stopped and cannot start again: {outcome.error.message}"
+    if outcome is not None and (refusal := _refusal(outcome, policy)) is not None:
+        detail = f"its box stopped and cannot start again: {refusal}"
         return _end(record, seen, EndReason.FAILED, EndCause.RESTART_REFUSED, detail)
     if outcome is not None and outcome.error is not None:
         return _note_fault(record, outcome.error.message, seen)

@@ -9,6 +9,7 @@
     │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
     │   │   └── PlaceTaken        fails here, may work elsewhere: placed again at once
     │   └── ProviderRefused       lasting: the reservation fails with the reason
+    │       └── BoxGone               the box was deleted by someone else; another one can be made
     └── InvariantError      a bug: never caught
 
 A message says what is wrong and which id; `hints` say what to do next, with the command to type.
@@ -97,6 +98,10 @@ class PlaceTaken(ProviderUnavailable):
 
 class ProviderRefused(ProviderError):
     """A lasting fault: asking again gives the same answer."""
+
+
+class BoxGone(ProviderRefused):
+    """There is no box of this name and uid any more: someone else has deleted it. Another one can be made."""
 
 
 class InvariantError(OdcError):

@@ -57,7 +57,8 @@ class Cluster(Protocol):
         Raises:
             PlaceTaken: something else took its ports, or the room on its node, after it was made. A box that is made
                 again gets others.
-            ProviderRefused: there is no box of this name and uid, or it cannot start, with the reason.
+            ProviderRefused: it cannot start, with the reason.
+            BoxGone: there is no box of this name and uid; engines of one machine raise `ProviderRefused`.
         """
 
     def ssh_answers(self, box: BoxSeen) -> bool:

@@ -12,7 +12,7 @@ from tests.world import ADA, BEN, HOUR, MINUTE, SECOND, World
 
 from odc.adapters.memory.cluster import NEVER
 from odc.domain.box import SSH
-from odc.domain.errors import NotFound, ProviderUnavailable
+from odc.domain.errors import BoxGone, NotFound, ProviderUnavailable
 from odc.domain.event_kind import EventKind
 from odc.domain.host import HostReport
 from odc.domain.problem_text import problem_texts
@@ -253,3 +253,22 @@ def test_a_box_that_is_made_again_with_other_ports_says_so() -> None:
     assert world.get(record).places[0].ports == box.ports
     told = [event.text for event in world.events(record) if event.kind is EventKind.ADDRESS_CHANGED]
     assert [text.rpartition(" ")[2] for text in told] == [str(box.ports[SSH])]
+
+
+@pytest.mark.parametrize("method", ["start_box", "ssh_answers"])
+def test_a_box_that_the_cluster_removes_during_its_start_is_made_again(method: str) -> None:
+    world = World()
+    world.with_policy(make_again=True)
+    world.cluster.faults.add(method, BoxGone("box x is not there"), 1)
+    record = world.reserve(hours=8.0)
+    world.pass_time(MINUTE)
+    now = world.get(record)
+    assert (now.state, now.attempt) == (State.ACTIVE, 1)
+
+
+def test_a_box_that_someone_removes_during_its_start_fails_where_only_operators_remove_boxes() -> None:
+    world = World()
+    world.cluster.faults.add("start_box", BoxGone("box x is not there"), 1)
+    record = world.reserve(hours=8.0)
+    world.pass_time(MINUTE)
+    assert world.get(record).ended_why is EndReason.FAILED

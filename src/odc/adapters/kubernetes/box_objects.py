@@ -18,7 +18,7 @@ from odc.adapters.kubernetes.manifests import BoxObject
 from odc.adapters.kubernetes.objects import ListeningPod, Named, Pod, Service
 from odc.adapters.kubernetes.options import KubernetesOptions
 from odc.domain.box import BoxSeen
-from odc.domain.errors import PlaceTaken
+from odc.domain.errors import PlaceTaken, ProviderUnavailable
 from odc.domain.problem import Problem, ProblemKind
 
 Owned = TypeVar("Owned", Named, Service)
@@ -74,10 +74,10 @@ class BoxObjects:
         path = self._api.path(kind, body["metadata"]["name"])
         try:
             return self._api.create(self._api.path(kind), body, answer)
-        except AlreadyThere:
+        except AlreadyThere as error:
             found = self._api.find(path, answer)
             if found is None:
-                raise
+                raise ProviderUnavailable(f"the former {kind} of {body['metadata']['name']} went just now") from error
             if any(owner.uid == uid for owner in found.metadata.owners):
                 return found
             if found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:

@@ -34,7 +34,7 @@ from odc.adapters.kubernetes.nodes import address_of, is_ready, node_of, request
 from odc.adapters.kubernetes.objects import KubernetesNode, Named, Pod, RequestingPod, Service
 from odc.adapters.kubernetes.options import KubernetesOptions
 from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState, StartWait
-from odc.domain.errors import PlaceTaken, ProviderRefused
+from odc.domain.errors import BoxGone, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
 from odc.domain.problem import Problem
@@ -115,6 +115,8 @@ class KubernetesCluster:
             # Evicted, or refused by the kubelet: this pod never runs again, another one may.
             self._delete(pod, LEAST_GRACE_S)
             replaced, pod = pod_words(pod), None
+        if pod is not None and pod.metadata.deleted_at:
+            raise ProviderUnavailable(f"box {spec.name} is being deleted by someone else; it is made again afterwards")
         if pod is None:
             pod = self._make_pod(spec, replaced)
         if not ports_of(pod.metadata.annotations):
@@ -143,10 +145,12 @@ class KubernetesCluster:
         body = manifests.pod(self._options, spec, address_of(node, self._options), program, replaced)
         try:
             return self._api.create(self._api.path("pods"), body, Pod)
-        except AlreadyThere:
+        except AlreadyThere as error:
             # Made by another process since it was looked for, or a pod that is not ours.
             found = self._api.find(self._api.path("pods", manifests.pod_name(spec)), Pod)
-            if found is None or found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:
+            if found is None or found.metadata.deleted_at:
+                raise ProviderUnavailable(f"the former pod of box {spec.name} is still being deleted") from error
+            if found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:
                 raise
             return found
 
@@ -161,14 +165,14 @@ class KubernetesCluster:
         """Remove the gate of the pod of this uid; the scheduler, the kubelet and the runtime do the rest."""
         pod = self._find(name)
         if pod is None or pod.metadata.uid != uid:
-            raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+            raise BoxGone(f"box {name} ({uid[:12]}) is not there")
         if pod.spec.gates:
             self._check_service(pod)
             body = {"metadata": {"uid": uid}, "spec": {"schedulingGates": []}}
             try:
                 pod = self._api.patch(self._api.path("pods", pod.metadata.name), body, Pod)
-            except (NotThere, Changed) as error:
-                raise ProviderRefused(f"box {name} ({uid[:12]}) is not there any more") from error
+            except NotThere as error:
+                raise BoxGone(f"box {name} ({uid[:12]}) is not there any more") from error
         return start_wait(pod)
 
     def _check_service(self, pod: Pod) -> None:
@@ -188,7 +192,7 @@ class KubernetesCluster:
         """
         pod = self._api.find(self._api.path("pods", box.container), Pod)
         if pod is None or pod.metadata.uid != box.uid:
-            raise ProviderRefused(f"box {box.name} is not there any more")
+            raise BoxGone(f"box {box.name} is not there any more")
         ended = ending(pod)
         if runs_never(pod):
             told = f" with {ended.exit_code}: {ending_words(ended)}" if ended else f": {pod.status.reason}"

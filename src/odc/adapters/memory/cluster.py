@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from odc.adapters.memory.fault_injection import FaultInjector
 from odc.domain.box import BOX_PORTS, BoxName, BoxSeen, BoxSpec, BoxState, MemoryKills, StartWait
 from odc.domain.box_report import BoxReport, HomeState, ServerState
-from odc.domain.errors import PlaceTaken, ProviderRefused, ProviderUnavailable
+from odc.domain.errors import BoxGone, PlaceTaken, ProviderRefused, ProviderUnavailable
 from odc.domain.host import HostReport
 from odc.domain.node import Node
 from odc.ports.clock import Clock
@@ -157,7 +157,7 @@ class MemoryCluster:
         with self.faults.around("start_box"), self._lock:
             box = self._find(name, uid)
             if box is None:
-                raise ProviderRefused(f"box {name} ({uid[:12]}) is not there")
+                raise BoxGone(f"box {name} ({uid[:12]}) is not there")
             if box.state is BoxState.RUNNING:
                 return None
             if self.start_wait is not None:
@@ -175,7 +175,7 @@ class MemoryCluster:
             self._check_node(box.node)
             known = self._boxes.get(box.name)
             if known is None:
-                raise ProviderRefused(f"box {box.name} is not there any more")
+                raise BoxGone(f"box {box.name} is not there any more")
             if known.state is BoxState.EXITED:
                 raise ProviderRefused(f"the box ended with {known.exit_code}: {known.message}")
             known.asks += 1

@@ -65,7 +65,7 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
     header = ["TYPE", "FREE", *(f"{count} GPU{'s' if count > 1 else ''}" for count in counts), "WAITING"]
     rows, bare = ([_avail_row(view, counts, avail.now, now, by) for view in avail.types] for by in ("by ", ""))
     header = header if counts else ["TYPE", "FREE", "NOW", "WAITING"]
-    lines, has_by = _narrowing(header, rows, bare, [str(view.queued or "-") for view in avail.types], output)
+    lines, has_by = _narrowing(header, rows, bare, avail.types, output)
     choices = [choice for view in avail.types for choice in view.choices]
     if any(_limit(choice, avail.now) is not None for choice in choices):
         lines.append('"now, 3 h": free now for at most 3 h.')
@@ -76,27 +76,31 @@ def avail_lines(avail: Availability, now: datetime, output: Output) -> list[str]
 
 
 def _narrowing(
-    header: list[str], rows: list[list[str]], bare: list[list[str]], counts: list[str], output: Output
+    header: list[str], rows: list[list[str]], bare: list[list[str]], types: Sequence[TypeView], output: Output
 ) -> tuple[list[str], bool]:
-    """Return the widest table that fits: with the queue's users, with its length, or without it; then without the `by`.
+    """Return the widest table that fits: with the queue's users, with its length, or without it; then without the `by`;
+    else a block for each type.
 
     Args:
         header: column titles.
         rows: cells.
         bare: the same without the `by`.
-        counts: of each row, how many wait.
+        types: of each row.
         output: the terminal.
 
     Returns:
         The lines, and whether they have the `by`.
     """
     for shape in (rows, bare):
-        fewer = [[*row[:-1], count] for row, count in zip(shape, counts, strict=True)]
+        fewer = [[*row[:-1], str(view.queued or "-")] for row, view in zip(shape, types, strict=True)]
         for cells, spare in ((shape, ()), (fewer, ("WAITING",))):
             lines = output.table(header, cells, spare=spare)
             if plain(lines[0]).startswith(f"{header[0]} "):
                 return lines, shape is rows
-    return output.table(header, rows, spare=("WAITING",)), True
+    # The only time of a type without GPUs is not that of one GPU.
+    without = [*header[:2], "START", *header[3:]]
+    blocks = (output.blocks(header if view.has_gpus else without, [row]) for row, view in zip(rows, types, strict=True))
+    return [line for block in blocks for line in block], True
 
 
 def _avail_row(view: TypeView, counts: Sequence[int], server_now: datetime, now: datetime, by: str) -> list[str]:

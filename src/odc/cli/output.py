@@ -201,7 +201,7 @@ class Output:
             widths = {index: max(len(plain(row[index])) for row in cells) for index in shown}
             if self.width is None or sum(widths.values()) + len(GAP) * (len(shown) - 1) <= self.width:
                 return [self._aligned(row, widths, number == 0) for number, row in enumerate(cells)]
-        return self._blocks(cells)
+        return self.blocks(cells[0], cells[1:])
 
     def _aligned(self, row: Sequence[str], widths: dict[int, int], is_header: bool) -> str:
         parts = [row[index] + " " * (width - len(plain(row[index]))) for index, width in widths.items()]
@@ -209,7 +209,7 @@ class Output:
         return self.paint(line, "dim") if is_header else line
 
     @staticmethod
-    def _blocks(cells: Sequence[Sequence[str]]) -> list[str]:
+    def blocks(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         """Return each row as its first cell, with the others below it, one fact a line."""
         header, *rows = cells
         width = max(len(title) for title in header)

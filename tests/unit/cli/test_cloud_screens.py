@@ -73,6 +73,7 @@ def test_avail_at_40_columns_has_one_fact_a_line() -> None:
     lines = cloud_screens.avail_lines(AVAIL, NOW, an_output(40))
     assert lines[:3] == ["h100", "  free     6/16", "  1 gpu    now"]
     assert "  8 gpus   by 14:20" in lines
+    assert lines[lines.index("cpu-x86") + 1 :][:2] == ["  free     3/4", "  start    now"]
     assert not any("(no GPUs)" in line for line in lines)
     assert max(map(len, lines)) <= 40
 

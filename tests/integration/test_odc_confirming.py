@@ -91,3 +91,14 @@ def test_commands_that_are_shown_reach_the_cloud_of_the_settings(config: Path) -
     config.write_text("no TOML")
     done = subprocess.run([*ODC, "--config", str(config), "disk", "recover"], capture_output=True, text=True)
     assert "   gpu-dev status\n" in done.stderr
+
+
+def test_the_log_of_a_daemon_that_cannot_start_has_its_hints_as_data(root: Person, config: Path) -> None:
+    state = config.parent / "state"
+    state.chmod(0o755)
+    done = root.run(*ODC, "--config", str(config), "serve", PYTHONPATH=str(SOURCE))
+    entries = [json.loads(line) for line in done.err.splitlines() if line.startswith("{")]
+    assert [hint["command"] for hint in entries[-1]["hints"]] == [
+        f"sudo chmod 700 {state}",
+        'state = "/…" in the settings',
+    ]

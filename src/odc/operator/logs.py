@@ -25,7 +25,9 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, what the call added, and the traceback of an exception."""
+    """Time, level, logger, message, what the call added, and the traceback of an exception. Lists stay lists; anything
+    else that was added is text.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -35,10 +37,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        entry |= {key: str(value) for key, value in vars(record).items() if key not in _USUAL}
+        added = {key: value for key, value in vars(record).items() if key not in _USUAL}
+        entry |= {key: value if isinstance(value, list) else str(value) for key, value in added.items()}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
+        return msgspec.json.encode(entry, enc_hook=str).decode()
 
 
 class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -103,7 +106,7 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
 
 def log_cannot_start(error: OdcError) -> None:
     """Log why the daemon exits, so that the process that started it can read the reason with `why_not_started`."""
-    hints = msgspec.json.encode([hint_view(hint) for hint in error.hints]).decode()
+    hints = [msgspec.to_builtins(hint_view(hint)) for hint in error.hints]
     logging.getLogger(__name__).critical(CANNOT_START, extra={"error": error.message, "hints": hints})
 
 
@@ -120,10 +123,10 @@ def why_not_started(log: Path, since: int) -> tuple[str, tuple[Hint, ...]] | Non
         return None
     for line in reversed(lines):
         try:
-            entry = msgspec.json.decode(line, type=dict[str, str])
+            entry = msgspec.json.decode(line, type=dict[str, object])
         except msgspec.MsgspecError:
             continue
         if entry.get("event") == CANNOT_START:
-            hints = msgspec.json.decode(entry["hints"], type=tuple[HintView, ...])
-            return entry["error"], tuple(hint_of(hint) for hint in hints)
+            hints = msgspec.convert(entry["hints"], tuple[HintView, ...])
+            return str(entry["error"]), tuple(hint_of(hint) for hint in hints)
     return (lines[-1], ()) if lines and not lines[-1].startswith("{") else None

@@ -140,6 +140,7 @@ PARAMETERS = {
     f"/reservations/abcdef?version={'9' * 5000}": "version",
     "/reservations?all=perhaps": "all",
     "/reservations?status=sleeping": "no status 'sleeping'",
+    "/reservations?page=ended.": "a page needs a limit",
     "/storage?keep=0": "keep must be at least 1",
     "/storage?keep=many": "keep",
 }

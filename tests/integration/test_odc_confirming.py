@@ -102,3 +102,9 @@ def test_the_log_of_a_daemon_that_cannot_start_has_its_hints_as_data(root: Perso
         f"sudo chmod 700 {state}",
         'state = "/…" in the settings',
     ]
+
+
+def test_a_prune_that_would_keep_nothing_is_refused_with_the_reason(root: Person, config: Path) -> None:
+    done = root.run(*ODC, "--config", str(config), "disk", "prune", "--keep", "0", PYTHONPATH=str(SOURCE))
+    assert done.code == 2
+    assert done.err.startswith("error: --keep must be at least 1, not 0: the newest verified snapshot of each disk is ")

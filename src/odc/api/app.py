@@ -142,7 +142,9 @@ class Handlers:
         of the part before. Without, all in one answer, by place in line.
         """
         statuses = frozenset(word for word in status.split(",") if word.strip())
-        if limit or page:
+        if page and not limit:
+            raise InvalidRequest("a page needs a limit: how many reservations are read for it")
+        if limit:
             found = self._queries.reservation_page(caller, user, all, statuses, page, limit)
         else:
             found = ReservationPart(self._queries.reservations(caller, user, all, statuses), next="", ended_read=0)

@@ -134,8 +134,17 @@ def disk_list(call: Invocation, as_json: bool) -> None:
         click.echo(line if as_json else typed_here(line))
 
 
+def _kept(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
+    if value < 1:
+        text = f"--keep must be at least 1, not {value}: the newest verified snapshot of each disk is always kept"
+        raise InvalidRequest(text, ("keep that one", odc("disk prune --keep 1")))
+    return value
+
+
 @disk.command("prune")
-@click.option("--keep", type=click.IntRange(1), default=1, show_default=True, help="Snapshots of each disk to keep.")
+@click.option(
+    "--keep", type=int, default=1, show_default=True, callback=_kept, help="Snapshots of each disk to keep, at least 1."
+)
 @click.option("--user", "owner", default="", metavar="USER", help="Only disks of this user.")
 @click.option("--disk", "name", default="", metavar="NAME", help="Only disks of this name.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")

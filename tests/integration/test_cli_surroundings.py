@@ -255,6 +255,9 @@ def test_two_who_set_something_at_once_lose_nothing(ada: Person) -> None:
         ("gpu-dev list | head -1; exit ${PIPESTATUS[0]}", 0),
         ("gpu-dev list | true; exit ${PIPESTATUS[0]}", 0),
         ("gpu-dev | true; exit ${PIPESTATUS[0]}", 0),
+        ("gpu-dev list >&-", 1),
+        ("gpu-dev list --json >&-", 1),
+        ("gpu-dev --version >&-", 1),
         ("gpu-dev list <&-", 0),
         ("gpu-dev list 2>&-", 0),
         ("gpu-dev nope 2>&-", 2),
@@ -274,6 +277,9 @@ def test_an_answer_that_cannot_be_written_names_standard_output(ada: Person, com
     done = ada.run("bash", "-c", f"gpu-dev {command} >/dev/full")
     assert done.code == 1
     assert "standard output cannot be written: No space left on device" in done.err
+    closed = ada.run("bash", "-c", f"gpu-dev {command} >&-", LANG="C")
+    assert closed.code == 1
+    assert "standard output cannot be written: Bad file descriptor" in closed.err
 
 
 @pytest.mark.parametrize("option", ["--wait", "--no-wait", "--json"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -93,6 +94,29 @@ def test_commands_that_are_shown_reach_the_cloud_of_the_settings(config: Path) -
     assert "   gpu-dev status\n" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "doctor", "doctor --json", "completion bash", "down"])
+@pytest.mark.parametrize(("target", "why"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")])
+def test_an_answer_that_cannot_be_written_is_an_error(
+    root: Person, config: Path, command: str, target: str, why: str
+) -> None:
+    done = root.run("bash", "-c", f"{' '.join(ODC)} --config {config} {command} {target}", PYTHONPATH=str(SOURCE))
+    assert done.code == 1
+    assert re.fullmatch(rf"error: (done, but )?standard output cannot be written: {why}\n", done.err), done
+
+
+def test_a_prune_that_would_keep_nothing_is_refused_with_the_reason(root: Person, config: Path) -> None:
+    done = root.run(*ODC, "--config", str(config), "disk", "prune", "--keep", "0", PYTHONPATH=str(SOURCE))
+    assert done.code == 2
+    assert done.err.startswith("error: --keep must be at least 1, not 0: the newest verified snapshot of each disk is ")
+
+
+def test_a_reader_that_has_seen_enough_does_not_end_a_command(root: Person, config: Path) -> None:
+    done = root.run(
+        "bash", "-c", f"{' '.join(ODC)} --config {config} down | true; exit ${{PIPESTATUS[0]}}", PYTHONPATH=str(SOURCE)
+    )
+    assert (done.code, done.err) == (0, "")
+
+
 def test_the_log_of_a_daemon_that_cannot_start_has_its_hints_as_data(root: Person, config: Path) -> None:
     state = config.parent / "state"
     state.chmod(0o755)
@@ -102,9 +126,3 @@ def test_the_log_of_a_daemon_that_cannot_start_has_its_hints_as_data(root: Perso
         f"sudo chmod 700 {state}",
         'state = "/…" in the settings',
     ]
-
-
-def test_a_prune_that_would_keep_nothing_is_refused_with_the_reason(root: Person, config: Path) -> None:
-    done = root.run(*ODC, "--config", str(config), "disk", "prune", "--keep", "0", PYTHONPATH=str(SOURCE))
-    assert done.code == 2
-    assert done.err.startswith("error: --keep must be at least 1, not 0: the newest verified snapshot of each disk is ")

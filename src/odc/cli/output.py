@@ -10,12 +10,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from typing import TextIO
 
 import msgspec
 
 from odc.cli.ascii import escaped, is_utf8, to_ascii
+from odc.cli.unwritten import STANDARD_OUTPUT
 from odc.cli.wrap import plain, wrap_line
 from odc.domain.commands import Program, parts_of, typed
 from odc.domain.errors import OdcError
@@ -25,8 +25,6 @@ _OURS = re.compile("|".join(re.escape(f"\x1b[{code}m") for code in (*_CODES.valu
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 GAP = "  "
 NO_GPUS = "(no GPUs)"
-STANDARD_OUTPUT = "standard output"
-"""The file name in errors of writing the answer."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,6 @@ class Output:
     @staticmethod
     def blocks(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         """Return each row as its first cell, with the others below it, one fact a line."""
-        header, *rows = cells
         width = max(len(title) for title in header)
         lines = []
         for row in rows:
@@ -252,9 +249,7 @@ def standard_output(no_colour: bool, term: str) -> Output:
         no_colour: the user wants none (`NO_COLOR`).
         term: the terminal's kind (`TERM`).
     """
-    # A closed stream wants no answer.
-    out: TextIO = sys.stdout or StringIO()
-    err: TextIO = sys.stderr or StringIO()
+    out, err = sys.stdout, sys.stderr
     is_terminal = out.isatty()
     capable = is_terminal and term != "dumb"
     err_is_terminal = err.isatty() and term != "dumb"

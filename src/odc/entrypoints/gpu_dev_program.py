@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
@@ -14,8 +14,9 @@ from odc.cli.context import Session
 from odc.cli.home import choose_home, home_of_account
 from odc.cli.main import COMMANDS
 from odc.cli.main import main as group
-from odc.cli.output import STANDARD_OUTPUT, standard_output
+from odc.cli.output import standard_output
 from odc.cli.times import clock, local_now
+from odc.cli.unwritten import give_up, is_unwritten, open_standard_files, unwritten_text
 from odc.domain.commands import gpu_dev
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.entrypoints.process_environment import started_with
@@ -25,6 +26,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run one command and end the process with its exit code."""
+    open_standard_files()
     environment = os.environ
     fit_streams(started_with())
     home = choose_home(environment.get("HOME", ""))
@@ -89,7 +91,7 @@ def run(session: Session, arguments: list[str], note: str = "") -> int:
         session.output.note("")
         return INTERRUPTED
     except BrokenPipeError:
-        _give_up(sys.stdout)
+        give_up(sys.stdout)
         return 0
     except OSError as error:
         refused = _refused_by_host(session, error)
@@ -104,11 +106,10 @@ def _refused_by_host(session: Session, error: OSError) -> ProviderRefused:
     if gone := refused_without_folder(error):
         return gone
     done = f"{session.done}, but " if session.done else ""
-    place = error.filename or ("this machine" if _can_be_written() else STANDARD_OUTPUT)
-    if place == STANDARD_OUTPUT:
-        _give_up(sys.stdout)
-        place += " cannot be written"
-    return ProviderRefused(f"{done}{place}: {error.strerror or error}", *session.done_hints)
+    if is_unwritten(error):
+        give_up(sys.stdout)
+        return ProviderRefused(done + unwritten_text(error), *session.done_hints)
+    return ProviderRefused(f"{done}{error.filename or 'this machine'}: {error.strerror or error}", *session.done_hints)
 
 
 def _command(session: Session, arguments: list[str]) -> int:
@@ -134,22 +135,7 @@ def _tell(session: Session, error: OdcError) -> None:
         session.output.error(error, session.as_json, message)
     except OSError:
         # Standard error is closed too; only the exit code can report it.
-        _give_up(sys.stderr)
-
-
-def _can_be_written() -> bool:
-    """Whether standard output accepts the buffered output."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        return False
-    return True
-
-
-def _give_up(stream: TextIO) -> None:
-    """Let the interpreter exit without an error about buffered output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        give_up(sys.stderr)
 
 
 def _as_ours(error: click.ClickException, arguments: list[str]) -> InvalidRequest:

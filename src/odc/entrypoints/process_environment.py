@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
+
+from odc.cli.unwritten import open_standard_files
 
 FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _ENGINE = (
@@ -72,7 +73,7 @@ def cleaned(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 def clean_own(environment: MutableMapping[str, str]) -> list[str]:
     """Clean this process's own environment, umask and standard files; return the removed variables."""
-    _open_standard_files()
+    open_standard_files()
     # Files of ours can always be read and written by their owner, and never written by others.
     os.umask(os.umask(0o022) & 0o077 | 0o022)
     fresh, told = cleaned(environment)
@@ -124,17 +125,3 @@ def _home() -> str:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
         return "/"
-
-
-def _open_standard_files() -> None:
-    """Open the descriptors 0, 1 and 2 if they are closed: otherwise the next opened file would become one of them."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            null = os.open("/dev/null", os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # for the process's whole life

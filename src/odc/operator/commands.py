@@ -21,7 +21,7 @@ from odc.operator.command_group import OperatorGroup
 from odc.operator.confirmation import confirm
 from odc.operator.daemon_commands import clock, disk, user
 from odc.operator.errors import as_ours, failed, missing, refused_by_host
-from odc.operator.invocation import Invocation, Program, echo_json, need_root, say, yes_option
+from odc.operator.invocation import Invocation, Program, check_written, echo_json, need_root, say, yes_option
 from odc.operator.settings import DEFAULT_FILE
 from odc.operator.settings_file import read_settings
 
@@ -200,6 +200,16 @@ def image_build(call: Invocation, fresh: bool, yes: bool) -> None:
     build_image(settings, call.program.make_backend(settings).image, fresh, say, lambda what: confirm(what, yes))
 
 
+def _exit_code(arguments: list[str], program: Program) -> int:
+    """Run one command; also one that ends by `sys.exit` with a number."""
+    try:
+        return int(group.main(args=arguments, prog_name="odc", obj=program, standalone_mode=False) or 0)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        return end.code
+
+
 def run(arguments: list[str], program: Program) -> int:
     """Run one command and return its exit code. Errors go to standard error and never return 0.
 
@@ -208,7 +218,9 @@ def run(arguments: list[str], program: Program) -> int:
         program: that runs them.
     """
     try:
-        return int(group.main(args=arguments, prog_name="odc", obj=program, standalone_mode=False) or 0)
+        code = _exit_code(arguments, program)
+        check_written()
+        return code
     except InvariantError:
         raise
     except OdcError as error:

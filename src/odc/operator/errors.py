@@ -9,6 +9,7 @@ import click
 
 from odc.cli.command_aliases import similar_options
 from odc.cli.current_folder import refused_without_folder
+from odc.cli.unwritten import give_up, is_unwritten, unwritten_text
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.operator.hints import typed_here
 
@@ -44,6 +45,9 @@ def as_ours(error: click.ClickException) -> InvalidRequest:
 
 def refused_by_host(error: OSError) -> ProviderRefused:
     """Return the error for a call that the operating system refused."""
+    if is_unwritten(error):
+        give_up(sys.stdout)
+        return ProviderRefused(unwritten_text(error))
     plain = ProviderRefused(f"{error.filename or 'this machine'}: {error.strerror or error}")
     return refused_without_folder(error) or plain
 

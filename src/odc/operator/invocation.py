@@ -13,8 +13,9 @@ import click
 import msgspec
 
 from odc.cli.ascii import escaped, is_utf8
+from odc.cli.unwritten import give_up, unwritten_text
 from odc.cli.wrap import wrap_line
-from odc.domain.errors import InvalidRequest, NotAllowed
+from odc.domain.errors import InvalidRequest, NotAllowed, ProviderRefused
 from odc.operator.backend import MakeBackend
 from odc.operator.confirmation import as_typed
 from odc.operator.daemon_state import daemon_pid, running_settings
@@ -103,12 +104,35 @@ class Invocation:
         return self.root_settings({})
 
 
+_unwritten: list[OSError] = []
+"""Errors of `say` in this process."""
+
+
 def say(text: str) -> None:
-    """Print one line; on a terminal it is wrapped so that a command in it can still be pasted."""
+    """Print one line; on a terminal it is wrapped so that a command in it can still be pasted.
+
+    A line that cannot be written does not end the command halfway: `check_written` reports it.
+    """
     text = typed_here(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for line in wrap_line(text, width) if width else [text]:
-        click.echo(line)
+    try:
+        for line in wrap_line(text, width) if width else [text]:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        _unwritten.append(error)
+        give_up(sys.stdout)
+
+
+def check_written() -> None:
+    """Called at the end of a command.
+
+    Raises:
+        ProviderRefused: a line of `say` could not be written. A reader that has closed its pipe has seen enough.
+    """
+    for error in _unwritten:
+        if not isinstance(error, BrokenPipeError):
+            raise ProviderRefused("done, but " + unwritten_text(error))
 
 
 def echo_json(value: object) -> None:

@@ -216,7 +216,9 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
         resources = place.resources or (share_of(node.allocatable, record.spec.units, node.units) if node else None)
         # While it is prepared, its record does not have them yet.
         ports = place.ports or (box.ports if box else {})
-        indexes = tuple(node.gpus.index(gpu) for gpu in place.gpus if gpu in node.gpus) if node else ()
+        # Of an end whose boxes are gone they are lent no more.
+        gpus = place.gpus if record.occupies else ()
+        indexes = tuple(node.gpus.index(gpu) for gpu in gpus if gpu in node.gpus) if node else ()
         unreachable = (node is not None and not node.ready) or bool(record.unreachable)
         # As it was when the box was made: the box listens there even if the settings have changed since.
         host = place.address or "127.0.0.1"
@@ -226,7 +228,7 @@ def _boxes(record: Reservation, look: ClusterStatus) -> tuple[BoxView, ...]:
                 name=f"{record.name}-{rank}",
                 node=place.node,
                 state=_box_status(box, unreachable),
-                gpus=place.gpus,
+                gpus=gpus,
                 gpu_indexes=indexes,
                 cpus=resources.cpus if resources else 0,
                 memory_gib=resources.limit.memory_gib if resources else 0.0,

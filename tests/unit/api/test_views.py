@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.builders import NOW, a_reservation
+from tests.builders import NOW, a_node, a_reservation
 
 from odc.api.messages.reservations import GivenUpView, ReservationView
 from odc.api.views import reservation_view
@@ -79,3 +79,15 @@ def test_a_box_whose_simulated_type_has_left_the_cloud_is_still_shown_as_simulat
     record = replace(a_reservation(), state=State.ACTIVE, places=(Place(node="node-1", simulated=True),))
     assert seen_by_owner(record).simulated
     assert not seen_by_owner(replace(record, places=(Place(node="node-1"),))).simulated
+
+
+def test_an_end_whose_box_is_gone_lends_no_gpus() -> None:
+    node = a_node()
+    place = Place(node=node.name, gpus=node.gpus[:2])
+    seen = ClusterStatus(nodes=(node,))
+    shown = {}
+    for gone in (False, True):
+        record = a_reservation(state=State.ENDING, attempt=1, places=(place,), boxes_gone=gone)
+        (box,) = reservation_view(ReservationDetail(record), OWNER, seen).boxes
+        shown[gone] = (box.node, box.gpus, box.gpu_indexes)
+    assert shown == {False: (node.name, node.gpus[:2], (0, 1)), True: (node.name, (), ())}

@@ -134,12 +134,12 @@ class Queries:
         """
         self._authorizer.admit(caller)
         statuses = _known(statuses)
-        owner = self._owner(caller, user)
+        owner, name = self._owner(caller, user)
         listed = {record.id: record for record in all_pages(partial(self._ports.history.list_live, owner))}
         if ended or statuses & set(ENDED):
             # A reservation that ended between the two lists is in both; the later read counts.
             listed |= {r.id: r for r in self._ports.history.list_ended(owner, limit=MAX_ENDED).items}
-        return self._selected(caller, sorted(listed.values(), key=lambda record: record.order), user, statuses)
+        return self._selected(caller, sorted(listed.values(), key=lambda record: record.order), name, statuses)
 
     def reservation_page(
         self, caller: Principal, user: str, ended: bool, statuses: frozenset[str], page: str, limit: int
@@ -165,7 +165,7 @@ class Queries:
         statuses = _known(statuses)
         if not 1 <= limit <= MAX_ENDED:
             raise InvalidRequest(f"limit must be 1 to {MAX_ENDED}, not {limit}")
-        owner = self._owner(caller, user)
+        owner, name = self._owner(caller, user)
         part, _, token = page.rpartition(".")
         if part not in ("", "live", "ended"):
             raise InvalidRequest("the page token is not of this list; start again without one")
@@ -175,31 +175,30 @@ class Queries:
         if not following and part != "ended" and (ended or statuses & set(ENDED)):
             following = "ended."
         return ReservationPart(
-            items=self._selected(caller, found.items, user, statuses),
+            items=self._selected(caller, found.items, name, statuses),
             next=following,
             ended_read=len(found.items) if part == "ended" else 0,
         )
 
-    def _owner(self, caller: Principal, user: str) -> str | None:
-        """Return the principal whose reservations are read; None for everyone's.
+    def _owner(self, caller: Principal, user: str) -> tuple[str | None, str]:
+        """Return the principal whose reservations are read, None for everyone's; and the user's name that they must
+        have, empty for any.
 
-        Ended reservations of a forgotten user have the principal that the user had before.
+        What an operator gave to a principal has the name of the previous owner where it had ended before.
         """
         if user in ("me", "all"):
-            return caller.id if user == "me" else None
+            return caller.id if user == "me" else None, ""
         named = [known for known in all_pages(self._ports.history.list_users) if known.name == user]
-        return named[0].principal if len(named) == 1 and not named[0].is_former else None
+        return (named[0].principal, "") if len(named) == 1 and not named[0].is_former else (None, user)
 
     def _selected(
-        self, caller: Principal, listed: Iterable[Reservation], user: str, statuses: frozenset[str]
+        self, caller: Principal, listed: Iterable[Reservation], name: str, statuses: frozenset[str]
     ) -> tuple[ReservationDetail, ...]:
         found = tuple(
-            record
-            for record in listed
-            if (user in ("me", "all") or record.user == user) and (not statuses or record.status in statuses)
+            record for record in listed if name in ("", record.user) and (not statuses or record.status in statuses)
         )
-        if not found and user not in ("me", "all", caller.user):
-            self._check_user(user)
+        if not found and name not in ("", caller.user):
+            self._check_user(name)
         return self.details(caller, found)
 
     def _check_user(self, name: str) -> None:

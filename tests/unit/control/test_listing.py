@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from tests.builders import NOW, a_node, a_reservation, a_user
-from tests.world import ADA, BEN, OPERATOR, World
+from tests.world import ADA, BEN, MINUTE, OPERATOR, World
 
 from odc.control.queries import MAX_ENDED
 from odc.domain.access import Principal
 from odc.domain.errors import NotFound
 from odc.domain.records import Change
-from odc.domain.requests import ForgetUser
+from odc.domain.requests import ForgetUser, MoveUser
 from odc.domain.reservation import EndReason, Reservation, State
 
 
@@ -45,6 +45,18 @@ def test_the_ended_reservations_of_a_user_are_found_behind_any_number_of_others(
     assert ([detail.record.id for detail in page.items], page.next, page.ended_read) == ([mine.id], "", 1)
     none = world.queries.reservation_page(ADA, "all", True, frozenset({"failed"}), "ended.", 7)
     assert (none.items, bool(none.next), none.ended_read) == ((), True, 7)
+
+
+def test_what_ended_before_a_user_was_given_to_another_login_is_listed_under_the_new_name() -> None:
+    world = World()
+    for number, who in enumerate((BEN, ADA)):
+        world.cancel(world.reserve(who, name=f"old{number}"), who)
+        world.pass_time(10 * MINUTE)
+    world.send(MoveUser(user="ben", to="ada"), OPERATOR)
+    listed = world.queries.reservations(OPERATOR, "ada", ended=True, statuses=frozenset())
+    page = world.queries.reservation_page(OPERATOR, "ada", True, frozenset(), "ended.", 7)
+    assert [detail.record.name for detail in listed] == ["old0", "old1"]
+    assert [detail.record.name for detail in page.items] == ["old1", "old0"]
 
 
 def test_a_forgotten_user_and_users_of_the_same_name_are_listed_with_all_that_has_the_name() -> None:

@@ -97,3 +97,30 @@ def test_a_backup_from_before_a_rename_is_refused_with_the_command_that_accepts_
     refused = here.odc("restore", backup)
     assert 'of the cloud "here", and this is the cloud "lab"' in refused.err
     assert here.odc("restore", backup, "--of", "here").code == 0
+
+
+KILLED = """
+import os, shutil, signal, sqlite3, sys
+source, fresh = sys.argv[1:]
+shutil.copyfile(source, fresh)
+connection = sqlite3.connect(fresh)
+connection.execute("DROP TABLE backup_origin")
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_restore_has_left_does_not_change_the_next_one(short_folder: Path, here: OwnCloud) -> None:
+    small, large, fresh = short_folder / "small", short_folder / "large", here.state / "odc.restored"
+    here.odc("backup", small)
+    with closing(SqlStateStore(f"sqlite:///{here.state}/odc.db")) as store:
+        store.commit(
+            Change(users=tuple(a_user(principal=f"unix:{uid}", name=f"user{uid}") for uid in range(2000, 2050)))
+        )
+    here.odc("backup", large)
+    subprocess.run([sys.executable, "-c", KILLED, large, fresh])
+    assert (here.state / "odc.restored-wal").stat().st_size
+    done = here.odc("restore", small)
+    assert done.code == 0, done
+    assert here.users() == ["ada"]
+    assert list(here.state.glob("odc.restored*")) == []

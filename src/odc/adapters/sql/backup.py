@@ -61,6 +61,8 @@ def restore_sqlite(source: Path, target: Path, cloud: str = "", made_by: str = "
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = target.with_suffix(".restored")
     try:
+        # SQLite would apply the log that a killed restore has left to the new copy.
+        _remove(fresh)
         _copy(source, fresh)
         _check(fresh, source)
         if cloud:
@@ -70,9 +72,14 @@ def restore_sqlite(source: Path, target: Path, cloud: str = "", made_by: str = "
     except OSError as error:
         raise ProviderUnavailable(f"{source} cannot be restored: {error.strerror or error}") from error
     finally:
-        for name in ("", *_LOGS):
-            fresh.with_name(fresh.name + name).unlink(missing_ok=True)
+        _remove(fresh)
     return kept
+
+
+def _remove(database: Path) -> None:
+    """Delete a file of records with its logs, if it exists."""
+    for name in ("", *_LOGS):
+        database.with_name(database.name + name).unlink(missing_ok=True)
 
 
 def _copy(source: Path, fresh: Path) -> None:

@@ -353,3 +353,11 @@ def test_commands_that_start_stop_or_replace_a_cloud_wait_for_each_other(
     said = waiting.communicate(timeout=120)[0]
     assert waiting.returncode == 0, said
     assert spare.is_ready() == (command == "up")
+
+
+def test_a_part_that_is_not_installed_is_the_reason_that_up_gives(spare_cloud: Cloud) -> None:
+    cloud = stranger(spare_cloud, "driverless", database="postgresql://nobody@/nothing?host=/tmp")
+    refused = cloud.odc("up", check=False)
+    assert refused.code == 1
+    assert "error: the ODC daemon did not start: the settings need psycopg, which is not installed\n" in refused.err
+    assert "   pip install 'open-developer-cloud[server,postgresql]'\n" in refused.err

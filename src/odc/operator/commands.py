@@ -105,10 +105,20 @@ def serve(call: Invocation, simulate: str | None, disks: str | None) -> None:
         settings = call.settings(simulate=simulate, disks=disks)
         set_up_logs(file=settings.state_folder / "odc.log")
         call.program.serve(settings, call.file)
-    except OdcError as error:
+    except (OdcError, ModuleNotFoundError, OSError) as error:
+        refused = _refusal(error)
         if not sys.stderr.isatty():
-            log_cannot_start(error)
-        raise
+            log_cannot_start(refused)
+        if refused is error:
+            raise
+        raise refused from error
+
+
+def _refusal(error: OdcError | ModuleNotFoundError | OSError) -> OdcError:
+    """Return the error as one that can be shown and logged. Raises it if it is a bug."""
+    if isinstance(error, OdcError):
+        return error
+    return missing(error) if isinstance(error, ModuleNotFoundError) else refused_by_host(error)
 
 
 @group.command(short_help="Check what the cloud needs.")

@@ -63,5 +63,7 @@ def missing(error: ModuleNotFoundError) -> ProviderRefused:
         raise error
     extra = EXTRAS.get(name, "server")
     text = f"this installation has only the part for developers, gpu-dev: {name} is not there"
+    if name in EXTRAS:
+        text = f"the settings need {name}, which is not installed"
     install = "pipx install --force" if "pipx" in Path(sys.prefix).parts else "pip install"
     return ProviderRefused(text, ("install the rest", f"{install} 'open-developer-cloud[{extra}]'"))

@@ -67,4 +67,5 @@ class Database:
                 text = "the file system of the records is full; nothing was written, and nothing is lost"
                 raise ProviderUnavailable(text, ("see what is full", odc("doctor"))) from error
             words = str(cause).splitlines()[0]
-            raise ProviderUnavailable(f"the database of records does not answer: {words}") from error
+            text = f"the database of records does not answer: {words}"
+            raise ProviderUnavailable(text, ("look closer", "sudo " + odc("doctor"))) from error

@@ -11,9 +11,14 @@ from typing import Any
 
 from tests.cluster import api, disks
 from tests.cluster.layout import Layout
+from tests.image import IMAGE
+from tests.pods import load_box_image
 from tests.waiting import eventually
 
+from odc.adapters.engine.image import box_files
 from odc.adapters.kubernetes.api import KubernetesApi
+from odc.adapters.kubernetes.cluster import KubernetesCluster
+from odc.adapters.kubernetes.options import KubernetesOptions
 from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name
 from odc.adapters.kubernetes.volumes import KubernetesVolumes
 from odc.adapters.memory.blob_store import MemoryBlobStore
@@ -28,7 +33,8 @@ class ClaimStorage:
     """A cloud's disks in a namespace; other clouds may be in the same one."""
 
     copies_in_use = True
-    maps_owners = can_shrink = lists_files = False
+    lists_files = True
+    maps_owners = can_shrink = False
 
     def __init__(self, layout: Layout, namespace: str, of_class: str = disks.CLASS) -> None:
         self.layout = layout
@@ -37,8 +43,15 @@ class ClaimStorage:
         self.blobs: BlobStore = MemoryBlobStore()
         self.api = KubernetesApi(layout.kubeconfig, None, namespace)
         self._class = of_class
-        self.claims = KubernetesVolumes(self.api, self.cloud, of_class, disks.CLASS)
+        self.options = KubernetesOptions(self.cloud, (box_files() / "odc-box").read_bytes(), pull_policy="Never")
+        # The boxes' program is in the namespace, as if a box had been made.
+        KubernetesCluster(self.api, self.options).check_host(())
+        self.claims = self.claims_of(of_class)
         self.volumes: Volumes = self.claims
+
+    def claims_of(self, of_class: str) -> KubernetesVolumes:
+        """Disks of this class."""
+        return KubernetesVolumes(self.api, self.options, self.blobs, IMAGE, of_class, disks.CLASS)
 
     def path(self, kind: str, name: str = "") -> str:
         group = "apis/snapshot.storage.k8s.io/v1" if kind == "volumesnapshots" else "api/v1"
@@ -94,7 +107,7 @@ class ClaimStorage:
         raise NotImplementedError("the kubelet maps owners, in the pod only")
 
     def impatient(self) -> Volumes:
-        return KubernetesVolumes(self.api, self.cloud, self._class, disks.CLASS)
+        return self.claims_of(self._class)
 
     def in_use(self, disk_id: str, place: str) -> AbstractContextManager[object]:
         raise NotImplementedError("a range of ids is not chosen here")
@@ -103,6 +116,7 @@ class ClaimStorage:
 @contextmanager
 def new_namespace(layout: Layout) -> Iterator[str]:
     """The name of a new namespace, which is deleted with everything in it."""
+    load_box_image(layout)
     name = f"disks-{uuid.uuid4().hex[:8]}"
     api.request(layout, "/api/v1/namespaces", "POST", {"metadata": {"name": name}})
     yield name

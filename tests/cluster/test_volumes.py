@@ -10,11 +10,10 @@ from tests.claims import ClaimStorage, new_namespace
 from tests.cluster import api, disks
 from tests.cluster.disks import Fault
 from tests.cluster.layout import Layout
-from tests.storage import MIB, NODE, attached, made, not_later, snapshot_ids, taken
+from tests.storage import MIB, NODE, attached, listed, made, not_later, snapshot_ids, taken
 from tests.waiting import eventually
 
 from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name, snapshot_body
-from odc.adapters.kubernetes.volumes import KubernetesVolumes
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.ports.volumes import Source
 
@@ -45,7 +44,7 @@ def words(call: object) -> str:
 
 
 def test_a_class_that_does_not_exist_is_refused(storage: ClaimStorage) -> None:
-    volumes = KubernetesVolumes(storage.api, storage.cloud, "absent", disks.CLASS)
+    volumes = storage.claims_of("absent")
     disk_id = an_id()
     with pytest.raises(ProviderRefused, match="StorageClass absent does not exist"):
         volumes.create(disk_id, MIB, NODE)
@@ -53,7 +52,7 @@ def test_a_class_that_does_not_exist_is_refused(storage: ClaimStorage) -> None:
 
 
 def test_a_class_whose_volumes_one_node_can_attach_is_refused_once_that_is_seen(storage: ClaimStorage) -> None:
-    volumes = KubernetesVolumes(storage.api, storage.cloud, disks.LOCAL_CLASS, disks.CLASS)
+    volumes = storage.claims_of(disks.LOCAL_CLASS)
     disk_id = an_id()
     with pytest.raises(ProviderRefused, match=disks.TOPOLOGY):
         not_later(lambda: volumes.create(disk_id, MIB, "node-2"))
@@ -142,3 +141,20 @@ def test_a_claim_that_stays_in_deletion_is_explained(storage: ClaimStorage) -> N
         attached(storage.volumes, disk_id, "r-1")
     api.request(storage.layout, path, "PATCH", {"metadata": {"finalizers": None}})
     assert not_later(lambda: storage.volumes.delete(disk_id))
+
+
+def test_the_pod_of_a_listing_is_made_again_and_nothing_of_it_stays(storage: ClaimStorage, cluster: Layout) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    storage.write(disk_id, "sub/file", 5)
+    snapshot = taken(storage.volumes, disk_id, "r-1")
+    assert not storage.volumes.write_listing(disk_id, snapshot.id, "l/1")
+    path = f"{storage.path('pods')}?labelSelector=odc.dev/cloud={storage.cloud}"
+    (pod,) = api.request(cluster, path)["items"]
+    assert pod["spec"]["hostUsers"] is False
+    api.request(cluster, storage.path("pods", pod["metadata"]["name"]), "DELETE", {"gracePeriodSeconds": 0})
+    found = listed(storage.volumes, storage.blobs, disk_id, snapshot.id)
+    assert [(one.path, one.kind, one.size) for one in found if one.kind == "f"] == [("sub/file", "f", 5)]
+    claims = f"{storage.path('persistentvolumeclaims')}?labelSelector=odc.dev/component=listing"
+    eventually("its pod and claim are gone", lambda: not api.request(cluster, path)["items"])
+    eventually("its claim is gone", lambda: not api.request(cluster, claims)["items"])

@@ -89,6 +89,14 @@ class KubernetesApi:
         except NotThere:
             return None
 
+    def get_text(self, path: str) -> bytes:
+        """The answer as it is, such as the log of a pod.
+
+        Raises:
+            NotThere: there is none.
+        """
+        return self._ask("GET", path, limit_s=LIST_LIMIT_S)
+
     def list_all(self, path: str, kind: type[T], **params: str) -> list[T]:
         """All objects, in the order of their names, read in pages.
 

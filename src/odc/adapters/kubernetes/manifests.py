@@ -35,7 +35,8 @@ MAX_LABEL = 63
 STOP_EXTRA_S = 5
 STARTUP_LIMIT_S = 3600
 """So long the kubelet lets a box be silent before it restarts it; the control plane gives up much earlier."""
-_PROGRAM_PATH = "/usr/local/bin/odc-box"
+PROGRAM_PATH = "/usr/local/bin/odc-box"
+PROGRAM_MOUNT = {"name": "program", "mountPath": PROGRAM_PATH, "subPath": "odc-box", "readOnly": True}
 _NOT_ALLOWED = re.compile(r"[^a-z0-9]+")
 
 
@@ -141,7 +142,7 @@ def _tolerations(options: KubernetesOptions) -> list[dict[str, Any]]:
 def _container(options: KubernetesOptions, spec: BoxSpec) -> dict[str, Any]:
     mounts = [
         {"name": "files", "mountPath": "/run/odc", "readOnly": True},
-        {"name": "program", "mountPath": _PROGRAM_PATH, "subPath": "odc-box", "readOnly": True},
+        PROGRAM_MOUNT,
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         *(
             {"name": f"volume-{number}", "mountPath": mount.target, "readOnly": mount.read_only}
@@ -156,7 +157,7 @@ def _container(options: KubernetesOptions, spec: BoxSpec) -> dict[str, Any]:
         "name": CONTAINER,
         "image": spec.image,
         "imagePullPolicy": options.pull_policy,
-        "command": [_PROGRAM_PATH, "run"],
+        "command": [PROGRAM_PATH, "run"],
         "workingDir": "/",
         "env": [{"name": name, "value": value} for name, value in _environment(options, spec).items()],
         "ports": [{"name": name, "containerPort": port} for name, port in spec.ports.items()],

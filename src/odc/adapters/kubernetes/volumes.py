@@ -10,9 +10,10 @@ from __future__ import annotations
 import msgspec
 
 from odc.adapters.kubernetes.api import KubernetesApi
-from odc.adapters.kubernetes.options import LABEL
+from odc.adapters.kubernetes.options import LABEL, KubernetesOptions
 from odc.adapters.kubernetes.quantities import amount
 from odc.adapters.kubernetes.volume_claims import VolumeClaims
+from odc.adapters.kubernetes.volume_listing import SnapshotListings
 from odc.adapters.kubernetes.volume_objects import (
     CLOUD,
     DESCRIPTION,
@@ -22,11 +23,14 @@ from odc.adapters.kubernetes.volume_objects import (
     Quota,
     checked,
     claim_name,
+    snapshot_name,
 )
 from odc.adapters.kubernetes.volume_snapshots import VolumeSnapshots, size_of
 from odc.domain.disk import Snapshot, VolumeLabel
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
+from odc.domain.file_listing import encode_listing
 from odc.domain.storage import DiskUse, StorageUse
+from odc.ports.blob_store import BlobStore
 from odc.ports.volumes import Attachment, Source, Volume
 
 UNLIMITED_BYTES = 2**60
@@ -40,20 +44,32 @@ _TRIES = 5
 class KubernetesVolumes:
     """See `odc.ports.volumes`. A verified snapshot is one that its driver calls ready to use (`VolumeSnapshots`)."""
 
-    def __init__(self, api: KubernetesApi, cloud: str, storage_class: str, snapshot_class: str) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        options: KubernetesOptions,
+        blobs: BlobStore,
+        image: str,
+        storage_class: str,
+        snapshot_class: str,
+    ) -> None:
         """Store the arguments; the API server is not called yet.
 
         Args:
             api: with the namespace of the claims.
-            cloud: its name; the label of everything that is made.
+            options: of the cloud's boxes.
+            blobs: where listings are written.
+            image: of boxes; it lists the files of snapshots.
             storage_class: of new volumes.
             snapshot_class: of new snapshots, by the same driver.
         """
         self._api = api
-        self._cloud = cloud
+        self._cloud = options.cloud
         self._class_name = storage_class
-        self._claims = VolumeClaims(api, cloud, storage_class)
-        self._snapshots = VolumeSnapshots(api, cloud, snapshot_class)
+        self._blobs = blobs
+        self._claims = VolumeClaims(api, options.cloud, storage_class)
+        self._snapshots = VolumeSnapshots(api, options.cloud, snapshot_class)
+        self._listings = SnapshotListings(api, options, image, storage_class)
 
     def describe(self) -> str:
         """Describe the storage: `StorageClass gp3 (ebs.csi.aws.com)`."""
@@ -133,9 +149,15 @@ class KubernetesVolumes:
         return self._snapshots.finish(found, disk_id, snapshot_id)
 
     def write_listing(self, disk_id: str, snapshot_id: str, key: str) -> bool:
-        """Refuse: a snapshot's files cannot be listed on Kubernetes yet."""
-        self._snapshots.find_complete(disk_id, snapshot_id)
-        raise ProviderRefused("the files of a snapshot cannot be listed on Kubernetes")
+        """Write what a pod lists; see `volume_listing`."""
+        found = self._snapshots.find_complete(disk_id, snapshot_id)
+        if not self._blobs.exists(key):
+            entries = self._listings.read(found, size_of(found))
+            if entries is None:
+                return False
+            self._blobs.put(key, encode_listing(entries))
+        self._listings.forget(found.metadata.name)
+        return True
 
     def list_snapshots(self, disk_id: str) -> tuple[Snapshot, ...]:
         """The complete snapshots, oldest first."""
@@ -161,7 +183,8 @@ class KubernetesVolumes:
         return self._claims.delete(disk_id)
 
     def delete_snapshot(self, disk_id: str, snapshot_id: str, keep_last: bool = True) -> bool:
-        """Delete a VolumeSnapshot."""
+        """Delete a VolumeSnapshot, and the pod that lists its files."""
+        self._listings.forget(snapshot_name(disk_id, snapshot_id))
         return self._snapshots.delete(disk_id, snapshot_id, keep_last)
 
     def measure(self) -> StorageUse:

@@ -94,7 +94,7 @@ def test_deleting_is_repeatable_and_takes_nothing_else(blobs: BlobStore) -> None
     "key",
     ["", "/", "/etc/passwd", "..", "a/../../b", "a//b", "a/", ".hidden", "a/.b", "a\n", "a b", "ä", "a\0", "x" * 200],
 )
-def test_what_is_no_key_is_refused_by_every_method(blobs: BlobStore, key: str) -> None:
+def test_an_invalid_key_is_refused_by_every_method(blobs: BlobStore, key: str) -> None:
     for call in (
         functools.partial(blobs.put, key, [b""]),
         functools.partial(blobs.exists, key),

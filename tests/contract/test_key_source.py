@@ -103,7 +103,7 @@ def test_a_source_that_does_not_answer_is_a_passing_fault(world: World) -> None:
 
 
 @pytest.mark.parametrize("login", ["", "a/b", "a\nb", "octocat\n", "../x", "a b", "x" * 40, "ä", "a?b=c", "@a"])
-def test_what_is_no_login_is_never_asked_for(world: World, login: str) -> None:
+def test_a_name_that_is_not_a_login_is_never_asked_for(world: World, login: str) -> None:
     with pytest.raises(InvalidRequest):
         world.source.fetch(login)
     if isinstance(world, GitHubWorld):

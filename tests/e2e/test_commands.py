@@ -74,7 +74,7 @@ def test_a_login_without_keys_is_refused_and_the_old_one_stays(cyd: Person, octo
     assert cyd.json("config", "show")["github_user"] == "octocat"
 
 
-def test_github_that_is_away_is_no_dead_end(cyd: Person, octocat: GitHub) -> None:
+def test_github_that_is_away_is_not_a_dead_end(cyd: Person, octocat: GitHub) -> None:
     octocat.status = 503
     told = refused(cyd, "config", "set", "github_user", "octocat", code=1).err
     assert "status 503" in told
@@ -123,7 +123,7 @@ def test_ssh_works_by_name_from_a_home_with_a_space(cyd: Person) -> None:
     cyd.ok("config", "set", "ssh_key", "")
 
 
-def test_a_closed_ssh_folder_is_no_traceback(cyd: Person) -> None:
+def test_a_closed_ssh_folder_gives_no_traceback(cyd: Person) -> None:
     cyd.run("chmod", "000", ".ssh")
     try:
         assert cyd.ok("config", "show").endswith("Next: gpu-dev config set github_user NAME\n")

@@ -70,7 +70,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_body_that_is_no_request_is_refused_in_json(cloud: SmallCloud, body: bytes) -> None:
+def test_a_body_that_is_not_a_request_is_refused_in_json(cloud: SmallCloud, body: bytes) -> None:
     answer = exchange(cloud.socket, message("POST", POST, body))
     assert (answer.status, answer.error()["error"]) == (400, "InvalidRequest")
 

@@ -171,7 +171,7 @@ def test_beside_json_stands_nothing_but_an_error_in_json(ada: Person) -> None:
     assert json.loads(away.err)["error"] == "ProviderUnavailable"
 
 
-def test_github_without_keys_is_no_dead_end(ada: Person) -> None:
+def test_github_without_keys_is_not_a_dead_end(ada: Person) -> None:
     told = refused(ada, "config", "set", "github_user", "octocat").err
     assert "GitHub has no user octocat" in told
     assert "gpu-dev config set ssh_key ~/.ssh/id_ed25519.pub" in told

@@ -191,7 +191,7 @@ def test_settings_that_are_broken_stop_nothing_but_ssh_by_name(ada: Person, cont
         assert "config.toml is broken" in refused.err
 
 
-def test_what_is_no_file_holds_nobody_up(ada: Person) -> None:
+def test_settings_that_are_not_files_delay_no_command(ada: Person) -> None:
     (ada.home / ".ssh/config").symlink_to("/dev/zero")
     assert "one" in ada.ok("list", timeout=20)
     settings = ada.home / ".gpu-dev/config.toml"

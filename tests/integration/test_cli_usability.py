@@ -139,7 +139,7 @@ def test_the_beginning_of_an_option_names_every_option_that_begins_so(ada: Perso
     assert "'--simulated'. Did you mean --simulate?" in ada.run("odc", "up", "--simulated").err
 
 
-def test_a_wrong_option_of_another_command_is_no_question_of_gpu_types(ada: Person) -> None:
+def test_a_wrong_option_of_another_command_names_no_gpu_types(ada: Person) -> None:
     assert "gpu-dev avail" in ada.gpu_dev("reserve", "-t").err
     assert "gpu-dev avail" not in ada.gpu_dev("connect", "train", "-t").err
 

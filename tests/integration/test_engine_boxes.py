@@ -79,7 +79,7 @@ def test_the_promised_tools_run(engine: Engine, box: BoxSpec) -> None:
     assert [command for at, command in enumerate(tried) if at not in worked] == [], done.stderr
 
 
-def test_the_developer_is_no_root_but_becomes_it_without_a_password(engine: Engine, box: BoxSpec) -> None:
+def test_the_developer_is_not_root_but_becomes_it_without_a_password(engine: Engine, box: BoxSpec) -> None:
     assert engine.ssh(box, "id -un; id -u; sudo -n id -u; echo $SHELL").stdout == "dev\n1000\n0\n/usr/bin/zsh\n"
 
 

@@ -79,7 +79,7 @@ def test_a_driver_that_does_not_work_is_told_and_no_gpu_is_lent(
     assert found["broken"] == {uuid(0): fault, uuid(1): fault}
 
 
-def test_an_unknown_version_of_the_driver_is_no_error(nvml: Nvml, tmp_path: Path) -> None:
+def test_an_unknown_version_of_the_driver_is_not_an_error(nvml: Nvml, tmp_path: Path) -> None:
     nvml.says(gpu(0), f"version {UNKNOWN}")
     assert survey(nvml, tmp_path)["version"] == ""
 

@@ -54,7 +54,7 @@ def test_storage_without_mapped_mounts_keeps_them_too(tmp_path: Path) -> None:
     assert why_shared(on_proc, engine("5.4.2", layers=str(tmp_path)), False, "5.19.0") == ""
 
 
-def test_a_base_without_room_for_all_ports_is_no_error(tmp_path: Path) -> None:
+def test_a_base_without_room_for_all_ports_is_not_an_error(tmp_path: Path) -> None:
     settings = cloud(tmp_path, box_id_base=2**32 - 2 - 65536)
     why = why_shared(settings, engine(layers=str(tmp_path)), has_disks=False)
     assert why == "above box_id_base = 4294901758 there are too few ids for 10 ports"

@@ -104,7 +104,7 @@ def test_the_counter_counts_and_the_log_says_what_was_killed(tmp_path: Path) -> 
     assert kills.last_at is not None
 
 
-def test_a_log_that_cannot_be_read_is_no_fault(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_read_is_not_a_fault(tmp_path: Path) -> None:
     log = KernelLog(tmp_path / "missing")
     log.update()
     assert log.kills(UID) == ()

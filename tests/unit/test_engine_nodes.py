@@ -46,7 +46,7 @@ def test_gpus_of_several_types_are_a_node_for_each_and_share_the_machine() -> No
     assert nodes["t400-4gb"].allocatable == Capacity(cpu_millis=15_000, memory_bytes=124 * GIB)
 
 
-def test_a_type_that_is_kept_for_the_host_is_no_node_and_takes_no_share() -> None:
+def test_a_type_that_is_kept_for_the_host_is_not_a_node_and_takes_no_share() -> None:
     (node,) = machine_nodes([*H100, *DISPLAY], Catalog(), MACHINE, KEPT, kept_types=["t400-4gb"])
     assert (node.name, node.gpu_type, node.capacity) == (NAME, "h100", MACHINE)
 

@@ -52,5 +52,5 @@ def test_variables_of_python_do_not_reach_the_daemon_unless_odc_is_found_by_them
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "nowhere"}])
-def test_the_home_of_the_account_replaces_one_that_is_no_path(home: dict[str, str]) -> None:
+def test_the_home_of_the_account_replaces_one_that_is_not_a_path(home: dict[str, str]) -> None:
     assert Path(cleaned(home)[0]["HOME"]).is_absolute()

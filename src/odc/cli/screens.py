@@ -245,9 +245,9 @@ def trouble_text(view: ReservationView) -> str:
 
 def snapshot_text(view: ReservationView, snapshot: SnapshotView, now: datetime) -> str:
     """Return `snapshot 22:04:41`, with the day if it differs from the end's."""
-    beside = view.ended_at.astimezone(now.tzinfo) if view.ended_at else now
+    reference = view.ended_at.astimezone(now.tzinfo) if view.ended_at else now
     taken = snapshot.taken_at.astimezone(now.tzinfo)
-    same_day = taken.date() == beside.date()
+    same_day = taken.date() == reference.date()
     return f"snapshot {taken:%H:%M:%S}" if same_day else f"snapshot {times.clock(taken, now, seconds=True)}"
 
 

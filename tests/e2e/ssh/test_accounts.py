@@ -12,7 +12,7 @@ from tests.lane import LANE
 pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
 
 
-def test_a_home_that_takes_no_files_is_no_obstacle_to_connect_and_promises_no_names(box: Person) -> None:
+def test_connect_works_with_a_read_only_home_and_promises_no_names(box: Person) -> None:
     box.ok("config", "ssh-include", "enable")
     box.run("bash", "-c", "mv .gpu-dev aside && mkdir -m 500 .gpu-dev")
     try:

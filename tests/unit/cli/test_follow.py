@@ -57,7 +57,7 @@ def test_another_attempt_tells_its_own_phases() -> None:
     assert lines[-1] == "  disk     0.5 s"
 
 
-def test_of_one_that_ends_already_the_start_is_no_news() -> None:
+def test_the_start_of_a_reservation_that_ends_already_is_not_printed() -> None:
     ending = a_view(state="ending", phases=phases(0.2, 0.3, 0.1))
     ended = a_view(state="cancelled", phases=(*ending.phases, PhaseView(name="snapshot", seconds=0.4)))
     assert told(ending, ended) == ["  ending", "  snapshot 0.4 s"]

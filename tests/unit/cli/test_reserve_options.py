@@ -48,7 +48,7 @@ def test_names_and_counts_are_checked_before_anything_is_sent(partial: PartialRe
         partial.check()
 
 
-def test_a_temporary_home_is_no_disk_name() -> None:
+def test_the_word_for_a_temporary_home_is_not_a_disk_name() -> None:
     PartialRequest("h100", 1, 1.0, disk="none").check()
 
 

@@ -96,7 +96,7 @@ def test_a_clock_that_is_set_right_again_needs_no_operator() -> None:
     assert world.get(record).state is State.ACTIVE
 
 
-def test_a_clock_that_runs_a_little_wrong_is_no_jump() -> None:
+def test_a_clock_that_runs_a_little_wrong_has_not_jumped() -> None:
     world = World()
     for _ in range(60):
         world.clock.jump(timedelta(milliseconds=200))

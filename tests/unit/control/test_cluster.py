@@ -52,7 +52,7 @@ def test_an_hour_without_the_cluster_ends_nothing_and_removes_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", ["list_nodes", "list_boxes"])
-def test_an_answer_in_part_is_no_answer(method: str) -> None:
+def test_a_partial_answer_is_not_used(method: str) -> None:
     world = World()
     record = world.reserve(hours=8.0)
     waiting = world.reserve(BEN, gpus=8)

@@ -45,7 +45,7 @@ def test_kept_news_are_those_from_nothing(history: list[tuple[list[Reservation],
         assert kept.earliest == fresh.earliest
 
 
-def test_one_that_waits_for_the_time_that_it_was_told_is_no_news_until_its_slot_begins() -> None:
+def test_a_queued_reservation_is_skipped_until_its_slot_begins() -> None:
     record, slot = TOLD[0][2], SLOTS[4]
     news = QueueNews(LIMITS)
     news.look([record], {record.order: slot})

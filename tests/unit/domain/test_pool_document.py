@@ -41,6 +41,6 @@ def test_ten_thousand_slots_on_many_nodes_are_far_below_400_kib() -> None:
 
 
 @pytest.mark.parametrize("body", [b"x", zlib.compress(b"[]"), zlib.compress(b'{"slots":[[1,2,0,5]]}')])
-def test_bytes_that_are_no_document_are_refused(body: bytes) -> None:
+def test_bytes_that_are_not_a_document_are_refused(body: bytes) -> None:
     with pytest.raises(ValueError):
         decode_document(body)

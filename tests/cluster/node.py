@@ -13,6 +13,7 @@ from tests.cluster.programs import program_path
 from tests.waiting import eventually
 
 PAUSE_IMAGE = "odc.test/pause:1"
+SIMULATED = "--node-labels=odc.dev/simulated=true"
 CNI_PROGRAMS = "/usr/lib/cni"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 """As the node sees it."""
@@ -57,7 +58,7 @@ def start_kubelet(node: Node) -> None:
     """Start the kubelet; it waits for the API server."""
     layout = Layout(node.cluster)
     own = [f"--config={node.folder}/kubelet.json", f"--kubeconfig={layout.kubeconfigs / node.name}"]
-    named = [f"--hostname-override={node.name}", f"--node-ip={node.address}", "--oom-score-adj=0"]
+    named = [f"--hostname-override={node.name}", f"--node-ip={node.address}", "--oom-score-adj=0", SIMULATED]
     processes.start(layout, f"kubelet-{node.number}", ["kubelet", *own, *named], node)
 
 

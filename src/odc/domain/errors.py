@@ -9,7 +9,7 @@
     │   ├── ProviderUnavailable   passing: a later pass retries, with growing delay
     │   │   └── PlaceTaken        fails here, may work elsewhere: placed again at once
     │   └── ProviderRefused       lasting: the reservation fails with the reason
-    │       └── BoxGone               the box was deleted by someone else; another one can be made
+    │       └── BoxGone               the box is gone, or never runs again; another one can be made
     └── InvariantError      a bug: never caught
 
 A message says what is wrong and which id; `hints` say what to do next, with the command to type.
@@ -101,7 +101,9 @@ class ProviderRefused(ProviderError):
 
 
 class BoxGone(ProviderRefused):
-    """There is no box of this name and uid any more: someone else has deleted it. Another one can be made."""
+    """There is no box of this name and uid any more, or it never runs again, as after an eviction. Another one can be
+    made.
+    """
 
 
 class InvariantError(OdcError):

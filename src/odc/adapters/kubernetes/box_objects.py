@@ -6,6 +6,7 @@ it gets others, and the pod's annotation names them: the next list of boxes show
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from odc.adapters.kubernetes import manifests
 from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.box_state import ports_of, ports_text
-from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
+from odc.adapters.kubernetes.errors import ALL_PORTS_USED, AlreadyThere, Changed, NotThere
 from odc.adapters.kubernetes.manifests import BoxObject
 from odc.adapters.kubernetes.objects import ListeningPod, Named, Pod, Service
 from odc.adapters.kubernetes.options import KubernetesOptions
@@ -21,6 +22,8 @@ from odc.domain.box import BoxSeen
 from odc.domain.errors import PlaceTaken, ProviderUnavailable
 from odc.domain.problem import Problem, ProblemKind
 
+FULL_S = 60.0
+"""How long all node ports are taken for used after a Service got none."""
 Owned = TypeVar("Owned", Named, Service)
 
 
@@ -31,6 +34,20 @@ class BoxObjects:
         """Store the arguments."""
         self._api = api
         self._options = options
+        self._full_until = 0.0
+
+    @property
+    def without_ports(self) -> str:
+        """Why no box can be made now: all node ports are in use; empty if that is not so, or not known.
+
+        No call tells how many are free. So it is known from a Service that got none, for a time: then the next one
+        tries.
+        """
+        return ALL_PORTS_USED if time.monotonic() < self._full_until else ""
+
+    def forget_full(self) -> None:
+        """Boxes have ended: there may be ports."""
+        self._full_until = 0.0
 
     def make_secret(self, box: BoxObject, files: Mapping[str, bytes]) -> None:
         """Make the Secret, unless it is there."""
@@ -55,10 +72,12 @@ class BoxObjects:
         body = manifests.service(self._options, box, ports, outer or {})
         try:
             made = self._make("services", body, box.uid, Service)
-        except PlaceTaken:
-            if not outer:
-                raise
-            return self.make_service(box, ports)
+        except PlaceTaken as error:
+            if outer:
+                return self.make_service(box, ports)
+            if error.message == ALL_PORTS_USED:
+                self._full_until = time.monotonic() + FULL_S
+            raise
         return made.ports()
 
     def write_ports(self, box: BoxObject, ports: Mapping[str, int], **marks: str) -> Pod:

@@ -22,7 +22,7 @@ from odc.adapters.kubernetes.manifests import (
 )
 from odc.adapters.kubernetes.objects import ContainerStatus, Pod, Terminated
 from odc.domain.box import BoxName, BoxSeen, BoxState, MemoryKills, StartPhase, StartWait
-from odc.domain.errors import PlaceTaken, ProviderRefused
+from odc.domain.errors import BoxGone, PlaceTaken, ProviderRefused
 
 OUT_OF_MEMORY = "OOMKilled"
 _CRASHED = "CrashLoopBackOff"
@@ -126,12 +126,13 @@ def start_wait(pod: Pod) -> StartWait | None:
 
     Raises:
         PlaceTaken: other pods have taken the room on its node.
-        ProviderRefused: it can never run.
+        ProviderRefused: its image can never be fetched.
+        BoxGone: its pod never runs again.
     """
     if is_over(pod):
         if pod.status.reason.startswith(_NO_ROOM):
             raise PlaceTaken(f"its node has no room for it: {pod_words(pod)}")
-        raise ProviderRefused(f"its pod cannot run again: {pod_words(pod)}")
+        raise BoxGone(f"its pod cannot run again: {pod_words(pod)}")
     if not pod.spec.node:
         return _waits_for_node(pod)
     status = _container(pod)
@@ -189,9 +190,14 @@ def _message(pod: Pod, ended: Terminated | None) -> str:
 
 
 def pod_words(pod: Pod) -> str:
-    """Return why a pod never runs again, in the words of Kubernetes or of the box."""
-    ended = ending(pod)
+    """Return why a pod never runs again, in the words of Kubernetes or of the box.
+
+    A box ends in order when it is told to. So an evicted pod may have succeeded, and does not say that it was evicted.
+    """
     words = [pod.status.reason, shortened(pod.status.message)]
+    if not any(words) and pod.status.phase == "Succeeded":
+        return "its node has ended it"
+    ended = ending(pod)
     return ": ".join(word for word in words if word) or (ending_words(ended) if ended else pod.status.phase)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from odc.adapters.kubernetes import manifests
 from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.box_objects import BoxObjects
@@ -28,10 +30,17 @@ from odc.adapters.kubernetes.box_state import (
     runs_never,
     start_wait,
 )
-from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
-from odc.adapters.kubernetes.manifests import BoxObject
-from odc.adapters.kubernetes.nodes import address_of, is_ready, node_of, requests_by_node
-from odc.adapters.kubernetes.objects import KubernetesNode, Named, Pod, RequestingPod, Service
+from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere, shortened
+from odc.adapters.kubernetes.manifests import BoxObject, PodPlace
+from odc.adapters.kubernetes.nodes import (
+    NO_USER_NAMESPACES,
+    address_of,
+    has_user_namespaces,
+    is_ready,
+    node_of,
+    requests_by_node,
+)
+from odc.adapters.kubernetes.objects import Event, KubernetesNode, Named, Pod, RequestingPod, Service
 from odc.adapters.kubernetes.options import KubernetesOptions
 from odc.domain.box import SSH, BoxName, BoxSeen, BoxSpec, BoxState, StartWait
 from odc.domain.errors import BoxGone, PlaceTaken, ProviderRefused, ProviderUnavailable
@@ -73,8 +82,10 @@ class KubernetesCluster:
             fieldSelector="status.phase!=Succeeded,status.phase!=Failed",
         )
         held = requests_by_node(others)
-        nodes = (node_of(node, held.get(node.metadata.name, {}), self._options) for node in known)
-        return tuple(sorted((node for node in nodes if node is not None), key=lambda node: node.name))
+        nodes = [node_of(node, held.get(node.metadata.name, {}), self._options) for node in known]
+        full = self._objects.without_ports
+        lent = (replace(node, full=node.full or full) if full else node for node in nodes if node is not None)
+        return tuple(sorted(lent, key=lambda node: node.name))
 
     def _known_nodes(self) -> list[KubernetesNode]:
         known = self._api.list_all("/api/v1/nodes", KubernetesNode)
@@ -114,7 +125,7 @@ class KubernetesCluster:
         if pod is not None and is_over(pod):
             # Evicted, or refused by the kubelet: this pod never runs again, another one may.
             self._delete(pod, LEAST_GRACE_S)
-            replaced, pod = pod_words(pod), None
+            replaced, pod = self._why_over(pod), None
         if pod is not None and pod.metadata.deleted_at:
             raise ProviderUnavailable(f"box {spec.name} is being deleted by someone else; it is made again afterwards")
         if pod is None:
@@ -125,6 +136,14 @@ class KubernetesCluster:
         if seen is None or seen.name != spec.name:
             raise ProviderRefused(f"pod {pod.metadata.name} is in the way: it is not box {spec.name}")
         return seen
+
+    def _why_over(self, pod: Pod) -> str:
+        """Why the pod never runs again. The kubelet tells of some evictions by an event only."""
+        if pod.status.reason:
+            return pod_words(pod)
+        selector = f"involvedObject.uid={pod.metadata.uid},reason=Evicted"
+        found = self._api.list_all(self._api.path("events"), Event, fieldSelector=selector)
+        return f"Evicted: {shortened(found[-1].message)}" if found else pod_words(pod)
 
     def _make_shared(self) -> None:
         if time.monotonic() < self._shared_until:
@@ -141,8 +160,11 @@ class KubernetesCluster:
         node = self._api.find(f"/api/v1/nodes/{spec.node}", KubernetesNode)
         if node is None:
             raise ProviderRefused(f"there is no node {spec.node}")
+        own = has_user_namespaces(node)
+        if not own and not self._options.allow_root_of_nodes:
+            raise ProviderRefused(f"{spec.node} takes no boxes: {NO_USER_NAMESPACES}")
         program = str(manifests.program(self._options)["metadata"]["name"])
-        body = manifests.pod(self._options, spec, address_of(node, self._options), program, replaced)
+        body = manifests.pod(self._options, spec, PodPlace(address_of(node, self._options), program, own, replaced))
         try:
             return self._api.create(self._api.path("pods"), body, Pod)
         except AlreadyThere as error:
@@ -193,10 +215,11 @@ class KubernetesCluster:
         pod = self._api.find(self._api.path("pods", box.container), Pod)
         if pod is None or pod.metadata.uid != box.uid:
             raise BoxGone(f"box {box.name} is not there any more")
+        if is_over(pod):
+            raise BoxGone(f"the box ended: {pod_words(pod)}")
         ended = ending(pod)
-        if runs_never(pod):
-            told = f" with {ended.exit_code}: {ending_words(ended)}" if ended else f": {pod.status.reason}"
-            raise ProviderRefused(f"the box ended{told}")
+        if ended is not None and runs_never(pod):
+            raise ProviderRefused(f"the box ended with {ended.exit_code}: {ending_words(ended)}")
         ready = pod.condition("Ready")
         return (ready is not None and ready.status == "True") or _greets(box.address, box.ports.get(SSH, 0))
 
@@ -233,6 +256,7 @@ class KubernetesCluster:
 
     def clean_up(self, reservation_id: str, attempt: int) -> None:
         """Delete the Secrets and Services of the attempts up to this one."""
+        self._objects.forget_full()
         numbers = ",".join(map(str, range(attempt + 1)))
         mine = f"{manifests.CLOUD}={self._options.cloud},{manifests.RESERVATION}={reservation_id}"
         for kind in ("secrets", "services"):

@@ -19,7 +19,12 @@ import msgspec
 from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, ProviderUnavailable
 
 WORDS_LIMIT = 300
-_PORTS_USED = "range is full"
+ALL_PORTS_USED = (
+    "all node ports of the cluster are in use, and a box needs two; end boxes or other Services of type NodePort, or "
+    "give the API server a larger --service-node-port-range (its default has 2768)"
+)
+_PORTS_USED = "failed to allocate a nodePort: range is full"
+_IPS_USED = "range is full"
 _PORT_TAKEN = "provided port is already allocated"
 _QUOTA = "exceeded quota"
 _NO_IMAGE = ("not found", "no match for platform", "insufficient_scope", "authorization failed", "invalid reference")
@@ -58,7 +63,9 @@ def error_of(code: int, status: Status) -> ProviderError:
     words = shortened(status.message) or f"HTTP status {code}"
     by_code: dict[int, type[ProviderError]] = {401: ProviderUnavailable, 404: NotThere, 409: Changed}
     if _PORTS_USED in status.message:
-        return PlaceTaken("all node ports of the cluster are in use")
+        return PlaceTaken(ALL_PORTS_USED)
+    if _IPS_USED in status.message:
+        return PlaceTaken(f"all addresses of Services are in use: {words}")
     if _PORT_TAKEN in status.message:
         return PlaceTaken(f"another Service has the node port: {words}")
     if status.reason == "AlreadyExists":

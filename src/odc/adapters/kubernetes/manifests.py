@@ -3,7 +3,7 @@
 The rights of a box:
 
 * It has a user namespace of its own (`hostUsers: false`): users of a box have sudo, and without that its root would be
-  the node's root.
+  the node's root. Only where the operator allows that (`allow_root_of_nodes`), a node may do without.
 * No capability beyond the runtime's default ones; none to make packets or devices by hand.
 * No token of the API server.
 
@@ -35,6 +35,7 @@ MAX_LABEL = 63
 STOP_EXTRA_S = 5
 STARTUP_LIMIT_S = 3600
 """So long the kubelet lets a box be silent before it restarts it; the control plane gives up much earlier."""
+_LAYER = "ephemeral-storage"
 PROGRAM_PATH = "/usr/local/bin/odc-box"
 PROGRAM_MOUNT = {"name": "program", "mountPath": PROGRAM_PATH, "subPath": "odc-box", "readOnly": True}
 _NOT_ALLOWED = re.compile(r"[^a-z0-9]+")
@@ -83,15 +84,29 @@ def identity(cloud: str, name: BoxName) -> dict[str, str]:
     return {CLOUD: cloud, RESERVATION: name.reservation_id, ATTEMPT: str(name.attempt), RANK: str(name.rank)}
 
 
-def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str, replaced: str = "") -> dict[str, Any]:
+class PodPlace(NamedTuple):
+    """What a pod depends on besides its box.
+
+    Attributes:
+        address: where users reach its ports.
+        program: name of the ConfigMap with `odc-box`.
+        user_namespace: whether it gets one.
+        replaced: why the pod before it, of the same name, ended for good; empty if there was none.
+    """
+
+    address: str
+    program: str
+    user_namespace: bool = True
+    replaced: str = ""
+
+
+def pod(options: KubernetesOptions, spec: BoxSpec, place: PodPlace) -> dict[str, Any]:
     """Return the box's pod, gated.
 
     Args:
         options: of the cloud.
         spec: of the box.
-        address: where users reach its ports.
-        program: name of the ConfigMap with `odc-box`.
-        replaced: why the pod before it, of the same name, ended for good; empty if there was none.
+        place: of the pod.
     """
     name = pod_name(spec)
     labels = {
@@ -106,10 +121,10 @@ def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str, r
         "metadata": {
             "name": name,
             "labels": labels,
-            "annotations": {NODE: spec.node, ADDRESS: address, REPLACES: replaced},
+            "annotations": {NODE: spec.node, ADDRESS: place.address, REPLACES: place.replaced},
         },
         "spec": {
-            "hostUsers": False,
+            "hostUsers": not place.user_namespace,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "schedulingGates": [{"name": GATE}],
@@ -122,7 +137,7 @@ def pod(options: KubernetesOptions, spec: BoxSpec, address: str, program: str, r
             "imagePullSecrets": [{"name": secret} for secret in options.pull_secrets],
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [_container(options, spec)],
-            "volumes": _volumes(spec, name, program),
+            "volumes": _volumes(spec, name, place.program),
         },
     }
 
@@ -185,10 +200,12 @@ def _has_home(spec: BoxSpec) -> bool:
 def _resources(options: KubernetesOptions, spec: BoxSpec) -> dict[str, dict[str, str]]:
     request, limit = spec.resources.request, spec.resources.limit
     gpus = {options.gpu_resource: str(spec.units)} if options.catalog.has_gpus(spec.gpu_type) else {}
-    return {
-        "requests": {"cpu": f"{request.cpu_millis}m", "memory": str(request.memory_bytes), **gpus},
-        "limits": {"cpu": f"{limit.cpu_millis}m", "memory": str(limit.memory_bytes), **gpus},
-    }
+    requests = {"cpu": f"{request.cpu_millis}m", "memory": str(request.memory_bytes), **gpus}
+    limits = {"cpu": f"{limit.cpu_millis}m", "memory": str(limit.memory_bytes), **gpus}
+    if options.layer_bytes:
+        # Without a request of its own, the limit would be requested: a disk that boxes rarely fill would hold few.
+        requests[_LAYER], limits[_LAYER] = "0", str(options.layer_bytes)
+    return {"requests": requests, "limits": limits}
 
 
 def _volumes(spec: BoxSpec, name: str, program: str) -> list[dict[str, Any]]:

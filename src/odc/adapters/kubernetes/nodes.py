@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from odc.adapters.kubernetes.objects import KubernetesNode, RequestingContainer, RequestingPod
-from odc.adapters.kubernetes.options import NODE_ADDRESSES, KubernetesOptions
+from odc.adapters.kubernetes.options import LABEL, NODE_ADDRESSES, KubernetesOptions
 from odc.adapters.kubernetes.quantities import amount, millis
 from odc.domain.node import Node
 from odc.domain.resources import REQUEST_PERCENT, Capacity
 
 _PRODUCT, _MEMORY_MIB = "nvidia.com/gpu.product", "nvidia.com/gpu.memory"
 _ZONE = "topology.kubernetes.io/zone"
+SIMULATED = f"{LABEL}simulated"
+"""The label of nodes whose GPUs are simulated; its value is `true`."""
+NO_USER_NAMESPACES = (
+    "it has no user namespaces, without which root in a box is root of the node; needed are Kubernetes 1.33, "
+    "containerd 2 or CRI-O, and Linux 6.3, or the setting allow_root_of_nodes"
+)
 _TAKES_NOTHING = frozenset(("NoSchedule", "NoExecute"))
 _BY_KUBERNETES = "node.kubernetes.io/"
 
@@ -85,11 +91,23 @@ def node_of(found: KubernetesNode, held: Requests, options: KubernetesOptions) -
         labels=found.metadata.labels,
         arch=found.status.info.architecture,
         ready=is_ready(found),
+        simulated=found.metadata.labels.get(SIMULATED) == "true",
         cordoned=found.spec.unschedulable or bool(foreign_taints(found, options)),
         address=address_of(found, options),
-        full="" if offered else "its device plugin offers no GPU",
+        full=_full(found, offered, options),
         held_units=_held_units(allocatable, units, gpus_held, held),
     )
+
+
+def _full(found: KubernetesNode, offered: bool, options: KubernetesOptions) -> str:
+    if not offered:
+        return "its device plugin offers no GPU"
+    return "" if options.allow_root_of_nodes or has_user_namespaces(found) else NO_USER_NAMESPACES
+
+
+def has_user_namespaces(found: KubernetesNode) -> bool:
+    """Whether the node's default container runtime can give a pod a user namespace, by the kubelet's account."""
+    return any(handler.features.user_namespaces for handler in found.status.handlers if not handler.name)
 
 
 def is_ready(found: KubernetesNode) -> bool:

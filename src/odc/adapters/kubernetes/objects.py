@@ -120,6 +120,12 @@ class Pod(msgspec.Struct):
         return next((found for found in self.status.conditions if found.type == kind), None)
 
 
+class Event(msgspec.Struct):
+    """What a component of the cluster has told about an object."""
+
+    message: str = ""
+
+
 class Requirements(msgspec.Struct):
     """What a container asks for."""
 
@@ -175,7 +181,20 @@ class NodeInfo(msgspec.Struct):
     architecture: str = ""
 
 
-class NodeStatus(msgspec.Struct, rename={"info": "nodeInfo"}):
+class Features(msgspec.Struct, rename={"user_namespaces": "userNamespaces"}):
+    """What a container runtime can do."""
+
+    user_namespaces: bool = False
+
+
+class RuntimeHandler(msgspec.Struct):
+    """A container runtime of a node; the default one has no name."""
+
+    name: str = ""
+    features: Features = msgspec.field(default_factory=Features)
+
+
+class NodeStatus(msgspec.Struct, rename={"info": "nodeInfo", "handlers": "runtimeHandlers"}):
     """The kubelet's view of its node."""
 
     capacity: Mapping[str, str] = {}
@@ -183,6 +202,7 @@ class NodeStatus(msgspec.Struct, rename={"info": "nodeInfo"}):
     conditions: list[Condition] = []
     addresses: list[Address] = []
     info: NodeInfo = msgspec.field(default_factory=NodeInfo)
+    handlers: list[RuntimeHandler] = []
 
 
 class KubernetesNode(msgspec.Struct):

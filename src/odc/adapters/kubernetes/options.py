@@ -26,6 +26,10 @@ class KubernetesOptions:
         pull_policy: when nodes fetch the image: `IfNotPresent`, `Always` or `Never`.
         pull_secrets: Secrets of the namespace with the registry's credentials.
         tolerated: keys of taints that boxes tolerate, such as that of nodes that are for boxes only.
+        allow_root_of_nodes: whether boxes may run on nodes without user namespaces. There, root in a box, which users
+            get by sudo, is root of the node: who gets out of the container has the node. Nodes that have them use them
+            all the same.
+        layer_bytes: how much a box may write outside its volumes; 0: no limit. Kubernetes evicts a box that exceeds it.
         grace_s: seconds that processes have to end.
     """
 
@@ -38,4 +42,6 @@ class KubernetesOptions:
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     tolerated: tuple[str, ...] = ("nvidia.com/gpu", f"{LABEL}dedicated")
+    allow_root_of_nodes: bool = False
+    layer_bytes: int = 0
     grace_s: int = 30

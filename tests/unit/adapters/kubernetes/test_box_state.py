@@ -177,3 +177,8 @@ def test_a_box_that_cannot_start_says_why(pod: Pod, error: type[Exception], word
 )
 def test_which_ends_come_again_at_each_start(pod: Pod, never: bool) -> None:
     assert runs_never(pod) is never
+
+
+def test_a_pod_that_ended_in_order_because_its_node_told_it_to_says_so() -> None:
+    box = seen(a_pod(ended(0), phase="Succeeded"))
+    assert (box.state, box.message) == (BoxState.EXITED, "its node has ended it")

@@ -9,6 +9,7 @@ from odc.domain.errors import PlaceTaken, ProviderError, ProviderRefused, Provid
 
 QUOTA = 'pods "train" is forbidden: exceeded quota: lab, requested: pods=1, used: pods=5, limited: pods=5'
 PORT = 'Service "train" is invalid: spec.ports[0].nodePort: Invalid value: 30501: provided port is already allocated'
+ADDRESSES = "Internal error occurred: failed to allocate a serviceIP: range is full"
 PORTS = "Internal error occurred: failed to allocate a nodePort: range is full"
 
 
@@ -27,6 +28,7 @@ PORTS = "Internal error occurred: failed to allocate a nodePort: range is full"
         (500, Status("etcdserver: request timed out", "InternalError"), ProviderUnavailable),
         (500, Status(PORTS, "InternalError"), PlaceTaken),
         (422, Status(PORT, "Invalid"), PlaceTaken),
+        (500, Status(ADDRESSES, "InternalError"), PlaceTaken),
         (503, Status(), ProviderUnavailable),
     ],
 )

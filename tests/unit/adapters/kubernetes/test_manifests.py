@@ -31,8 +31,9 @@ SPEC = BoxSpec(
 POD = manifests.BoxObject(SPEC.name, manifests.pod_name(SPEC), "u1")
 
 
-def pod(spec: BoxSpec = SPEC, options: KubernetesOptions = OPTIONS) -> dict[str, Any]:
-    made: dict[str, Any] = manifests.pod(options, spec, "10.0.0.1", "odc-box-1")["spec"]
+def pod(spec: BoxSpec = SPEC, options: KubernetesOptions = OPTIONS, user_namespace: bool = True) -> dict[str, Any]:
+    place = manifests.PodPlace("10.0.0.1", "odc-box-1", user_namespace)
+    made: dict[str, Any] = manifests.pod(options, spec, place)["spec"]
     return made
 
 
@@ -122,3 +123,17 @@ def test_node_ports_lead_to_the_box_on_its_own_node_unless_users_have_one_addres
 def test_another_odc_box_is_another_config_map() -> None:
     other = KubernetesOptions(cloud="lab", program=b"#!/bin/sh\n# newer\n")
     assert manifests.program(OPTIONS)["metadata"]["name"] != manifests.program(other)["metadata"]["name"]
+
+
+def test_a_limit_of_what_a_box_writes_outside_its_volumes_requests_nothing() -> None:
+    (container,) = pod()["containers"]
+    assert "ephemeral-storage" not in container["resources"]["limits"]
+    limited = KubernetesOptions(cloud="lab", program=b"", layer_bytes=2**30)
+    (container,) = pod(options=limited)["containers"]
+    assert container["resources"]["limits"]["ephemeral-storage"] == str(2**30)
+    assert container["resources"]["requests"]["ephemeral-storage"] == "0"
+
+
+def test_a_box_shares_the_users_of_its_node_only_where_there_is_no_other_way() -> None:
+    assert pod()["hostUsers"] is False
+    assert pod(user_namespace=False)["hostUsers"] is True

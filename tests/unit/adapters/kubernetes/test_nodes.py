@@ -30,6 +30,7 @@ def a_node(options: KubernetesOptions = OPTIONS, held: dict[str, str] | None = N
             "conditions": [{"type": "Ready", "status": "True"}],
             "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
             "nodeInfo": {"architecture": "amd64"},
+            "runtimeHandlers": [{"name": "", "features": {"userNamespaces": True}}],
             **changes,
         },
     }
@@ -150,3 +151,20 @@ def test_users_reach_a_node_at_its_outer_address_or_at_the_operators() -> None:
     assert lent().address == "10.0.0.1"
     fixed = KubernetesOptions(cloud="lab", program=b"", address="boxes.example.org")
     assert lent(options=fixed, addresses=both).address == "boxes.example.org"
+
+
+OTHER_RUNTIME = {"name": "kata", "features": {"userNamespaces": True}}
+
+
+@pytest.mark.parametrize("handlers", [[], [{"name": "", "features": {}}], [OTHER_RUNTIME]])
+def test_a_node_without_user_namespaces_takes_no_boxes_unless_the_operator_allows_it(handlers: list[Any]) -> None:
+    assert lent().full == ""
+    assert "allow_root_of_nodes" in lent(runtimeHandlers=handlers).full
+    allowed = KubernetesOptions(cloud="lab", program=b"", allow_root_of_nodes=True)
+    assert lent(options=allowed, runtimeHandlers=handlers).full == ""
+
+
+@pytest.mark.parametrize(("value", "simulated"), [("true", True), ("false", False)])
+def test_a_label_says_that_the_gpus_of_a_node_are_simulated(value: str, simulated: bool) -> None:
+    assert not lent().simulated
+    assert lent(labels={"odc.dev/gpu-type": "h100", "odc.dev/simulated": value}).simulated is simulated

@@ -7,7 +7,7 @@ CLUSTER := tests/cluster tests/contract tests/e2e -q --require podman,kubernetes
 STAMP := $(VENV)/.installed
 BASE_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 
-.PHONY: all check test test-quick demo bench docs setup clean cluster cluster-down
+.PHONY: all check test test-quick demo bench bench-kubernetes docs setup clean cluster cluster-down
 
 all: check test
 
@@ -43,6 +43,11 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m bench
+
+# Starts the cluster of the next target, unless it runs.
+bench-kubernetes: $(STAMP)
+	scripts/setup --cluster
+	$(PY) -m bench.kubernetes
 
 # A Kubernetes cluster of two nodes on this machine. The first time builds Kubernetes, which takes about 15 minutes.
 cluster: $(STAMP)

@@ -126,6 +126,17 @@ def test_an_evicted_box_is_made_again_with_the_same_name_and_ports(pods: PodClou
     assert pods.start(spec).uid == other.uid
 
 
+def test_a_box_keeps_its_ports_while_the_service_of_the_former_one_is_still_there(pods: PodCloud) -> None:
+    spec = pods.spec()
+    box = pods.cluster.create_box(spec)
+    pods.ask(pods.api.path("pods", box.container), "DELETE", {"propagationPolicy": "Orphan"})
+    eventually("the former pod is gone", lambda: not pods.cluster.list_boxes())
+    assert pods.ask(pods.api.path("services", box.container))
+    other = pods.cluster.create_box(replace(spec, kept_ports=box.ports))
+    assert other.uid != box.uid
+    assert other.ports == box.ports
+
+
 def test_a_home_is_a_claim_of_the_namespace(pods: PodCloud) -> None:
     folder = Path("/var/lib/odc-test-home")
     volume = {

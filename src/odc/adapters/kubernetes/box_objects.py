@@ -88,22 +88,34 @@ class BoxObjects:
     def _make(self, kind: str, body: Mapping[str, Any], uid: str, answer: type[Owned]) -> Owned:
         """Create an object that belongs to the pod of this uid, unless it is there.
 
-        One that belongs to an earlier pod of this name is deleted: Kubernetes has not come to it yet.
+        One that belongs to an earlier pod of this name is deleted: Kubernetes has not come to it yet. The API server
+        checks node ports before names, so that those of an earlier Service are reported as taken.
         """
         path = self._api.path(kind, body["metadata"]["name"])
         try:
             return self._api.create(self._api.path(kind), body, answer)
-        except AlreadyThere as error:
+        except (AlreadyThere, PlaceTaken) as error:
             found = self._api.find(path, answer)
-            if found is None:
+            if found is None and isinstance(error, AlreadyThere):
                 raise ProviderUnavailable(f"the former {kind} of {body['metadata']['name']} went just now") from error
-            if any(owner.uid == uid for owner in found.metadata.owners):
+            if found is not None and any(owner.uid == uid for owner in found.metadata.owners):
                 return found
-            if found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:
+            if found is not None and found.metadata.labels.get(manifests.CLOUD) != self._options.cloud:
                 raise
+            return self._make_after(found, kind, body, answer)
+
+    def _make_after(self, former: Owned | None, kind: str, body: Mapping[str, Any], answer: type[Owned]) -> Owned:
+        """Create an object after one of its name that is there, or went just now."""
+        if former is not None:
             with suppress(NotThere, Changed):
-                self._api.delete(path, found.metadata.uid)
+                self._api.delete(self._api.path(kind, former.metadata.name), former.metadata.uid)
+        try:
             return self._api.create(self._api.path(kind), body, answer)
+        except PlaceTaken as error:
+            if former is None:
+                raise
+            # Kubernetes deletes it at the same time, and has not released the ports yet.
+            raise ProviderUnavailable(f"the node ports of {former.metadata.name} are still in use") from error
 
     def restore_services(self, boxes: Sequence[BoxSeen]) -> list[Problem]:
         """Make the Services again that were deleted or changed.

@@ -168,3 +168,14 @@ def test_a_home_is_a_claim_of_the_namespace(pods: PodCloud) -> None:
         pods.forget_everything()
     finally:
         pods.ask(f"/api/v1/persistentvolumes/{pods.namespace}", "DELETE")
+
+
+def test_a_box_knows_its_share_of_the_processors_and_of_the_memory(pods: PodCloud) -> None:
+    spec = pods.spec()
+    cpus, memory = spec.resources.cpus, spec.resources.limit.memory_bytes
+    environment = f"ODC_CPUS={cpus}\nOMP_NUM_THREADS={cpus}\n"
+    box = pods.start(replace(spec, files={**spec.files, "env": environment.encode()}))
+    limits = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
+    lines = pods.ssh(box, f"nproc; nproc --all; cat {limits} 2>/dev/null").stdout.split()
+    assert int(lines[0]) == cpus < int(lines[1])
+    assert abs(int(lines[2]) - memory) < 4096

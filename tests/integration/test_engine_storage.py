@@ -149,4 +149,4 @@ def test_df_in_a_box_shows_the_size_of_the_disk_and_not_of_the_storage(tmp_path:
         available = int(engine.ssh(spec, "df -m ~ | tail -1").stdout.split()[3])
         assert available < 400
         greeting = engine.ssh(spec, "odc-box motd").stdout
-        assert "disk proj, 0 of 1024 GiB" in greeting
+        assert "disk proj, 16 MiB of 1024 GiB" in greeting

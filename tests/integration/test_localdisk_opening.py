@@ -61,7 +61,7 @@ def levels(folder: Path) -> dict[str, str]:
 
 def test_without_snapshots_a_btrfs_file_is_made_and_is_there_again_after_a_reboot(folder: Path) -> None:
     volumes = opened(folder)
-    assert volumes.describe().startswith("btrfs file of 0.2 GiB, ")
+    assert volumes.describe().startswith("btrfs file of 256 MiB, ")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     disk_id = with_work(volumes)
     reboot(folder)

@@ -212,12 +212,15 @@ def _gain(disk_id: str, record: SnapshotRecord, use: StorageUse) -> int:
 
 
 def gib_text(count: int) -> str:
-    """`12 GiB`, `0.4 GiB`, `3 GiB`, `28 MiB`, `68 KiB`, `100 bytes`. `size_text` of `odc-box` has the same rules."""
+    """`12 GiB`, `0.5 GiB`, `3 GiB`, `128 MiB`, `68 KiB`, `100 bytes`; half a GiB or more is shown in GiB.
+
+    `size_text` of `odc-box` has the same rules.
+    """
     if 0 < count < 2**10:
         return f"{count} bytes"
     if 0 < count < 2**20:
         return f"{count / 2**10:.0f} KiB"
-    if count < 2**30 // 10:
+    if count < 2**29:
         return f"{count / 2**20:.0f} MiB"
     value = count / 2**30
     number = f"{value:.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")

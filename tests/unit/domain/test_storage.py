@@ -109,6 +109,6 @@ def test_where_nothing_is_known_of_disks_the_largest_user_goes_first() -> None:
 
 
 def test_a_size_below_a_mebibyte_is_not_shown_as_none() -> None:
-    counts = (0, 100, 68 * 2**10, 2**20, 2**29, 12 * 2**30, 1500 * 2**30)
-    texts = ["0 MiB", "100 bytes", "68 KiB", "1 MiB", "0.5 GiB", "12 GiB", "1500 GiB"]
+    counts = (0, 100, 68 * 2**10, 2**20, 2**27, 2**29, 12 * 2**30, 1500 * 2**30)
+    texts = ["0 MiB", "100 bytes", "68 KiB", "1 MiB", "128 MiB", "0.5 GiB", "12 GiB", "1500 GiB"]
     assert [gib_text(count) for count in counts] == texts

@@ -400,11 +400,16 @@ def _cleaned(record: Reservation, cleaned: Cleaned, disk: Disk | None, seen: Obs
         fresh = replace(disk, fault="")
         if cleaned.snapshot is not None:
             fresh, step.snapshot = with_new_snapshot(fresh, cleaned.snapshot)
-            step.add_event(record, seen.now, EventKind.SNAPSHOT, f"disk {disk.name} is safe: snapshot verified")
+            step.add_event(record, seen.now, EventKind.SNAPSHOT, _snapshot_text(disk, cleaned))
         # A reservation that is queued again keeps its disk; otherwise the disk passes to its successor.
         step.disk = fresh if record.requeue else fresh.released_by(record.id)
     step.add_event(record, seen.now, EventKind.REQUEUED if record.requeue else EventKind.ENDED, _end_text(record))
     return step
+
+
+def _snapshot_text(disk: Disk, cleaned: Cleaned) -> str:
+    text = f"disk {disk.name} is safe: snapshot verified"
+    return f"{text}; its files are not listed: {cleaned.unlisted}" if cleaned.unlisted else text
 
 
 def _end_text(record: Reservation) -> str:

@@ -12,17 +12,22 @@ from odc.control.context import Ports
 from odc.control.phased_task import TaskStep
 from odc.control.task_guard import TaskGuard
 from odc.domain.disk import Snapshot, snapshot_id
-from odc.domain.errors import InvariantError
+from odc.domain.errors import InvariantError, ProviderRefused, ProviderUnavailable
 from odc.domain.reservation import Phase, Reservation
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Result of a clean-up: the disk's new snapshot, if one was made, and how long the phases took that are not in the
-    record.
+    """Result of a clean-up.
+
+    Attributes:
+        snapshot: the disk's new one, if one was made.
+        unlisted: why its files are not listed; empty if they are.
+        phases: those that are not in the record, with how long they took.
     """
 
     snapshot: Snapshot | None = None
+    unlisted: str = ""
     phases: tuple[Phase, ...] = ()
 
 
@@ -41,6 +46,7 @@ class DiskEnd:
         self._guard = guard
         self._record = record
         self._snapshot: Snapshot | None = None
+        self._unlisted = ""
 
     def steps(self) -> list[TaskStep]:
         """The steps, in order."""
@@ -50,12 +56,13 @@ class DiskEnd:
             steps.append(TaskStep("detach", self._detach))
             # A box that was never ready has not changed its disk.
             if not record.requeue and record.active_at is not None:
-                steps += [TaskStep("snapshot", self._take_snapshot), TaskStep("listing", self._list_files)]
+                steps.append(TaskStep("snapshot", self._take_snapshot))
+                steps.append(TaskStep("listing", self._list_files, lambda: self._unlisted))
         return steps
 
     def cleaned(self, phases: tuple[Phase, ...]) -> Cleaned:
         """The result, after the last step."""
-        return Cleaned(snapshot=self._snapshot, phases=phases)
+        return Cleaned(snapshot=self._snapshot, unlisted=self._unlisted, phases=phases)
 
     def _clean_up(self) -> str:
         self._guard.check_lease()
@@ -81,7 +88,18 @@ class DiskEnd:
         self._guard.check_lease()
         disk_id = self._record.disk_id or ""
         listing = f"listings/{disk_id}/{self._snapshot.id}"
-        if not self._ports.volumes.write_listing(disk_id, self._snapshot.id, listing):
-            return "the files are being listed"
+        try:
+            if not self._ports.volumes.write_listing(disk_id, self._snapshot.id, listing):
+                return "the files are being listed"
+        except ProviderRefused as error:
+            self._check_snapshot(disk_id, self._snapshot.id)
+            # The listing only informs. A lasting fault of it must not keep the disk from its next reservation.
+            self._unlisted = error.message
+            return ""
         self._snapshot = replace(self._snapshot, listing=listing)
         return ""
+
+    def _check_snapshot(self, disk_id: str, snapshot: str) -> None:
+        """Check that the snapshot was not deleted meanwhile; the task then starts again and takes another one."""
+        if all(one.id != snapshot for one in self._ports.volumes.list_snapshots(disk_id)):
+            raise ProviderUnavailable(f"snapshot {snapshot} of disk {disk_id} was deleted before its files were listed")

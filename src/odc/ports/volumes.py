@@ -151,7 +151,7 @@ class Volumes(Protocol):
             Whether it is written; False: not yet.
 
         Raises:
-            ProviderRefused: there is no such snapshot.
+            ProviderRefused: there is no such snapshot, or its files can never be listed. It is complete all the same.
         """
 
     def list_snapshots(self, disk_id: str) -> tuple[Snapshot, ...]:

@@ -203,6 +203,41 @@ def test_a_listing_that_cannot_be_stored_is_tried_again_and_belongs_to_the_same_
     assert world.blobs.exists(disk.last_snapshot.listing)
 
 
+def test_a_snapshot_whose_files_cannot_be_listed_is_kept_without_a_listing_and_says_why() -> None:
+    world = World()
+    record = world.reserve(disk="proj")
+    world.volumes.faults.add("write_listing", ProviderRefused("the image has no find"), NEVER)
+    world.volumes.write(world.disk("proj").id, "result")
+    world.cancel(record)
+    world.pass_time(MINUTE)
+    ended, disk = world.get(record), world.disk("proj")
+    assert (ended.state, ended.fault, disk.fault, disk.holder) == (State.ENDED, None, "", None)
+    assert disk.last_snapshot is not None
+    assert (disk.last_snapshot.listing, disk.last_snapshot.verified_at is not None) == ("", True)
+    assert files_of_last_snapshot(world, "proj") == ["result"]
+    told = next(event.text for event in world.events(record) if event.kind == "snapshot")
+    assert told == "disk proj is safe: snapshot verified; its files are not listed: the image has no find"
+    assert [one.detail for one in ended.phases if one.name == "listing"] == ["the image has no find"]
+
+
+def test_a_snapshot_that_was_deleted_before_its_files_were_listed_is_taken_again() -> None:
+    world = World()
+    record = world.reserve(disk="proj")
+    disk = world.disk("proj")
+
+    def delete() -> None:
+        (snapshot,) = world.volumes.list_snapshots(disk.id)
+        world.volumes.delete_snapshot(disk.id, snapshot.id, keep_last=False)
+
+    fuse = Fuse(1, after=False, blow=delete, ports=("volumes",), method="write_listing")
+    world.build(wrap=fuse)
+    world.cancel(record)
+    world.pass_time(MINUTE)
+    assert world.get(record).state is State.ENDED
+    assert fuse.blown
+    assert files_of_last_snapshot(world, "proj") == []
+
+
 def test_something_that_still_uses_the_mount_is_waited_for_before_the_snapshot() -> None:
     world = World()
     record = world.reserve(disk="proj")

@@ -24,12 +24,12 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from odc.control.box_files import AppliedConfig, box_config_digest
+from odc.control.box_notes import note_new_ports, note_reachability, note_restart
 from odc.control.box_start import Ready
 from odc.control.context import Policy
 from odc.control.disk_end import Cleaned
 from odc.control.memory_kills import note_kills
 from odc.control.observation import Observation
-from odc.control.restarts import note_new_ports, note_restart
 from odc.control.steps import Step, Task, TaskName
 from odc.control.task_guard import Superseded
 from odc.control.task_runner import NotYet, Outcome
@@ -249,28 +249,8 @@ def _active(record: Reservation, seen: Observation, policy: Policy) -> Step | No
         return _note_under_way(record, outcome.not_yet)
     if outcome is not None:
         return note_restart(record, outcome.value.places if isinstance(outcome.value, Ready) else record.places, seen)
-    noted = _config_applied(record, seen) or _note_reachability(record, seen) or note_new_ports(record, seen)
+    noted = _config_applied(record, seen) or note_reachability(record, seen) or note_new_ports(record, seen)
     return noted or _watch_boxes(record, seen, policy)
-
-
-def _note_reachability(record: Reservation, seen: Observation) -> Step | None:
-    """Note when users cannot reach its boxes, with the cause, and when they can again.
-
-    It only informs the user and the operator. The box keeps running: its processes do not need SSH.
-    """
-    uids = [place.uid for place in record.places]
-    cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
-    # A box that was not probed yet is neither reachable nor unreachable.
-    if not cause and not all(uid in seen.host.reachable for uid in uids):
-        return None
-    if cause == record.unreachable:
-        return None
-    step = Step(record=replace(record, unreachable=cause))
-    if not record.unreachable:
-        step.add_event(record, seen.now, EventKind.UNREACHABLE, f"its SSH does not answer: {cause}")
-    elif not cause:
-        step.add_event(record, seen.now, EventKind.REACHABLE, "its SSH answers again")
-    return step
 
 
 def _config_applied(record: Reservation, seen: Observation) -> Step | None:

@@ -140,7 +140,8 @@ class MemoryCluster:
     def _kept_ports(self, spec: BoxSpec) -> dict[str, int]:
         """The ports that an earlier box of this name had, if all are free; otherwise none."""
         used = {port for box in self._boxes.values() for port in box.ports.values()} | self.strangers
-        return dict(spec.kept_ports) if used.isdisjoint(spec.kept_ports.values()) else {}
+        are_free = spec.kept_ports.keys() == spec.ports.keys() and used.isdisjoint(spec.kept_ports.values())
+        return dict(spec.kept_ports) if are_free else {}
 
     def _all_ports_used(self) -> str:
         others = len(self.strangers.intersection(self._ports))

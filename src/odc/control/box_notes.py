@@ -1,4 +1,4 @@
-"""What a restart of an active reservation's boxes has changed, and running boxes that got other ports. Pure."""
+"""What is noted of the boxes of an active reservation: restarts, whether users reach them, other ports. Pure."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ def _restart_text(record: Reservation, places: tuple[Place, ...], seen: Observat
     if record.missing_since is not None and made:
         return f"its box had been removed by someone other than ODC, and was made again; {lost}"
     return "its box had stopped and was started again"
+
+
+def note_reachability(record: Reservation, seen: Observation) -> Step | None:
+    """Note when users cannot reach its boxes, with the cause, and when they can again.
+
+    It only informs the user and the operator. The box keeps running: its processes do not need SSH.
+    """
+    uids = [place.uid for place in record.places]
+    cause = next((seen.host.unreachable[uid] for uid in uids if uid in seen.host.unreachable), "")
+    # A box that was not probed yet is neither reachable nor unreachable.
+    if not cause and not all(uid in seen.host.reachable for uid in uids):
+        return None
+    if cause == record.unreachable:
+        return None
+    step = Step(record=replace(record, unreachable=cause))
+    if not record.unreachable:
+        step.add_event(record, seen.now, EventKind.UNREACHABLE, f"its SSH does not answer: {cause}")
+    elif not cause:
+        step.add_event(record, seen.now, EventKind.REACHABLE, "its SSH answers again")
+    return step
 
 
 def note_new_ports(record: Reservation, seen: Observation) -> Step | None:

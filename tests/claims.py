@@ -49,9 +49,9 @@ class ClaimStorage:
         self.claims = self.claims_of(of_class)
         self.volumes: Volumes = self.claims
 
-    def claims_of(self, of_class: str) -> KubernetesVolumes:
-        """Disks of this class."""
-        return KubernetesVolumes(self.api, self.options, self.blobs, IMAGE, of_class, disks.CLASS)
+    def claims_of(self, of_class: str, snapshot_class: str = disks.CLASS) -> KubernetesVolumes:
+        """Disks of these classes."""
+        return KubernetesVolumes(self.api, self.options, self.blobs, IMAGE, of_class, snapshot_class)
 
     def path(self, kind: str, name: str = "") -> str:
         group = "apis/snapshot.storage.k8s.io/v1" if kind == "volumesnapshots" else "api/v1"

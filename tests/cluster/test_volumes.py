@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 from tests.builders import an_id
@@ -13,11 +15,13 @@ from tests.cluster.layout import Layout
 from tests.storage import MIB, NODE, attached, listed, made, not_later, snapshot_ids, taken
 from tests.waiting import eventually
 
-from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name, snapshot_body
+from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name, snapshot_body, snapshot_name
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.ports.volumes import Source
 
 pytestmark = pytest.mark.kubernetes
+STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+SNAPSHOT_CLASSES = "/apis/snapshot.storage.k8s.io/v1/volumesnapshotclasses"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,86 @@ def words(call: object) -> str:
     except ProviderUnavailable as error:
         return error.message
     return ""
+
+
+@contextmanager
+def an_object(layout: Layout, path: str, body: dict[str, Any]) -> Iterator[str]:
+    """The name of a new object of the whole cluster, which is deleted afterwards."""
+    name = body["metadata"]["name"]
+    api.request(layout, path, "POST", body)
+    try:
+        yield name
+    finally:
+        api.request(layout, f"{path}/{name}", "DELETE")
+
+
+@pytest.fixture
+def default_class(cluster: Layout) -> Iterator[str]:
+    """A StorageClass that is the cluster's default, since it is the newest."""
+    metadata = {"name": an_id(), "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+    body = {"metadata": metadata, "provisioner": disks.DRIVER}
+    with an_object(cluster, STORAGE_CLASSES, body) as name:
+        yield name
+
+
+def a_snapshot_class(driver: str) -> dict[str, Any]:
+    """The default VolumeSnapshotClass of a driver."""
+    metadata = {"name": an_id(), "annotations": {"snapshot.storage.kubernetes.io/is-default-class": "true"}}
+    kind = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotClass", "deletionPolicy": "Delete"}
+    return {"metadata": metadata, "driver": driver, **kind}
+
+
+def test_without_names_of_classes_the_defaults_are_used_and_described(
+    storage: ClaimStorage, default_class: str
+) -> None:
+    volumes = storage.claims_of("", "")
+    body = a_snapshot_class(disks.DRIVER)
+    with an_object(storage.layout, SNAPSHOT_CLASSES, body) as snapshot_class:
+        assert volumes.describe() == (
+            f"StorageClass {default_class}, VolumeSnapshotClass {snapshot_class} ({disks.DRIVER})"
+        )
+        disk_id = an_id()
+        made(volumes, disk_id, MIB)
+        taken(volumes, disk_id, "r-1")
+        assert storage.claim(disk_id)["spec"]["storageClassName"] == default_class
+        where = storage.path("volumesnapshots", snapshot_name(disk_id, "r-1"))
+        assert api.request(storage.layout, where)["spec"]["volumeSnapshotClassName"] == snapshot_class
+
+
+def test_a_disk_keeps_its_class_when_the_default_changes(storage: ClaimStorage, default_class: str) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    volumes = storage.claims_of("", disks.CLASS)
+    with pytest.raises(ProviderRefused, match=f"StorageClass {disks.CLASS} cannot grow"):
+        volumes.set_limit(disk_id, 2 * MIB)
+
+
+def test_a_cluster_without_a_default_class_is_refused_with_what_to_type(storage: ClaimStorage) -> None:
+    for one in api.request(storage.layout, STORAGE_CLASSES)["items"]:
+        assert one["metadata"]["name"] in (disks.CLASS, disks.LOCAL_CLASS), "another test has left it"
+    with pytest.raises(ProviderRefused, match=r'no default StorageClass.*storage_class = "NAME"') as caught:
+        storage.claims_of("").describe()
+    commands = [hint.command for hint in caught.value.hints]
+    assert commands[-1].endswith("annotate storageclass NAME storageclass.kubernetes.io/is-default-class=true")
+
+
+def test_a_driver_without_a_class_for_snapshots_is_refused_with_what_to_type(storage: ClaimStorage) -> None:
+    with pytest.raises(ProviderRefused, match=f"{disks.DRIVER} has no default.*snapshot_class = ") as caught:
+        storage.claims_of(disks.CLASS, "").describe()
+    assert "annotate volumesnapshotclass NAME" in caught.value.hints[-1].command
+    with pytest.raises(ProviderRefused, match="VolumeSnapshotClass absent does not exist"):
+        storage.claims_of(disks.CLASS, "absent").describe()
+
+
+def test_classes_of_two_drivers_and_two_defaults_for_snapshots_are_refused(storage: ClaimStorage) -> None:
+    first, second, other = a_snapshot_class(disks.DRIVER), a_snapshot_class(disks.DRIVER), a_snapshot_class("other")
+    with ExitStack() as stack:
+        for body in (first, second, other):
+            stack.enter_context(an_object(storage.layout, SNAPSHOT_CLASSES, body))
+        with pytest.raises(ProviderRefused, match="several default VolumeSnapshotClasses"):
+            storage.claims_of(disks.CLASS, "").describe()
+        with pytest.raises(ProviderRefused, match=f"driver other, but the StorageClass {disks.CLASS}"):
+            storage.claims_of(disks.CLASS, other["metadata"]["name"]).describe()
 
 
 def test_a_class_that_does_not_exist_is_refused(storage: ClaimStorage) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
+from odc.adapters.kubernetes.volume_classes import VolumeClasses
 from odc.adapters.kubernetes.volume_objects import (
     CLOUD,
     DELETING,
@@ -18,7 +19,6 @@ from odc.adapters.kubernetes.volume_objects import (
     Claim,
     Event,
     PersistentVolume,
-    StorageClass,
     checked,
     claim_body,
     claim_name,
@@ -33,11 +33,11 @@ _ZONE_KEY = "/zone"
 class VolumeClaims:
     """The PersistentVolumeClaims with this cloud's labels. Claims of others are refused by name and never listed."""
 
-    def __init__(self, api: KubernetesApi, cloud: str, storage_class: str) -> None:
+    def __init__(self, api: KubernetesApi, cloud: str, classes: VolumeClasses) -> None:
         """Store the arguments; the API server is not called yet."""
         self._api = api
         self._cloud = cloud
-        self._class_name = storage_class
+        self._classes = classes
 
     def find(self, disk_id: str) -> Claim | None:
         """The claim of the disk's name, whoever has made it; None if there is none."""
@@ -115,9 +115,9 @@ class VolumeClaims:
         """
         claim = self.find(disk_id)
         if claim is None:
-            of_class = self.get_class()
+            of_class = self._classes.for_volumes()
             first = node if of_class.binding == "WaitForFirstConsumer" else ""
-            body = claim_body(self._cloud, disk_id, size_bytes, self._class_name, snapshot, first)
+            body = claim_body(self._cloud, disk_id, size_bytes, of_class.metadata.name, snapshot, first)
             with suppress(AlreadyThere):
                 self._api.create(self._path(), body, Claim)
             return None
@@ -136,12 +136,12 @@ class VolumeClaims:
         volume = self._api.find(f"/api/v1/persistentvolumes/{claim.spec.volume}", PersistentVolume)
         if volume is None or claim.status.phase != "Bound":
             return None
-        zone = self._zone_of(volume)
+        zone = self._zone_of(volume, claim.spec.of_class)
         if not self.annotate(claim, {VOLUME: claim.spec.volume, ZONE: zone}):
             return None
         return Volume(is_new=True, zone=zone)
 
-    def _zone_of(self, volume: PersistentVolume) -> str:
+    def _zone_of(self, volume: PersistentVolume, of_class: str) -> str:
         """The zone whose nodes can attach the volume; empty: all can.
 
         Raises:
@@ -156,7 +156,7 @@ class VolumeClaims:
             return zones.pop()
         keys = ", ".join(sorted({rule.key for term in terms for rule in term.requirements}))
         raise ProviderRefused(
-            f"StorageClass {self._class_name} makes volumes that only some nodes can attach ({keys}); "
+            f"StorageClass {of_class} makes volumes that only some nodes can attach ({keys}); "
             "disks need a class whose volumes every node, or every node of one zone, can attach"
         )
 
@@ -177,20 +177,7 @@ class VolumeClaims:
     def _waits_for_node(self, claim: Claim) -> bool:
         if SELECTED_NODE in claim.metadata.annotations:
             return False
-        return self.get_class().binding == "WaitForFirstConsumer"
-
-    def get_class(self) -> StorageClass:
-        """The StorageClass of new volumes.
-
-        Raises:
-            ProviderRefused: it does not exist.
-        """
-        found = self._api.find(f"/apis/storage.k8s.io/v1/storageclasses/{self._class_name}", StorageClass)
-        if found is None:
-            raise ProviderRefused(
-                f"the StorageClass {self._class_name} does not exist", ("the classes", "kubectl get storageclass")
-            )
-        return found
+        return self._classes.get(claim.spec.of_class).binding == "WaitForFirstConsumer"
 
     def grow(self, claim: Claim, size_bytes: int) -> None:
         """Request a larger volume; the driver expands it later."""

@@ -25,6 +25,7 @@ from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
 from odc.adapters.kubernetes.objects import Condition, ContainerStatus, Named
 from odc.adapters.kubernetes.options import KubernetesOptions
+from odc.adapters.kubernetes.volume_classes import VolumeClasses
 from odc.adapters.kubernetes.volume_objects import CLOUD, SNAPSHOT_GROUP, VolumeMeta, VolumeSnapshot
 from odc.domain.box import HOME
 from odc.domain.errors import Hint, ProviderRefused, ProviderUnavailable
@@ -59,19 +60,19 @@ class _Pod(msgspec.Struct):
 class SnapshotListings:
     """Lists the files of a cloud's snapshots."""
 
-    def __init__(self, api: KubernetesApi, options: KubernetesOptions, image: str, storage_class: str) -> None:
+    def __init__(self, api: KubernetesApi, options: KubernetesOptions, image: str, classes: VolumeClasses) -> None:
         """Store the arguments; the API server is not called yet.
 
         Args:
             api: with the namespace of the claims.
             options: of the cloud's boxes.
             image: of boxes; it has `find`, `sort`, `gzip` and `base64`.
-            storage_class: of the copies.
+            classes: of disks; the copies have that of new volumes.
         """
         self._api = api
         self._options = options
         self._image = image
-        self._class = storage_class
+        self._classes = classes
 
     def read(self, snapshot: VolumeSnapshot, size_bytes: int) -> Iterator[FileEntry] | None:
         """Return the entries of a complete snapshot, or None: not yet.
@@ -121,7 +122,8 @@ class SnapshotListings:
         with suppress(AlreadyThere):
             self._api.create(self._api.path("configmaps"), program, Named)
         name = _name(snapshot.metadata.name)
-        copy = _copy(self._options, snapshot.metadata.name, self._class, size_bytes)
+        of_class = self._classes.for_volumes().metadata.name
+        copy = _copy(self._options, snapshot.metadata.name, of_class, size_bytes)
         body = _pod(self._options, name, self._image, str(program["metadata"]["name"]), copy)
         with suppress(AlreadyThere):
             self._api.create(self._api.path("pods"), body, _Pod)

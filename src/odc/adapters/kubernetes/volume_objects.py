@@ -142,9 +142,17 @@ class VolumeSnapshot(msgspec.Struct):
 class StorageClass(msgspec.Struct, rename={"binding": "volumeBindingMode", "can_expand": "allowVolumeExpansion"}):
     """A StorageClass."""
 
+    metadata: VolumeMeta
     provisioner: str = ""
     binding: str = ""
     can_expand: bool = False
+
+
+class SnapshotClass(msgspec.Struct):
+    """A VolumeSnapshotClass."""
+
+    metadata: VolumeMeta
+    driver: str = ""
 
 
 class Requirement(msgspec.Struct):

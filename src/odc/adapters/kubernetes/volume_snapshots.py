@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.errors import AlreadyThere, Changed, NotThere
 from odc.adapters.kubernetes.quantities import amount
+from odc.adapters.kubernetes.volume_classes import VolumeClasses
 from odc.adapters.kubernetes.volume_objects import (
     CLOUD,
     DISK,
@@ -16,6 +17,7 @@ from odc.adapters.kubernetes.volume_objects import (
     SNAPSHOT,
     SNAPSHOT_GROUP,
     VERIFIED,
+    Claim,
     VolumeSnapshot,
     checked,
     snapshot_body,
@@ -32,11 +34,11 @@ class VolumeSnapshots:
     volume can be made from it. The driver's word is all that Kubernetes offers; no file was read back.
     """
 
-    def __init__(self, api: KubernetesApi, cloud: str, snapshot_class: str) -> None:
+    def __init__(self, api: KubernetesApi, cloud: str, classes: VolumeClasses) -> None:
         """Store the arguments; the API server is not called yet."""
         self._api = api
         self._cloud = cloud
-        self._class_name = snapshot_class
+        self._classes = classes
 
     def find(self, disk_id: str, snapshot_id: str) -> VolumeSnapshot | None:
         """The snapshot, complete or not; None if there is none.
@@ -62,9 +64,10 @@ class VolumeSnapshots:
             raise ProviderRefused(f"disk {disk_id} has no snapshot {snapshot_id}")
         return found
 
-    def request(self, disk_id: str, snapshot_id: str, in_use: bool) -> None:
+    def request(self, claim: Claim, disk_id: str, snapshot_id: str) -> None:
         """Ask the driver for a snapshot of the disk's claim; see `finish`."""
-        body = snapshot_body(self._cloud, disk_id, snapshot_id, self._class_name, in_use)
+        of_class = self._classes.for_snapshots(claim.spec.of_class).metadata.name
+        body = snapshot_body(self._cloud, disk_id, snapshot_id, of_class, in_use=bool(claim.holder))
         try:
             self._api.create(self._path(), body, VolumeSnapshot)
         except AlreadyThere:

@@ -13,6 +13,7 @@ from odc.adapters.kubernetes.api import KubernetesApi
 from odc.adapters.kubernetes.options import LABEL, KubernetesOptions
 from odc.adapters.kubernetes.quantities import amount
 from odc.adapters.kubernetes.volume_claims import VolumeClaims
+from odc.adapters.kubernetes.volume_classes import VolumeClasses
 from odc.adapters.kubernetes.volume_listing import SnapshotListings
 from odc.adapters.kubernetes.volume_objects import (
     CLOUD,
@@ -60,20 +61,27 @@ class KubernetesVolumes:
             options: of the cloud's boxes.
             blobs: where listings are written.
             image: of boxes; it lists the files of snapshots.
-            storage_class: of new volumes.
-            snapshot_class: of new snapshots, by the same driver.
+            storage_class: of new volumes; empty: the cluster's default.
+            snapshot_class: of new snapshots, by the same driver; empty: the driver's default.
         """
         self._api = api
         self._cloud = options.cloud
-        self._class_name = storage_class
         self._blobs = blobs
-        self._claims = VolumeClaims(api, options.cloud, storage_class)
-        self._snapshots = VolumeSnapshots(api, options.cloud, snapshot_class)
-        self._listings = SnapshotListings(api, options, image, storage_class)
+        self._classes = VolumeClasses(api, storage_class, snapshot_class)
+        self._claims = VolumeClaims(api, options.cloud, self._classes)
+        self._snapshots = VolumeSnapshots(api, options.cloud, self._classes)
+        self._listings = SnapshotListings(api, options, image, self._classes)
 
     def describe(self) -> str:
-        """Describe the storage: `StorageClass gp3 (ebs.csi.aws.com)`."""
-        return f"StorageClass {self._class_name} ({self._claims.get_class().provisioner})"
+        """Describe the storage: `StorageClass gp3, VolumeSnapshotClass gp3 (ebs.csi.aws.com)`.
+
+        Raises:
+            ProviderRefused: one of the classes is missing.
+        """
+        of_class = self._classes.for_volumes()
+        name = of_class.metadata.name
+        snapshot_class = self._classes.for_snapshots(name).metadata.name
+        return f"StorageClass {name}, VolumeSnapshotClass {snapshot_class} ({of_class.provisioner})"
 
     def list_attached(self) -> dict[str, str]:
         """Disk id to holder."""
@@ -144,7 +152,7 @@ class KubernetesVolumes:
             claim = self._claims.get(disk_id)
             if claim.holder and not in_use:
                 raise ProviderUnavailable(f"disk {disk_id} is still attached to {claim.holder}")
-            self._snapshots.request(disk_id, snapshot_id, in_use=bool(claim.holder))
+            self._snapshots.request(claim, disk_id, snapshot_id)
             return None
         return self._snapshots.finish(found, disk_id, snapshot_id)
 
@@ -172,9 +180,10 @@ class KubernetesVolumes:
         claim = self._claims.get(disk_id)
         if size_bytes <= claim.size_bytes:
             return
-        if not self._claims.get_class().can_expand:
+        of_class = self._classes.get(claim.spec.of_class)
+        if not of_class.can_expand:
             raise ProviderRefused(
-                f"volumes of StorageClass {self._class_name} cannot grow: it has no `allowVolumeExpansion: true`"
+                f"volumes of StorageClass {of_class.metadata.name} cannot grow: it has no `allowVolumeExpansion: true`"
             )
         self._claims.grow(claim, size_bytes)
 

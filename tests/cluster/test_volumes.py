@@ -12,10 +12,13 @@ from tests.claims import ClaimStorage, new_namespace
 from tests.cluster import api, disks
 from tests.cluster.disks import Fault
 from tests.cluster.layout import Layout
+from tests.image import IMAGE
 from tests.storage import MIB, NODE, attached, listed, made, not_later, snapshot_ids, taken
 from tests.waiting import eventually
 
-from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, claim_name, snapshot_body, snapshot_name
+from odc.adapters.kubernetes.api import KubernetesApi
+from odc.adapters.kubernetes.volume_objects import CLOUD, DISK, Claim, claim_name, snapshot_body, snapshot_name
+from odc.adapters.kubernetes.volumes import KubernetesVolumes
 from odc.domain.errors import ProviderRefused, ProviderUnavailable
 from odc.ports.volumes import Source
 
@@ -242,3 +245,28 @@ def test_the_pod_of_a_listing_is_made_again_and_nothing_of_it_stays(storage: Cla
     claims = f"{storage.path('persistentvolumeclaims')}?labelSelector=odc.dev/component=listing"
     eventually("its pod and claim are gone", lambda: not api.request(cluster, path)["items"])
     eventually("its claim is gone", lambda: not api.request(cluster, claims)["items"])
+
+
+class DeletesFirst(KubernetesApi):
+    """Deletes a pod right before its log is read for the first time."""
+
+    deleted = ""
+
+    def get_text(self, path: str) -> bytes:
+        if not self.deleted:
+            self.deleted = path.removesuffix("/log")
+            pod = self.find(self.deleted, Claim)
+            assert pod is not None
+            self.delete(self.deleted, pod.metadata.uid, 0)
+        return super().get_text(path)
+
+
+def test_a_pod_that_is_deleted_before_its_listing_is_read_is_made_again(storage: ClaimStorage, place: str) -> None:
+    disk_id = an_id()
+    made(storage.volumes, disk_id, MIB)
+    snapshot = taken(storage.volumes, disk_id, "r-1")
+    late = DeletesFirst(storage.layout.kubeconfig, None, place)
+    volumes = KubernetesVolumes(late, storage.options, storage.blobs, IMAGE, disks.CLASS, disks.CLASS)
+    listed(volumes, storage.blobs, disk_id, snapshot.id)
+    assert late.deleted
+    late.close()

@@ -95,7 +95,7 @@ class SnapshotListings:
             self.forget(snapshot.metadata.name)
             return None
         if pod.status.phase == "Succeeded":
-            return self._whole(self._api.get_text(f"{self._path('pods', snapshot)}/log"), snapshot)
+            return self._logged(snapshot)
         if pod.status.phase == "Failed":
             raise self._failed(pod, snapshot)
         self._check_progress(pod)
@@ -127,6 +127,14 @@ class SnapshotListings:
         body = _pod(self._options, name, self._image, str(program["metadata"]["name"]), copy)
         with suppress(AlreadyThere):
             self._api.create(self._api.path("pods"), body, _Pod)
+
+    def _logged(self, snapshot: VolumeSnapshot) -> Iterator[FileEntry] | None:
+        try:
+            return self._whole(self._api.get_text(f"{self._path('pods', snapshot)}/log"), snapshot)
+        except NotThere:
+            # The pod was deleted meanwhile, or its node has deleted the log. It would be refused for good.
+            self.forget(snapshot.metadata.name)
+            return None
 
     def _whole(self, log: bytes, snapshot: VolumeSnapshot) -> Iterator[FileEntry]:
         try:

@@ -48,6 +48,17 @@ def test_root_of_a_box_is_nobody_on_its_node_and_the_box_has_its_gpus_and_memory
     assert "serviceaccount" not in done.stdout
 
 
+def test_a_box_that_has_just_started_is_not_called_unreachable(pods: PodCloud) -> None:
+    box = pods.start(pods.spec())
+
+    def is_reachable() -> bool:
+        report = pods.cluster.check_host([box])
+        assert not report.unreachable
+        return box.uid in report.reachable
+
+    eventually("a probe has reached it", is_reachable)
+
+
 def test_boxes_find_each_other_by_a_stable_name(pods: PodCloud) -> None:
     first, second = pods.spec(), pods.spec(node="node-2")
     boxes = [pods.start(spec) for spec in (first, second)]

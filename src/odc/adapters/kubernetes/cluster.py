@@ -56,6 +56,8 @@ NODES_FRESH_S = 2.0
 """A pass lists the nodes right before the boxes."""
 _STARTED = (BoxState.CREATED, BoxState.RUNNING)
 GREETING_LIMIT_S = 0.2
+ASK_BOXES_S = 1.0
+"""How long one check of the host asks boxes itself, whose probes fail."""
 LEAST_GRACE_S = 1
 """With 0 the API server forgets the pod at once, while its processes may still run."""
 
@@ -270,6 +272,13 @@ class KubernetesCluster:
         self._make_shared()
         pods = self._api.list_all(self._api.path("pods"), Pod, labelSelector=manifests.selector(self._options.cloud))
         ready = {pod.metadata.uid for pod in pods if (found := pod.condition("Ready")) and found.status == "True"}
+        # The kubelet's word is up to some seconds old, and right after a start it has none yet.
+        asked_until = time.monotonic() + ASK_BOXES_S
+        ready |= {
+            box.uid
+            for box in boxes
+            if box.uid not in ready and time.monotonic() < asked_until and _greets(box.address, box.ports.get(SSH, 0))
+        }
         lost = {box.uid: "no probe reaches its SSH server" for box in boxes if box.uid not in ready}
         repaired: tuple[Problem, ...] = ()
         files_lost: frozenset[str] = frozenset()

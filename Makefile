@@ -63,6 +63,7 @@ docs: $(STAMP)
 	$(PY) -m odc.operator.json_page
 	$(PY) -m odc.entrypoints.bootstrap.openapi_page
 	$(PY) -m odc.operator.lifecycle_page
+	$(PY) -m odc.adapters.kubernetes.rights
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

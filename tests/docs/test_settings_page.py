@@ -9,14 +9,13 @@ import msgspec
 import pytest
 
 from odc.domain.catalog import GpuType
-from odc.operator.limit_settings import LimitSettings, SnapshotSettings
-from odc.operator.settings import Settings
+from odc.operator.settings import TABLES, Settings
 from odc.operator.settings_file import read_settings
 from odc.operator.settings_page import PAGE, examples, page
 from odc.operator.settings_rules import declarations
 
 ROOT = Path(__file__).parents[2]
-STRUCTS = (Settings, LimitSettings, SnapshotSettings, GpuType)
+STRUCTS = (Settings, *TABLES.values(), GpuType)
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -31,12 +30,11 @@ def test_every_setting_says_what_it_is_in_the_order_in_which_it_stands(struct: t
 
 
 def test_every_setting_has_an_example_that_is_not_its_default() -> None:
-    assert {*examples(Settings), "limits", "snapshots", "types"} == set(Settings.__struct_fields__)
-    inner: tuple[type[msgspec.Struct], ...] = (LimitSettings, SnapshotSettings)
-    every: tuple[type[msgspec.Struct], ...] = (Settings, *inner)
-    for struct in inner:
+    assert {*examples(Settings), *TABLES, "types"} == set(Settings.__struct_fields__)
+    for struct in TABLES.values():
         assert set(examples(struct)) == set(struct.__struct_fields__)
-    for struct in every:
+    structs: tuple[type[msgspec.Struct], ...] = (Settings, *TABLES.values())
+    for struct in structs:
         plain = struct()
         assert not [name for name, value in examples(struct).items() if getattr(plain, name) == value]
 
@@ -44,11 +42,12 @@ def test_every_setting_has_an_example_that_is_not_its_default() -> None:
 def test_the_examples_work_together(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").touch()
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    values = {**examples(Settings), "certificates": str(tmp_path / "ca.pem"), "limits": examples(LimitSettings)}
-    values |= {"snapshots": examples(SnapshotSettings), "types": [examples(GpuType)]}
+    values = {**examples(Settings), "certificates": str(tmp_path / "ca.pem"), "types": [examples(GpuType)]}
+    values |= {name: examples(kind) for name, kind in TABLES.items()}
+    del values["context"]  # in a cluster nothing is simulated
     settings = read_settings(tmp_path / "empty.toml", values)
-    assert msgspec.to_builtins(settings.limits) == examples(LimitSettings)
-    assert msgspec.to_builtins(settings.snapshots) == examples(SnapshotSettings)
+    for name, kind in TABLES.items():
+        assert msgspec.to_builtins(getattr(settings, name)) == msgspec.to_builtins(examples(kind))
     assert settings.policy().catalog.get_type("rtx4090").gpus_per_node == 4
 
 

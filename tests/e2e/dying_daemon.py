@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from odc.entrypoints.bootstrap import LocalBackend
 from odc.entrypoints.bootstrap.cloud import MachineCloud
+from odc.entrypoints.bootstrap.local import LocalBackend
 from odc.entrypoints.bootstrap.machine import serve
 from odc.operator.logs import set_up_logs
 from odc.operator.settings import Settings

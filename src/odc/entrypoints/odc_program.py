@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def main() -> None:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGHUP, end)
         fit_streams(started_with())  # the daemon's log is not restricted to ASCII
-    sys.exit(run(sys.argv[1:], Program(make_backend=_make_backend, serve=_serve, ignored=tuple(ignored))))
+    program = Program(make_backend=_make_backend, find_context=_find_context, serve=_serve, ignored=tuple(ignored))
+    sys.exit(run(sys.argv[1:], program))
 
 
 def _settings_file_words(arguments: list[str], named: str) -> list[str]:
@@ -54,16 +56,28 @@ def _make_backend(settings: Settings) -> Backend:
     Raises:
         ModuleNotFoundError: it is such an installation.
     """
-    for name in SERVER:
+    _check_installed(SERVER)
+    from odc.entrypoints.bootstrap import make_backend
+
+    return make_backend(settings, dict(os.environ))
+
+
+def _find_context(name: str | None) -> Mapping[str, str]:
+    _check_installed(("lightkube",))
+    from odc.entrypoints.bootstrap.kubernetes import find_context
+
+    file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+    return find_context(Path(file).absolute(), name)
+
+
+def _check_installed(modules: Iterable[str]) -> None:
+    for name in modules:
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    from odc.entrypoints.bootstrap import LocalBackend
-
-    return LocalBackend(settings, dict(os.environ))
 
 
 def _serve(settings: Settings, file: Path | None) -> None:
-    from odc.entrypoints.bootstrap import LocalBackend
+    from odc.entrypoints.bootstrap import make_backend
     from odc.entrypoints.bootstrap.machine import serve
 
-    serve(settings, LocalBackend(settings, dict(os.environ)), file)
+    serve(settings, make_backend(settings, dict(os.environ)), file)

@@ -46,7 +46,13 @@ class KernelLimits(NamedTuple):
 
 
 class BoxImage(Protocol):
-    """The image of boxes. Every method raises `ProviderError` if the image store does not work."""
+    """The image of boxes. Every method raises `ProviderError` if the image store does not work.
+
+    Attributes:
+        is_local: boxes are made from the image of this machine's engine; otherwise their nodes fetch it from elsewhere.
+    """
+
+    is_local: bool
 
     def version(self) -> str | None:
         """Return the digest of the image's sources; empty if ODC did not make it; None if there is no image."""
@@ -130,11 +136,11 @@ class Backend(Protocol):
             InvalidRequest: what is to be simulated is not understood.
         """
 
-    def check_listen(self) -> None:
-        """Check that boxes can listen at the configured address and ports.
+    def check_place(self) -> None:
+        """Check the address at which boxes listen, or the namespace that they are made in.
 
         Raises:
-            InvalidRequest: they cannot. Nothing was changed.
+            InvalidRequest, ProviderRefused: no box could be made or reached. Nothing was changed.
         """
 
     def check_immutable(self, last: Settings) -> None:

@@ -56,14 +56,28 @@ disks_option = click.option("--disks", type=click.Path(path_type=str), help="Fol
 @group.command(short_help="Start the cloud, now and at every boot.")
 @simulate_option
 @disks_option
+@click.option("--kubernetes", is_flag=True, help="Run the boxes in a Kubernetes cluster, not on this machine.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig file; the current one if left out.")
+@click.option("--namespace", metavar="NAME", help="Namespace of the boxes (default: gpu-dev).")
 @click.pass_obj
-def up(call: Invocation, simulate: str | None, disks: str | None) -> None:
+def up(
+    call: Invocation,
+    simulate: str | None,
+    disks: str | None,
+    kubernetes: bool,
+    context: str | None,
+    namespace: str | None,
+) -> None:
     """Start the cloud, now and at every boot; wait until it is ready. Options are written to the settings file."""
     need_root()
     from odc.operator import up as starting
     from odc.operator.host_claims import one_command
 
-    given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None}
+    given = {"simulate": simulate, "disks": str(Path(disks).absolute()) if disks else None, "namespace": namespace}
+    if kubernetes:
+        given |= call.program.find_context(context)
+    elif context or namespace:
+        raise InvalidRequest("--context and --namespace need --kubernetes", ("with it", odc("up --kubernetes")))
     options = {name: value for name, value in given.items() if value is not None}
     if call.program.ignored:
         say(f"Not used from your environment: {', '.join(call.program.ignored)}")

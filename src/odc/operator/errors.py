@@ -13,7 +13,7 @@ from odc.cli.unwritten import give_up, is_unwritten, unwritten_text
 from odc.domain.errors import InvalidRequest, OdcError, ProviderRefused, exit_code
 from odc.operator.hints import typed_here
 
-EXTRAS = {"psycopg": "server,postgresql"}
+EXTRAS = {"psycopg": "server,postgresql", "lightkube": "server,kubernetes"}
 """Module to the extras that bring it; every other one comes with `server`."""
 
 

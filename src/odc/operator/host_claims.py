@@ -27,7 +27,7 @@ COMMAND_PATIENCE_S = 0.2
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The resources of the machine that a cloud uses; each field as the setting of that name, `ids` the first and last
-    host id.
+    host id. What a cloud whose boxes run in a Kubernetes cluster does not use is empty or 0.
     """
 
     cloud: str
@@ -49,17 +49,18 @@ def claim_of(settings: Settings, gpus: Collection[str] = ()) -> Claim:
         settings: of the cloud.
         gpus: the machine's real GPUs that it lends.
     """
+    has_boxes = not settings.context
     return Claim(
         cloud=settings.cloud,
         state=str(settings.state_folder.resolve()),
         socket=settings.socket,
-        listen=settings.listen,
-        ports=settings.ports,
-        network=settings.network,
-        disks=str(settings.disks_folder.resolve()),
+        listen=settings.listen if has_boxes else "",
+        ports=settings.ports if has_boxes else (0, 0),
+        network=settings.network if has_boxes else "",
+        disks=str(settings.disks_folder.resolve()) if has_boxes else "",
         database=settings.database,
         gpus=tuple(sorted(gpus)),
-        ids=(settings.id_ranges.base, settings.id_ranges.last),
+        ids=(settings.id_ranges.base, settings.id_ranges.last) if has_boxes else (0, 0),
     )
 
 
@@ -215,7 +216,7 @@ def _compare(ours: Claim, other: Claim) -> None:
         ("socket", ours.socket == other.socket),
         ("ports", _same_ports(ours, other)),
         ("network", _overlap(ours.network, other.network)),
-        ("disks", ours.disks == other.disks),
+        ("disks", bool(ours.disks) and ours.disks == other.disks),
         ("database", bool(ours.database) and ours.database == other.database),
     )
     for name, clash in shared:
@@ -242,7 +243,9 @@ def _shown(value: object) -> str:
 
 def _same_ports(ours: Claim, other: Claim) -> bool:
     same_place = ours.listen == other.listen or ours.listen in EVERYWHERE or other.listen in EVERYWHERE
-    return same_place and ours.ports[0] <= other.ports[1] and other.ports[0] <= ours.ports[1]
+    if not (ours.listen and other.listen and same_place):
+        return False
+    return ours.ports[0] <= other.ports[1] and other.ports[0] <= ours.ports[1]
 
 
 def _overlap(ours: str, other: str) -> bool:

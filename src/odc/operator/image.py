@@ -8,11 +8,14 @@ from odc.operator.settings import Settings
 
 
 def ensure_image(settings: Settings, image: BoxImage, say: Say) -> None:
-    """Make the image if there is none; an image older than this ODC is kept, with a note.
+    """Make the image if boxes are made from it here and there is none; one that is older than this ODC is kept, with a
+    note.
 
     Raises:
         ProviderRefused: a program is missing or a step failed.
     """
+    if not image.is_local:
+        return
     version = image.version()
     if version is None:
         _build(settings, image, say)
@@ -43,7 +46,11 @@ def build_image(settings: Settings, image: BoxImage, fresh: bool, say: Say, conf
     if version == "":
         confirm(f"{settings.image} was not made by ODC; this replaces it")
     _build(settings, image, say)
-    say(f"The image {settings.image} is ready; new boxes use it")
+    if image.is_local:
+        say(f"The image {settings.image} is ready; new boxes use it")
+    else:
+        send = f"podman push {settings.image}"
+        say(f"The image {settings.image} is ready here, and nodes fetch it from its registry. To send it: {send}")
 
 
 def _build(settings: Settings, image: BoxImage, say: Say) -> None:

@@ -35,11 +35,14 @@ class Program:
 
     Attributes:
         make_backend: for a set of settings.
+        find_context: returns the settings of a cluster: the kubeconfig file, and its context of this name, or for None
+            its current one. Raises `ProviderRefused` if there is none.
         serve: runs the daemon until it is stopped, with settings and their file; None for the usual file.
         ignored: inherited variables that are not used, described for the operator.
     """
 
     make_backend: MakeBackend
+    find_context: Callable[[str | None], Mapping[str, str]]
     serve: Callable[[Settings, Path | None], None]
     ignored: tuple[str, ...] = ()
 

@@ -100,7 +100,7 @@ def set_up_logs(level: str = "INFO", file: Path | None = None, full_bytes: int =
     handler.setFormatter(JsonFormatter())
     handler.addFilter(RefusalRateLimit())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("urllib3", "podman", "uvicorn", "asyncio", "alembic"):
+    for noisy in ("httpx2", "urllib3", "podman", "uvicorn", "asyncio", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 

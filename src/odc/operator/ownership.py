@@ -14,6 +14,7 @@ from odc.domain.errors import InvalidRequest
 from odc.host import write_atomically
 from odc.operator.daemon_state import running_settings
 from odc.operator.settings import Settings
+from odc.operator.settings_check import as_toml
 
 
 def owner_of(state: Path) -> str | None:
@@ -57,3 +58,35 @@ def check_owner(settings: Settings) -> None:
         ),
         ("rename it", "with the old name: " + odc("down --all") + "; then: " + odc(f"rename {settings.cloud}")),
     )
+
+
+def check_cluster(last: Settings, settings: Settings) -> None:
+    """Refuse another cluster for a cloud than the one where its boxes and disks are.
+
+    Args:
+        last: the settings of the running daemon, or of the last one.
+        settings: the new ones.
+
+    Raises:
+        InvalidRequest: it is another one, with the ways to go on. Nothing was changed.
+    """
+    if (last.context, last.namespace if last.context else "") == (
+        settings.context,
+        settings.namespace if settings.context else "",
+    ):
+        return
+    keep = " and ".join(as_toml(name, getattr(last, name)) for name in ("context", "namespace") if last.context)
+    raise InvalidRequest(
+        f"the boxes and disks of this cloud are {_place(last)}, but the settings name {_place(settings)}",
+        ("keep it", f"{keep or as_toml('context', '')} in the settings"),
+        (
+            "a second cloud",
+            f'cloud = "…", state = "{settings.state}-2" and its own socket in the settings',
+        ),
+    )
+
+
+def _place(settings: Settings) -> str:
+    if not settings.context:
+        return "on this machine"
+    return f"in namespace {settings.namespace} of context {settings.context}"

@@ -15,6 +15,7 @@ from odc.domain.errors import ProviderRefused
 from odc.operator.backend import Backend
 from odc.operator.daemon_state import running_settings
 from odc.operator.host_claims import check_claim
+from odc.operator.ownership import check_cluster
 from odc.operator.settings import Settings
 
 ROOM = 64 * 2**20
@@ -29,9 +30,24 @@ def check_before_start(settings: Settings, backend: Backend) -> None:
     """
     check_claim(settings, backend.lent_gpus())
     if (last := running_settings(settings.state_folder)) is not None:
-        backend.check_immutable(last)
+        check_unchanged(last, settings, backend)
     check_folder(settings.state_folder)
-    backend.check_listen()
+    backend.check_place()
+
+
+def check_unchanged(last: Settings, settings: Settings, backend: Backend) -> None:
+    """Refuse settings that must not change while there are boxes or disks.
+
+    Args:
+        last: the settings of the running daemon, or of the last one.
+        settings: the new ones.
+        backend: of the new ones.
+
+    Raises:
+        InvalidRequest: one has changed, with the possible commands. Nothing was changed.
+    """
+    check_cluster(last, settings)
+    backend.check_immutable(last)
 
 
 def check_folder(state: Path) -> None:

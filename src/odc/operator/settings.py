@@ -18,6 +18,7 @@ from odc.control.context import Policy
 from odc.domain.catalog import Catalog, GpuType
 from odc.domain.host_ids import IdRanges
 from odc.domain.storage import Retention
+from odc.operator.kubernetes_settings import KubernetesSettings
 from odc.operator.limit_settings import LimitSettings, SnapshotSettings
 from odc.operator.settings_rules import (
     CERTIFICATES,
@@ -25,6 +26,7 @@ from odc.operator.settings_rules import (
     CONTAINERS,
     DNS_SERVERS,
     DOMAINS,
+    FILE,
     FILE_OR_NONE,
     FOLDER,
     FOLDER_OR_NONE,
@@ -34,6 +36,7 @@ from odc.operator.settings_rules import (
     IMAGE,
     LAYER_SIZE,
     LISTEN,
+    NAMESPACE,
     PORTS,
     REPOSITORY,
     SOCKET,
@@ -52,6 +55,12 @@ OH_MY_ZSH_COMMIT = "830a5bcfd29fd577fdcd5f3b8e98cbaf973421fa"
 """Of 2026-08-22."""
 _POLICY = Policy()
 """Where the defaults are that the control plane has too."""
+TABLES: Mapping[str, type[msgspec.Struct]] = {
+    "kubernetes": KubernetesSettings,
+    "limits": LimitSettings,
+    "snapshots": SnapshotSettings,
+}
+"""The settings that are tables, by name."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a comparison
 """Addresses that mean every address of the machine, and the machine as it reaches itself."""
 
@@ -228,6 +237,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             FILE_OR_NONE,
         ),
     ] = ""
+    context: Annotated[
+        str,
+        setting(
+            "context of the kubeconfig file whose Kubernetes cluster runs the boxes; empty: this machine runs them.",
+            "lab",
+        ),
+    ] = ""
+    namespace: Annotated[str, setting("namespace of the boxes and disks in that cluster.", "research", NAMESPACE)] = (
+        "gpu-dev"
+    )
+    kubeconfig: Annotated[str, setting("the kubeconfig file.", "/etc/odc/kubeconfig", FILE)] = "/root/.kube/config"
+    kubernetes: Annotated[KubernetesSettings, setting("nodes and boxes on Kubernetes.")] = KubernetesSettings()
     limits: Annotated[LimitSettings, setting("per user and per step.")] = LimitSettings()
     snapshots: Annotated[SnapshotSettings, setting("which snapshots of disks are kept.")] = SnapshotSettings()
     types: Annotated[tuple[GpuType, ...], setting("GPU types that change or join the built-in ones.")] = ()

@@ -15,7 +15,7 @@ import msgspec
 from odc.domain.catalog import BUILT_IN, Catalog, GpuType
 from odc.domain.errors import Hint, InvalidRequest
 from odc.domain.names import check_name, near_match
-from odc.operator.settings import Settings
+from odc.operator.settings import TABLES, Settings
 from odc.operator.settings_rules import declarations, rule_of
 
 SOCKET_BYTES = 100
@@ -93,12 +93,13 @@ def check_settings(settings: Settings, where: str) -> None:
     """
     check_name(settings.cloud, "cloud")
     _check_rules(settings, f"{where}:")
-    _check_rules(settings.limits, f"{where}: [limits]")
+    for table in TABLES:
+        _check_rules(getattr(settings, table), f"{where}: [{table}]")
     if settings.limits.stop_s <= settings.limits.grace_s:
         raise InvalidRequest(f"{where}: [limits] stop_s must be more than grace_s: the grace is a part of it")
-    _check_rules(settings.snapshots, f"{where}: [snapshots]")
     _check_paths(settings, where)
     _check_network(settings, where)
+    _check_target(settings, where)
     _check_types(settings.types, where)
 
 
@@ -134,6 +135,15 @@ def _check_network(settings: Settings, where: str) -> None:
             f"{where}: network {network} is too small for {count} ports, each with {BOX_ADDRESSES} addresses",
             ("a larger network", f'network = "{network.network_address}/{least}"'),
             ("or fewer ports", as_toml("ports", [settings.ports[0], settings.ports[0] + 99])),
+        )
+
+
+def _check_target(settings: Settings, where: str) -> None:
+    if settings.context and settings.simulate:
+        raise InvalidRequest(
+            f"{where}: simulate and context exclude each other: GPUs are simulated on this machine only",
+            ("boxes here", 'context = ""'),
+            ("boxes in the cluster", 'simulate = ""'),
         )
 
 

@@ -11,8 +11,7 @@ import msgspec
 
 from odc.domain.catalog import GpuType
 from odc.domain.errors import InvalidRequest
-from odc.operator.limit_settings import LimitSettings, SnapshotSettings
-from odc.operator.settings import DEFAULT_FILE, Settings
+from odc.operator.settings import DEFAULT_FILE, TABLES, Settings
 from odc.operator.settings_check import check_settings, unknown_key, wrong_type
 
 _STATE = re.compile(r"""^\s*state\s*=\s*(?P<quote>["'])(?P<folder>[^"'\\]+)(?P=quote)""", re.MULTILINE)
@@ -32,7 +31,8 @@ def read_settings(file: Path | None, changes: Mapping[str, object] | None = None
     values = _read(path) if file is not None or path.exists() else {}
     values |= {key: value for key, value in (changes or {}).items() if value is not None}
     unknown_key(values, Settings, str(path))
-    for key, kind in (("limits", LimitSettings), ("snapshots", SnapshotSettings), ("types", GpuType)):
+    tables: dict[str, type[msgspec.Struct]] = {**TABLES, "types": GpuType}
+    for key, kind in tables.items():
         inner = values.get(key)
         for table in inner if isinstance(inner, list) else [inner]:
             if isinstance(table, dict):

@@ -8,8 +8,7 @@ import msgspec
 from msgspec import inspect
 
 from odc.domain.catalog import GpuType
-from odc.operator.limit_settings import LimitSettings, SnapshotSettings
-from odc.operator.settings import Settings
+from odc.operator.settings import TABLES, Settings
 from odc.operator.settings_check import as_toml
 from odc.operator.settings_rules import declarations
 
@@ -25,7 +24,7 @@ _HEAD = """# Settings
 Made from the settings by `make docs`; do not edit. How a cloud is run: [the operator's page](../operator.md).
 
 They are in `/etc/odc/odc.toml`, or in the file named by `odc --config FILE` or `ODC_CONFIG`. `odc up` writes its
-options `--simulate` and `--disks` there. Every key may be left out. A key that does not exist, or a value that could
+options there. Every key may be left out. A key that does not exist, or a value that could
 not work, is refused by name; nothing is started then. A change comes into effect by `odc down` and `odc up`: boxes go
 on meanwhile.
 """
@@ -43,10 +42,7 @@ def page() -> str:
         (
             _HEAD,
             _table(Settings),
-            f"\n## [limits]\n\nA table: {said['limits'].description}\n",
-            _table(LimitSettings),
-            f"\n## [snapshots]\n\nA table: {said['snapshots'].description}\n",
-            _table(SnapshotSettings),
+            *(f"\n## [{name}]\n\nA table: {said[name].description}\n\n{_table(kind)}" for name, kind in TABLES.items()),
             f"\n## [[types]]\n\nTables: {said['types'].description}",
             _TYPES,
             _table(GpuType),

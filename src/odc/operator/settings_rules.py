@@ -23,6 +23,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:-]*", re.ASCII)
 _DOMAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _REPOSITORY = re.compile(r"(https?|ssh|git)://\S+$|file:///\S+$", re.ASCII)
+_LABEL = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
@@ -111,7 +114,8 @@ def _are_variables(pairs: Mapping[str, str]) -> bool:
 
 FOLDER = Rule(_is_plain_path, f"a folder's whole path, from /, {_PLAIN}")
 FOLDER_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), FOLDER.words)
-FILE_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), f"a file's whole path, from /, {_PLAIN}")
+FILE = Rule(_is_plain_path, f"a file's whole path, from /, {_PLAIN}")
+FILE_OR_NONE = Rule(lambda path: not path or _is_plain_path(path), FILE.words)
 SOCKET = Rule(_is_plain_path, f"a whole path, from /, {_PLAIN}")
 PORTS = Rule(
     lambda ports: 1024 <= ports[0] < ports[1] <= 65535,
@@ -136,3 +140,6 @@ TIMEZONE = Rule(_is_timezone, 'an IANA name, such as "Europe/Berlin"')
 GPU_TYPES = Rule(all, "names of GPU types")
 USERS = Rule(all, "names of Unix users")
 CONTAINERS = Rule(all, "names of containers")
+LABEL = Rule(lambda text: bool(_LABEL.fullmatch(text)), "a name as Kubernetes has them, such as odc.dev/gpu-type")
+NAMESPACE = Rule(lambda text: bool(_NAMESPACE.fullmatch(text)), "at most 63 lower-case letters, digits and -")
+PULL_POLICY = Rule(lambda text: text in _PULL_POLICIES, " or ".join(_PULL_POLICIES))

@@ -25,7 +25,7 @@ from odc.operator.hints import gpu_dev
 from odc.operator.host_claims import forget_claim, is_claimed
 from odc.operator.image import ensure_image
 from odc.operator.logs import why_not_started
-from odc.operator.preflight import check_before_start
+from odc.operator.preflight import check_before_start, check_unchanged
 from odc.operator.settings import DEFAULT_FILE, Settings
 from odc.operator.settings_check import as_toml
 from odc.operator.settings_edit import unfinished, written
@@ -86,7 +86,7 @@ def _say_running(settings: Settings, backend: Backend, options: Mapping[str, str
     running = running_settings(settings.state_folder) or settings
     say("It is up already.")
     # Settings that the next start would refuse are refused now: the advice below stops the daemon first.
-    backend.check_immutable(running)
+    check_unchanged(running, settings, backend)
     if settings.box_id_base != running.box_id_base:
         backend.check_ids()
     _say_differences(settings, running, options, say)
@@ -170,7 +170,7 @@ def _size(log: Path) -> int:
 
 
 def _folders(settings: Settings) -> tuple[Path, ...]:
-    return settings.state_folder, settings.disks_folder
+    return (settings.state_folder, *(() if settings.context else (settings.disks_folder,)))
 
 
 def _serve_command(file: Path | None, changes: Mapping[str, object]) -> list[str]:
@@ -261,8 +261,16 @@ def _say_differences(wanted: Settings, running: Settings, options: Mapping[str, 
             different.append(key)
             say(f"Not in effect: {_shown(key, fresh)} (it runs with {_shown(key, stale)})")
     if different:
-        typed = "".join(f" --{name} {value or 'none'}" for name, value in options.items())
+        typed = _typed(options)
         say("To use other settings: " + odc("down") + " && " + odc(f"up{typed}") + "   (boxes go on)")
+
+
+def _typed(options: Mapping[str, str]) -> str:
+    """Return the options of the command line that gave these settings."""
+    words = [f"--{name} {value or 'none'}" for name, value in options.items() if name != "kubeconfig"]
+    if "context" in options:
+        words.insert(0, "--kubernetes")
+    return "".join(f" {word}" for word in words)
 
 
 def _parts(name: str, new: object, old: object) -> Iterator[tuple[str, object, object]]:
@@ -285,7 +293,7 @@ def _say_ready(settings: Settings, health: Health, say: Say) -> None:
     mark = " (SIMULATED)" if health.simulated else ""
     types = ", ".join(f"{count} x {name}" for name, count in sorted(health.types.items()))
     at_boot = "yes, by systemd" if systemd.is_enabled(settings.cloud) else "no"
-    say(f"ODC is up: {types}{mark}")
+    say(f"ODC is up: {types}{mark}" if types else "ODC is up, but has no node that takes boxes: see " + odc("doctor"))
     say(f"  disks    {health.storage}")
     say(f"  engine   {health.engine}")
     say(f"  socket   {settings.socket}")

@@ -97,6 +97,10 @@ class KubernetesApi:
         """
         return self._ask("GET", path, limit_s=LIST_LIMIT_S)
 
+    def get(self, path: str, kind: type[T]) -> T:
+        """The answer of the API server to a path that always exists, such as `/version`."""
+        return self._decoded(self._ask("GET", path), kind)
+
     def list_all(self, path: str, kind: type[T], **params: str) -> list[T]:
         """All objects, in the order of their names, read in pages.
 

@@ -1,5 +1,27 @@
 """The one place that names adapters: makes the backend and the cloud of a set of settings."""
 
-from odc.entrypoints.bootstrap.local import LocalBackend
+from __future__ import annotations
 
-__all__ = ["LocalBackend"]
+from collections.abc import Mapping
+
+from odc.entrypoints.bootstrap.machine import ServedBackend
+from odc.operator.settings import Settings
+
+
+def make_backend(settings: Settings, environment: Mapping[str, str]) -> ServedBackend:
+    """Return the backend of these settings; its modules are imported only now.
+
+    Args:
+        settings: of the cloud.
+        environment: for the programs that the backend starts.
+
+    Raises:
+        ModuleNotFoundError: the installation lacks a part of it.
+    """
+    if settings.context:
+        from odc.entrypoints.bootstrap.kubernetes import KubernetesBackend
+
+        return KubernetesBackend(settings, environment)
+    from odc.entrypoints.bootstrap.local import LocalBackend
+
+    return LocalBackend(settings, environment)

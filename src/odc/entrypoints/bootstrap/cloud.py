@@ -1,4 +1,4 @@
-"""From settings to a working cloud on this machine."""
+"""From settings to a working cloud whose boxes run on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -44,7 +44,13 @@ from odc.entrypoints.bootstrap.run_cloud import Cloud
 from odc.host import write_atomically
 from odc.operator.daemon_state import known_nodes, note_nodes
 from odc.operator.settings import Settings
+from odc.ports.blob_store import BlobStore
 from odc.ports.box_layers import BoxLayers
+from odc.ports.cluster import Cluster
+from odc.ports.volumes import Volumes
+
+if TYPE_CHECKING:
+    from odc.adapters.sql.state_store import SqlStateStore
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +89,11 @@ def engine_service(settings: Settings, environment: Mapping[str, str]) -> Engine
 
 @dataclass(frozen=True, slots=True)
 class MachineCloud(Cloud):
-    """A cloud on one machine.
+    """A cloud that is served to one machine's users.
 
     Attributes:
         find_lender: returns the login whose subordinate uid this is; None if it is not a subordinate uid.
-        check_ports: raises `ProviderRefused` if other programs have all ports and there is no box yet.
+        check_ports: raises `ProviderRefused` if other programs have all ports of boxes and there is no box yet.
     """
 
     find_lender: Callable[[int], str | None]
@@ -108,14 +114,30 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     _note_hardware(settings, nodes)
     store = SqlStateStore(settings.database_address, None if settings.database else DiskReserve(state))
-    blobs, accounts = FileBlobStore(state / "blobs"), SystemAccounts()
+    blobs = FileBlobStore(state / "blobs")
     volumes = open_volumes(settings.disks_folder, int(settings.disk_file_gib * 2**30), settings.box_id_base, blobs)
     check_ids(settings.box_id_base, settings.disks_folder)
     program = _install_box_programs(settings, nodes, policy)
     layers = volumes.layers(int(settings.layer_gib * 2**30))
     cluster, engine, machine = _open_cluster(settings, environment, nodes, program, layers)
     policy = dataclasses.replace(policy, ids=_id_ranges(settings, engine))
-    ports = Ports(
+    ports = machine_ports(settings, store, cluster, volumes, blobs)
+    return MachineCloud(
+        policy=policy,
+        ports=ports,
+        nodes=nodes,
+        find_lender=SystemAccounts().find_lender,
+        check_ports=partial(check_ports, settings.listen, settings.ports, cluster),
+        close=store.close,
+        engine=_engine_text(engine, machine),
+    )
+
+
+def machine_ports(
+    settings: Settings, store: SqlStateStore, cluster: Cluster, volumes: Volumes, blobs: BlobStore
+) -> Ports:
+    """Return the adapters of a cloud that is served to one machine's users, with these for records, boxes and disks."""
+    return Ports(
         store=store,
         documents=store,
         history=store,
@@ -129,17 +151,8 @@ def build_cloud(settings: Settings, environment: Mapping[str, str]) -> MachineCl
         keys=GitHubKeySource(settings.github, settings.github_api),
         host_keys=OpensshHostKeys(),
         clock=SystemClock(),
-        accounts=accounts,
+        accounts=SystemAccounts(),
         audit_log=AuditFile(Path(settings.audit_log)) if settings.audit_log else None,
-    )
-    return MachineCloud(
-        policy=policy,
-        ports=ports,
-        nodes=nodes,
-        find_lender=accounts.find_lender,
-        check_ports=partial(check_ports, settings.listen, settings.ports, cluster),
-        close=store.close,
-        engine=_engine_text(engine, machine),
     )
 
 

@@ -1,4 +1,7 @@
-"""The daemon of one machine, `odc serve`: folder lock, host claim and socket around `run_cloud`. Boxes outlive it."""
+"""The daemon that serves one machine's users, `odc serve`: folder lock, host claim and socket around `run_cloud`.
+
+Boxes outlive it. They run on the machine itself or in a Kubernetes cluster.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from odc.api.unix_socket import UnixServer, recognizer
 from odc.entrypoints.bootstrap.cloud import MachineCloud
-from odc.entrypoints.bootstrap.local import LocalBackend
 from odc.entrypoints.bootstrap.run_cloud import run_cloud
+from odc.operator.backend import Backend
 from odc.operator.daemon_state import noted, only_one
 from odc.operator.hints import note_settings_file
 from odc.operator.host_claims import claimed, keep_claim
@@ -23,7 +27,18 @@ from odc.operator.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, backend: LocalBackend, file: Path | None = None) -> None:
+class ServedBackend(Backend, Protocol):
+    """A backend from which a daemon is made."""
+
+    def build(self) -> MachineCloud:
+        """Open the records, and start what boxes need.
+
+        Raises:
+            ProviderError, InvalidRequest: a component is missing; the message says what to do.
+        """
+
+
+def serve(settings: Settings, backend: ServedBackend, file: Path | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:

@@ -23,6 +23,7 @@ from odc.control.context import ClusterStatus, Policy, Ports
 from odc.control.control_plane import ControlPlane
 from odc.control.pass_loop import PassLoop
 from odc.domain.access import Principal
+from odc.domain.errors import ProviderError
 from odc.domain.node import Node
 from odc.domain.problem_text import problem_texts
 
@@ -44,7 +45,7 @@ class Cloud:
     Attributes:
         policy: the settings as the control plane reads them.
         ports: its adapters.
-        nodes: its nodes, as they were when it was built.
+        nodes: its nodes, as far as they were known when it was built.
         engine: what runs its boxes, in a few words for people.
         close: closes the records; boxes and their disks stay.
     """
@@ -65,19 +66,27 @@ class Cloud:
         """
         problems = visible_problems(status.problems, caller)
         types: dict[str, int] = {}
-        for node in self.nodes:
+        nodes = status.nodes or self.nodes
+        for node in nodes:
             types[node.gpu_type] = types.get(node.gpu_type, 0) + node.units
         return Health(
             ready=has_begun and status.at is not None,
             version=__version__,
             cloud=self.policy.cloud,
             types=types,
-            simulated=any(node.simulated for node in self.nodes),
-            storage=self.ports.volumes.describe(),
+            simulated=any(node.simulated for node in nodes),
+            storage=self._storage(),
             engine=self.engine,
             problems=problem_texts(problems),
             problem_details=problem_views(problems),
         )
+
+    def _storage(self) -> str:
+        """Describe the storage. One that has no disks, or does not answer now, does not keep the cloud from serving."""
+        try:
+            return self.ports.volumes.describe()
+        except ProviderError as error:
+            return f"none: {error.message}"
 
 
 class Server(Protocol):

@@ -1,7 +1,7 @@
 """Simulated GPUs of a test cluster's nodes: a device plugin hands them out to pods as CDI devices.
 
 A container sees the GPUs that it was given as on one machine with simulated GPUs
-(`odc.adapters.engine.simulated_gpus`): /dev/simgpu0 and so on, and their facts in /run/odc-gpus.
+(`odc.adapters.engine.simulated_gpus`): /dev/simgpu0 and so on, their facts in /run/odc-gpus, and nvidia-smi.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.cluster import processes
 from tests.cluster.layout import Layout, Node
 
+from odc.adapters.engine.image import box_files
 from odc.host import write_atomically
 
 RESOURCE = "nvidia.com/gpu"
@@ -36,6 +37,8 @@ def prepare(node: Node) -> None:
     null = facts / "null"
     os.mknod(null, stat.S_IFCHR | 0o666, Path("/dev/null").stat().st_rdev)
     null.chmod(0o666)
+    smi = facts / "nvidia-smi"
+    write_atomically(smi, (box_files() / "nvidia-smi-simulated").read_bytes(), 0o755)
     devices = []
     for index, gpu in enumerate(ids(node)):
         (facts / gpu).write_text(f"t4 16GB\n16384\n{gpu}\n")
@@ -44,7 +47,13 @@ def prepare(node: Node) -> None:
             {"hostPath": str(facts / gpu), "containerPath": f"/run/odc-gpus/{index}", "options": ["bind", "ro"]},
         ]
         devices.append({"name": gpu, "containerEdits": {"mounts": mounts}})
-    specification = {"cdiVersion": "0.5.0", "kind": KIND, "devices": devices}
+    program = {"hostPath": str(smi), "containerPath": "/usr/bin/nvidia-smi", "options": ["bind", "ro"]}
+    specification = {
+        "cdiVersion": "0.5.0",
+        "kind": KIND,
+        "devices": devices,
+        "containerEdits": {"mounts": [program]},
+    }
     (node.folder / "cdi" / "gpus.json").write_text(json.dumps(specification))
     set_health(node)
 

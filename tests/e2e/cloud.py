@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,12 @@ class Cloud:
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     people: list[Person] = field(default_factory=list)
+    nodes: Mapping[str, str] = field(
+        default_factory=lambda: {"h100": "h100-node-1", "t4": "t4-node-1", "cpu-x86": "cpu-x86-node-1"}
+    )
+    """GPU type to the name of its only node."""
+    largest: int = 8
+    """How many GPUs the h100 node has."""
 
     def __post_init__(self) -> None:
         MADE[self.folder] = self
@@ -140,15 +147,15 @@ class Cloud:
         """Its state folder."""
         return self.folder / "state"
 
-    def odc(self, *arguments: str, check: bool = True) -> Done:
-        """Run `odc` as root."""
+    def odc(self, *arguments: str, check: bool = True, **environment: str) -> Done:
+        """Run `odc` as root, with more variables in its environment."""
         done = subprocess.run(
             [str(self.bin / "odc"), "--config", str(self.config), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=600,
-            env={**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            env={**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", **environment},
         )
         result = Done(done.returncode, done.stdout, done.stderr)
         assert not check or result.code == 0, f"odc {' '.join(arguments)}: {result}\n{self.log()[-3000:]}"
@@ -216,6 +223,13 @@ class Cloud:
         )
         return [name for name in done.stdout.split() if name.startswith(f"odc-{self.name}-")]
 
+    def remove_boxes(self) -> None:
+        """Remove every box and network by force."""
+        for box in self.boxes():
+            subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
+        for network in self.networks():
+            subprocess.run(["podman", "network", "rm", "-f", network], capture_output=True)
+
     def links(self) -> list[str]:
         """The bridges of its boxes, by their addresses."""
         return links_in(str(self.settings["network"]))
@@ -249,10 +263,10 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
         bin_folder: of the installed commands.
         name: what its folder is called; with the lane and the number, the cloud's name.
         number: 0 to 3, another one for each cloud of a lane that runs at the same time.
-        settings: more of them; `limits` and `snapshots` as mappings.
+        settings: more of them; tables such as `limits` as mappings.
     """
     name = lane_name(name, number)
-    _sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
+    sweep(Cloud(bin=bin_folder, folder=Path(), config=Path(), name=name))
     folder = Path(tempfile.mkdtemp(prefix=f"odc-{name}-", dir="/var/tmp"))
     folder.chmod(0o755)
     values: dict[str, Any] = {
@@ -270,7 +284,7 @@ def make_cloud(bin_folder: Path, name: str = "e2e", number: int = 0, **settings:
     }
     # Disks of all tests of a run are kept, more than one user may have by default.
     values["limits"] = {"disks_per_user": 1000, **values.get("limits", {})}
-    tables = {key: values.pop(key) for key in ("limits", "snapshots") if key in values}
+    tables = {key: values.pop(key) for key, value in list(values.items()) if isinstance(value, dict)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     for title, table in tables.items():
         lines += [f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
@@ -302,18 +316,15 @@ def destroy(cloud: Cloud) -> None:
             cloud.odc("up", check=False)
             cloud.odc("down", "--all", "--yes", check=False)
     finally:
-        _sweep(cloud)
+        sweep(cloud)
 
 
-def _sweep(cloud: Cloud) -> None:
-    """Remove by force what a cloud of this name left, also one of a run that was killed."""
+def sweep(cloud: Cloud) -> None:
+    """Remove by force what a cloud of this name left on this machine, also one of a run that was killed."""
     folders = [path for path in Path("/var/tmp").glob(f"odc-{cloud.name}-*") if path.is_dir()]
     for pid in processes_of(folders):
         os.kill(pid, signal.SIGKILL)
-    for box in cloud.boxes():
-        subprocess.run(["podman", "rm", "-f", "-t", "0", str(box["Id"])], capture_output=True)
-    for network in cloud.networks():
-        subprocess.run(["podman", "network", "rm", "-f", network], capture_output=True)
+    cloud.remove_boxes()
     for person in [entry.pw_name for entry in pwd.getpwall() if entry.pw_name.startswith(f"odc-{cloud.name}-")]:
         subprocess.run(["pkill", "-9", "-u", person], capture_output=True)
         subprocess.run(["userdel", person], capture_output=True)

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster.conftest import cluster
 from tests.e2e.cloud import Cloud, Person, add_person, destroy, make_cloud
+from tests.e2e.cluster_cloud import cluster_cloud
 from tests.e2e.evidence import log_sizes, sections
 from tests.e2e.installed import installed_bin
 from tests.github_server import GitHub, serve_github
 from tests.image import ensure_image
 from tests.lane import lane_name
 from tests.waiting import eventually
+
+__all__ = ["cluster"]
 
 LOG_SIZES = pytest.StashKey[dict[Path, int]]()
 
@@ -46,11 +50,27 @@ def github() -> Iterator[GitHub]:
         yield made
 
 
+DEPLOYMENTS = ["machine", pytest.param("kubernetes", marks=pytest.mark.kubernetes)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the machine's cloud; one that is marked, on a cluster's too."""
+    if "cloud" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("deployments") is not None
+        metafunc.parametrize("cloud", DEPLOYMENTS if both else DEPLOYMENTS[:1], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def cloud(bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
-    """A cloud that is up, with short limits."""
-    keys: dict[str, Any] = {"github": github.address, "github_api": github.address}
-    made = make_cloud(bin_folder, limits={"missing_s": 1, "grace_s": 5}, **keys)
+def cloud(request: pytest.FixtureRequest, bin_folder: Path, github: GitHub) -> Iterator[Cloud]:
+    """A cloud that is up, with short limits; its boxes run on the deployment of the parameter."""
+    limits = {"missing_s": 1, "grace_s": 5}
+    keys: dict[str, Any] = {"github": github.address, "github_api": github.address, "limits": limits}
+    if request.param == "kubernetes":
+        layout = request.getfixturevalue("cluster")
+        with cluster_cloud(bin_folder, layout, **keys) as on_cluster:
+            yield on_cluster
+        return
+    made = make_cloud(bin_folder, **keys)
     try:
         made.odc("up")
         yield made

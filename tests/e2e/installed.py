@@ -32,7 +32,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def installed_bin() -> Path:
-    """The folder with `gpu-dev` and `odc` of this checkout, installed with the server's dependencies."""
+    """The folder with `gpu-dev` and `odc` of this checkout, installed with the dependencies of the server."""
     constraints = REPOSITORY / "requirements-dev.txt"
     key = hashlib.sha256(constraints.read_bytes() + (REPOSITORY / "pyproject.toml").read_bytes()).hexdigest()[:16]
     environment = CACHE / f"venv-{key}"
@@ -50,6 +50,6 @@ def _install(environment: Path, constraints: Path) -> None:
         if not (environment / "whole").exists():
             CACHE.mkdir(parents=True, exist_ok=True)
             _run(BASE_PYTHON, "-m", "venv", "--clear", environment)
-            _run(environment / "bin/pip", "install", "-q", "-c", constraints, f"{wheel}[server]")
+            _run(environment / "bin/pip", "install", "-q", "-c", constraints, f"{wheel}[server,kubernetes]")
             (environment / "whole").touch()
         _run(environment / "bin/pip", "install", "-q", "--no-deps", "--force-reinstall", wheel)

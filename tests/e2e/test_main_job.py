@@ -6,7 +6,7 @@ import pytest
 from tests.e2e.cloud import Cloud, Person
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs, pytest.mark.deployments]
 
 
 def test_a_file_survives_its_box(ada: Person, cloud: Cloud) -> None:

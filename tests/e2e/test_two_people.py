@@ -7,9 +7,8 @@ from tests.e2e.cloud import Cloud, Person
 from tests.e2e.terminal import terminal
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.podman, pytest.mark.btrfs]
+pytestmark = [pytest.mark.podman, pytest.mark.btrfs, pytest.mark.deployments]
 
-WHOLE = ("reserve", "-t", "h100", "-g", "8", "-h", "1", "--disk", "none")
 SMALL = ("reserve", "-t", "t4", "-g", "1", "-h", "0.5", "--disk", "none")
 PRIVATE = (
     "name",
@@ -28,17 +27,18 @@ PRIVATE = (
 )
 
 
-def test_two_users_queue_behind_each_other_and_the_promise_comes_true(ada: Person, ben: Person) -> None:
-    ada.ok(*WHOLE, "-n", "first", "--wait")
-    ben.ok(*WHOLE, "-n", "second", "--no-wait")
+def test_two_users_queue_behind_each_other_and_the_promise_comes_true(ada: Person, ben: Person, cloud: Cloud) -> None:
+    whole = ("reserve", "-t", "h100", "-g", str(cloud.largest), "-h", "1", "--disk", "none")
+    ada.ok(*whole, "-n", "first", "--wait")
+    ben.ok(*whole, "-n", "second", "--no-wait")
     waiting = eventually("a promise", lambda: (v := ben.view("second"))["ready_by"] and v)
     assert (waiting["state"], waiting["queue_position"]) == ("queued", 1)
-    assert waiting["ahead"] == f"{ada.name}, 8 x h100"
+    assert waiting["ahead"] == f"{ada.name}, {cloud.largest} x h100"
     with terminal(ben, "gpu-dev", "connect", "second", "--", "nvidia-smi", "-L") as screen:
         screen.expect("Starts by", "waiting in the queue, position 1")
-        assert ada.in_box("first", "nvidia-smi -L").out.count("GPU ") == 8
+        assert ada.in_box("first", "nvidia-smi -L").out.count("GPU ") == cloud.largest
         ada.ok("cancel", "first", "--yes")
-        shown = screen.expect("placed", "GPU 7")
+        shown = screen.expect("placed", cloud.nodes["h100"])
         assert screen.ended() == 0
     assert "in the queue" not in shown
     ready = ben.view("second")
@@ -65,8 +65,8 @@ def test_users_cannot_see_or_touch_each_others_boxes(ada: Person, ben: Person) -
         assert told in refused.err
     assert "gpu-dev reserve -t t4 -g 1 -h 0.5" in ben.gpu_dev("reserve", "--like", view["id"]).err
     ssh = ("ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes")
-    port = str(view["boxes"][0]["ssh"]["port"])
-    assert ben.run(*ssh, "-p", port, "dev@127.0.0.1", "true").code == 255
+    server = view["boxes"][0]["ssh"]
+    assert ben.run(*ssh, "-p", str(server["port"]), f"dev@{server['host']}", "true").code == 255
     assert ada.view("mine")["state"] == "active"
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from odc.entrypoints.bootstrap.machine import ServedBackend
 from odc.operator.settings import Settings
+
+if TYPE_CHECKING:
+    from odc.entrypoints.bootstrap.machine import ServedBackend  # imports the server, which most commands do not need
 
 
 def make_backend(settings: Settings, environment: Mapping[str, str]) -> ServedBackend:
